@@ -1,0 +1,85 @@
+/*
+ * The program's side of the daemon. The front door of daemon/edge.
+ *
+ * Owns the runtime folder's sockets and the shared map (as its only writer):
+ * answers the shim, holds and completes its connects, carries bytes between
+ * loopback sockets and the netstack, delivers inbound flows to local
+ * listeners, and serves meshctl.
+ */
+#ifndef MESHWRAP_DAEMON_EDGE_EDGE_H
+#define MESHWRAP_DAEMON_EDGE_EDGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/stack/netstack.h"
+#include "daemon/wg/device.h"
+#include "shared/endpoint.h"
+
+struct edge;
+struct loop;
+
+/* One node of the mesh, ourselves included, as names and mirrors need it. */
+struct edge_node {
+	const char *name; /* one label, "" for none */
+	const struct wg_prefix *prefix;
+	unsigned prefix_count; /* of a peer: its AllowedIPs; of ourselves: Address */
+	bool is_self;
+};
+
+struct edge_config {
+	const char *dir; /* the runtime folder; made (0700) when missing */
+	const char *domain;
+	uint32_t mtu;
+	bool allow_all_users; /* else: our own uid and root */
+	bool refuse_synhold;  /* tests: behave as if SYN hold did not work here */
+};
+
+struct edge_callbacks {
+	/* Could a packet for this mesh address leave? 0, or a positive errno for the program. */
+	int (*reachable)(void *owner, const struct ip_addr *mesh);
+	/* The JSON text of GET /v0/status (malloc'd). */
+	char *(*status)(void *owner);
+	/* meshctl ping: later call edge_pinged(). 0 or a positive errno. */
+	int (*ping)(void *owner, const struct ip_addr *mesh, uint32_t ticket);
+};
+
+/* 0 or -errno; error holds one sentence for the user. -EEXIST: a daemon already runs here. */
+int edge_create(struct loop *loop, const struct edge_config *config,
+		const struct edge_callbacks *callbacks, void *owner, struct edge **edge,
+		char error[static 256]);
+/* Removes its sockets and marks the map as not ready. */
+void edge_destroy(struct edge *edge);
+
+/* All nodes, at once; may be called again when the mesh changes. 0 or -errno with a sentence. */
+int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
+		   char error[static 256]);
+void edge_set_netstack(struct edge *edge, struct netstack *ns);
+/* The mesh is usable (readers are told), or no longer. */
+void edge_set_ready(struct edge *edge, bool ready);
+
+/* To be given to netstack_create() with the edge as owner's member: what the mesh side reports. */
+void edge_tcp_incoming(struct edge *edge, struct tcp_conn *conn, const struct endpoint *local,
+		       const struct endpoint *remote);
+void edge_tcp_event(struct edge *edge, struct tcp_conn *conn, void *user, unsigned events);
+void edge_tcp_cancelled(struct edge *edge, struct tcp_conn *conn);
+void edge_udp_received(struct edge *edge, const struct endpoint *local,
+		       const struct endpoint *remote, const uint8_t *data, size_t len);
+void edge_udp_failed(struct edge *edge, const struct endpoint *local, const struct endpoint *remote,
+		     int error);
+/* The answer to a ping; round_trip_ns NEVER_NS: none came in time. */
+void edge_pinged(struct edge *edge, uint32_t ticket, uint64_t round_trip_ns);
+
+uint64_t edge_deadline(const struct edge *edge);
+void edge_expire(struct edge *edge, uint64_t now_ns);
+
+struct edge_stats {
+	uint64_t flows, udp_endpoints; /* now */
+	uint64_t dialled, dial_failed, inbound, inbound_refused;
+	bool synhold;            /* false: the fallback "dial first" */
+	const char *synhold_why; /* why not */
+};
+void edge_get_stats(const struct edge *edge, struct edge_stats *stats);
+
+#endif

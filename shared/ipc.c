@@ -1,0 +1,77 @@
+/*
+ * The control protocol's only parsers. A message is right in every field or it
+ * is refused: exact size, magic, version, known type, known flags, zero
+ * padding, no trailing bytes. So a newer shim meets an older daemon with a
+ * clear EPROTO instead of a half-understood question.
+ */
+#include "shared/ipc.h"
+
+#include <errno.h>
+#include <string.h>
+
+static uint32_t allowed_request_flags(uint16_t type)
+{
+	return type == IPC_UDP_OPEN ? IPC_UDP_V6ONLY : 0;
+}
+
+static bool is_known_type(uint16_t type)
+{
+	return type >= IPC_CONNECT && type <= IPC_READY;
+}
+
+int ipc_check_request(const void *bytes, size_t len, struct ipc_request *out)
+{
+	struct ipc_request r;
+
+	if (len != sizeof(r))
+		return -EPROTO;
+	memcpy(&r, bytes, sizeof(r));
+	if (r.magic != IPC_MAGIC || r.version != IPC_VERSION)
+		return -EPROTO;
+	if (!is_known_type(r.type) || (r.flags & ~allowed_request_flags(r.type)) != 0)
+		return -EINVAL;
+	if (r.type == IPC_CONNECT) {
+		if (!ip_is_loopback(&r.local) || r.local_port == 0 || r.remote_port == 0)
+			return -EINVAL;
+	}
+	if (r.type == IPC_UDP_OPEN && r.remote_port == 0)
+		return -EINVAL;
+	*out = r;
+	return 0;
+}
+
+int ipc_check_reply(const void *bytes, size_t len, enum ipc_type type, struct ipc_reply *out)
+{
+	struct ipc_reply r;
+
+	if (len != sizeof(r))
+		return -EPROTO;
+	memcpy(&r, bytes, sizeof(r));
+	if (r.magic != IPC_MAGIC || r.version != IPC_VERSION || r.type != type)
+		return -EPROTO;
+	if (r.error < 0 || r.error > 4095 || r.pad != 0 || (r.flags & ~IPC_REPLY_DIALLED) != 0)
+		return -EINVAL;
+	/* What a program is sent to must be loopback, whoever answers. */
+	if (r.error == 0 && type != IPC_READY && (!ip_is_loopback(&r.mirror) || r.mirror_port == 0))
+		return -EINVAL;
+	*out = r;
+	return 0;
+}
+
+void ipc_make_request(struct ipc_request *out, enum ipc_type type, const struct endpoint *local,
+		      const struct endpoint *remote, uint32_t flags)
+{
+	memset(out, 0, sizeof(*out));
+	out->magic = IPC_MAGIC;
+	out->version = IPC_VERSION;
+	out->type = (uint16_t)type;
+	out->flags = flags;
+	if (local) {
+		out->local = local->addr;
+		out->local_port = local->port;
+	}
+	if (remote) {
+		out->remote = remote->addr;
+		out->remote_port = remote->port;
+	}
+}

@@ -1,0 +1,75 @@
+/*
+ * The control protocol between shim and daemon: one question, one answer.
+ *
+ * On a Unix-domain SOCK_SEQPACKET socket in the runtime folder; the client
+ * connects, sends one struct ipc_request, receives one struct ipc_reply and
+ * closes. Native byte order (same machine). Sizes and unused fields must match
+ * exactly. The daemon checks SO_PEERCRED before it reads anything.
+ */
+#ifndef MESHWRAP_SHARED_IPC_H
+#define MESHWRAP_SHARED_IPC_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/endpoint.h"
+
+#define IPC_MAGIC   0x4d574331u /* "MWC1" */
+#define IPC_VERSION 1u
+
+enum ipc_type {
+	/*
+	 * Dial remote (a mesh endpoint) over TCP for the program's socket that is
+	 * bound to local (a loopback endpoint). The answer's mirror is where the
+	 * program's own connect() must go. With SYN hold it comes at once; without
+	 * (IPC_REPLY_DIALLED) it comes when the far side has answered. A later
+	 * failure is told by the flow entry in the map.
+	 */
+	IPC_CONNECT = 1,
+	/*
+	 * Make a loopback UDP socket that stands for remote (a mesh endpoint); the
+	 * answer's mirror is that socket, and it is in the map too. With
+	 * IPC_UDP_V6ONLY the socket is on ::1. local is where the program sends
+	 * from (port 0: not known yet).
+	 */
+	IPC_UDP_OPEN = 2,
+	/* Is the mesh usable? error 0 = yes, EAGAIN = starting. */
+	IPC_READY = 3
+};
+
+#define IPC_UDP_V6ONLY    1u
+#define IPC_REPLY_DIALLED 1u
+
+struct ipc_request {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type; /* enum ipc_type */
+	uint32_t flags;
+	uint16_t local_port, remote_port;
+	struct ip_addr local, remote;
+};
+static_assert(sizeof(struct ipc_request) == 48, "ipc_request is 48 bytes");
+
+struct ipc_reply {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	int32_t error; /* 0 or a positive errno the program may see */
+	uint32_t flags;
+	uint16_t mirror_port;
+	uint16_t pad;
+	struct ip_addr mirror;
+};
+static_assert(sizeof(struct ipc_reply) == 36, "ipc_reply is 36 bytes");
+
+/* Is this exactly one well-formed request of our version? 0, -EPROTO, -EINVAL. */
+int ipc_check_request(const void *bytes, size_t len, struct ipc_request *out);
+/* The same for an answer to a question of this type. */
+int ipc_check_reply(const void *bytes, size_t len, enum ipc_type type, struct ipc_reply *out);
+
+void ipc_make_request(struct ipc_request *out, enum ipc_type type, const struct endpoint *local,
+		      const struct endpoint *remote, uint32_t flags);
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * Log lines for the daemon and the tools: "module: who: what, what follows".
+ *
+ * To standard error, one write() a line, errno preserved. err = act now, warn
+ * = degraded, info = life cycle, debug = per flow. What a peer can trigger is
+ * debug, or goes through log_limited(). The shim has a log of its own.
+ */
+#ifndef MESHWRAP_SHARED_LOG_H
+#define MESHWRAP_SHARED_LOG_H
+
+#include <stdint.h>
+
+enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+/* Lines above this level are dropped. INFO until told otherwise. */
+void log_set_level(enum log_level level);
+enum log_level log_level(void);
+void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#define log_err(...)  log_write(LOG_ERR, __VA_ARGS__)
+#define log_warn(...) log_write(LOG_WARN, __VA_ARGS__)
+#define log_info(...) log_write(LOG_INFO, __VA_ARGS__)
+#define log_debug(...)                                     \
+	do {                                               \
+		if (log_level() >= LOG_DEBUG)              \
+			log_write(LOG_DEBUG, __VA_ARGS__); \
+	} while (0)
+
+/* One line in ten seconds for each gate; says how many were dropped since. */
+struct log_gate {
+	uint64_t next_ns;
+	uint32_t dropped;
+};
+void log_limited(struct log_gate *gate, uint64_t now_ns, enum log_level level, const char *format,
+		 ...) __attribute__((format(printf, 4, 5)));
+
+#endif

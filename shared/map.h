@@ -1,0 +1,195 @@
+/*
+ * The shared map: what the shim may know of the mesh, in one file.
+ *
+ * The daemon is its only writer; every wrapped process maps it read-only. It
+ * lies in the runtime folder (paths.h), has one fixed size, and is never
+ * truncated. A daemon that starts again rewrites the file of its predecessor
+ * in place, so old mappings stay right; a file of another version is retired
+ * (the flag below) and replaced, and readers then map the new one.
+ *
+ * Three ideas:
+ * - The mirror is a bijection. Every mesh address, IPv4 or IPv6, has exactly
+ *   one loopback IPv4 address that stands for it (its mirror), and the
+ *   reverse. IPv4 ranges are mirrored as ranges (100.64.0.0/10 as
+ *   127.64.0.0/10, bit for bit, where no other daemon of this network
+ *   namespace has it), IPv6 addresses one by one.
+ * - No reader ever waits. The directory (own addresses, ranges, names) is under
+ *   one sequence lock, flows under one each, pairs are two atomic words.
+ * - Life is one word: the daemon holds a robust mutex inside the file, and the
+ *   kernel itself marks that word when the daemon dies, however it dies.
+ *
+ * All functions here are async-signal-safe and allocate nothing.
+ */
+#ifndef MESHWRAP_SHARED_MAP_H
+#define MESHWRAP_SHARED_MAP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/endpoint.h"
+
+#define MAP_MAGIC   0x4d574d31u /* "MWM1" */
+#define MAP_VERSION 1u
+
+#define MAP_MAX_OWN     16
+#define MAP_MAX_RANGES  16384
+#define MAP_MAX_NAMES   16384
+#define MAP_NAME_MAX    256 /* with the terminator */
+#define MAP_NAME_BYTES  (1u << 20)
+#define MAP_FLOW_SLOTS  65536
+#define MAP_PAIR_SLOTS  32768
+#define MAP_PROBE_LIMIT 64 /* slots looked at before a look-up gives up */
+#define MAP_IFNAME_MAX  16
+
+/* One of this node's own addresses. */
+struct map_own {
+	struct ip_addr addr;
+	uint32_t mirror;     /* host byte order, as all mirrors here */
+	uint32_t prefix_len; /* of the interface address, in the address's own family */
+};
+
+/*
+ * Mesh addresses first..last (inclusive, same family). mirror is that of
+ * first, the rest follow one by one; 0: these belong to the mesh but cannot be
+ * reached (the shim fails closed). A range with mirror != 0 in IPv6 holds one
+ * address. Sorted by first, disjoint.
+ */
+struct map_range {
+	struct ip_addr first, last;
+	uint32_t mirror;
+	uint32_t count; /* addresses in the range; 0 when mirror is 0 */
+};
+
+/* A reverse index over ranges with a mirror, sorted by mirror. */
+struct map_mirror {
+	uint32_t first; /* mirror of ranges[range].first */
+	uint32_t range;
+};
+
+/* A mesh name, lower case, without the trailing dot; sorted bytewise by name. */
+struct map_name {
+	uint32_t name_off; /* into names_text, zero-terminated */
+	uint32_t flags;    /* MAP_NAME_* */
+	struct ip_addr v4; /* all zero when there is none */
+	struct ip_addr v6;
+};
+#define MAP_NAME_SELF      1u /* this node's own name */
+#define MAP_NAME_CANONICAL 2u /* the full name: what a reverse look-up answers */
+
+struct map_directory {
+	_Atomic uint32_t seq; /* odd while the daemon rewrites it */
+	uint32_t own_count, range_count, mirror_count, name_count;
+	uint32_t mtu;
+	char ifname[MAP_IFNAME_MAX]; /* of the interface the program is shown */
+	char domain[MAP_NAME_MAX];   /* names end in it; "" when there is none */
+	struct map_own own[MAP_MAX_OWN];
+	struct map_range ranges[MAP_MAX_RANGES];
+	struct map_mirror mirrors[MAP_MAX_RANGES];
+	struct map_name names[MAP_MAX_NAMES];
+	char names_text[MAP_NAME_BYTES];
+};
+
+/*
+ * Outbound TCP flows, found by the program's local mirror address and port.
+ * FREE -> HELD -> OPEN | FAILED; any -> HELD when the port is used anew. A
+ * FAILED flow stays readable until its slot is needed.
+ */
+enum map_flow_state { MAP_FLOW_FREE, MAP_FLOW_HELD, MAP_FLOW_OPEN, MAP_FLOW_FAILED };
+
+struct map_flow {
+	_Atomic uint32_t seq; /* odd while written */
+	uint32_t state;       /* enum map_flow_state */
+	uint32_t local_addr;  /* as bound on loopback: own mirror, or 127.0.0.1 */
+	uint16_t local_port;
+	uint16_t remote_port; /* on the mesh */
+	struct ip_addr remote;
+	int32_t error; /* of FAILED: a positive errno */
+	uint32_t generation;
+};
+
+/*
+ * Pairs of (loopback address, port): which one stands for which. Key and
+ * value are packed by map_pack(). Address 0 stands for ::1, which the daemon
+ * uses towards listeners that take IPv6 only.
+ */
+enum map_table {
+	/* (mirror of a mesh address, port on the mesh) -> loopback socket of the daemon */
+	MAP_UDP_OUT,
+	/* as MAP_UDP_OUT, for sockets that are IPv6-only: the value is on ::1 */
+	MAP_UDP_OUT6,
+	/* loopback socket of the daemon -> (mirror of the peer, its port on the mesh) */
+	MAP_UDP_IN,
+	/* the same for inbound TCP flows whose loopback source is not (mirror, port) of the peer */
+	MAP_TCP_IN,
+	MAP_TABLES
+};
+
+struct map_pair {
+	_Atomic uint64_t key; /* 0 free, MAP_PAIR_GONE deleted */
+	_Atomic uint64_t value;
+};
+#define MAP_PAIR_GONE UINT64_MAX
+
+struct map {
+	uint32_t magic, version;
+	uint64_t size;             /* of the whole file */
+	_Atomic uint32_t retired;  /* 1: replaced by a new file, open that one */
+	_Atomic uint32_t ready;    /* 1: the mesh is usable */
+	_Atomic uint32_t life_off; /* file offset of the futex word of the robust mutex */
+	uint32_t hold_port;        /* TCP port of SYN hold */
+	uint64_t boot_id;          /* random, new at each daemon start */
+	_Alignas(64) uint8_t mutex[64];
+	_Atomic uint32_t pair_count[MAP_TABLES]; /* 0 spares the look-up */
+	struct map_directory dir;
+	struct map_flow flows[MAP_FLOW_SLOTS];
+	struct map_pair pairs[MAP_TABLES][MAP_PAIR_SLOTS];
+};
+
+static inline uint64_t map_pack(uint32_t addr, uint16_t port)
+{
+	return (uint64_t)1 << 63 | (uint64_t)addr << 16 | port; /* the high bit: never 0 */
+}
+
+/* ---- reading (shim, meshrun, meshctl) ---- */
+
+/*
+ * Is this memory a map of our version and of at least size bytes? The file
+ * may have been written by anybody: everything later is bounds-checked too.
+ */
+bool map_is_valid(const struct map *map, uint64_t size);
+/* The daemon that wrote it still lives. */
+bool map_is_alive(const struct map *map);
+
+enum map_verdict {
+	MAP_OUTSIDE,  /* not a mesh address: leave the call alone */
+	MAP_OWN,      /* this node's own address, *mirror set */
+	MAP_PEER,     /* another mesh address, *mirror set */
+	MAP_NO_MIRROR /* a mesh address nobody can reach (or the directory is torn) */
+};
+enum map_verdict map_to_mirror(const struct map *map, const struct ip_addr *mesh, uint32_t *mirror);
+/* The mesh address for a loopback address; false when it is no mirror. */
+bool map_from_mirror(const struct map *map, uint32_t mirror, struct ip_addr *mesh);
+/* The own address of a family (want_v6), and its mirror; false when there is none. */
+bool map_own(const struct map *map, bool want_v6, struct map_own *own);
+/* A copy of the i-th own address; false past the end. */
+bool map_own_at(const struct map *map, uint32_t i, struct map_own *own);
+/* The IPv4 address of the node that has this IPv6 address (by its name entry); false if none. */
+bool map_v4_of_v6(const struct map *map, const struct ip_addr *v6, struct ip_addr *v4);
+
+/* name: any case, with or without trailing dot. */
+bool map_find_name(const struct map *map, const char *name, struct map_name *found);
+/* The canonical name of a mesh address, into name. */
+bool map_name_of(const struct map *map, const struct ip_addr *addr, char name[static MAP_NAME_MAX]);
+
+/* A consistent copy of the flow bound to (local_addr, local_port). */
+bool map_find_flow(const struct map *map, uint32_t local_addr, uint16_t local_port,
+		   struct map_flow *found);
+bool map_find_pair(const struct map *map, enum map_table table, uint32_t addr, uint16_t port,
+		   uint32_t *value_addr, uint16_t *value_port);
+
+/* Where flows and pairs are hashed to; shared with the writer. */
+uint32_t map_flow_slot(uint32_t local_addr, uint16_t local_port);
+uint32_t map_pair_slot(uint64_t key);
+
+#endif
