@@ -1,0 +1,60 @@
+/* The runtime folder's name. */
+#include "shared/paths.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <string.h>
+
+static void test_the_folder_is_chosen_in_the_documented_order(void **state)
+{
+	char dir[PATHS_MAX];
+
+	(void)state;
+	assert_int_equal(paths_runtime_dir("/x", "/run/user/1", 0, dir), 0);
+	assert_string_equal(dir, "/x");
+	assert_int_equal(paths_runtime_dir("", "/run/user/1", 0, dir), 0);
+	assert_string_equal(dir, "/run/user/1/meshwrap");
+	assert_int_equal(paths_runtime_dir(NULL, NULL, 0, dir), 0);
+	assert_string_equal(dir, "/run/meshwrap");
+	assert_int_equal(paths_runtime_dir(NULL, "", 4294967294u, dir), 0);
+	assert_string_equal(dir, "/tmp/meshwrap-4294967294");
+}
+
+static void test_a_folder_that_is_too_long_is_refused(void **state)
+{
+	char name[PATHS_MAX + 1], dir[PATHS_MAX];
+
+	(void)state;
+	memset(name, 'x', sizeof(name));
+	name[PATHS_MAX] = '\0';
+	assert_int_equal(paths_runtime_dir(name, NULL, 0, dir), -ENAMETOOLONG);
+	name[PATHS_MAX - 1] = '\0';
+	assert_int_equal(paths_runtime_dir(name, NULL, 0, dir), 0);
+	assert_int_equal(paths_runtime_dir(NULL, name, 0, dir), -ENAMETOOLONG);
+}
+
+static void test_paths_are_joined_or_refused(void **state)
+{
+	char out[16];
+
+	(void)state;
+	assert_int_equal(paths_join("/run/x", "map", out, sizeof(out)), 0);
+	assert_string_equal(out, "/run/x/map");
+	assert_int_equal(paths_join("/run/x", "12345678", out, sizeof(out)), 0);
+	assert_int_equal(paths_join("/run/x", "123456789", out, sizeof(out)), -ENAMETOOLONG);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_folder_is_chosen_in_the_documented_order),
+		cmocka_unit_test(test_a_folder_that_is_too_long_is_refused),
+		cmocka_unit_test(test_paths_are_joined_or_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
