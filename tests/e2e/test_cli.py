@@ -1,0 +1,271 @@
+"""The commands: what a person sees when something is wrong, and that meshrun stays out of the way."""
+import os
+import re
+import signal
+
+import pytest
+
+from worlds import CAN_NETNS, Peer, Place, free_port, python_spawn, rented, wait_until
+
+
+@pytest.fixture
+def place(lab):
+    return Place(lab.namespace("cli") if CAN_NETNS else None, rented("user"))
+
+
+@pytest.fixture
+def pair(lab, place):
+    a, b = lab.node("node-a", 1, place), lab.node("node-b", 2, place)
+    a.write_config([b, Peer("node-c", 3)])
+    b.write_config([a])
+    yield a, b
+    for node in (a, b):
+        node.check_logs()
+
+
+@pytest.fixture
+def running(pair):
+    a, b = pair
+    a.start()
+    b.start()
+    return a, b
+
+
+def check_sentence(result, *words):
+    """One line on stderr that has these words, a status that says failure, and no key."""
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert result.returncode != 0, "it must not succeed"
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert re.search(word, lines[0]), f"{word!r} not in: {lines[0]}"
+    assert not re.search(r"[A-Za-z0-9+/]{42,}=", lines[0]), "a key is shown"
+
+
+def run_meshd(node, **options):
+    return node.run([node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir], wrapped=False,
+                    check=False, timeout=10, **options)
+
+
+@pytest.mark.parametrize("find, replace, words", [
+    (r"PrivateKey = .*", "PrivateKey = hello", ("line 3", "key")),
+    (r"PrivateKey = .*\n", "", ("PrivateKey",)),
+    (r"PublicKey = (.{40}).*", r"PublicKey = \1", ("line", "key")),
+    (r"PublicKey = .*\n", "", ("PublicKey",)),
+    (r"PublicKey = .*", "PublicKey = " + "A" * 43 + "=", ("line|peer|node-b", "key")),
+    (r"Address = .*", "Address = 100.64.0.1000/10", ("line 4", "Address")),
+    (r"Address = .*\n", "", ("Address",)),
+    (r"ListenPort = .*", "ListenPort = 70000", ("line 5", "ListenPort", "65535")),
+    (r"AllowedIPs = .*", "AllowedIPs = 100.64.0.0/33", ("line", "AllowedIPs")),
+    (r"Endpoint = .*", "Endpoint = 192.0.2.1", ("line", "Endpoint")),
+    (r"Endpoint = .*", "Endpoint = no-such-host.invalid:1", ("no-such-host.invalid",)),
+    (r"\[Peer\]", "[Pear]", ("line", "Pear|section")),
+    (r"\[Interface\]\n", "", ("line",)),
+    (r"PublicKey = ", "PublicKye = ", ("line", "PublicKye|key")),
+])
+def test_bad_config_is_told_in_one_sentence(pair, find, replace, words):
+    node, _ = pair
+    text = node.config.read_text()
+    changed = re.sub(find, replace, text, count=1)
+    assert changed != text
+    node.config.write_text(changed)
+    check_sentence(run_meshd(node), *words)
+    assert not (node.dir / "control").exists() and not (node.dir / "api").exists()
+
+
+def test_own_key_as_a_peer_is_told_in_one_sentence(pair):
+    a, b = pair
+    a.config.write_text(a.config.read_text().replace(b.public, a.public))
+    check_sentence(run_meshd(a), "key", "node-b|line|own")
+
+
+def test_missing_config_is_told_in_one_sentence(pair):
+    node, _ = pair
+    node.config.unlink()
+    check_sentence(run_meshd(node), "wg.conf", "[Nn]o such file|does not exist")
+
+
+def test_config_that_cannot_be_read_is_told_in_one_sentence(pair):
+    node, _ = pair
+    if node.place.uid == 0 and not node.place.rented:
+        pytest.skip("root reads everything")
+    node.config.chmod(0)
+    check_sentence(run_meshd(node), "wg.conf", "[Pp]ermission|read")
+
+
+def test_taken_port_is_told_in_one_sentence(pair, place):
+    node, other = pair
+    python_spawn(node, """
+        s = socket(AF_INET, SOCK_DGRAM)
+        s.bind(("0.0.0.0", int(sys.argv[1])))
+        say("ready")
+        time.sleep(100)
+    """, node.port, wrapped=False)
+    check_sentence(run_meshd(node), str(node.port), "port", "ListenPort|taken|use")
+    assert not (node.dir / "control").exists()
+
+
+def test_second_daemon_in_one_folder_is_told_in_one_sentence(running):
+    a, b = running
+    result = a.run([a.lab.binary("meshd"), "--config", b.config, "--dir", a.dir], wrapped=False, check=False,
+                   timeout=10)
+    check_sentence(result, "run(s|ning)", re.escape(str(a.dir)))
+    assert a.ctl("status").returncode == 0, "the first one goes on"
+
+
+def test_meshd_without_arguments_says_how(lab):
+    result = lab.run([lab.binary("meshd")], check=False, timeout=10)
+    assert result.returncode != 0 and "--config" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("ip",), ("ping", "node-b")])
+def test_meshctl_without_a_daemon_is_told_in_one_sentence(pair, words):
+    node, _ = pair
+    check_sentence(node.ctl(*words, check=False), "meshd|daemon", re.escape(str(node.dir)))
+
+
+def test_meshrun_without_daemon_and_config_is_told_in_one_sentence(pair):
+    node, _ = pair
+    result = node.meshrun("--dir", node.dir, "--", "true", check=False)
+    check_sentence(result, "--config|meshd")
+
+
+def test_meshctl_ip_prints_the_addresses(running):
+    a, _ = running
+    assert a.ctl("ip").stdout.split() == [a.v4, a.v6]
+
+
+def test_meshctl_status_knows_the_nodes(running):
+    a, b = running
+    a.ctl("ping", "node-b")
+    status = a.ctl("status").stdout
+    for word in ("node-a", "node-b", "node-c", a.v4, b.v4):
+        assert word in status, status
+
+
+@pytest.mark.parametrize("target", ["name", "v4", "v6"])
+def test_meshctl_ping_gets_an_answer(running, target):
+    a, b = running
+    out = a.ctl("ping", {"name": "node-b", "v4": b.v4, "v6": b.v6}[target]).stdout
+    assert re.search(r"\d(\.\d+)? ?m?s", out), out
+
+
+def test_meshctl_ping_of_a_node_that_is_down_fails(running):
+    a, _ = running
+    result = a.ctl("ping", "node-c", check=False, timeout=60)
+    assert result.returncode != 0 and (result.stdout + result.stderr).strip()
+
+
+def test_meshctl_ping_of_an_unknown_name_is_told_in_one_sentence(running):
+    a, _ = running
+    check_sentence(a.ctl("ping", "node-x", check=False), "node-x")
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 255])
+def test_meshrun_returns_the_programs_status(running, status):
+    a, _ = running
+    assert a.meshrun("--", "sh", "-c", f"exit {status}", check=False).returncode == status
+
+
+def test_meshrun_passes_input_output_and_arguments(running):
+    a, _ = running
+    result = a.meshrun("sh", "-c", 'cat; echo "$1|$2" >&2', "-", "two words", "--dir", input="in\n")
+    assert result.stdout == "in\n" and result.stderr == "two words|--dir\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_meshrun_passes_signals(running, number):
+    a, _ = running
+    program = a.spawn([a.lab.binary("meshrun"), "--", "sh", "-c",
+                       f"trap 'echo caught; exit 9' {int(number)}; echo ready; while :; do sleep 0.05; done"],
+                      wrapped=False)
+    program.wait_for("ready")
+    program.kill(number)
+    assert program.wait(10) == 9 and "caught" in program.text
+
+
+def test_program_killed_by_a_signal_is_seen_as_such(running):
+    a, _ = running
+    status = a.meshrun("--", "sh", "-c", "kill -KILL $$", check=False).returncode
+    assert status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+def test_meshrun_of_a_missing_program_is_127(running):
+    a, _ = running
+    result = a.meshrun("--", "no-such-program", check=False)
+    check_sentence(result, "no-such-program")
+    assert result.returncode == 127
+
+
+def test_meshrun_of_a_file_that_is_no_program_is_126(running):
+    a, _ = running
+    result = a.meshrun("--", a.config, check=False)
+    check_sentence(result, "wg.conf")
+    assert result.returncode == 126
+
+
+def test_meshrun_starts_the_daemon_and_the_program_is_on_the_mesh(pair):
+    a, b = pair
+    b.start()
+    server = python_spawn(b, """
+        s = listener("0.0.0.0")
+        say("ready", s.getsockname()[1])
+        c, peer = s.accept()
+        c.sendall(peer[0].encode())
+    """, ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)").group(1)
+    before = daemons(a)
+    result = a.meshrun("--config", a.config, "--dir", a.dir, "--", "nc", "-d", "node-b", port)
+    assert result.stdout == a.v4
+    for pid in daemons(a) - before:  # it stays, for the next program
+        assert a.ctl("ip").stdout.split()[0] == a.v4
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda p=pid: p not in daemons(a), 10, "the daemon's end")
+
+
+def daemons(node):
+    """Process ids of meshd for this node's folder, by their command lines."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"meshd") and (str(node.dir).encode() in words or str(node.config).encode() in words):
+            found.add(int(pid))
+    return found
+
+
+def test_meshrun_with_a_bad_config_starts_nothing(pair):
+    node, _ = pair
+    node.config.write_text("[Interface]\n")
+    result = node.meshrun("--config", node.config, "--dir", node.dir, "--", "echo", "started", check=False)
+    check_sentence(result, "PrivateKey")
+    assert "started" not in result.stdout and not daemons(node)
+
+
+def test_meshwrap_dir_names_the_folder(running):
+    a, b = running
+    for node in (a, b):
+        out = node.lab.run([node.lab.binary("meshctl"), "ip"], node.place, {"MESHWRAP_DIR": str(node.dir)}).stdout
+        assert out.split()[0] == node.v4
+
+
+def test_the_shim_alone_follows_exec_and_shells(running):
+    a, b = running
+    port = free_port()
+    server = python_spawn(b, """
+        s = listener("0.0.0.0", sys.argv[1])
+        say("ready")
+        while True:
+            c, peer = s.accept()
+            c.sendall(peer[0].encode() + b"\\n")
+            c.close()
+    """, port)
+    out = a.run(["sh", "-c", f"(exec nc -d node-b {port}); env | grep -c LD_PRELOAD; bash -c 'nc -d {b.v4} {port}'"])
+    server.stop()
+    assert out.stdout.split() == [a.v4, "1", a.v4]
+
+
+def test_the_runtime_folder_is_private(running):
+    a, _ = running
+    assert a.dir.stat().st_mode & 0o077 == 0

@@ -1,0 +1,235 @@
+"""connect(): when it succeeds, when it fails, with what, and what epoll says meanwhile."""
+import signal
+
+import pytest
+
+from worlds import elapsed, free_port, python, python_spawn
+
+# Connects in several ways; for each: what came back, and after how long.
+CONNECT = """
+    host, port, limit = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    def name(number):
+        return errno.errorcode.get(number, number)
+    def blocking():
+        s = socket(family_of(host))
+        s.setsockopt(SOL_SOCKET, SO_SNDTIMEO, struct.pack("ll", int(limit), 0))
+        try:
+            s.connect((host, port))
+            return "connected"
+        except OSError as e:
+            return name(e.errno)
+    def with_epoll(flags):
+        s = socket(family_of(host))
+        s.setblocking(False)
+        ep = select.epoll()
+        ep.register(s, select.EPOLLIN | select.EPOLLOUT | flags)  # before connect(), as libuv may
+        early = ep.poll(0)
+        assert all(events & select.EPOLLHUP for _, events in early), early
+        first = s.connect_ex((host, port))
+        if first != errno.EINPROGRESS:
+            return name(first)
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            for _, events in ep.poll(0.1):
+                if events == select.EPOLLOUT | select.EPOLLHUP:
+                    continue  # the event of a socket that has not begun, still queued
+                error = s.getsockopt(SOL_SOCKET, SO_ERROR)
+                assert s.getsockopt(SOL_SOCKET, SO_ERROR) == 0  # asking clears it
+                return name(error) if error else "connected" if events & select.EPOLLOUT else events
+        return "nothing"
+    def with_poll():
+        s = socket(family_of(host))
+        s.setblocking(False)
+        first = s.connect_ex((host, port))
+        if first != errno.EINPROGRESS:
+            return name(first)
+        p = select.poll()
+        p.register(s, select.POLLOUT)
+        if not p.poll(limit * 1000):
+            return "nothing"
+        second = s.connect_ex((host, port))  # the other way to learn the outcome
+        return name(second) if second else "connected"
+    answer = {}
+    for label, how in (("blocking", blocking), ("level", lambda: with_epoll(0)),
+                       ("edge", lambda: with_epoll(select.EPOLLET)), ("poll", with_poll)):
+        start = time.monotonic()
+        answer[label] = [how(), time.monotonic() - start]
+    print(json.dumps(answer))
+"""
+
+
+def outcomes(node, host, port, limit=10):
+    answer = python(node, CONNECT, host, port, limit, timeout=limit * 4 + 20)
+    return {how: what for how, (what, _) in answer.items()}, max(took for _, took in answer.values())
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_connect_succeeds_every_way(world, family):
+    server = python_spawn(world.b, """
+        s = listener(sys.argv[1])
+        say("ready", s.getsockname()[1])
+        while True:
+            s.accept()
+    """, {"v4": "0.0.0.0", "v6": "::"}[family], ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)").group(1)
+    got, took = outcomes(world.a, getattr(world.b, family), port)
+    server.stop()
+    assert set(got.values()) == {"connected"} and took < 3
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_closed_port_is_refused(world, family):
+    got, took = outcomes(world.a, getattr(world.b, family), free_port())
+    assert set(got.values()) == {"ECONNREFUSED"}
+    assert took < 3
+
+
+@pytest.mark.meshwrap
+@pytest.mark.parametrize("host", ["100.64.9.9", "100.127.255.254", "fd7a:115c:a1e0::99"])
+def test_unknown_peer_is_unreachable_at_once(world, host):
+    got, took = outcomes(world.a, host, 80)
+    assert set(got.values()) <= {"ENETUNREACH", "EHOSTUNREACH"}
+    assert took < 1
+
+
+@pytest.mark.meshwrap
+@pytest.mark.parametrize("host", ["100.64.0.4", "fd7a:115c:a1e0::4"])
+def test_peer_without_endpoint_is_unreachable_at_once(world, host):
+    got, took = outcomes(world.a, host, 80)
+    assert set(got.values()) <= {"ENETUNREACH", "EHOSTUNREACH"}
+    assert took < 1
+
+
+@pytest.mark.meshwrap
+def test_datagrams_to_an_unknown_peer_are_unreachable(world):
+    got = python(world.a, """
+        answers = []
+        for host in ("100.64.9.9", "fd7a:115c:a1e0::99"):
+            for how in ("sendto", "connect"):
+                u = socket(family_of(host), SOCK_DGRAM)
+                try:
+                    if how == "connect":
+                        u.connect((host, 53))
+                        u.send(b"x")
+                    else:
+                        u.sendto(b"x", (host, 53))
+                    answers.append("sent")
+                except OSError as e:
+                    answers.append(errno.errorcode[e.errno])
+        print(json.dumps(answers))
+    """)
+    assert set(got) <= {"ENETUNREACH", "EHOSTUNREACH"}
+
+
+@pytest.mark.meshwrap
+def test_peer_that_is_down_keeps_a_connect_waiting(world):
+    """As any host that does not answer: the program's own limit ends it, with the kernel's errno."""
+    got, took = outcomes(world.a, "100.64.0.3", 80, 2)
+    assert got["blocking"] in ("EINPROGRESS", "EAGAIN")
+    assert got["edge"] == got["level"] == got["poll"] == "nothing"
+    assert took < 4
+
+
+@pytest.mark.meshwrap
+def test_curl_gives_up_on_a_peer_that_is_down(world):
+    result, took = elapsed(world.a.run, ["curl", "-sS", "--connect-timeout", "1", "http://node-c/"], check=False)
+    assert result.returncode == 28 and took < 4
+
+
+@pytest.mark.meshwrap
+def test_not_writable_before_the_far_side_has_answered(own_world):
+    """The far daemon is stopped, so nothing can have answered; then it goes on."""
+    world = own_world
+    server = python_spawn(world.b, """
+        s = listener("0.0.0.0")
+        say("ready", s.getsockname()[1])
+        while True:
+            s.accept()[0].sendall(b"hello")
+    """, ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)").group(1)
+    code = """
+        s = socket()
+        s.setblocking(False)
+        ep = select.epoll()
+        ep.register(s, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        ep.poll(0)
+        first = s.connect_ex((sys.argv[1], int(sys.argv[2])))
+        early = ep.poll(float(sys.argv[3]))
+        again = s.connect_ex((sys.argv[1], int(sys.argv[2])))
+        say("waiting", errno.errorcode[first], early, errno.errorcode[again])
+        events = ep.poll(20)
+        say("then", bool(events and events[0][1] & select.EPOLLOUT), s.getsockopt(SOL_SOCKET, SO_ERROR),
+            s.connect_ex((sys.argv[1], int(sys.argv[2]))), s.connect_ex((sys.argv[1], int(sys.argv[2]))))
+        s.settimeout(10)
+        say(recv_exactly(s, 5))
+    """
+    python(world.a, "tcp(*sys.argv[1:]).close()", world.b.v4, port)  # a session exists
+    world.b.daemon.kill(signal.SIGSTOP)
+    try:
+        client = python_spawn(world.a, code, world.b.v4, port, 1.0, ready="waiting")
+        assert client.wait_for("waiting .*").group(0) == "waiting EINPROGRESS [] EALREADY"
+    finally:
+        world.b.daemon.kill(signal.SIGCONT)
+    # Linux: 0 once, then EISCONN (106).
+    assert client.wait_for("then .*", 25).group(0) == "then True 0 0 106"
+    assert client.wait() == 0
+    assert "b'hello'" in client.text
+
+
+@pytest.mark.meshwrap
+def test_blocking_connect_can_be_interrupted_and_closed(world):
+    got = python(world.a, """
+        answers = []
+        signal.signal(signal.SIGALRM, lambda *_: answers.append("alarm") or 1 / 0)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        s = socket()
+        try:
+            s.connect(("100.64.0.3", 80))
+        except ZeroDivisionError:
+            answers.append("interrupted")
+        s.close()
+        print(json.dumps(answers))
+    """)
+    assert got == ["alarm", "interrupted"]
+
+
+def test_many_refused_connects_have_the_true_errno(world):
+    """The kernel itself wakes some of them as connected for an instant; the program must not see it."""
+    got = python(world.a, """
+        count = {}
+        for i in range(300):
+            s = socket()
+            s.setblocking(False)
+            error = s.connect_ex((sys.argv[1], int(sys.argv[2])))
+            if error == errno.EINPROGRESS:
+                p = select.poll()
+                p.register(s, select.POLLOUT)
+                p.poll(5000)
+                error = s.getsockopt(SOL_SOCKET, SO_ERROR)
+            count[errno.errorcode.get(error, error)] = count.get(errno.errorcode.get(error, error), 0) + 1
+            s.close()
+        print(json.dumps(count))
+    """, world.b.v4, free_port(), timeout=60)
+    assert got == {"ECONNREFUSED": 300}
+
+
+@pytest.mark.meshwrap
+def test_far_listener_that_is_full_does_not_look_connected(world):
+    """Backlog 0 and nobody accepts: the far side's kernel drops further SYNs, and so we wait."""
+    server = python_spawn(world.b, """
+        s = listener("127.0.0.1", 0, backlog=0)
+        first = tcp("127.0.0.1", s.getsockname()[1])
+        say("ready", s.getsockname()[1])
+        time.sleep(1000)
+    """, ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)").group(1)
+    got, _ = outcomes(world.a, world.b.v4, port, 1)
+    server.stop()
+    assert got["edge"] == got["level"] == got["poll"] == "nothing"
+
+
+@pytest.mark.meshwrap
+def test_peer_that_is_down_times_out_in_the_end(early_dial):
+    what, took = early_dial.wait_for(r"ended (\w+) (\S+)", 180).groups()
+    assert what in ("ETIMEDOUT", "EHOSTUNREACH")
+    assert float(took) < 150
