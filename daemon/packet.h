@@ -36,14 +36,18 @@ struct packet_batch {
 	uint8_t arena[BATCH_BYTES];
 };
 
-/* The padded length of an inner packet: to 16 bytes, but not beyond the MTU (longer ones: none). */
+/*
+ * The padded length of an inner packet: to 16 bytes, but not beyond the MTU. A
+ * longer one is padded as its last MTU's worth. MTU 0: no bound.
+ */
 static inline size_t packet_padded(size_t len, size_t mtu)
 {
-	size_t padded = (len + 15) & ~(size_t)15;
+	size_t last = mtu && len > mtu ? len % mtu : len;
+	size_t padded = (last + 15) & ~(size_t)15;
 
-	if (len > mtu)
-		return len;
-	return padded < mtu ? padded : mtu;
+	if (mtu && padded > mtu)
+		padded = mtu;
+	return len - last + padded;
 }
 
 static inline void batch_reset(struct packet_batch *b)

@@ -1,0 +1,180 @@
+/*
+ * The way out: route, seal in place, hand over in trains.
+ *
+ * A train is a stretch of memory in which datagrams of one size (the last may
+ * be shorter) stand back to back, as one send with UDP_SEGMENT takes them.
+ * The batch's layout (daemon/packet.h) makes every run of equal packets one.
+ *
+ * Per packet: a compare for the route, header, padding, seal. Timers, counters
+ * of bytes and the check for new keys are per run, that is, per peer and batch.
+ */
+#include "daemon/wg/state.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "shared/wire.h"
+
+struct train {
+	uint8_t *start, *end;
+	size_t segment_len;
+	bool is_closed; /* a shorter one was the last */
+};
+
+void wg_transmit(struct wg_device *dev, struct wg_peer *peer, const struct endpoint *to,
+		 const void *bytes, size_t len, size_t segment_len)
+{
+	if (peer)
+		peer->tx_bytes += len;
+	dev->is_transmitting = true;
+	dev->callbacks.transmit(dev->owner, peer, to, bytes, len, segment_len);
+	dev->is_transmitting = false;
+}
+
+static void depart(struct wg_peer *peer, const struct train *t)
+{
+	if (t->start)
+		wg_transmit(peer->dev, peer, &peer->endpoint, t->start, (size_t)(t->end - t->start),
+			    t->segment_len);
+}
+
+static void couple(struct wg_peer *peer, struct train *t, uint8_t *datagram, size_t len)
+{
+	if (datagram != t->end || t->is_closed || len > t->segment_len) {
+		depart(peer, t);
+		*t = (struct train){ .start = datagram, .segment_len = len };
+	}
+	t->end = datagram + len;
+	t->is_closed = len < t->segment_len;
+}
+
+/* Returns the length of the datagram, which starts PACKET_HEADER before the packet. */
+static size_t seal(struct wg_keypair *k, const struct packet *p, uint32_t mtu)
+{
+	size_t padded = packet_padded(p->len, mtu);
+	uint8_t *header = p->data - PACKET_HEADER;
+	uint64_t counter = k->send_counter++;
+
+	store_le32(header, WG_TRANSPORT);
+	store_le32(header + offsetof(struct wg_transport, receiver), k->remote_index);
+	store_le64(header + offsetof(struct wg_transport, counter), counter);
+	memset(p->data + p->len, 0, padded - p->len);
+	aead_seal(k->sending, counter, p->data, padded);
+	return PACKET_HEADER + padded + PACKET_TAG;
+}
+
+static bool wants_new_keys(const struct wg_keypair *k, uint64_t now_ns)
+{
+	return k->send_counter > WG_REKEY_AFTER_MESSAGES ||
+	       (k->is_initiator && now_ns - k->created_ns > WG_REKEY_AFTER_TIME);
+}
+
+/* Under the current keypair, which can send. Returns how many went. */
+static unsigned send_sealed(struct wg_peer *peer, const struct packet *packets, unsigned count,
+			    uint32_t mtu, uint64_t now_ns)
+{
+	struct wg_keypair *k = peer->keypairs.current;
+	struct train train = { 0 };
+	bool has_data = false;
+	unsigned i;
+
+	for (i = 0; i < count && k->send_counter < WG_REJECT_AFTER_MESSAGES; i++) {
+		has_data |= packets[i].len > 0;
+		couple(peer, &train, packets[i].data - PACKET_HEADER, seal(k, &packets[i], mtu));
+	}
+	depart(peer, &train);
+	wg_timers_authentic_sent(&peer->timers, now_ns);
+	if (has_data)
+		wg_timers_data_sent(&peer->timers, now_ns, wg_jitter(peer->dev));
+	if (wants_new_keys(k, now_ns))
+		wg_peer_initiate(peer, false, now_ns);
+	return i;
+}
+
+void wg_peer_send_staged(struct wg_peer *peer, uint64_t now_ns)
+{
+	struct wg_device *dev = peer->dev;
+	struct packet_batch *b = &dev->scratch;
+
+	while (!wg_staging_is_empty(&peer->staging)) {
+		if (!wg_peer_can_send(peer, now_ns)) {
+			wg_peer_initiate(peer, false, now_ns);
+			break;
+		}
+		b->mtu = dev->mtu;
+		batch_reset(b);
+		wg_staging_take(&peer->staging, &dev->staged, b);
+		peer->dropped_staged +=
+			b->count - send_sealed(peer, b->packet, b->count, b->mtu, now_ns);
+	}
+	wg_peer_rearm(peer);
+}
+
+void wg_peer_send(struct wg_peer *peer, const struct packet *packets, unsigned count, uint32_t mtu,
+		  uint64_t now_ns)
+{
+	unsigned sent = 0;
+
+	if (!peer->has_endpoint) {
+		peer->dropped_staged += count;
+		return;
+	}
+	if (wg_staging_is_empty(&peer->staging) && wg_peer_can_send(peer, now_ns))
+		sent = send_sealed(peer, packets, count, mtu, now_ns);
+	for (unsigned i = sent; i < count; i++)
+		peer->dropped_staged +=
+			wg_staging_add(&peer->staging, &peer->dev->staged, &packets[i]);
+	if (sent < count)
+		wg_peer_initiate(peer, false, now_ns);
+	wg_peer_rearm(peer);
+}
+
+struct wg_peer *wg_route_cached(const struct wg_device *dev, struct wg_route_cache *cache,
+				const struct ip_addr *addr)
+{
+	if (!cache->is_valid || !ip_equal(&cache->addr, addr)) {
+		cache->addr = *addr;
+		cache->peer = wg_allowedips_lookup(&dev->allowed, addr);
+		cache->is_valid = true;
+	}
+	return cache->peer;
+}
+
+static struct wg_peer *route(struct wg_device *dev, const struct packet *p)
+{
+	struct ip_addr to;
+
+	if (p->len >= 20 && p->data[0] >> 4 == 4)
+		to = ip_from_v4(load_be32(p->data + 16));
+	else if (p->len >= 40 && p->data[0] >> 4 == 6)
+		memcpy(to.byte, p->data + 24, sizeof(to.byte));
+	else
+		return NULL;
+	return wg_route_cached(dev, &dev->destination, &to);
+}
+
+void wg_device_send(struct wg_device *dev, struct packet_batch *batch, uint64_t now_ns)
+{
+	struct wg_peer *peer, *next;
+	unsigned first = 0, end;
+
+	wg_enter(dev, now_ns);
+	next = batch->count ? route(dev, &batch->packet[0]) : NULL;
+	while (first < batch->count) {
+		peer = next;
+		for (end = first + 1; end < batch->count; end++) {
+			next = route(dev, &batch->packet[end]);
+			if (next != peer)
+				break;
+		}
+		if (peer)
+			wg_peer_send(peer, batch->packet + first, end - first, batch->mtu, now_ns);
+		first = end;
+	}
+	wg_leave(dev);
+}
+
+struct wg_peer *wg_device_route(const struct wg_device *dev, const struct ip_addr *inner)
+{
+	return wg_allowedips_lookup(&dev->allowed, inner);
+}

@@ -1,0 +1,160 @@
+/*
+ * Five timers and three small memories, as every WireGuard has them:
+ *
+ *   retransmit  5 s (+ jitter) after an initiation, until keys are derived;
+ *               20 attempts in all. Then what is staged is dropped.
+ *   keepalive   10 s after data came, unless something was sent meanwhile. If
+ *               more data came during the wait, once more after that.
+ *   silent      15 s (+ jitter) after data was sent, unless something came: the
+ *               peer may have forgotten us, a handshake tells.
+ *   zero keys   540 s after the last keys were derived.
+ *   persistent  after so long without any traffic, if configured.
+ *
+ * "Armed once" timers (keepalive, silent) are not pushed on by later events:
+ * so a batch of packets costs one comparison.
+ */
+#include "daemon/wg/timers.h"
+
+#include "daemon/wg/message.h"
+
+void wg_timers_init(struct wg_timers *t, uint16_t keepalive_s)
+{
+	*t = (struct wg_timers){
+		.retransmit_ns = NEVER_NS,
+		.keepalive_ns = NEVER_NS,
+		.silent_ns = NEVER_NS,
+		.zero_keys_ns = NEVER_NS,
+		.persistent_ns = NEVER_NS,
+		.persistent_interval_ns = keepalive_s * NS_PER_S,
+	};
+}
+
+void wg_timers_endpoint_set(struct wg_timers *t)
+{
+	if (t->persistent_interval_ns)
+		t->persistent_ns = 0;
+}
+
+bool wg_timers_may_initiate(const struct wg_timers *t, uint64_t now_ns)
+{
+	return !t->has_sent_handshake || now_ns - t->handshake_sent_ns >= WG_REKEY_TIMEOUT;
+}
+
+void wg_timers_wanted(struct wg_timers *t)
+{
+	t->retries = 0;
+}
+
+static void handshake_sent(struct wg_timers *t, uint64_t now_ns)
+{
+	t->handshake_sent_ns = now_ns;
+	t->has_sent_handshake = true;
+	wg_timers_authentic_sent(t, now_ns);
+}
+
+void wg_timers_initiation_sent(struct wg_timers *t, uint64_t now_ns, uint64_t jitter_ns)
+{
+	handshake_sent(t, now_ns);
+	t->retransmit_ns = now_ns + WG_REKEY_TIMEOUT + jitter_ns;
+}
+
+void wg_timers_response_sent(struct wg_timers *t, uint64_t now_ns)
+{
+	handshake_sent(t, now_ns);
+}
+
+void wg_timers_keys_derived(struct wg_timers *t, uint64_t now_ns)
+{
+	t->zero_keys_ns = now_ns + WG_ZERO_KEYS_TIME;
+}
+
+void wg_timers_handshake_complete(struct wg_timers *t)
+{
+	t->retransmit_ns = NEVER_NS;
+	t->retries = 0;
+	t->asked_before_expiry = false;
+}
+
+static void traversed(struct wg_timers *t, uint64_t now_ns)
+{
+	if (t->persistent_interval_ns)
+		t->persistent_ns = now_ns + t->persistent_interval_ns;
+}
+
+void wg_timers_authentic_sent(struct wg_timers *t, uint64_t now_ns)
+{
+	t->keepalive_ns = NEVER_NS;
+	traversed(t, now_ns);
+}
+
+void wg_timers_authentic_received(struct wg_timers *t, uint64_t now_ns)
+{
+	t->silent_ns = NEVER_NS;
+	traversed(t, now_ns);
+}
+
+void wg_timers_data_sent(struct wg_timers *t, uint64_t now_ns, uint64_t jitter_ns)
+{
+	if (t->silent_ns == NEVER_NS)
+		t->silent_ns = now_ns + WG_KEEPALIVE_TIMEOUT + WG_REKEY_TIMEOUT + jitter_ns;
+}
+
+void wg_timers_data_received(struct wg_timers *t, uint64_t now_ns)
+{
+	if (t->keepalive_ns == NEVER_NS)
+		t->keepalive_ns = now_ns + WG_KEEPALIVE_TIMEOUT;
+	else
+		t->needs_another_keepalive = true;
+}
+
+void wg_timers_keepalive_again(struct wg_timers *t, uint64_t now_ns)
+{
+	t->keepalive_ns = now_ns + WG_KEEPALIVE_TIMEOUT;
+}
+
+uint64_t wg_timers_deadline(const struct wg_timers *t)
+{
+	uint64_t at_ns = MIN(t->retransmit_ns, t->keepalive_ns);
+
+	at_ns = MIN(at_ns, t->silent_ns);
+	at_ns = MIN(at_ns, t->zero_keys_ns);
+	return MIN(at_ns, t->persistent_ns);
+}
+
+static bool fired(uint64_t *timer_ns, uint64_t now_ns)
+{
+	if (*timer_ns > now_ns)
+		return false;
+	*timer_ns = NEVER_NS;
+	return true;
+}
+
+unsigned wg_timers_expire(struct wg_timers *t, uint64_t now_ns)
+{
+	unsigned due = 0;
+
+	if (fired(&t->retransmit_ns, now_ns)) {
+		if (t->retries > WG_RETRIES_MAX) {
+			due |= WG_DUE_GIVE_UP;
+			t->keepalive_ns = NEVER_NS;
+			if (t->zero_keys_ns == NEVER_NS)
+				t->zero_keys_ns = now_ns + WG_ZERO_KEYS_TIME;
+		} else {
+			t->retries++;
+			due |= WG_DUE_RETRY;
+		}
+	}
+	if (fired(&t->keepalive_ns, now_ns)) {
+		due |= WG_DUE_KEEPALIVE;
+		if (t->needs_another_keepalive)
+			due |= WG_DUE_KEEPALIVE_AGAIN;
+		t->needs_another_keepalive = false;
+	}
+	if (fired(&t->silent_ns, now_ns))
+		due |= WG_DUE_INITIATE;
+	if (fired(&t->zero_keys_ns, now_ns))
+		due |= WG_DUE_ZERO_KEYS;
+	if (fired(&t->persistent_ns, now_ns))
+		due |= WG_DUE_KEEPALIVE;
+	return due;
+}
