@@ -1,0 +1,185 @@
+/*
+ * A small HTTP/1.0 client. One request a connection: the daemon closes it
+ * after the answer, so the answer is whatever comes until then, and no
+ * chunking, keep-alive or redirect needs to be understood.
+ */
+#include "daemon/ctl/http.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define REQUEST_MAX 1024
+
+static int connect_unix(const char *path, int timeout_s)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct timeval wait = { .tv_sec = timeout_s };
+	int fd, err;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	strncpy(addr.sun_path, path, sizeof(addr.sun_path) - 1);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) < 0 ||
+	    connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+static int send_all(int fd, const char *bytes, size_t len)
+{
+	ssize_t n;
+
+	while (len) {
+		n = send(fd, bytes, len, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		bytes += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* Everything until the end of the stream, zero-terminated. */
+static int receive_all(int fd, char **bytes, size_t *len)
+{
+	size_t room = 0;
+	char *grown;
+	ssize_t n;
+
+	*bytes = NULL;
+	*len = 0;
+	for (;;) {
+		if (room - *len < 2) {
+			room = room ? room * 2 : 16384;
+			grown = room > HTTP_MAX_ANSWER ? NULL : realloc(*bytes, room);
+			if (!grown)
+				return room > HTTP_MAX_ANSWER ? -E2BIG : -ENOMEM;
+			*bytes = grown;
+		}
+		n = recv(fd, *bytes + *len, room - *len - 1, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+		*len += (size_t)n;
+		(*bytes)[*len] = '\0';
+		if (n == 0)
+			return 0;
+	}
+}
+
+/* The value of Content-Length in a header block, or -1 without one, -2 for nonsense. */
+static long long content_length(const char *headers, size_t len)
+{
+	static const char name[] = "content-length:";
+	const char *line = headers, *end = headers + len, *next;
+	char *stop;
+	long long value;
+
+	for (; line < end; line = next + 1) {
+		next = memchr(line, '\n', (size_t)(end - line));
+		if (!next)
+			break;
+		if ((size_t)(next - line) < sizeof(name) ||
+		    strncasecmp(line, name, sizeof(name) - 1) != 0)
+			continue;
+		errno = 0;
+		value = strtoll(line + sizeof(name) - 1, &stop, 10);
+		if (errno || value < 0 || (*stop != '\r' && *stop != '\n'))
+			return -2;
+		return value;
+	}
+	return -1;
+}
+
+int http_parse_answer(const char *bytes, size_t len, int *status, size_t *body_off)
+{
+	static const char version[] = "HTTP/1.";
+	const char *blank = len ? memmem(bytes, len, "\r\n\r\n", 4) : NULL;
+	const char *code = bytes + sizeof(version) + 1; /* past the minor version and a space */
+	long long expected;
+
+	if (!blank || (size_t)(blank - bytes) < sizeof(version) + 4 ||
+	    memcmp(bytes, version, sizeof(version) - 1) != 0 || code[-1] != ' ')
+		return -EPROTO;
+	*status = 0;
+	for (int i = 0; i < 3; i++) {
+		if (code[i] < '0' || code[i] > '9')
+			return -EPROTO;
+		*status = *status * 10 + (code[i] - '0');
+	}
+	*body_off = (size_t)(blank - bytes) + 4;
+	expected = content_length(bytes, *body_off);
+	if (expected == -2 || (expected >= 0 && (size_t)expected != len - *body_off))
+		return -EPROTO;
+	return 0;
+}
+
+int http_escape(const char *text, char *out, size_t out_len)
+{
+	static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+				   "-._~:";
+	size_t len = 0;
+
+	for (; *text; text++) {
+		if (len + 4 > out_len)
+			return -E2BIG;
+		if (strchr(safe, *text))
+			out[len++] = *text;
+		else
+			len += (size_t)snprintf(out + len, out_len - len, "%%%02X",
+						(unsigned char)*text);
+	}
+	if (len >= out_len)
+		return -E2BIG;
+	out[len] = '\0';
+	return 0;
+}
+
+int http_ask(const char *socket_path, const char *method, const char *target, int timeout_s,
+	     struct http_answer *answer)
+{
+	char request[REQUEST_MAX], *bytes = NULL;
+	size_t len, body_off;
+	int fd, n, err;
+
+	n = snprintf(request, sizeof(request),
+		     "%s %s HTTP/1.0\r\nHost: meshwrap\r\nContent-Length: 0\r\n\r\n", method,
+		     target);
+	if (n < 0 || (size_t)n >= sizeof(request))
+		return -E2BIG;
+	fd = connect_unix(socket_path, timeout_s);
+	if (fd < 0)
+		return fd;
+	err = send_all(fd, request, (size_t)n);
+	if (!err)
+		err = receive_all(fd, &bytes, &len);
+	if (!err)
+		err = http_parse_answer(bytes, len, &answer->status, &body_off);
+	if (err) {
+		free(bytes);
+	} else {
+		answer->body_len = len - body_off;
+		memmove(bytes, bytes + body_off, answer->body_len + 1);
+		answer->body = bytes;
+	}
+	close(fd);
+	return err;
+}
