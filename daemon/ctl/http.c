@@ -85,28 +85,43 @@ static int receive_all(int fd, char **bytes, size_t *len)
 	}
 }
 
-/* The value of Content-Length in a header block, or -1 without one, -2 for nonsense. */
+#define LENGTH_NONE (-1)
+#define LENGTH_BAD  (-2)
+
+/* The decimal number that is all of text but for spaces before and a CR after it. */
+static long long parse_length(const char *text, const char *end)
+{
+	long long value = 0;
+
+	while (text < end && *text == ' ')
+		text++;
+	if (end > text && end[-1] == '\r')
+		end--;
+	if (text == end)
+		return LENGTH_BAD;
+	for (; text < end; text++) {
+		if (*text < '0' || *text > '9' || value > HTTP_MAX_ANSWER)
+			return LENGTH_BAD;
+		value = value * 10 + (*text - '0');
+	}
+	return value;
+}
+
+/* The value of Content-Length in a header block that ends with a line end. */
 static long long content_length(const char *headers, size_t len)
 {
 	static const char name[] = "content-length:";
+	const size_t name_len = sizeof(name) - 1;
 	const char *line = headers, *end = headers + len, *next;
-	char *stop;
-	long long value;
 
 	for (; line < end; line = next + 1) {
 		next = memchr(line, '\n', (size_t)(end - line));
 		if (!next)
 			break;
-		if ((size_t)(next - line) < sizeof(name) ||
-		    strncasecmp(line, name, sizeof(name) - 1) != 0)
-			continue;
-		errno = 0;
-		value = strtoll(line + sizeof(name) - 1, &stop, 10);
-		if (errno || value < 0 || (*stop != '\r' && *stop != '\n'))
-			return -2;
-		return value;
+		if ((size_t)(next - line) >= name_len && strncasecmp(line, name, name_len) == 0)
+			return parse_length(line + name_len, next);
 	}
-	return -1;
+	return LENGTH_NONE;
 }
 
 int http_parse_answer(const char *bytes, size_t len, int *status, size_t *body_off)
@@ -127,7 +142,8 @@ int http_parse_answer(const char *bytes, size_t len, int *status, size_t *body_o
 	}
 	*body_off = (size_t)(blank - bytes) + 4;
 	expected = content_length(bytes, *body_off);
-	if (expected == -2 || (expected >= 0 && (size_t)expected != len - *body_off))
+	if (expected == LENGTH_BAD ||
+	    (expected != LENGTH_NONE && (size_t)expected != len - *body_off))
 		return -EPROTO;
 	return 0;
 }

@@ -46,6 +46,7 @@ static void test_what_is_no_whole_answer_is_refused(void **state)
 		"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n{}",
 		"HTTP/1.0 200 OK\r\nContent-Length: -1\r\n\r\n{}",
 		"HTTP/1.0 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
+		"HTTP/1.0 200 OK\r\nContent-Length:\r\n\r\n",
 		"HTTP/1.0 200 OK\r\nContent-Length: 2x\r\n\r\n{}",
 	};
 	int status;
