@@ -1,0 +1,287 @@
+/*
+ * The translation in both directions.
+ *
+ * Outward the rule is one look-up: the map is a bijection. Inward the kernel's
+ * names say less than the program must see, and three tables complete them:
+ * - an outbound TCP flow has the HOLD port as its kernel peer port; the flow
+ *   table, found by the local end, has the real remote;
+ * - an inbound TCP flow usually has the true peer port; where the daemon could
+ *   not take it, MAP_TCP_IN has the pair;
+ * - a UDP socket of the daemon always stands for another port: MAP_UDP_IN.
+ * A plain 127.0.0.1 or ::1 end is ours exactly when the other end is a mirror:
+ * the daemon reached a loopback listener, or a program dialled its own address.
+ */
+#include "preload/address.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+
+#include "preload/libc.h"
+#include "preload/shim.h"
+
+#define LOOPBACK_V4 0x7f000001u
+
+static enum route_kind route_closed(struct route *route, int error)
+{
+	route->error = error;
+	route->kind = ROUTE_CLOSED;
+	return ROUTE_CLOSED;
+}
+
+static enum route_kind route_to_peer(struct route *route)
+{
+	const struct map *map = route->map;
+
+	if (__builtin_expect(!map_is_alive(map), 0)) {
+		map = shim_map_again(map);
+		if (!map || !map_is_alive(map) ||
+		    map_to_mirror(map, &route->mesh.addr, &route->mirror) != MAP_PEER)
+			return route_closed(route, ENETUNREACH);
+		route->map = map;
+	}
+	route->kind = ROUTE_PEER;
+	return ROUTE_PEER;
+}
+
+/* Nothing is known of any mesh: the usual ranges are closed all the same. */
+static enum route_kind route_without_map(struct route *route)
+{
+	if (shim_is_on() && shim_is_default_mesh(&route->mesh.addr))
+		return route_closed(route, ENETUNREACH);
+	return ROUTE_OUTSIDE;
+}
+
+enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct route *route)
+{
+	const struct map *map;
+
+	route->kind = ROUTE_OUTSIDE;
+	if (!is_plausible(addr) || endpoint_from_sockaddr(addr, len, &route->mesh) < 0)
+		return ROUTE_OUTSIDE;
+	map = shim_map();
+	if (!map && shim_is_default_mesh(&route->mesh.addr))
+		map = shim_map_again(NULL);
+	if (!map || map->dir.range_count == 0)
+		return route_without_map(route);
+	route->map = map;
+	switch (map_to_mirror(map, &route->mesh.addr, &route->mirror)) {
+	case MAP_OUTSIDE:
+		return ROUTE_OUTSIDE;
+	case MAP_OWN:
+		route->kind = ROUTE_OWN;
+		return ROUTE_OWN;
+	case MAP_PEER:
+		return route_to_peer(route);
+	case MAP_NO_MIRROR:
+		break;
+	}
+	return route_closed(route, map_is_alive(map) ? EHOSTUNREACH : ENETUNREACH);
+}
+
+static int socket_end(int (*get)(int fd, struct sockaddr *addr, socklen_t *len), int fd,
+		      struct socket_end *end)
+{
+	struct sockaddr_storage name;
+	socklen_t len = sizeof(name);
+	int saved = errno, err;
+
+	if (get(fd, (struct sockaddr *)&name, &len) < 0) {
+		err = -errno;
+		errno = saved;
+		return err;
+	}
+	end->family = len >= sizeof(name.ss_family) ? name.ss_family : AF_UNSPEC;
+	if (endpoint_from_sockaddr(&name, len, &end->ep) < 0)
+		end->ep = (struct endpoint){ 0 };
+	return 0;
+}
+
+int socket_local(int fd, struct socket_end *end)
+{
+	return socket_end(libc.getsockname, fd, end);
+}
+
+int socket_peer(int fd, struct socket_end *end)
+{
+	return socket_end(libc.getpeername, fd, end);
+}
+
+static int socket_option(int fd, int name)
+{
+	int value, saved = errno, err;
+	socklen_t len = sizeof(value);
+
+	if (libc.getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0) {
+		err = -errno;
+		errno = saved;
+		return err;
+	}
+	return value;
+}
+
+int socket_type(int fd)
+{
+	int type = socket_option(fd, SO_TYPE);
+
+	if (type < 0 || type == SOCK_STREAM)
+		return type;
+	if (type == SOCK_DGRAM && socket_option(fd, SO_PROTOCOL) == IPPROTO_UDP)
+		return type;
+	return SOCK_RAW;
+}
+
+bool loopback_of(const struct ip_addr *ip, uint32_t *loopback)
+{
+	if (ip_is_v4(ip)) {
+		*loopback = ip_v4(ip);
+		return *loopback >> 24 == 127;
+	}
+	*loopback = 0;
+	return ip_is_loopback(ip);
+}
+
+socklen_t mirror_sockaddr(uint32_t mirror, uint16_t port, int family, struct sockaddr_storage *to)
+{
+	struct endpoint ep = { ip_from_v4(mirror), port };
+
+	return endpoint_to_sockaddr(&ep, family, to);
+}
+
+bool is_own_mirror(const struct map *map, uint32_t loopback, struct ip_addr *mesh)
+{
+	uint32_t mirror;
+
+	return map_from_mirror(map, loopback, mesh) && map_to_mirror(map, mesh, &mirror) == MAP_OWN;
+}
+
+static bool is_plain_loopback(uint32_t loopback)
+{
+	return loopback == LOOPBACK_V4 || loopback == 0;
+}
+
+bool dialled_flow(const struct map *map, const struct endpoint *local, struct map_flow *flow)
+{
+	uint32_t loopback;
+
+	return loopback_of(&local->addr, &loopback) &&
+	       map_find_flow(map, loopback, local->port, flow);
+}
+
+bool flow_fits(const struct map *map, const struct map_flow *flow, const struct endpoint *peer)
+{
+	uint32_t mirror;
+
+	if (map->hold_port && peer->port != map->hold_port)
+		return false;
+	return ip_is_v4(&peer->addr) && map_to_mirror(map, &flow->remote, &mirror) == MAP_PEER &&
+	       mirror == ip_v4(&peer->addr);
+}
+
+/* A loopback end that is a mirror, or a pair of table that stands for one. */
+static bool end_to_mesh(const struct map *map, enum map_table table, const struct endpoint *end,
+			struct endpoint *mesh)
+{
+	uint32_t loopback, mirror;
+	uint16_t port;
+
+	if (!loopback_of(&end->addr, &loopback))
+		return false;
+	if (!map_find_pair(map, table, loopback, end->port, &mirror, &port)) {
+		mirror = loopback;
+		port = end->port;
+	}
+	mesh->port = port;
+	return map_from_mirror(map, mirror, &mesh->addr);
+}
+
+/* 127.0.0.1 or ::1 as the peer of a socket on our own mirror. */
+static bool plain_peer_to_mesh(const struct map *map, int fd, const struct endpoint *peer,
+			       struct endpoint *mesh)
+{
+	struct socket_end local;
+	uint32_t loopback;
+
+	if (!loopback_of(&peer->addr, &loopback) || !is_plain_loopback(loopback) ||
+	    socket_local(fd, &local) < 0 || !loopback_of(&local.ep.addr, &loopback))
+		return false;
+	mesh->port = peer->port;
+	return is_own_mirror(map, loopback, &mesh->addr);
+}
+
+bool sender_to_mesh(const struct map *map, const struct endpoint *from, struct endpoint *mesh)
+{
+	return end_to_mesh(map, MAP_UDP_IN, from, mesh);
+}
+
+bool datagram_peer_to_mesh(const struct map *map, int fd, const struct endpoint *peer,
+			   struct endpoint *mesh)
+{
+	return end_to_mesh(map, MAP_UDP_IN, peer, mesh) || plain_peer_to_mesh(map, fd, peer, mesh);
+}
+
+bool stream_peer_to_mesh(const struct map *map, int fd, const struct endpoint *peer,
+			 struct endpoint *mesh)
+{
+	struct socket_end local;
+	struct map_flow flow;
+	uint32_t loopback;
+
+	if (!loopback_of(&peer->addr, &loopback))
+		return false;
+	if ((map->hold_port == 0 || peer->port == map->hold_port) &&
+	    socket_local(fd, &local) == 0 && dialled_flow(map, &local.ep, &flow) &&
+	    flow_fits(map, &flow, peer)) {
+		*mesh = (struct endpoint){ flow.remote, flow.remote_port };
+		return true;
+	}
+	return end_to_mesh(map, MAP_TCP_IN, peer, mesh) || plain_peer_to_mesh(map, fd, peer, mesh);
+}
+
+/* 127.0.0.1 or ::1: ours when the other end is on the mesh. */
+static bool plain_local_to_mesh(const struct map *map, int fd, const struct endpoint *local,
+				struct endpoint *mesh)
+{
+	struct socket_end peer;
+	struct endpoint remote;
+	struct map_flow flow;
+	struct map_own own;
+	int err = socket_peer(fd, &peer);
+	bool found = false;
+
+	if (err == -ENOTCONN && dialled_flow(map, local, &flow) && flow.state == MAP_FLOW_HELD) {
+		remote.addr = flow.remote;
+		found = true;
+	} else if (err == 0) {
+		found = end_to_mesh(map, socket_type(fd) == SOCK_DGRAM ? MAP_UDP_IN : MAP_TCP_IN,
+				    &peer.ep, &remote);
+	}
+	if (!found || !map_own(map, !ip_is_v4(&remote.addr), &own))
+		return false;
+	mesh->addr = own.addr;
+	mesh->port = local->port;
+	return true;
+}
+
+bool local_to_mesh(const struct map *map, int fd, const struct endpoint *local,
+		   struct endpoint *mesh)
+{
+	uint32_t loopback;
+
+	if (!loopback_of(&local->addr, &loopback))
+		return false;
+	if (is_plain_loopback(loopback))
+		return plain_local_to_mesh(map, fd, local, mesh);
+	mesh->port = local->port;
+	return is_own_mirror(map, loopback, &mesh->addr);
+}
+
+socklen_t mesh_sockaddr(const struct map *map, const struct endpoint *mesh, int family,
+			struct sockaddr_storage *to)
+{
+	struct endpoint shown = *mesh;
+
+	if (family == AF_INET && !ip_is_v4(&shown.addr) &&
+	    !map_v4_of_v6(map, &mesh->addr, &shown.addr))
+		return 0;
+	return endpoint_to_sockaddr(&shown, family, to);
+}

@@ -1,0 +1,279 @@
+/*
+ * connect(): the real one, to another address.
+ *
+ * TCP to a peer is the SYN hold. The socket is bound to our mirror, the daemon
+ * is told whom it wants, and the real connect() goes to a port where the kernel
+ * drops the SYN: the socket is truly connecting, blocking or not, until the
+ * daemon completes or resets it. The flow table has the last word on failures:
+ * the kernel may show a failed dial as connected for an instant.
+ *
+ * Whether a socket may be dialled at all is the kernel's knowledge, which it
+ * tells without side effects when asked to connect to an address of a family
+ * it does not take: a fresh socket answers EAFNOSUPPORT, any other what a second
+ * connect() must answer (EALREADY, EISCONN, 0 once, or the error).
+ *
+ * TCP to ourselves needs no daemon: our mirror first, where listeners on any
+ * address and on the mesh address are, then plain loopback. A refusal on
+ * loopback has happened when connect() returns, non-blocking or not, so
+ * one can follow the other.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "preload/address.h"
+#include "preload/control.h"
+#include "preload/dial.h"
+#include "preload/libc.h"
+#include "preload/shim.h"
+#include "preload/source.h"
+
+#define LOOPBACK_V4    0x7f000001u
+#define DIAL_FIRST_S   150 /* without SYN hold the answer comes after the dial */
+#define TCP_STATE_DEAD 7   /* TCP_CLOSE of the kernel's enum */
+
+static int fail(int error)
+{
+	errno = error;
+	return -1;
+}
+
+static int connect_to(int fd, const struct endpoint *to, int family)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = endpoint_to_sockaddr(to, family, &addr);
+
+	if (len == 0)
+		return fail(ENETUNREACH);
+	return libc.connect(fd, (struct sockaddr *)&addr, len);
+}
+
+static int connect_to_loopback(int fd, uint32_t loopback, uint16_t port, int family)
+{
+	struct endpoint to = { ip_from_v4(loopback), port };
+
+	return connect_to(fd, &to, family);
+}
+
+/* Back to a socket that was never connected, whatever it is now. */
+static void disconnect(int fd)
+{
+	struct sockaddr unspec = { .sa_family = AF_UNSPEC };
+	int saved = errno, ignored;
+	socklen_t len = sizeof(ignored);
+
+	libc.connect(fd, &unspec, sizeof(unspec));
+	/* Cutting an established connection leaves ECONNRESET behind. */
+	libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, &ignored, &len);
+	errno = saved;
+}
+
+int dial_verdict(int fd, const struct map *map, const struct endpoint *local)
+{
+	struct socket_end peer;
+	struct map_flow flow;
+
+	if (!dialled_flow(map, local, &flow) || flow.state != MAP_FLOW_FAILED)
+		return 0;
+	if (socket_peer(fd, &peer) == 0) {
+		if (!flow_fits(map, &flow, &peer.ep))
+			return 0;
+		disconnect(fd);
+	}
+	return flow.error > 0 ? flow.error : ECONNREFUSED;
+}
+
+/* What the kernel said of the dial, corrected by the flow table. */
+static int settle(int fd, const struct map *map, const struct endpoint *local, int result)
+{
+	int error = errno, verdict;
+	struct map_flow flow;
+
+	if (result == 0 || error == ECONNRESET) {
+		verdict = dial_verdict(fd, map, local);
+		if (verdict && result == 0)
+			disconnect(fd); /* reset already, but for the kernel connect() succeeded */
+		if (verdict)
+			return fail(verdict);
+	} else if (error == ECONNREFUSED && !map_is_alive(map) && dialled_flow(map, local, &flow)) {
+		return fail(ENETUNREACH); /* the daemon died while it held the dial */
+	}
+	errno = error;
+	return result;
+}
+
+/*
+ * True: a fresh socket. False: it is connecting, connected or failed before,
+ * and *result with errno is what connect() answers.
+ */
+static bool is_fresh(int fd, const struct map *map, int *result)
+{
+	struct sockaddr_storage probe = { .ss_family = AF_UNIX };
+	struct socket_end local;
+	int saved = errno;
+
+	*result = libc.connect(fd, (struct sockaddr *)&probe, INET_ADDR_MAX);
+	if (*result < 0 && (errno == EAFNOSUPPORT || errno == EINVAL)) {
+		errno = saved;
+		return true;
+	}
+	if (map && socket_local(fd, &local) == 0)
+		*result = settle(fd, map, &local.ep, *result);
+	return false;
+}
+
+static int connect_stream_peer(int fd, const struct route *route, struct socket_end *local)
+{
+	struct ipc_request request;
+	struct ipc_reply reply;
+	struct endpoint to;
+	int result, err;
+
+	if (!is_fresh(fd, route->map, &result))
+		return result;
+	if (route->mesh.port == 0)
+		return fail(ECONNREFUSED);
+	err = source_take(fd, route->map, !ip_is_v4(&route->mesh.addr), local);
+	if (err < 0)
+		return fail(-err);
+	ipc_make_request(&request, IPC_CONNECT, &local->ep, &route->mesh, 0);
+	err = control_ask(&request, route->map->hold_port ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
+	shim_debug("connect", &local->ep, &route->mesh, -err);
+	if (err < 0)
+		return fail(-err);
+	to = (struct endpoint){ reply.mirror, reply.mirror_port };
+	result = connect_to(fd, &to, local->family);
+	return settle(fd, route->map, &local->ep, result);
+}
+
+/* A refused non-blocking connect() on loopback: seen at once, and forgotten. */
+static bool was_refused(int fd, int result)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+	int ignored;
+
+	if (result == 0)
+		return false;
+	if (errno == ECONNREFUSED)
+		return true;
+	if (errno != EINPROGRESS)
+		return false;
+	memset(&info, 0, sizeof(info));
+	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+	    info.tcpi_state != TCP_STATE_DEAD) {
+		errno = EINPROGRESS;
+		return false;
+	}
+	is_fresh(fd, NULL, &ignored);
+	return true;
+}
+
+static int connect_stream_own(int fd, const struct route *route, struct socket_end *local)
+{
+	bool is_v6 = !ip_is_v4(&route->mesh.addr);
+	uint16_t port = route->mesh.port;
+	struct endpoint last = { .addr.byte = { [15] = 1 }, .port = port };
+	struct sockaddr_storage any = { .ss_family = AF_INET6 };
+	int family = local->family;
+	int result;
+
+	if (!is_fresh(fd, route->map, &result))
+		return result;
+	/* A socket bound elsewhere on this machine may dial us too. */
+	source_take(fd, route->map, is_v6, local);
+	result = connect_to_loopback(fd, route->mirror, port, family);
+	shim_debug("connect to ourselves", &route->mesh, NULL, result ? errno : 0);
+	if (!was_refused(fd, result))
+		return result;
+	source_take(fd, route->map, is_v6, local);
+	result = connect_to_loopback(fd, LOOPBACK_V4, port, family);
+	if (!is_v6 || !was_refused(fd, result))
+		return result;
+	if (libc.bind(fd, (struct sockaddr *)&any, INET_ADDR_MAX) < 0)
+		return fail(ECONNREFUSED); /* the program's own port: no third try */
+	return connect_to(fd, &last, family);
+}
+
+static int connect_datagram(int fd, const struct route *route, struct socket_end *local)
+{
+	bool is_v6 = !ip_is_v4(&route->mesh.addr);
+	struct endpoint to;
+	bool v6only = false;
+	int err;
+
+	err = source_take(fd, route->map, is_v6, local);
+	if (err == -ENETUNREACH && ip_is_any(&local->ep.addr) && source_is_v6only(fd)) {
+		v6only = true; /* bound to [::] and IPv6 only: by way of ::1 */
+		err = 0;
+	}
+	if (err < 0)
+		return fail(-err);
+	err = source_datagram_target(route, &local->ep, v6only, &to);
+	if (err < 0)
+		return fail(-err);
+	return connect_to(fd, &to, local->family);
+}
+
+static int connect_closed(int fd, const struct route *route, int type)
+{
+	int result;
+
+	if (type == SOCK_STREAM && !is_fresh(fd, shim_map(), &result))
+		return result;
+	shim_debug("connect", NULL, &route->mesh, route->error);
+	return fail(route->error);
+}
+
+int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
+{
+	struct socket_end local;
+	int err = socket_local(fd, &local);
+	int type = err < 0 ? err : socket_type(fd);
+
+	if (type < 0)
+		return fail(-type);
+	if (local.family != addr->sa_family && (type != SOCK_DGRAM || local.family != AF_INET6))
+		return libc.connect(fd, addr, len); /* which refuses the family */
+	if (type != SOCK_STREAM && type != SOCK_DGRAM)
+		return fail(ENETUNREACH); /* raw packets do not pass the mirror */
+	if (route->kind == ROUTE_CLOSED)
+		return connect_closed(fd, route, type);
+	if (type == SOCK_DGRAM)
+		return connect_datagram(fd, route, &local);
+	if (route->kind == ROUTE_OWN)
+		return connect_stream_own(fd, route, &local);
+	return connect_stream_peer(fd, route, &local);
+}
+
+/*
+ * Outside the mesh: the kernel's affair, except that a socket which tried the
+ * mesh before still has our mirror as its source, and cannot leave with it.
+ */
+static int connect_outside(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	int saved = errno;
+	int result = libc.connect(fd, addr, len);
+
+	if (__builtin_expect(result == 0 || errno != EINVAL, 1))
+		return result;
+	if (!source_drop(fd, socket_type(fd)))
+		return result;
+	errno = saved;
+	return libc.connect(fd, addr, len);
+}
+
+SHIM_EXPORT(int, connect, (int fd, const struct sockaddr *addr, socklen_t len))
+{
+	struct route route;
+
+	if (__builtin_expect(route_find(addr, len, &route) == ROUTE_OUTSIDE, 1))
+		return connect_outside(fd, addr, len);
+	return dial(fd, addr, len, &route);
+}
+
+SHIM_EXPORT(int, __connect, (int fd, const struct sockaddr *addr, socklen_t len))
+{
+	return shim_connect(fd, addr, len);
+}

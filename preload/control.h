@@ -1,0 +1,13 @@
+/* Asking the daemon one question: connect, send, receive, close. Async-signal-safe. */
+#ifndef MESHWRAP_PRELOAD_CONTROL_H
+#define MESHWRAP_PRELOAD_CONTROL_H
+
+#include "shared/ipc.h"
+
+/*
+ * 0 with the reply (its error is 0), or -errno for the program: the reply's
+ * own error, or -ENETUNREACH when no daemon answers. wait_s bounds the wait.
+ */
+int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply);
+
+#endif

@@ -1,0 +1,16 @@
+/* What connect() does with a mesh address, for the other calls that dial or judge a dial. */
+#ifndef MESHWRAP_PRELOAD_DIAL_H
+#define MESHWRAP_PRELOAD_DIAL_H
+
+#include "preload/address.h"
+
+/* connect() to a route that is not OUTSIDE; -1 with errno. */
+int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route);
+
+/*
+ * The true errno of a dial the flow table knows as failed, else 0. A socket
+ * that the kernel still shows as connected is disconnected.
+ */
+int dial_verdict(int fd, const struct map *map, const struct endpoint *local);
+
+#endif

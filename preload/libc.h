@@ -1,0 +1,90 @@
+/*
+ * The real functions behind the names we replace.
+ *
+ * One macro list, one table, bound all at once. Until libc_bind() has run, the
+ * plain system calls in the table are made directly and the rest are NULL, so
+ * a library whose constructor runs before ours can already use sockets.
+ */
+#ifndef MESHWRAP_PRELOAD_LIBC_H
+#define MESHWRAP_PRELOAD_LIBC_H
+
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <time.h>
+
+/*
+ * Gives a function the C name libc knows it by. Written so, and not as a plain
+ * definition, because libc's headers declare these with argument types
+ * (transparent unions) that only gcc lets one redefine.
+ */
+#define SHIM_EXPORT(ret, name, args)                                                \
+	ret shim_##name args __asm__(#name) __attribute__((visibility("default"))); \
+	ret shim_##name args
+
+/* Plain system calls: usable at any time, from signal handlers too. */
+#define LIBC_SOCKET_CALLS(X)                                                                \
+	X(int, connect, (int fd, const struct sockaddr *addr, socklen_t len))               \
+	X(int, bind, (int fd, const struct sockaddr *addr, socklen_t len))                  \
+	X(int, accept, (int fd, struct sockaddr *addr, socklen_t *len))                     \
+	X(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int flags))         \
+	X(int, getsockname, (int fd, struct sockaddr *addr, socklen_t *len))                \
+	X(int, getpeername, (int fd, struct sockaddr *addr, socklen_t *len))                \
+	X(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *len))      \
+	X(ssize_t, sendto,                                                                  \
+	  (int fd, const void *data, size_t n, int flags, const struct sockaddr *addr,      \
+	   socklen_t len))                                                                  \
+	X(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))                  \
+	X(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned count, int flags))         \
+	X(ssize_t, recvfrom,                                                                \
+	  (int fd, void *data, size_t n, int flags, struct sockaddr *addr, socklen_t *len)) \
+	X(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))                        \
+	X(int, recvmmsg,                                                                    \
+	  (int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout))
+
+#define LIBC_NAME_CALLS(X)                                                                \
+	X(ssize_t, __recvfrom_chk,                                                        \
+	  (int fd, void *data, size_t n, size_t size, int flags, struct sockaddr *addr,   \
+	   socklen_t *len))                                                               \
+	X(int, getaddrinfo,                                                               \
+	  (const char *node, const char *service, const struct addrinfo *hints,           \
+	   struct addrinfo **list))                                                       \
+	X(void, freeaddrinfo, (struct addrinfo * list))                                   \
+	X(int, getnameinfo,                                                               \
+	  (const struct sockaddr *addr, socklen_t len, char *host, socklen_t host_len,    \
+	   char *service, socklen_t service_len, int flags))                              \
+	X(struct hostent *, gethostbyname, (const char *name))                            \
+	X(struct hostent *, gethostbyname2, (const char *name, int family))               \
+	X(int, gethostbyname_r,                                                           \
+	  (const char *name, struct hostent *ret, char *buf, size_t buf_len,              \
+	   struct hostent **result, int *error))                                          \
+	X(int, gethostbyname2_r,                                                          \
+	  (const char *name, int family, struct hostent *ret, char *buf, size_t buf_len,  \
+	   struct hostent **result, int *error))                                          \
+	X(struct hostent *, gethostbyaddr, (const void *addr, socklen_t len, int family)) \
+	X(int, gethostbyaddr_r,                                                           \
+	  (const void *addr, socklen_t len, int family, struct hostent *ret, char *buf,   \
+	   size_t buf_len, struct hostent **result, int *error))                          \
+	X(int, getifaddrs, (struct ifaddrs * *list))                                      \
+	X(void, freeifaddrs, (struct ifaddrs * list))                                     \
+	X(unsigned, if_nametoindex, (const char *name))                                   \
+	X(char *, if_indextoname, (unsigned index, char *name))                           \
+	X(struct if_nameindex *, if_nameindex, (void))
+
+#define LIBC_MEMBER(ret, name, args) ret(*name) args;
+struct libc_calls {
+	LIBC_SOCKET_CALLS(LIBC_MEMBER)
+	LIBC_NAME_CALLS(LIBC_MEMBER)
+};
+#undef LIBC_MEMBER
+
+extern struct libc_calls libc;
+
+/* May be called again; not from a signal handler the first time. */
+void libc_bind(void);
+
+#endif

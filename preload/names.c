@@ -1,0 +1,134 @@
+/*
+ * getsockname(), getpeername() and SO_ERROR: both ends as the program must see
+ * them.
+ *
+ * A dial that failed may look connected in the kernel for an instant. The
+ * flow table is asked first, and a socket whose failure is told in that
+ * instant is disconnected, so that later answers of the kernel agree.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "preload/address.h"
+#include "preload/dial.h"
+#include "preload/libc.h"
+#include "preload/reply.h"
+#include "preload/shim.h"
+
+static int fail(int error)
+{
+	errno = error;
+	return -1;
+}
+
+/* The whole name, although the program's buffer shows only a part; false: leave it. */
+static bool see_end(int fd, bool peer, const struct sockaddr *addr, socklen_t room, socklen_t full,
+		    struct socket_end *end)
+{
+	uint32_t loopback;
+
+	if (reply_is_whole(addr, room, full)) {
+		if (!reply_may_be_mesh(addr, full))
+			return false;
+		end->family = addr->sa_family;
+		return endpoint_from_sockaddr(addr, full, &end->ep) == 0;
+	}
+	return (peer ? socket_peer(fd, end) : socket_local(fd, end)) == 0 &&
+	       loopback_of(&end->ep.addr, &loopback);
+}
+
+SHIM_EXPORT(int, getsockname, (int fd, struct sockaddr *addr, socklen_t *len))
+{
+	socklen_t room = reply_room(addr, len);
+	int result = libc.getsockname(fd, addr, len);
+	const struct map *map;
+	struct socket_end local;
+	struct endpoint mesh;
+
+	if (result < 0 || !room || !see_end(fd, false, addr, room, *len, &local))
+		return result;
+	map = shim_map();
+	if (map && local_to_mesh(map, fd, &local.ep, &mesh))
+		reply_write(map, &mesh, local.family, addr, room, len);
+	return 0;
+}
+
+/* Connected for the kernel, failed for the mesh; the reset is on its way. */
+static bool is_failed_dial(const struct map *map, int fd, const struct endpoint *peer)
+{
+	struct socket_end local;
+	struct map_flow flow;
+
+	return peer->port == map->hold_port && socket_local(fd, &local) == 0 &&
+	       dialled_flow(map, &local.ep, &flow) && flow.state == MAP_FLOW_FAILED &&
+	       flow_fits(map, &flow, peer);
+}
+
+SHIM_EXPORT(int, getpeername, (int fd, struct sockaddr *addr, socklen_t *len))
+{
+	socklen_t room = reply_room(addr, len);
+	int result = libc.getpeername(fd, addr, len);
+	const struct map *map;
+	struct socket_end peer;
+	struct endpoint mesh;
+	bool known;
+
+	if (result < 0 || !room || !see_end(fd, true, addr, room, *len, &peer))
+		return result;
+	map = shim_map();
+	if (!map)
+		return 0;
+	if (socket_type(fd) == SOCK_DGRAM) {
+		known = datagram_peer_to_mesh(map, fd, &peer.ep, &mesh);
+	} else {
+		if (is_failed_dial(map, fd, &peer.ep))
+			return fail(ENOTCONN);
+		known = stream_peer_to_mesh(map, fd, &peer.ep, &mesh);
+	}
+	if (known)
+		reply_write(map, &mesh, peer.family, addr, room, len);
+	return 0;
+}
+
+static int kernel_error(int fd)
+{
+	int error = 0, saved = errno;
+	socklen_t len = sizeof(error);
+
+	libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	errno = saved;
+	return error;
+}
+
+/*
+ * SO_ERROR as the kernel gave it; the truth about a mesh dial in its place.
+ * With 0, a failed dial is one the kernel still shows as connected, or one
+ * that was told already; the reset may also arrive while we look.
+ */
+static int true_error(int fd, int error)
+{
+	const struct map *map = shim_map();
+	struct socket_end local, peer;
+	struct map_flow flow;
+
+	if (!map || (error != 0 && error != ECONNRESET))
+		return error;
+	if (socket_local(fd, &local) < 0 || !dialled_flow(map, &local.ep, &flow) ||
+	    flow.state != MAP_FLOW_FAILED)
+		return error;
+	if (error == 0 && socket_peer(fd, &peer) < 0 && kernel_error(fd) == 0)
+		return 0;
+	return dial_verdict(fd, map, &local.ep);
+}
+
+SHIM_EXPORT(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *len))
+{
+	int result = libc.getsockopt(fd, level, name, value, len);
+	int *error = value;
+
+	if (__builtin_expect(level != SOL_SOCKET || name != SO_ERROR || result < 0, 1))
+		return result;
+	if (*len == sizeof(*error))
+		*error = true_error(fd, *error);
+	return result;
+}

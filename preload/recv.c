@@ -1,0 +1,236 @@
+/*
+ * Datagrams from the mesh: who sent them, and to which of our addresses.
+ *
+ * The kernel writes into the program's own buffers, and a loopback sender is
+ * translated there. A buffer too short for any INET address is replaced for
+ * the call, since what was cut off cannot be asked for afterwards; in a
+ * recvmmsg() such names stay as they are.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <time.h>
+
+#include <linux/errqueue.h>
+
+#include "preload/address.h"
+#include "preload/libc.h"
+#include "preload/reply.h"
+#include "preload/shim.h"
+#include "shared/util.h"
+
+#define MAX_MESSAGES 1024 /* UIO_MAXIOV: what the kernel takes in one call */
+
+/* The name of a sender in a whole buffer. True: from the mesh, and *mesh is who. */
+static bool translate_sender(const struct map *map, struct sockaddr *addr, socklen_t room,
+			     socklen_t *len, struct endpoint *mesh)
+{
+	struct endpoint from;
+
+	if (!reply_is_whole(addr, room, *len) || !reply_may_be_mesh(addr, *len) ||
+	    endpoint_from_sockaddr(addr, *len, &from) < 0 || !sender_to_mesh(map, &from, mesh))
+		return false;
+	reply_write(map, mesh, addr->sa_family, addr, room, len);
+	return true;
+}
+
+/* A local address in a control message, of a datagram from sender (or NULL: not the mesh). */
+static bool translate_local(const struct map *map, const struct endpoint *sender,
+			    struct ip_addr *ip)
+{
+	struct map_own own;
+	uint32_t loopback;
+
+	if (!loopback_of(ip, &loopback))
+		return false;
+	if (is_own_mirror(map, loopback, ip))
+		return true;
+	if (!sender || !map_own(map, !ip_is_v4(&sender->addr), &own))
+		return false;
+	*ip = own.addr;
+	return true;
+}
+
+static bool show_as_v4(const struct map *map, struct ip_addr *ip, struct in_addr *out)
+{
+	if (!ip_is_v4(ip) && !map_v4_of_v6(map, ip, ip))
+		return false;
+	out->s_addr = htonl(ip_v4(ip));
+	return true;
+}
+
+static void translate_pktinfo(const struct map *map, const struct endpoint *sender,
+			      struct cmsghdr *c)
+{
+	struct in6_pktinfo info6;
+	struct in_pktinfo info;
+	struct ip_addr ip;
+
+	if (c->cmsg_level == IPPROTO_IP) {
+		memcpy(&info, CMSG_DATA(c), sizeof(info));
+		ip = ip_from_v4(ntohl(info.ipi_addr.s_addr));
+		if (translate_local(map, sender, &ip))
+			show_as_v4(map, &ip, &info.ipi_addr);
+		ip = ip_from_v4(ntohl(info.ipi_spec_dst.s_addr));
+		if (translate_local(map, sender, &ip))
+			show_as_v4(map, &ip, &info.ipi_spec_dst);
+		memcpy(CMSG_DATA(c), &info, sizeof(info));
+	} else {
+		memcpy(&info6, CMSG_DATA(c), sizeof(info6));
+		memcpy(ip.byte, &info6.ipi6_addr, sizeof(ip.byte));
+		if (translate_local(map, sender, &ip))
+			memcpy(&info6.ipi6_addr, ip.byte, sizeof(ip.byte));
+		memcpy(CMSG_DATA(c), &info6, sizeof(info6));
+	}
+}
+
+/* A socket address inside a control message: our own end, or who reported an error. */
+static void translate_name(const struct map *map, const struct endpoint *sender,
+			   unsigned char *name, size_t len)
+{
+	struct sockaddr_storage shown;
+	struct endpoint ep;
+	socklen_t full;
+
+	if (len < sizeof(sa_family_t) || endpoint_from_sockaddr(name, (socklen_t)len, &ep) < 0)
+		return;
+	if (!translate_local(map, sender, &ep.addr) && !sender_to_mesh(map, &ep, &ep))
+		return;
+	full = mesh_sockaddr(map, &ep, ((struct sockaddr *)name)->sa_family, &shown);
+	if (full && full <= len)
+		memcpy(name, &shown, full);
+}
+
+static void translate_control(const struct map *map, const struct endpoint *sender,
+			      struct msghdr *msg)
+{
+	const size_t err_len = sizeof(struct sock_extended_err);
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		bool v4 = c->cmsg_level == IPPROTO_IP, v6 = c->cmsg_level == IPPROTO_IPV6;
+		size_t len = c->cmsg_len - CMSG_LEN(0);
+
+		if ((v4 && c->cmsg_type == IP_PKTINFO && len >= sizeof(struct in_pktinfo)) ||
+		    (v6 && c->cmsg_type == IPV6_PKTINFO && len >= sizeof(struct in6_pktinfo)))
+			translate_pktinfo(map, sender, c);
+		else if ((v4 && c->cmsg_type == IP_ORIGDSTADDR) ||
+			 (v6 && c->cmsg_type == IPV6_ORIGDSTADDR))
+			translate_name(map, sender, CMSG_DATA(c), len);
+		else if (((v4 && c->cmsg_type == IP_RECVERR) ||
+			  (v6 && c->cmsg_type == IPV6_RECVERR)) &&
+			 len > err_len)
+			translate_name(map, NULL, CMSG_DATA(c) + err_len, len - err_len);
+	}
+}
+
+/* A received message whose name buffer was room bytes. */
+static void translate_message(const struct map *map, struct msghdr *msg, socklen_t room)
+{
+	struct endpoint mesh;
+	bool known = room && msg->msg_name &&
+		     translate_sender(map, msg->msg_name, room, &msg->msg_namelen, &mesh);
+
+	if (msg->msg_control && msg->msg_controllen >= sizeof(struct cmsghdr))
+		translate_control(map, known ? &mesh : NULL, msg);
+}
+
+/* recvfrom() with a short name buffer: the kernel gets ours. */
+static ssize_t receive_short(int fd, struct iovec *iov, int flags, struct sockaddr *addr,
+			     socklen_t *len)
+{
+	struct sockaddr_storage name;
+	socklen_t full = sizeof(name), room = *len;
+	const struct map *map = shim_map();
+	struct endpoint mesh;
+	ssize_t n = libc.recvfrom(fd, iov->iov_base, iov->iov_len, flags, (struct sockaddr *)&name,
+				  &full);
+
+	if (n < 0)
+		return n;
+	if (map)
+		translate_sender(map, (struct sockaddr *)&name, sizeof(name), &full, &mesh);
+	memcpy(addr, &name, MIN(full, room));
+	*len = full;
+	return n;
+}
+
+SHIM_EXPORT(ssize_t, recvfrom,
+	    (int fd, void *data, size_t n, int flags, struct sockaddr *addr, socklen_t *len))
+{
+	socklen_t room = reply_room(addr, len);
+	struct iovec iov = { data, n };
+	const struct map *map;
+	struct endpoint mesh;
+	ssize_t result;
+
+	if (room && room < INET_ADDR_MAX && is_plausible(addr))
+		return receive_short(fd, &iov, flags, addr, len);
+	result = libc.recvfrom(fd, data, n, flags, addr, len);
+	if (result >= 0 && room && (map = shim_map()))
+		translate_sender(map, addr, room, len, &mesh);
+	return result;
+}
+
+SHIM_EXPORT(ssize_t, __recvfrom_chk,
+	    (int fd, void *data, size_t n, size_t size, int flags, struct sockaddr *addr,
+	     socklen_t *len))
+{
+	if (n > size)
+		return libc.__recvfrom_chk(fd, data, n, size, flags, addr, len); /* aborts */
+	return shim_recvfrom(fd, data, n, flags, addr, len);
+}
+
+/* recvmsg() with a short name buffer: the kernel gets ours. */
+static ssize_t receive_message_short(int fd, struct msghdr *msg, int flags)
+{
+	const struct map *map = shim_map();
+	struct sockaddr_storage name;
+	struct msghdr whole = *msg;
+	ssize_t result;
+
+	whole.msg_name = &name;
+	whole.msg_namelen = sizeof(name);
+	result = libc.recvmsg(fd, &whole, flags);
+	if (result < 0)
+		return result;
+	if (map)
+		translate_message(map, &whole, sizeof(name));
+	memcpy(msg->msg_name, &name, MIN(whole.msg_namelen, msg->msg_namelen));
+	msg->msg_namelen = whole.msg_namelen;
+	msg->msg_controllen = whole.msg_controllen;
+	msg->msg_flags = whole.msg_flags;
+	return result;
+}
+
+SHIM_EXPORT(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))
+{
+	socklen_t room = is_plausible(msg) && is_plausible(msg->msg_name) ? msg->msg_namelen : 0;
+	const struct map *map;
+	ssize_t result;
+
+	if (room && room < INET_ADDR_MAX)
+		return receive_message_short(fd, msg, flags);
+	result = libc.recvmsg(fd, msg, flags);
+	if (result >= 0 && (map = shim_map()))
+		translate_message(map, msg, room);
+	return result;
+}
+
+SHIM_EXPORT(int, recvmmsg,
+	    (int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout))
+{
+	uint8_t room[MAX_MESSAGES];
+	const struct map *map;
+	int result;
+
+	if (is_plausible(msgs))
+		for (unsigned i = 0; i < MIN(count, MAX_MESSAGES); i++)
+			room[i] = msgs[i].msg_hdr.msg_name
+					  ? (uint8_t)MIN(msgs[i].msg_hdr.msg_namelen, 255u)
+					  : 0;
+	result = libc.recvmmsg(fd, msgs, count, flags, timeout);
+	if (result > 0 && (map = shim_map()))
+		for (int i = 0; i < MIN(result, MAX_MESSAGES); i++)
+			translate_message(map, &msgs[i].msg_hdr, room[i]);
+	return result;
+}

@@ -1,0 +1,280 @@
+/*
+ * Start-up, and the one thing the shim keeps: a read-only mapping of the map.
+ *
+ * The mapping is published once through an atomic pointer and never unmapped,
+ * since another thread may be reading it; it is replaced only when the daemon
+ * has retired the file (a new version) or has gone and a new one has made a
+ * new file. A process without a daemon tries again when it meets an address of
+ * the usual mesh ranges, and else at most ten times a second.
+ *
+ * Start-up happens in our constructor, or in the first hooked call if another
+ * library's constructor comes first. While it runs, calls made by the dynamic
+ * linker or an allocator from inside it pass straight through.
+ *
+ * A map is believed only if the folder was named by the user (MESHWRAP_DIR) or
+ * the file belongs to root or to this user: a folder in /tmp can be made by
+ * anybody first.
+ */
+#include "preload/shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload/libc.h"
+#include "shared/paths.h"
+#include "shared/util.h"
+
+#define RETRY_NS    (100 * NS_PER_MS)
+#define COMMON_DIR  "/run/meshwrap" /* the daemon of the whole container */
+#define PATH_LENGTH (PATHS_MAX + 16)
+
+enum state { STATE_NEW, STATE_STARTING, STATE_ON, STATE_OFF };
+
+static _Atomic int state;
+static _Atomic(const struct map *) current;
+static _Atomic uint64_t map_ino;
+static _Atomic uint64_t next_try_ns;
+static char runtime_dir[PATHS_MAX];
+static char map_path[PATH_LENGTH];
+static char control_path[PATH_LENGTH];
+static bool dir_was_named;
+enum shim_level shim_level;
+
+static uint64_t coarse_now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+static int open_map_file(struct stat *st)
+{
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, map_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, st) == 0 && S_ISREG(st->st_mode) &&
+	    st->st_size >= (off_t)sizeof(struct map) &&
+	    (dir_was_named || st->st_uid == 0 || st->st_uid == geteuid()))
+		return fd;
+	syscall(SYS_close, fd);
+	return -1;
+}
+
+/* Maps the file and makes it the current one in place of old. */
+static const struct map *map_open(const struct map *old)
+{
+	const struct map *map = MAP_FAILED;
+	const struct map *expected = old;
+	struct stat st;
+	int saved = errno;
+	int fd;
+
+	fd = open_map_file(&st);
+	if (fd >= 0 && (!old || st.st_ino != atomic_load(&map_ino)))
+		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (fd >= 0)
+		syscall(SYS_close, fd);
+	if (map != MAP_FAILED) {
+		if (map_is_valid(map, (uint64_t)st.st_size) &&
+		    atomic_compare_exchange_strong(&current, &expected, map)) {
+			atomic_store(&map_ino, st.st_ino);
+			errno = saved;
+			return map;
+		}
+		munmap((void *)map, (size_t)st.st_size);
+	}
+	errno = saved;
+	return atomic_load(&current);
+}
+
+static bool set_dir(const char *dir)
+{
+	if (strlen(dir) >= sizeof(runtime_dir) ||
+	    paths_join(dir, PATHS_MAP, map_path, sizeof(map_path)) < 0 ||
+	    paths_join(dir, PATHS_CONTROL, control_path, sizeof(control_path)) < 0)
+		return false;
+	memcpy(runtime_dir, dir, strlen(dir) + 1);
+	return true;
+}
+
+static bool is_own_tool(void)
+{
+	static const char *const tools[] = { "meshd", "meshctl", "meshrun" };
+	char exe[4096];
+	const char *base;
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (n <= 0)
+		return false;
+	exe[n] = '\0';
+	base = strrchr(exe, '/');
+	base = base ? base + 1 : exe;
+	for (size_t i = 0; i < ARRAY_LEN(tools); i++)
+		if (strcmp(base, tools[i]) == 0)
+			return true;
+	return false;
+}
+
+static bool read_environment(void)
+{
+	const char *off = getenv("MESHWRAP_OFF");
+	const char *level = getenv("MESHWRAP_LOG");
+	const char *named = getenv("MESHWRAP_DIR");
+	char dir[PATHS_MAX];
+
+	if (getauxval(AT_SECURE) || (off && strcmp(off, "1") == 0) || is_own_tool())
+		return false;
+	if (level && strcmp(level, "debug") == 0)
+		shim_level = SHIM_DEBUG;
+	else if (level && strcmp(level, "info") == 0)
+		shim_level = SHIM_INFO;
+	dir_was_named = named && *named;
+	if (paths_runtime_dir(named, getenv("XDG_RUNTIME_DIR"), geteuid(), dir) == 0)
+		set_dir(dir);
+	return true;
+}
+
+static void start(void)
+{
+	int expected = STATE_NEW;
+	int saved = errno;
+
+	if (!atomic_compare_exchange_strong(&state, &expected, STATE_STARTING))
+		return;
+	libc_bind();
+	if (!read_environment()) {
+		atomic_store(&state, STATE_OFF);
+		errno = saved;
+		return;
+	}
+	if (!map_open(NULL) && !dir_was_named && geteuid() != 0) {
+		char own[PATHS_MAX];
+
+		memcpy(own, runtime_dir, sizeof(own));
+		if (!set_dir(COMMON_DIR) || !map_open(NULL))
+			set_dir(own);
+	}
+	atomic_store(&state, STATE_ON);
+	if (shim_level >= SHIM_INFO)
+		shim_log_line(atomic_load(&current) ? "on" : "on, no map yet", NULL, NULL, 0);
+	errno = saved;
+}
+
+__attribute__((constructor)) static void shim_constructor(void)
+{
+	start();
+}
+
+bool shim_is_on(void)
+{
+	if (__builtin_expect(atomic_load_explicit(&state, memory_order_acquire) == STATE_NEW, 0))
+		start();
+	return atomic_load_explicit(&state, memory_order_acquire) == STATE_ON;
+}
+
+/* No map, or one that was retired: look for another, but not at every call. */
+static const struct map *map_slow(const struct map *old)
+{
+	uint64_t now;
+
+	if (!shim_is_on())
+		return NULL;
+	now = coarse_now_ns();
+	if (now < atomic_load_explicit(&next_try_ns, memory_order_relaxed))
+		return atomic_load(&current);
+	atomic_store_explicit(&next_try_ns, now + RETRY_NS, memory_order_relaxed);
+	return map_open(old);
+}
+
+const struct map *shim_map(void)
+{
+	const struct map *map = atomic_load_explicit(&current, memory_order_acquire);
+
+	if (__builtin_expect(map && !atomic_load_explicit(&map->retired, memory_order_relaxed), 1))
+		return map;
+	return map_slow(map);
+}
+
+const struct map *shim_map_again(const struct map *dead)
+{
+	return shim_is_on() ? map_open(dead) : NULL;
+}
+
+bool shim_is_default_mesh(const struct ip_addr *ip)
+{
+	static const uint8_t v6_prefix[6] = { 0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0 };
+
+	if (ip_is_v4(ip))
+		return ip_v4(ip) >> 22 == 0x64400000u >> 22;
+	return memcmp(ip->byte, v6_prefix, sizeof(v6_prefix)) == 0;
+}
+
+const char *shim_control_path(void)
+{
+	return *control_path ? control_path : NULL;
+}
+
+const char *shim_dir(void)
+{
+	return runtime_dir;
+}
+
+static size_t put(char *line, size_t len, size_t room, const char *text)
+{
+	size_t n = MIN(strlen(text), room - len);
+
+	memcpy(line + len, text, n);
+	return len + n;
+}
+
+static size_t put_number(char *line, size_t len, size_t room, unsigned n)
+{
+	char digits[12];
+	size_t i = sizeof(digits) - 1;
+
+	digits[i] = '\0';
+	do {
+		digits[--i] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	return put(line, len, room, digits + i);
+}
+
+void shim_log_line(const char *what, const struct endpoint *from, const struct endpoint *to,
+		   int error)
+{
+	char line[256], text[ENDPOINT_TEXT_MAX];
+	size_t room = sizeof(line) - 1, len = 0;
+	int saved = errno;
+
+	len = put(line, len, room, "meshwrap[");
+	len = put_number(line, len, room, (unsigned)getpid());
+	len = put(line, len, room, "]: ");
+	len = put(line, len, room, what);
+	if (from) {
+		len = put(line, len, room, " ");
+		len = put(line, len, room, endpoint_format(from, text));
+	}
+	if (to) {
+		len = put(line, len, room, " -> ");
+		len = put(line, len, room, endpoint_format(to, text));
+	}
+	if (error) {
+		len = put(line, len, room, " errno ");
+		len = put_number(line, len, room, (unsigned)error);
+	}
+	line[len++] = '\n';
+	syscall(SYS_write, STDERR_FILENO, line, len);
+	errno = saved;
+}

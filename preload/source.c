@@ -1,0 +1,203 @@
+/*
+ * The socket's own side.
+ *
+ * A socket that talks to the mesh is bound to 127.x (our mirror), so that
+ * getsockname, the daemon and a listener of this node all see the mesh
+ * identity in the kernel's own names. A socket bound to the wildcard by the
+ * program stays so: the kernel then sends from 127.0.0.1, and the daemon is
+ * told that address.
+ *
+ * The kernel forgets an automatic port when a connect fails, so binding again
+ * is what makes a second attempt work; it answers EINVAL exactly when the
+ * program chose the port. An IPv6-only socket cannot carry a mirror: while it is
+ * not bound the flag is cleared (nothing can tell: the socket has one family).
+ */
+#include "preload/source.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/control.h"
+#include "preload/libc.h"
+#include "preload/shim.h"
+
+#define LOOPBACK_V4 0x7f000001u
+
+static void set_flag(int fd, int level, int name, int value)
+{
+	syscall(SYS_setsockopt, fd, level, name, &value, sizeof(value));
+}
+
+bool source_is_v6only(int fd)
+{
+	int value = 0, saved = errno;
+	socklen_t len = sizeof(value);
+	bool set = libc.getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &value, &len) == 0 && value;
+
+	errno = saved;
+	return set;
+}
+
+static int bind_mirror(int fd, int family, uint32_t mirror)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = mirror_sockaddr(mirror, 0, family, &addr);
+	int saved = errno, err = 0;
+
+	if (libc.bind(fd, (struct sockaddr *)&addr, len) < 0)
+		err = -errno;
+	errno = saved;
+	return err;
+}
+
+/* IP_BIND_ADDRESS_NO_PORT: the daemon must know the port before connect() chooses one. */
+static int bind_port_too(int fd, int family, uint32_t mirror)
+{
+	int err;
+
+	set_flag(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0);
+	err = bind_mirror(fd, family, mirror);
+	set_flag(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	return err;
+}
+
+static int bind_source(int fd, bool want_v6, uint32_t mirror, struct socket_end *local)
+{
+	int family = local->family, err;
+	bool was_v6only = family == AF_INET6 && want_v6 && source_is_v6only(fd);
+
+	if (was_v6only)
+		set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+	err = bind_mirror(fd, family, mirror);
+	if (err == -EADDRINUSE)
+		return -EADDRNOTAVAIL; /* no port left: what connect says then */
+	if (err < 0 && err != -EINVAL)
+		return err;
+	if (err == 0)
+		err = socket_local(fd, local);
+	else
+		err = socket_local(fd, local) < 0 || local->ep.port == 0 ? -ENETUNREACH : 0;
+	if (err == 0 && local->ep.port == 0) {
+		err = bind_port_too(fd, family, mirror);
+		if (err == 0)
+			err = socket_local(fd, local);
+	}
+	return err;
+}
+
+int source_take(int fd, const struct map *map, bool want_v6, struct socket_end *local)
+{
+	struct ip_addr mesh;
+	struct map_own own;
+	uint32_t loopback;
+	int err;
+
+	if (!map_own(map, want_v6, &own))
+		return -ENETUNREACH;
+	err = bind_source(fd, want_v6, own.mirror, local);
+	if (err < 0)
+		return err;
+	if (ip_is_any(&local->ep.addr)) {
+		if (local->family == AF_INET6 && source_is_v6only(fd))
+			return -ENETUNREACH;
+		local->ep.addr = ip_from_v4(LOOPBACK_V4);
+		return 0;
+	}
+	if (!loopback_of(&local->ep.addr, &loopback))
+		return -ENETUNREACH;
+	if (loopback == LOOPBACK_V4 || is_own_mirror(map, loopback, &mesh))
+		return 0;
+	return -ENETUNREACH;
+}
+
+bool source_drop(int fd, int type)
+{
+	const struct map *map = shim_map();
+	struct sockaddr_storage any = { .ss_family = AF_UNSPEC };
+	struct socket_end local;
+	struct ip_addr mesh;
+	uint32_t loopback;
+	int saved = errno;
+	bool done;
+
+	if (!map || socket_local(fd, &local) < 0 || !loopback_of(&local.ep.addr, &loopback) ||
+	    !is_own_mirror(map, loopback, &mesh))
+		return false;
+	if (type == SOCK_DGRAM)
+		libc.connect(fd, (struct sockaddr *)&any, sizeof(any));
+	any.ss_family = (sa_family_t)local.family;
+	done = libc.bind(fd, (struct sockaddr *)&any,
+			 local.family == AF_INET ? sizeof(struct sockaddr_in) : INET_ADDR_MAX) == 0;
+	errno = saved;
+	return done;
+}
+
+/* Is somebody bound to this UDP address (or to the wildcard)? */
+static bool is_taken(uint32_t loopback, uint16_t port)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = mirror_sockaddr(loopback, port, AF_INET, &addr);
+	int saved = errno;
+	int fd = (int)syscall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool taken = false;
+
+	if (fd >= 0) {
+		taken = libc.bind(fd, (struct sockaddr *)&addr, len) < 0 && errno == EADDRINUSE;
+		syscall(SYS_close, fd);
+	}
+	errno = saved;
+	return taken;
+}
+
+/* Our own address: the mirror, unless the service is on 127.0.0.1 only. */
+static int own_target(const struct route *route, struct endpoint *to)
+{
+	uint32_t loopback = route->mirror;
+
+	if (route->mesh.port && !is_taken(route->mirror, route->mesh.port) &&
+	    is_taken(LOOPBACK_V4, route->mesh.port))
+		loopback = LOOPBACK_V4;
+	*to = (struct endpoint){ ip_from_v4(loopback), route->mesh.port };
+	return 0;
+}
+
+static struct endpoint endpoint_of_pair(uint32_t loopback, uint16_t port)
+{
+	struct endpoint ep = { ip_from_v4(loopback), port };
+
+	if (loopback == 0)
+		ep.addr = (struct ip_addr){ .byte = { [15] = 1 } };
+	return ep;
+}
+
+int source_datagram_target(const struct route *route, const struct endpoint *local, bool v6only,
+			   struct endpoint *to)
+{
+	struct ipc_request request;
+	struct ipc_reply reply;
+	uint32_t loopback;
+	uint16_t port;
+	int err;
+
+	if (route->kind == ROUTE_OWN)
+		return own_target(route, to);
+	if (route->mesh.port == 0) {
+		/* Nobody can be reached; connecting there is how some ask for their address. */
+		*to = (struct endpoint){ ip_from_v4(route->mirror), 0 };
+		return 0;
+	}
+	if (map_find_pair(route->map, v6only ? MAP_UDP_OUT6 : MAP_UDP_OUT, route->mirror,
+			  route->mesh.port, &loopback, &port)) {
+		*to = endpoint_of_pair(loopback, port);
+		return 0;
+	}
+	ipc_make_request(&request, IPC_UDP_OPEN, local, &route->mesh, v6only ? IPC_UDP_V6ONLY : 0);
+	err = control_ask(&request, SOURCE_WAIT_S, &reply);
+	shim_debug("udp", &route->mesh, NULL, -err);
+	if (err < 0)
+		return err;
+	*to = (struct endpoint){ reply.mirror, reply.mirror_port };
+	return 0;
+}

@@ -1,0 +1,33 @@
+/*
+ * Giving a socket its mesh identity: the own mirror as its source, and for
+ * datagrams the daemon's socket that stands for the destination.
+ */
+#ifndef MESHWRAP_PRELOAD_SOURCE_H
+#define MESHWRAP_PRELOAD_SOURCE_H
+
+#include <stdbool.h>
+
+#include "preload/address.h"
+
+/* An answer that needs no dialling comes at once; this only bounds a hanging daemon. */
+#define SOURCE_WAIT_S 5
+
+/*
+ * Binds fd to our own mirror of want_v6's family unless it is bound, and puts
+ * into local where the kernel will send from (local->family must be set).
+ * -ENETUNREACH when that is no source the mesh has; other -errno as connect's.
+ */
+int source_take(int fd, const struct map *map, bool want_v6, struct socket_end *local);
+/* Undoes it for a socket that is to be used outside the mesh; false if it was not ours. */
+bool source_drop(int fd, int type);
+
+bool source_is_v6only(int fd);
+
+/*
+ * Where datagrams for a route must be sent, as the kernel is to be told:
+ * a loopback endpoint. local may have port 0. 0 or -errno.
+ */
+int source_datagram_target(const struct route *route, const struct endpoint *local, bool v6only,
+			   struct endpoint *to);
+
+#endif

@@ -1,0 +1,348 @@
+/* TCP connect() through a held SYN: what a program must see. */
+#include "tests/shim/harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int dial(int fd, int family, const char *ip, uint16_t port)
+{
+	struct harness_addr to = at(family, ip, port);
+
+	errno = 0;
+	return connect(fd, sa(&to), to.len);
+}
+
+static void assert_echoes(int fd)
+{
+	char data[8];
+
+	assert_int_equal(write(fd, "ping", 4), 4);
+	assert_int_equal(read(fd, data, sizeof(data)), 4);
+	assert_memory_equal(data, "ping", 4);
+}
+
+static void test_blocking_connect_reaches_the_peer_and_shows_mesh_addresses(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	uint64_t start = now_ms();
+	struct endpoint local;
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 50), 0);
+	assert_in_range(now_ms() - start, 49, 2000);
+	assert_string_equal(peer_text(fd), PEER_V4 ":20050");
+	assert_string_equal(local_ip(fd), SELF_V4);
+	local = raw_local(fd);
+	assert_int_equal(ip_v4(&local.addr), mirror_of(SELF_V4));
+	assert_int_equal(so_error(fd), 0);
+	assert_echoes(fd);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), -1);
+	assert_int_equal(errno, EISCONN);
+	close(fd);
+}
+
+static void test_an_ipv6_socket_sees_each_family_in_its_form(void **state)
+{
+	int fd = new_socket(AF_INET6, SOCK_STREAM), one = 1;
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET6, PEER_V4, PORT_ECHO), 0);
+	assert_string_equal(peer_text(fd), "mapped:" PEER_V4 ":20000");
+	assert_string_equal(local_ip(fd), "mapped:" SELF_V4);
+	close(fd);
+	fd = new_socket(AF_INET6, SOCK_STREAM);
+	assert_int_equal(dial(fd, AF_INET6, PEER_V6, PORT_ECHO), 0);
+	assert_string_equal(peer_text(fd), PEER_V6 ":20000");
+	assert_string_equal(local_ip(fd), SELF_V6);
+	assert_echoes(fd);
+	close(fd);
+	fd = new_socket(AF_INET6, SOCK_STREAM);
+	assert_int_equal(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)), 0);
+	assert_int_equal(dial(fd, AF_INET6, PEER_V4, PORT_ECHO), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(dial(fd, AF_INET6, PEER_V6, PORT_ECHO), 0);
+	assert_string_equal(peer_text(fd), PEER_V6 ":20000");
+	close(fd);
+}
+
+static void test_blocking_failures_give_the_true_errno_and_the_socket_can_dial_again(void **state)
+{
+	static const int errors[] = { ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT };
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		int fd = new_socket(AF_INET, SOCK_STREAM);
+
+		assert_int_equal(
+			dial(fd, AF_INET, PEER_V4, (uint16_t)(PORT_FAIL_LATER + errors[i])), -1);
+		assert_int_equal(errno, errors[i]);
+		assert_string_equal(peer_text(fd), strerror(ENOTCONN));
+		assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+		assert_echoes(fd);
+		close(fd);
+	}
+}
+
+static void test_a_refusal_by_the_daemon_comes_at_once(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_REFUSE + EHOSTUNREACH), -1);
+	assert_int_equal(errno, EHOSTUNREACH);
+	assert_int_equal(dial(fd, AF_INET, NOWHERE_V4, 80), -1);
+	assert_int_equal(errno, EHOSTUNREACH);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+	close(fd);
+}
+
+static int epoll_with(int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+
+	assert_true(ep >= 0);
+	assert_int_equal(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev), 0);
+	epoll_wait(ep, &ev, 1, 0); /* an unconnected socket is OUT|HUP */
+	return ep;
+}
+
+static void test_non_blocking_connect_becomes_writable_when_the_peer_answers(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK), ep = epoll_with(fd);
+	struct epoll_event ev;
+	uint64_t start = now_ms();
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	assert_int_equal(so_error(fd), 0);
+	assert_string_equal(peer_text(fd), strerror(ENOTCONN));
+	assert_string_equal(local_ip(fd), SELF_V4);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), -1);
+	assert_int_equal(errno, EALREADY);
+	assert_int_equal(epoll_wait(ep, &ev, 1, 60), 0);
+	assert_int_equal(epoll_wait(ep, &ev, 1, 2000), 1);
+	assert_in_range(now_ms() - start, 99, 2000);
+	assert_int_equal(ev.events, EPOLLOUT);
+	assert_int_equal(so_error(fd), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), -1);
+	assert_int_equal(errno, EISCONN);
+	assert_string_equal(peer_text(fd), PEER_V4 ":20100");
+	close(ep);
+	close(fd);
+}
+
+static void test_non_blocking_failure_is_told_once_by_so_error(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK), ep = epoll_with(fd);
+	struct epoll_event ev;
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_FAIL_LATER + EHOSTUNREACH), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	assert_int_equal(epoll_wait(ep, &ev, 1, 2000), 1);
+	assert_int_equal(so_error(fd), EHOSTUNREACH);
+	assert_int_equal(so_error(fd), 0);
+	assert_string_equal(peer_text(fd), strerror(ENOTCONN));
+	close(ep);
+	close(fd);
+}
+
+static void test_non_blocking_failure_is_told_by_a_second_connect(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+	struct pollfd p = { fd, POLLOUT, 0 };
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_FAIL_LATER + ETIMEDOUT), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	assert_int_equal(poll(&p, 1, 2000), 1);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_FAIL_LATER + ETIMEDOUT), -1);
+	assert_int_equal(errno, ETIMEDOUT);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	assert_int_equal(poll(&p, 1, 2000), 1);
+	assert_int_equal(so_error(fd), 0);
+	close(fd);
+}
+
+/* The kernel shows one or two in a hundred as connected for an instant. */
+static void test_a_thousand_fast_failures_are_never_seen_as_connected(void **state)
+{
+	struct pollfd p = { .events = POLLOUT };
+
+	(void)state;
+	for (int i = 0; i < 500; i++) {
+		p.fd = new_socket(AF_INET, SOCK_STREAM);
+		assert_int_equal(dial(p.fd, AF_INET, PEER_V4, PORT_FAIL_SOONER + ECONNREFUSED), -1);
+		assert_int_equal(errno, ECONNREFUSED);
+		close(p.fd);
+		p.fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+		assert_int_equal(dial(p.fd, AF_INET, PEER_V4, PORT_FAIL_SOONER + EHOSTUNREACH), -1);
+		if (errno == EINPROGRESS) {
+			assert_int_equal(poll(&p, 1, 2000), 1);
+			assert_int_equal(so_error(p.fd), EHOSTUNREACH);
+			assert_string_equal(peer_text(p.fd), strerror(ENOTCONN));
+		} else {
+			assert_int_equal(errno, EHOSTUNREACH);
+		}
+		close(p.fd);
+	}
+}
+
+static void test_a_socket_the_program_bound_keeps_its_port(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	struct harness_addr any = at(AF_INET, "0.0.0.0", 0), own = at(AF_INET, SELF_V4, 0);
+	char expected[64];
+	uint16_t port;
+
+	(void)state;
+	assert_int_equal(bind(fd, sa(&any), any.len), 0);
+	port = local_port(fd);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+	assert_int_equal(local_port(fd), port);
+	assert_string_equal(local_ip(fd), SELF_V4);
+	assert_string_equal(peer_text(fd), PEER_V4 ":20000");
+	close(fd);
+	fd = new_socket(AF_INET, SOCK_STREAM);
+	assert_int_equal(bind(fd, sa(&own), own.len), 0);
+	port = local_port(fd);
+	snprintf(expected, sizeof(expected), SELF_V4 ":%u", port);
+	assert_string_equal(local_text(fd), expected);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+	assert_string_equal(local_text(fd), expected);
+	close(fd);
+}
+
+static void test_a_socket_bound_without_a_port_gets_one(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM), one = 1, value = 0;
+	struct harness_addr own = at(AF_INET, SELF_V4, 0);
+	socklen_t len = sizeof(value);
+
+	(void)state;
+	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one)), 0);
+	assert_int_equal(bind(fd, sa(&own), own.len), 0);
+	assert_int_equal(local_port(fd), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+	assert_int_equal(getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &value, &len), 0);
+	assert_int_equal(value, 1);
+	close(fd);
+}
+
+static void test_a_socket_bound_to_plain_loopback_elsewhere_cannot_reach_the_mesh(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	struct harness_addr other = at(AF_INET, "127.9.9.9", 0);
+
+	(void)state;
+	assert_int_equal(bind(fd, sa(&other), other.len), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	close(fd);
+}
+
+static void test_a_socket_that_failed_on_the_mesh_can_go_elsewhere(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM), listener = new_socket(AF_INET, SOCK_STREAM);
+	struct harness_addr lo = at(AF_INET, "127.0.0.1", 0);
+
+	(void)state;
+	assert_int_equal(bind(listener, sa(&lo), lo.len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_FAIL_LATER + ECONNREFUSED), -1);
+	assert_int_equal(dial(fd, AF_INET, "127.0.0.1", local_port(listener)), 0);
+	close(fd);
+	close(listener);
+}
+
+static void test_a_held_connect_times_out_and_closes_as_the_kernel_does(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	struct timeval wait = { 0, 100000 };
+
+	(void)state;
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_HOLD), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	close(fd);
+}
+
+static void test_descriptors_that_cannot_connect_say_so(void **state)
+{
+	struct harness_addr to = at(AF_INET, PEER_V4, PORT_ECHO);
+	int pipes[2], fd;
+
+	(void)state;
+	assert_int_equal(connect(-1, sa(&to), to.len), -1);
+	assert_int_equal(errno, EBADF);
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(connect(pipes[0], sa(&to), to.len), -1);
+	assert_int_equal(errno, ENOTSOCK);
+	fd = new_socket(AF_INET6, SOCK_STREAM);
+	assert_int_equal(connect(fd, sa(&to), to.len), -1);
+	assert_int_equal(errno, EINVAL); /* too short for its family, as without us */
+	close(fd);
+	fd = new_socket(AF_INET, SOCK_STREAM);
+	assert_int_equal(connect(fd, sa(&to), 8), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(connect(fd, (struct sockaddr *)1, 16), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(connect(fd, sa(&to), to.len), -1);
+	assert_int_equal(errno, EISCONN);
+	close(fd);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+static void test_fastopen_sendto_connects_and_sends(void **state)
+{
+	struct harness_addr to = at(AF_INET, PEER_V4, PORT_ECHO);
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	char data[8];
+
+	(void)state;
+	assert_int_equal(sendto(fd, "fast", 4, MSG_FASTOPEN, sa(&to), to.len), 4);
+	assert_int_equal(read(fd, data, sizeof(data)), 4);
+	assert_string_equal(peer_text(fd), PEER_V4 ":20000");
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_blocking_connect_reaches_the_peer_and_shows_mesh_addresses),
+		cmocka_unit_test(test_an_ipv6_socket_sees_each_family_in_its_form),
+		cmocka_unit_test(
+			test_blocking_failures_give_the_true_errno_and_the_socket_can_dial_again),
+		cmocka_unit_test(test_a_refusal_by_the_daemon_comes_at_once),
+		cmocka_unit_test(test_non_blocking_connect_becomes_writable_when_the_peer_answers),
+		cmocka_unit_test(test_non_blocking_failure_is_told_once_by_so_error),
+		cmocka_unit_test(test_non_blocking_failure_is_told_by_a_second_connect),
+		cmocka_unit_test(test_a_thousand_fast_failures_are_never_seen_as_connected),
+		cmocka_unit_test(test_a_socket_the_program_bound_keeps_its_port),
+		cmocka_unit_test(test_a_socket_bound_without_a_port_gets_one),
+		cmocka_unit_test(
+			test_a_socket_bound_to_plain_loopback_elsewhere_cannot_reach_the_mesh),
+		cmocka_unit_test(test_a_socket_that_failed_on_the_mesh_can_go_elsewhere),
+		cmocka_unit_test(test_a_held_connect_times_out_and_closes_as_the_kernel_does),
+		cmocka_unit_test(test_descriptors_that_cannot_connect_say_so),
+		cmocka_unit_test(test_fastopen_sendto_connects_and_sends),
+	};
+
+	(void)argc;
+	harness_enter(argv, HARNESS_DAEMON);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
