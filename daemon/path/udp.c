@@ -2,7 +2,7 @@
  * The UDP sockets of a node.
  *
  * Two sockets on one port, since a dual-stack socket would hide which family a
- * peer uses and is refused where IPv6 is off. Each receives into a few large
+ * peer uses and is refused where IPv6 is off (open.c). Each receives into a few large
  * slots: with UDP_GRO one slot takes a whole train of datagrams from one sender,
  * which is cut again here, in place. A wake-up takes a bounded number of slots,
  * so that a flood cannot keep the loop from its other work, and it does not ask
@@ -24,6 +24,7 @@
 #include <event2/event.h>
 
 #include "daemon/loop.h"
+#include "daemon/path/open.h"
 #include "daemon/path/udp_queue.h"
 #include "shared/util.h"
 
@@ -38,11 +39,9 @@
 #define SLOT_BYTES    65536
 #define WAKE_UP_SLOTS 64
 #define DATAGRAMS     256 /* given to the owner at once */
-#define SOCKET_BUFFER (7 << 20)
-#define PORT_ATTEMPTS 16
 #define SOCKETS       2
 
-union control {
+union gro_control {
 	struct cmsghdr align;
 	uint8_t bytes[64];
 };
@@ -68,7 +67,7 @@ struct udp_path {
 	struct mmsghdr message[SLOTS];
 	struct iovec piece[SLOTS];
 	struct sockaddr_storage address[SLOTS];
-	union control control[SLOTS];
+	union gro_control control[SLOTS];
 	unsigned datagram_count;
 	struct udp_datagram datagram[DATAGRAMS];
 };
@@ -231,15 +230,6 @@ static void socket_close(struct udp_socket *s)
 	*s = (struct udp_socket){ .fd = -1 };
 }
 
-static void set_buffer(int fd, int option, int forced_option)
-{
-	int bytes = SOCKET_BUFFER;
-
-	/* The forced one needs a privilege we usually do not have; the other is cut to a limit. */
-	if (setsockopt(fd, SOL_SOCKET, forced_option, &bytes, sizeof(bytes)) != 0)
-		(void)setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof(bytes));
-}
-
 /* What only makes things better; a kernel without it is no error. */
 static void set_options(struct udp_socket *s)
 {
@@ -247,8 +237,6 @@ static void set_options(struct udp_socket *s)
 	int on = 1, mtu4 = IP_PMTUDISC_DONT, mtu6 = IPV6_PMTUDISC_DONT, value;
 	socklen_t len = sizeof(value);
 
-	set_buffer(s->fd, SO_RCVBUF, SO_RCVBUFFORCE);
-	set_buffer(s->fd, SO_SNDBUF, SO_SNDBUFFORCE);
 	if (s->family == AF_INET)
 		(void)setsockopt(s->fd, IPPROTO_IP, IP_MTU_DISCOVER, &mtu4, sizeof(mtu4));
 	else
@@ -257,44 +245,12 @@ static void set_options(struct udp_socket *s)
 	stats->gso = getsockopt(s->fd, SOL_UDP, UDP_SEGMENT, &value, &len) == 0;
 }
 
-static int socket_bind(struct udp_socket *s, uint16_t *port)
-{
-	const struct endpoint any = { .port = *port };
-	struct sockaddr_storage address = { 0 };
-	socklen_t len = sizeof(address);
-	struct endpoint bound;
-	int on = 1;
-
-	s->fd = socket(s->family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (s->fd < 0)
-		return -errno;
-	if (s->family == AF_INET6 &&
-	    setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0)
-		return -errno;
-	if (s->family == AF_INET) {
-		const struct endpoint any4 = { ip_from_v4(INADDR_ANY), *port };
-
-		len = endpoint_to_sockaddr(&any4, AF_INET, &address);
-	} else {
-		len = endpoint_to_sockaddr(&any, AF_INET6, &address);
-	}
-	if (bind(s->fd, (struct sockaddr *)&address, len) != 0)
-		return -errno;
-	len = sizeof(address);
-	if (getsockname(s->fd, (struct sockaddr *)&address, &len) != 0)
-		return -errno;
-	if (endpoint_from_sockaddr(&address, len, &bound) < 0)
-		return -EINVAL;
-	*port = bound.port;
-	return 0;
-}
-
 static int socket_start(struct udp_socket *s)
 {
 	struct event_base *base = loop_base(s->path->loop);
 
 	set_options(s);
-	s->queue = udp_queue_create(s->fd, s->family, s->path->stats.gso, &s->path->stats);
+	s->queue = udp_queue_create(s->fd, s->family, &s->path->stats);
 	s->readable = event_new(base, s->fd, EV_READ | EV_PERSIST, socket_readable, s);
 	s->writable = event_new(base, s->fd, EV_WRITE | EV_PERSIST, socket_writable, s);
 	if (!s->queue || !s->readable || !s->writable || event_add(s->readable, NULL) != 0)
@@ -302,46 +258,24 @@ static int socket_start(struct udp_socket *s)
 	return 0;
 }
 
-/* Both sockets on one port, or IPv4 alone where there is no IPv6. */
-static int bind_both(struct udp_path *path, uint16_t port)
-{
-	struct udp_socket *v4 = &path->socket[0], *v6 = &path->socket[1];
-	int err;
-
-	*v4 = (struct udp_socket){ .path = path, .fd = -1, .family = AF_INET };
-	*v6 = (struct udp_socket){ .path = path, .fd = -1, .family = AF_INET6 };
-	err = socket_bind(v4, &port);
-	if (err == 0)
-		err = socket_bind(v6, &port);
-	if (err == -EAFNOSUPPORT || err == -EADDRNOTAVAIL) {
-		socket_close(v6);
-		err = v4->fd >= 0 ? 0 : err;
-	}
-	path->port = port;
-	if (err < 0) {
-		socket_close(v4);
-		socket_close(v6);
-	}
-	return err;
-}
-
 int udp_path_create(struct loop *loop, uint16_t port, const struct udp_callbacks *callbacks,
 		    void *owner, struct udp_path **out)
 {
 	struct udp_path *path = calloc(1, sizeof(*path));
-	int err = -EADDRINUSE;
+	int err, v4, v6;
 
 	if (!path)
 		return -ENOMEM;
 	path->loop = loop;
 	path->callbacks = *callbacks;
 	path->owner = owner;
-	path->socket[0].fd = path->socket[1].fd = -1;
-	/* A port that IPv4 gave may be taken on IPv6: then another one. */
-	for (int i = 0; i < (port ? 1 : PORT_ATTEMPTS) && err == -EADDRINUSE; i++)
-		err = bind_both(path, port);
-	if (err < 0)
-		goto fail;
+	err = udp_open_both(port, &v4, &v6, &path->port);
+	if (err < 0) {
+		free(path);
+		return err;
+	}
+	path->socket[0] = (struct udp_socket){ .path = path, .fd = v4, .family = AF_INET };
+	path->socket[1] = (struct udp_socket){ .path = path, .fd = v6, .family = AF_INET6 };
 	path->slots = malloc((size_t)SLOTS * SLOT_BYTES);
 	err = path->slots ? 0 : -ENOMEM;
 	for (unsigned i = 0; i < SOCKETS && err == 0; i++) {

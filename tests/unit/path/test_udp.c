@@ -38,9 +38,10 @@ static ssize_t fake_sendto(int fd, const void *bytes, size_t len, int flags,
 
 #define sendmmsg fake_sendmmsg
 #define sendto   fake_sendto
-#include "daemon/path/udp.c"
+#include "daemon/path/udp_queue.c"
 #undef sendmmsg
 #undef sendto
+#include "daemon/path/udp.c"
 
 #define SEGMENT 1312
 #define LOTS    150
@@ -242,14 +243,14 @@ static void test_a_full_socket_loses_nothing_and_says_so(void **state)
 	udp_path_send(f->a, &to, train, 8 * SEGMENT, SEGMENT);
 	udp_path_flush(f->a);
 	assert_true(f->blocked);
-	sendmmsg_error = 0; /* still behind what waits */
+	sendmmsg_error = EMSGSIZE; /* one by one, and still behind what waits */
 	udp_path_send(f->a, &to, train + 8 * SEGMENT, len - 8 * SEGMENT, SEGMENT);
 	udp_path_flush(f->a);
 	memset(train, 0xff, sizeof(train)); /* the backlog has a copy */
 	sendto_error = EAGAIN;
 	sendto_allowed = 11; /* stops in the middle of the second train */
 	for (int i = 0; i < 3; i++)
-		socket_writable(f->a->v4.fd, EV_WRITE, &f->a->v4);
+		socket_writable(f->a->socket[0].fd, EV_WRITE, &f->a->socket[0]);
 	assert_true(f->blocked);
 	sendto_error = 0;
 	run_until(f, 20);
@@ -262,16 +263,20 @@ static void test_the_backlog_is_bounded_and_counts_what_it_drops(void **state)
 {
 	struct fixture *f = *state;
 	struct endpoint to = address_of("127.0.0.1", f->b);
-	size_t len = make_train(40, SEGMENT);
+	size_t len = make_train(40, SEGMENT), kept;
+	const struct copy *copy;
 
 	sendmmsg_error = EAGAIN;
 	for (int i = 0; i < 40; i++) {
 		udp_path_send(f->a, &to, train, len, SEGMENT);
 		udp_path_flush(f->a);
 	}
-	assert_true(f->a->v4.backlog_len <= BACKLOG_MAX);
+	kept = 0;
+	STAILQ_FOREACH(copy, &f->a->socket[0].queue->backlog, link)
+	kept += copy->len;
+	assert_true(kept > UDP_BACKLOG_MAX / 2 && kept <= UDP_BACKLOG_MAX);
 	assert_true(f->a->stats.tx_dropped > 0);
-	assert_int_equal(f->a->stats.tx_dropped + f->a->v4.backlog_len / SEGMENT, 40 * 40);
+	assert_int_equal(f->a->stats.tx_dropped + kept / SEGMENT, 40 * 40);
 }
 
 static void test_many_messages_flush_by_themselves(void **state)
