@@ -1,0 +1,327 @@
+/*
+ * Load for scripts/bench: one small program on both ends, the same on the
+ * mesh, on a TUN and on bare loopback.
+ *
+ *     load serve    HOST PORT
+ *     load stream   HOST PORT SECONDS STREAMS
+ *     load ask      HOST PORT SECONDS BYTES
+ *     load connects HOST PORT SECONDS PARALLEL
+ *     load udp      HOST PORT SECONDS BYTES
+ *
+ * A connection's first byte says what it is for: 's' the server swallows all
+ * and answers with the count, 'e' it echoes, 'u' it answers with the count of
+ * datagrams since the last such question. Results are counted where the bytes
+ * arrive, so what a buffer swallowed is not throughput. One line of JSON comes
+ * out. A thread a connection: the load is never the bottleneck being measured.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BLOCK       (256 * 1024)
+#define MAX_THREADS 256
+#define MAX_SAMPLES 4000000
+
+static _Atomic uint64_t datagrams;
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static double now_s(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static int open_socket(const char *host, const char *port, int type, bool is_server)
+{
+	struct addrinfo hints = { .ai_socktype = type }, *found;
+	int one = 1, fd;
+
+	if (getaddrinfo(host, port, &hints, &found) != 0)
+		die(host);
+	fd = socket(found->ai_family, type, 0);
+	if (fd < 0)
+		die("socket");
+	if (is_server) {
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (bind(fd, found->ai_addr, found->ai_addrlen) < 0)
+			die("bind");
+		if (type == SOCK_STREAM && listen(fd, 1024) < 0)
+			die("listen");
+	} else if (connect(fd, found->ai_addr, found->ai_addrlen) < 0) {
+		die("connect");
+	}
+	if (type == SOCK_STREAM)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	freeaddrinfo(found);
+	return fd;
+}
+
+static bool write_all(int fd, const void *bytes, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = write(fd, (const char *)bytes + done, len - done);
+
+		if (n <= 0)
+			return false;
+		done += (size_t)n;
+	}
+	return true;
+}
+
+static bool read_all(int fd, void *bytes, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = read(fd, (char *)bytes + done, len - done);
+
+		if (n <= 0)
+			return false;
+		done += (size_t)n;
+	}
+	return true;
+}
+
+/* ---- server ---- */
+
+static void *serve_one(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+	char *block = malloc(BLOCK), kind;
+	uint64_t count = 0;
+	ssize_t n;
+
+	if (block && read(fd, &kind, 1) == 1) {
+		if (kind == 's') {
+			while ((n = read(fd, block, BLOCK)) > 0)
+				count += (uint64_t)n;
+			write_all(fd, &count, sizeof(count));
+		} else if (kind == 'e') {
+			while ((n = read(fd, block, BLOCK)) > 0 && write_all(fd, block, (size_t)n))
+				;
+		} else if (kind == 'u') {
+			count = atomic_exchange(&datagrams, 0);
+			write_all(fd, &count, sizeof(count));
+		}
+	}
+	free(block);
+	close(fd);
+	return NULL;
+}
+
+static void *count_datagrams(void *arg)
+{
+	int fd = (int)(intptr_t)arg;
+	char block[65536];
+
+	while (recv(fd, block, sizeof(block), 0) >= 0)
+		atomic_fetch_add(&datagrams, 1);
+	return NULL;
+}
+
+static void serve(const char *host, const char *port)
+{
+	int fd = open_socket(host, port, SOCK_STREAM, true);
+	int udp = open_socket(host, port, SOCK_DGRAM, true);
+	int buffer = 4 << 20;
+	pthread_t thread;
+
+	setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
+	if (pthread_create(&thread, NULL, count_datagrams, (void *)(intptr_t)udp) != 0)
+		die("pthread_create");
+	puts("ready");
+	fflush(stdout);
+	for (;;) {
+		int one = 1, client = accept(fd, NULL, NULL);
+
+		if (client < 0)
+			die("accept");
+		setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		if (pthread_create(&thread, NULL, serve_one, (void *)(intptr_t)client) != 0)
+			die("pthread_create");
+		pthread_detach(thread);
+	}
+}
+
+/* ---- client ---- */
+
+struct job {
+	const char *host, *port;
+	double until;
+	uint64_t count; /* bytes, or connections */
+};
+
+static void *stream_one(void *arg)
+{
+	struct job *job = arg;
+	int fd = open_socket(job->host, job->port, SOCK_STREAM, false);
+	char *block = calloc(1, BLOCK);
+
+	if (!block || !write_all(fd, "s", 1))
+		die("stream");
+	while (now_s() < job->until)
+		if (!write_all(fd, block, BLOCK))
+			die("stream");
+	shutdown(fd, SHUT_WR);
+	if (!read_all(fd, &job->count, sizeof(job->count)))
+		die("stream: the count");
+	close(fd);
+	free(block);
+	return NULL;
+}
+
+static void *connect_often(void *arg)
+{
+	struct job *job = arg;
+	char answer[2];
+
+	while (now_s() < job->until) {
+		int fd = open_socket(job->host, job->port, SOCK_STREAM, false);
+
+		/* One question and an answer: a connection that was only begun counts for nothing.
+		 */
+		if (!write_all(fd, "e!", 2) || !read_all(fd, answer, 1))
+			die("connects");
+		close(fd);
+		job->count++;
+	}
+	return NULL;
+}
+
+static void run_threads(void *(*body)(void *), const struct job *like, unsigned threads,
+			const char *unit)
+{
+	struct job jobs[MAX_THREADS];
+	pthread_t ids[MAX_THREADS];
+	double begin = now_s();
+	uint64_t sum = 0;
+
+	if (threads > MAX_THREADS)
+		threads = MAX_THREADS;
+	for (unsigned i = 0; i < threads; i++) {
+		jobs[i] = *like;
+		if (pthread_create(&ids[i], NULL, body, &jobs[i]) != 0)
+			die("pthread_create");
+	}
+	for (unsigned i = 0; i < threads; i++) {
+		pthread_join(ids[i], NULL);
+		sum += jobs[i].count;
+	}
+	printf("{\"%s\": %llu, \"seconds\": %.6f}\n", unit, (unsigned long long)sum,
+	       now_s() - begin);
+}
+
+static int compare(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void ask(const struct job *job, size_t len)
+{
+	int fd = open_socket(job->host, job->port, SOCK_STREAM, false);
+	float *took = malloc(MAX_SAMPLES * sizeof(*took));
+	char *block = calloc(1, len);
+	size_t count = 0;
+
+	if (!took || !block || !write_all(fd, "e", 1))
+		die("ask");
+	for (double begin = now_s(); begin < job->until && count < MAX_SAMPLES;) {
+		double end;
+
+		if (!write_all(fd, block, len) || !read_all(fd, block, len))
+			die("ask");
+		end = now_s();
+		took[count++] = (float)((end - begin) * 1e6);
+		begin = end;
+	}
+	qsort(took, count, sizeof(*took), compare);
+	printf("{\"count\": %zu, \"p50_us\": %.1f, \"p99_us\": %.1f}\n", count,
+	       (double)took[count / 2], (double)took[count * 99 / 100]);
+	free(took);
+	free(block);
+	close(fd);
+}
+
+static uint64_t ask_datagrams(const struct job *job)
+{
+	int fd = open_socket(job->host, job->port, SOCK_STREAM, false);
+	uint64_t count;
+
+	if (!write_all(fd, "u", 1) || !read_all(fd, &count, sizeof(count)))
+		die("udp: the count");
+	close(fd);
+	return count;
+}
+
+static void udp(struct job *job, size_t len)
+{
+	int fd = open_socket(job->host, job->port, SOCK_DGRAM, false);
+	char block[65536] = { 0 };
+	uint64_t sent = 0;
+	double begin, seconds;
+
+	ask_datagrams(job);
+	begin = now_s();
+	while (now_s() < job->until) {
+		if (send(fd, block, len, 0) >= 0)
+			sent++;
+		else if (errno != ENOBUFS && errno != EAGAIN)
+			die("send");
+	}
+	seconds = now_s() - begin;
+	usleep(300000);
+	printf("{\"sent\": %llu, \"datagrams\": %llu, \"seconds\": %.6f}\n",
+	       (unsigned long long)sent, (unsigned long long)ask_datagrams(job), seconds);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct job job = { 0 };
+	unsigned number;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 4 && strcmp(argv[1], "serve") == 0)
+		serve(argv[2], argv[3]);
+	if (argc != 6) {
+		fputs("usage: load serve HOST PORT | load stream|ask|connects|udp HOST PORT "
+		      "SECONDS NUMBER\n",
+		      stderr);
+		return 2;
+	}
+	job.host = argv[2];
+	job.port = argv[3];
+	job.until = now_s() + atof(argv[4]);
+	number = (unsigned)atoi(argv[5]);
+	if (strcmp(argv[1], "stream") == 0)
+		run_threads(stream_one, &job, number, "bytes");
+	else if (strcmp(argv[1], "connects") == 0)
+		run_threads(connect_often, &job, number, "connects");
+	else if (strcmp(argv[1], "ask") == 0)
+		ask(&job, number);
+	else if (strcmp(argv[1], "udp") == 0)
+		udp(&job, number);
+	else
+		return 2;
+	return 0;
+}
