@@ -60,6 +60,7 @@ struct tcp_config {
 	size_t memory_max;      /* all buffers together, bytes */
 	uint8_t secret[32];     /* keys the flow hash and initial sequence numbers */
 	bool verify_checksum;   /* false behind an AEAD */
+	uint64_t keepalive_ns;  /* probe connections idle for so long; 0: never */
 };
 
 struct tcp_stats {

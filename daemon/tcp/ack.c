@@ -1,0 +1,379 @@
+/*
+ * What an acknowledgement tells the sender.
+ *
+ * It takes acknowledged and SACKed records off the network, measures the round
+ * trip, and lets rack.c find what is lost. Three modes:
+ * OPEN; RECOVERY after a loss was found, where proportional rate reduction
+ * (RFC 6937) meters what leaves by what arrives; LOSS after a timeout, where
+ * the window grows again from one segment. RECOVERY and LOSS end when what was
+ * outstanding at their start is acknowledged.
+ *
+ * Whether a reduction was uncalled for is told by timestamps (Eifel, RFC 3522):
+ * the first acknowledgement that moves on and echoes a time before the first
+ * retransmission was caused by the original.
+ *
+ * A peer without SACK gets the older rules: three duplicates mean the first
+ * segment is lost, a partial acknowledgement in recovery means the next one is.
+ */
+#include "daemon/tcp/conn.h"
+
+#define DUPACKS 3u
+
+/* What one acknowledgement has delivered. */
+struct delivery {
+	uint32_t bytes;   /* acknowledged or SACKed for the first time */
+	uint64_t sent_ns; /* of the segment sent last, of those sent only once; 0: none */
+	bool moved;       /* snd_una did */
+	bool has_dsack;
+};
+
+/* RFC 6298, but rttvar falls at most once a round trip (RFC 7323, G: many samples in one). */
+void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns)
+{
+	uint64_t deviation;
+
+	rtt_ns = MAX(rtt_ns, NS_PER_US);
+	conn->rack.min_rtt_ns = MIN(conn->rack.min_rtt_ns, rtt_ns);
+	if (conn->srtt_ns == 0) {
+		conn->srtt_ns = rtt_ns;
+		conn->rttvar_ns = conn->rttvar_max_ns = rtt_ns / 2;
+	} else {
+		deviation = rtt_ns > conn->srtt_ns ? rtt_ns - conn->srtt_ns
+						   : conn->srtt_ns - rtt_ns;
+		conn->srtt_ns = conn->srtt_ns - conn->srtt_ns / 8 + rtt_ns / 8;
+		conn->rttvar_max_ns = MAX(conn->rttvar_max_ns, deviation);
+		if (conn->rttvar_max_ns > conn->rttvar_ns)
+			conn->rttvar_ns += (conn->rttvar_max_ns - conn->rttvar_ns) / 4;
+		if (seq_le(conn->rtt_round, conn->snd_una)) {
+			if (conn->rttvar_max_ns < conn->rttvar_ns)
+				conn->rttvar_ns -= (conn->rttvar_ns - conn->rttvar_max_ns) / 4;
+			conn->rttvar_max_ns = 0;
+			conn->rtt_round = conn->snd_nxt;
+		}
+	}
+	conn->rto_ns =
+		MIN(conn->srtt_ns + MAX(4 * conn->rttvar_ns, TCP_RTO_MIN_NS), TCP_RTO_MAX_NS);
+}
+
+void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s)
+{
+	uint32_t window = (uint32_t)s->window << conn->snd_scale;
+
+	if (seq_lt(s->seq, conn->snd_wl1) ||
+	    (s->seq == conn->snd_wl1 && seq_lt(s->ack, conn->snd_wl2)))
+		return;
+	if (conn->snd_wnd < window && conn->rtx == TCP_RTX_PERSIST) {
+		conn->rtx = TCP_RTX_NONE;
+		conn->rtx_ns = NEVER_NS;
+		conn->retries = 0;
+	}
+	conn->snd_wnd = window;
+	conn->snd_wnd_max = MAX(conn->snd_wnd_max, window);
+	conn->snd_wl1 = s->seq;
+	conn->snd_wl2 = s->ack;
+}
+
+static void delivered(struct tcp_conn *conn, const struct tcp_sent *sent,
+		      const struct tcp_segment *s, struct delivery *d, uint64_t now_ns)
+{
+	bool is_older = conn->has_timestamps && s->has_timestamp &&
+			seq_lt(s->ts_echo, tcp_timestamp(conn, sent->sent_ns));
+
+	d->bytes += sent->len;
+	if (!(sent->flags & TCP_SENT_AGAIN))
+		d->sent_ns = MAX(d->sent_ns, sent->sent_ns);
+	tcp_rack_delivered(conn, sent, is_older, now_ns);
+}
+
+static void take_acked(struct tcp_conn *conn, const struct tcp_segment *s, struct delivery *d,
+		       uint64_t now_ns)
+{
+	struct tcp_scoreboard *b = &conn->board;
+
+	while (tcp_board_count(b) > 0) {
+		struct tcp_sent *sent = tcp_board_at(b, b->head);
+
+		if (seq_lt(s->ack, sent->seq + sent->len)) {
+			if (seq_lt(sent->seq, s->ack)) {
+				d->bytes += sent->flags & TCP_SENT_SACKED ? 0 : s->ack - sent->seq;
+				tcp_board_trim(b, (uint16_t)(s->ack - sent->seq));
+			}
+			return;
+		}
+		if (!(sent->flags & TCP_SENT_SACKED))
+			delivered(conn, sent, s, d, now_ns);
+		tcp_board_pop(b);
+	}
+}
+
+static void take_sacked(struct tcp_conn *conn, const struct tcp_segment *s,
+			struct tcp_sack_block block, struct delivery *d, uint64_t now_ns)
+{
+	struct tcp_scoreboard *b = &conn->board;
+
+	for (uint32_t i = tcp_board_find(b, block.start); i != b->tail; i++) {
+		struct tcp_sent *sent = tcp_board_at(b, i);
+
+		if (seq_lt(block.end, sent->seq + sent->len))
+			return;
+		if (seq_lt(sent->seq, block.start) || sent->flags & TCP_SENT_SACKED)
+			continue;
+		delivered(conn, sent, s, d, now_ns);
+		tcp_board_mark_sacked(b, i);
+	}
+}
+
+/* Of a block, only what the last acknowledgement did not have: blocks grow at their ends. */
+static void take_new_part(struct tcp_conn *conn, const struct tcp_segment *s,
+			  struct tcp_sack_block block, struct delivery *d, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < conn->sack_seen_count; i++) {
+		struct tcp_sack_block seen = conn->sack_seen[i];
+
+		if (seq_lt(seen.start, block.start) || seq_lt(block.end, seen.end))
+			continue;
+		if (seen.start != block.start)
+			take_sacked(conn, s, (struct tcp_sack_block){ block.start, seen.start }, d,
+				    now_ns);
+		if (seen.end != block.end)
+			take_sacked(conn, s, (struct tcp_sack_block){ seen.end, block.end }, d,
+				    now_ns);
+		return;
+	}
+	take_sacked(conn, s, block, d, now_ns);
+}
+
+/* Does the first block tell of bytes that arrived twice (RFC 2883, 4)? */
+static bool is_dsack(const struct tcp_segment *s)
+{
+	const struct tcp_sack_block *first = &s->sack[0], *second = &s->sack[1];
+
+	if (seq_le(first->end, s->ack))
+		return true;
+	return s->sack_count > 1 && seq_le(second->start, first->start) &&
+	       seq_le(first->end, second->end);
+}
+
+static void take_sacks(struct tcp_conn *conn, const struct tcp_segment *s, struct delivery *d,
+		       uint64_t now_ns)
+{
+	unsigned first = 0, kept = 0;
+
+	d->has_dsack = is_dsack(s);
+	if (d->has_dsack) {
+		tcp_rack_dsack(conn);
+		first = 1;
+	}
+	for (unsigned i = first; i < s->sack_count; i++) {
+		const struct tcp_sack_block *block = &s->sack[i];
+
+		if (!seq_lt(block->start, block->end) || seq_lt(block->start, conn->snd_una) ||
+		    seq_lt(conn->snd_nxt, block->end))
+			continue;
+		take_new_part(conn, s, *block, d, now_ns);
+	}
+	for (unsigned i = first; i < s->sack_count; i++)
+		conn->sack_seen[kept++] = s->sack[i];
+	conn->sack_seen_count = (uint8_t)kept;
+}
+
+void tcp_enter_recovery(struct tcp_conn *conn, uint64_t now_ns)
+{
+	conn->recovery = TCP_RECOVERY;
+	conn->recover = conn->snd_nxt;
+	conn->prr_delivered = conn->prr_out = 0;
+	conn->prr_flight = conn->snd_nxt - conn->snd_una;
+	conn->cc.ops->lost(&conn->cc, now_ns);
+	conn->undo_possible = conn->has_timestamps;
+	conn->undo_ts = 0;
+	conn->tcp->stats.fast_recoveries++;
+}
+
+void tcp_enter_loss(struct tcp_conn *conn, uint64_t now_ns)
+{
+	struct tcp_scoreboard *b = &conn->board;
+	bool is_first = conn->recovery != TCP_LOSS;
+
+	if (tcp_board_at(b, b->head)->flags & TCP_SENT_SACKED) {
+		tcp_board_forget_sacks(b);
+		conn->sack_seen_count = 0;
+	}
+	for (uint32_t i = b->head; i != b->tail; i++)
+		if (!(tcp_board_at(b, i)->flags & (TCP_SENT_SACKED | TCP_SENT_LOST)))
+			tcp_board_mark_lost(b, i);
+	if (is_first) {
+		conn->cc.ops->timed_out(&conn->cc, now_ns);
+		conn->undo_possible = conn->has_timestamps;
+		conn->undo_ts = 0;
+	}
+	conn->recovery = TCP_LOSS;
+	conn->recover = conn->snd_nxt;
+	conn->cc.cwnd = conn->mss;
+	conn->dupacks = 0;
+	conn->tlp_out = conn->tail_probe_due = false;
+}
+
+static void undo(struct tcp_conn *conn, uint64_t now_ns)
+{
+	struct tcp_scoreboard *b = &conn->board;
+
+	/* What was only late is in the network still: time it anew. */
+	while (tcp_board_next_lost(b) != TCP_NO_RECORD)
+		tcp_board_sent_again(b, tcp_board_next_lost(b), now_ns);
+	conn->recovery = TCP_OPEN;
+	conn->undo_possible = false;
+	tcp_cc_undo(&conn->cc);
+}
+
+static void leave_recovery(struct tcp_conn *conn)
+{
+	if (conn->recovery == TCP_RECOVERY)
+		conn->cc.cwnd = MAX(conn->cc.ssthresh, conn->mss);
+	conn->recovery = TCP_OPEN;
+	conn->undo_possible = false;
+	conn->dupacks = 0;
+}
+
+/* RFC 6937: cwnd becomes what is in the network plus what may follow now. */
+static void reduce_rate(struct tcp_conn *conn, const struct delivery *d, bool has_new_loss)
+{
+	uint32_t pipe = conn->board.pipe, ssthresh = conn->cc.ssthresh;
+	int64_t count;
+
+	conn->prr_delivered += d->bytes;
+	if (pipe > ssthresh) {
+		count = (int64_t)(((uint64_t)conn->prr_delivered * ssthresh + conn->prr_flight -
+				   1) /
+				  MAX(conn->prr_flight, 1u));
+		count -= conn->prr_out;
+	} else {
+		count = MAX((int64_t)conn->prr_delivered - conn->prr_out, (int64_t)d->bytes);
+		if (d->moved && !has_new_loss)
+			count += conn->mss;
+		count = MIN(count, (int64_t)ssthresh - pipe);
+	}
+	if (conn->prr_out == 0)
+		count = MAX(count, (int64_t)conn->mss);
+	conn->cc.cwnd = pipe + (uint32_t)MAX(count, 0);
+}
+
+static void lose_first(struct tcp_conn *conn)
+{
+	struct tcp_scoreboard *b = &conn->board;
+
+	if (tcp_board_count(b) > 0 &&
+	    !(tcp_board_at(b, b->head)->flags & (TCP_SENT_LOST | TCP_SENT_SACKED)))
+		tcp_board_mark_lost(b, b->head);
+}
+
+static void count_duplicates(struct tcp_conn *conn, const struct tcp_segment *s, struct delivery *d)
+{
+	if (d->moved) {
+		conn->dupacks = 0;
+		if (conn->recovery == TCP_RECOVERY && seq_lt(conn->snd_una, conn->recover))
+			lose_first(conn);
+		return;
+	}
+	if (s->len > 0 || s->ack != conn->snd_una || tcp_board_count(&conn->board) == 0)
+		return;
+	d->bytes += conn->mss;
+	if (++conn->dupacks == DUPACKS && conn->recovery == TCP_OPEN)
+		lose_first(conn);
+}
+
+/* RFC 8985, 7.4.2: did the tail probe repair a loss that must count as one? */
+static void end_tail_probe(struct tcp_conn *conn, const struct tcp_segment *s,
+			   const struct delivery *d, uint64_t now_ns)
+{
+	if (!conn->tlp_out || seq_lt(s->ack, conn->tlp_end))
+		return;
+	conn->tlp_out = false;
+	if (!conn->tlp_retransmitted || d->has_dsack || !d->moved)
+		return;
+	if (conn->recovery == TCP_OPEN) {
+		conn->cc.ops->lost(&conn->cc, now_ns);
+		conn->cc.cwnd = conn->cc.ssthresh;
+	}
+}
+
+void tcp_detect_loss(struct tcp_conn *conn, uint64_t now_ns)
+{
+	uint64_t again_ns = NEVER_NS;
+
+	if (conn->has_sack)
+		again_ns = tcp_rack_detect(conn, now_ns);
+	if (conn->board.lost_count > 0 && conn->recovery == TCP_OPEN)
+		tcp_enter_recovery(conn, now_ns);
+	if (again_ns < conn->rtx_ns) {
+		conn->rtx = TCP_RTX_REORDER;
+		conn->rtx_ns = again_ns;
+	}
+	if (conn->board.lost_count > 0)
+		tcp_conn_want_output(conn);
+}
+
+static void grow_window(struct tcp_conn *conn, const struct delivery *d, uint64_t rtt_ns,
+			uint64_t now_ns)
+{
+	struct tcp_cc_ack ack = { .now_ns = now_ns,
+				  .rtt_ns = rtt_ns,
+				  .srtt_ns = conn->srtt_ns,
+				  .acked = d->bytes,
+				  .una = conn->snd_una,
+				  .nxt = conn->snd_nxt,
+				  .is_limited = conn->is_limited };
+
+	conn->cc.ops->acked(&conn->cc, &ack);
+	if (conn->is_limited && seq_lt(conn->limited_seq, conn->snd_una))
+		conn->is_limited = false;
+}
+
+void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
+{
+	struct tcp_scoreboard *b = &conn->board;
+	struct delivery d = { 0 };
+	uint32_t from = conn->snd_una, lost_before = b->lost_count;
+	uint64_t rtt_ns = 0;
+
+	tcp_ack_window(conn, s);
+	/* The window may have opened, or an acknowledged SYN let data go. */
+	tcp_conn_want_output(conn);
+	if (seq_lt(s->ack, conn->snd_una) || tcp_board_count(b) == 0)
+		return;
+	d.moved = s->ack != conn->snd_una;
+	if (d.moved) {
+		take_acked(conn, s, &d, now_ns);
+		conn->snd_una = s->ack;
+		conn->progress_ns = now_ns;
+		conn->retries = 0;
+		conn->soft_error = 0;
+		tcp_send_acked(conn, from);
+	}
+	if (conn->has_sack && s->sack_count > 0)
+		take_sacks(conn, s, &d, now_ns);
+	else
+		conn->sack_seen_count = 0;
+	if (d.sent_ns > 0)
+		rtt_ns = MAX(now_ns - d.sent_ns, 1u);
+	else if (d.moved && conn->has_timestamps && s->has_timestamp && s->ts_echo != 0)
+		rtt_ns = NS_PER_MS * MIN(tcp_timestamp(conn, now_ns) - s->ts_echo, 60000u);
+	if (rtt_ns > 0)
+		tcp_rtt_sample(conn, rtt_ns);
+	if (!conn->has_sack)
+		count_duplicates(conn, s, &d);
+	if (conn->undo_possible && d.moved && conn->undo_ts != 0) {
+		if (s->has_timestamp && seq_lt(s->ts_echo, conn->undo_ts & ~1u))
+			undo(conn, now_ns);
+		conn->undo_possible = false;
+	}
+	end_tail_probe(conn, s, &d, now_ns);
+	if (conn->recovery != TCP_OPEN && seq_le(conn->recover, conn->snd_una))
+		leave_recovery(conn);
+	if (d.moved || d.bytes > 0)
+		tcp_send_arm(conn, now_ns);
+	tcp_detect_loss(conn, now_ns);
+	if (conn->recovery == TCP_RECOVERY)
+		reduce_rate(conn, &d, b->lost_count > lost_before);
+	else if (d.bytes > 0)
+		grow_window(conn, &d, rtt_ns, now_ns);
+}

@@ -1,0 +1,162 @@
+/*
+ * Deadlines of a connection, and how long it may live without progress.
+ *
+ * One retransmission deadline stands for whatever comes next: the timeout,
+ * the tail probe, the end of RACK's patience, or the persist timer. life_ns
+ * is for the slow ones: keepalive, FIN_WAIT_2 without an owner, parking.
+ *
+ * A connection ends with ETIMEDOUT when what it has outstanding made no
+ * progress for TCP_USER_TIMEOUT_NS. A shut window that is confirmed by answers
+ * to our probes is no failure while an owner waits; without one it is.
+ */
+#include <errno.h>
+
+#include "daemon/tcp/conn.h"
+
+uint64_t tcp_backed_off(const struct tcp_conn *conn)
+{
+	uint64_t rto_ns = conn->rto_ns << MIN(conn->retries, 16u);
+
+	return MIN(rto_ns, TCP_RTO_MAX_NS);
+}
+
+static bool gives_up(struct tcp_conn *conn, uint64_t now_ns)
+{
+	uint64_t since_ns = conn->progress_ns, patience_ns = TCP_USER_TIMEOUT_NS;
+
+	if (conn->rtx == TCP_RTX_PERSIST && conn->is_held)
+		since_ns = MAX(since_ns, conn->last_heard_ns);
+	if (!conn->is_held && conn->last_heard_ns < conn->progress_ns + TCP_ORPHAN_NS)
+		patience_ns = TCP_ORPHAN_NS;
+	if (now_ns - since_ns < patience_ns)
+		return false;
+	tcp_reply_abort(conn);
+	tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
+	return true;
+}
+
+static void syn_expired(struct tcp_conn *conn)
+{
+	unsigned max = conn->state == TCP_SYN_SENT ? TCP_SYN_RETRIES : TCP_SYNACK_RETRIES;
+
+	if (conn->retries >= max) {
+		tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
+		return;
+	}
+	conn->retries++;
+	conn->syn_due = true;
+	conn->tcp->stats.retransmitted++;
+	conn->tcp->stats.timeouts++;
+	conn->rtx = TCP_RTX_NONE;
+	conn->rtx_ns = NEVER_NS;
+	tcp_conn_want_output(conn);
+}
+
+static void timed_out(struct tcp_conn *conn, uint64_t now_ns)
+{
+	if (gives_up(conn, now_ns))
+		return;
+	if (conn->in_output && conn->board.lost_count > 0) {
+		/* The link has been blocked since the last one: nothing was lost by it. */
+		tcp_send_arm(conn, now_ns);
+		return;
+	}
+	conn->tcp->stats.timeouts++;
+	if (conn->retries < UINT8_MAX)
+		conn->retries++;
+	tcp_enter_loss(conn, now_ns);
+	tcp_send_arm(conn, now_ns);
+	tcp_conn_want_output(conn);
+}
+
+static void persist(struct tcp_conn *conn, uint64_t now_ns)
+{
+	if (gives_up(conn, now_ns))
+		return;
+	if (conn->retries < UINT8_MAX)
+		conn->retries++;
+	conn->probe_due = conn->override_due = true;
+	conn->rtx_ns = now_ns + tcp_backed_off(conn);
+	tcp_conn_want_output(conn);
+}
+
+static void rtx_expired(struct tcp_conn *conn, uint64_t now_ns)
+{
+	if (conn->state == TCP_SYN_SENT || conn->state == TCP_SYN_RCVD) {
+		syn_expired(conn);
+		return;
+	}
+	switch (conn->rtx) {
+	case TCP_RTX_NONE:
+		conn->rtx_ns = NEVER_NS;
+		break;
+	case TCP_RTX_RTO:
+		timed_out(conn, now_ns);
+		break;
+	case TCP_RTX_PROBE:
+		conn->tail_probe_due = true;
+		tcp_send_arm(conn, now_ns);
+		tcp_conn_want_output(conn);
+		break;
+	case TCP_RTX_REORDER:
+		tcp_send_arm(conn, now_ns);
+		tcp_detect_loss(conn, now_ns);
+		if (conn->recovery == TCP_RECOVERY && conn->prr_out == 0)
+			conn->cc.cwnd = conn->board.pipe + conn->mss;
+		break;
+	case TCP_RTX_PERSIST:
+		persist(conn, now_ns);
+		break;
+	}
+}
+
+void tcp_life_heard(struct tcp_conn *conn, uint64_t now_ns)
+{
+	uint64_t idle_ns = conn->tcp->config.keepalive_ns;
+
+	conn->life_ns = NEVER_NS;
+	if (conn->state == TCP_FIN_WAIT_2 && !conn->is_held)
+		conn->life_ns = now_ns + TCP_FIN_WAIT_2_NS;
+	else if (tcp_state_is_synchronized(conn->state) && idle_ns > 0)
+		conn->life_ns = now_ns + idle_ns;
+	tcp_conn_arm(conn);
+}
+
+static void life_expired(struct tcp_conn *conn, uint64_t now_ns)
+{
+	uint64_t idle_ns = conn->tcp->config.keepalive_ns;
+
+	if (conn->state == TCP_PARKED) {
+		tcp_conn_fail(conn, ETIMEDOUT);
+		return;
+	}
+	if (conn->state == TCP_FIN_WAIT_2 && !conn->is_held) {
+		tcp_conn_close(conn, TCP_CLOSED);
+		return;
+	}
+	if (now_ns - conn->last_heard_ns < idle_ns) {
+		conn->life_ns = conn->last_heard_ns + idle_ns;
+		return;
+	}
+	if (conn->keepalives >= TCP_KEEPALIVE_COUNT) {
+		tcp_reply_abort(conn);
+		tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
+		return;
+	}
+	conn->life_ns = now_ns + MIN(idle_ns, TCP_KEEPALIVE_NS);
+	conn->keepalives++;
+	if (tcp_board_count(&conn->board) == 0) {
+		conn->probe_due = true;
+		tcp_conn_want_output(conn);
+	}
+}
+
+void tcp_conn_expire(struct tcp_conn *conn, uint64_t now_ns)
+{
+	if (conn->in_table && conn->delack_ns <= now_ns)
+		tcp_conn_want_output(conn);
+	if (conn->in_table && conn->rtx_ns <= now_ns)
+		rtx_expired(conn, now_ns);
+	if (conn->in_table && conn->life_ns <= now_ns)
+		life_expired(conn, now_ns);
+}

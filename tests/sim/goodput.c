@@ -1,0 +1,197 @@
+/*
+ * Bulk transfers over virtual links: a table of goodput, and with --bench the
+ * cost of a data packet for both ends together.
+ *
+ * One flow, side 0 sends as fast as it may, side 1 reads at once.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "shared/util.h"
+#include "world.h"
+
+struct bulk {
+	uint64_t to_send, sent, received;
+	struct tcp_conn *sender;
+	bool ended;
+};
+
+static void bulk_write(struct world *w, struct tcp_conn *conn)
+{
+	struct bulk *bulk = w->app_state;
+	struct iovec space[2];
+	size_t room;
+
+	while (bulk->sent < bulk->to_send && (room = tcp_send_space(conn, space)) > 0) {
+		room = MIN(room, bulk->to_send - bulk->sent);
+		tcp_send_commit(conn, room);
+		bulk->sent += room;
+	}
+	if (bulk->sent == bulk->to_send)
+		tcp_send_finish(conn);
+}
+
+static void bulk_incoming(struct side *side, struct tcp_conn *conn, const struct endpoint *local,
+			  const struct endpoint *remote)
+{
+	(void)local;
+	(void)remote;
+	tcp_accept(conn, NULL, side->world->now_ns);
+}
+
+static void bulk_event(struct side *side, struct tcp_conn *conn, void *user, unsigned events)
+{
+	struct bulk *bulk = side->world->app_state;
+
+	(void)user;
+	if (events & TCP_EVENT_FAILED) {
+		fprintf(stderr, "goodput: the connection failed: %s\n",
+			strerror(tcp_conn_error(conn)));
+		exit(1);
+	}
+	if (side->index == 0 && events & (TCP_EVENT_CONNECTED | TCP_EVENT_WRITABLE))
+		bulk_write(side->world, conn);
+	if (side->index == 1 && events & TCP_EVENT_READABLE) {
+		struct iovec data[4];
+		unsigned count;
+		size_t len;
+
+		while ((len = tcp_recv_data(conn, data, 4, &count)) > 0) {
+			bulk->received += len;
+			tcp_recv_consume(conn, len);
+		}
+		bulk->ended = tcp_recv_ended(conn);
+	}
+}
+
+static void bulk_cancelled(struct side *side, struct tcp_conn *conn)
+{
+	(void)side;
+	(void)conn;
+}
+
+static uint64_t bulk_next_ns(struct world *w)
+{
+	(void)w;
+	return NEVER_NS;
+}
+
+static const struct world_app bulk_app = { bulk_incoming, bulk_event, bulk_cancelled, bulk_next_ns,
+					   NULL };
+
+static double cpu_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+struct scenario {
+	const char *name;
+	uint64_t bits_per_s;
+	uint64_t rtt_ns, queue_ns;
+	uint32_t loss; /* in a million */
+	uint64_t bytes;
+	double least; /* share of the link that must be reached */
+};
+
+static struct endpoint with_port(struct endpoint e, uint16_t port)
+{
+	e.port = port;
+	return e;
+}
+
+/* False: less than the scenario asks for. */
+static bool run(const struct scenario *s, bool is_bench)
+{
+	struct link_config there = { .bits_per_s = s->bits_per_s,
+				     .delay_ns = s->rtt_ns / 2,
+				     .queue_bytes = s->bits_per_s / 8 * s->queue_ns / NS_PER_S,
+				     .loss = s->loss };
+	struct link_config back = { .bits_per_s = s->bits_per_s, .delay_ns = s->rtt_ns / 2 };
+	struct bulk bulk = { .to_send = s->bytes };
+	struct endpoint local, remote;
+	struct tcp_conn_info info;
+	struct tcp_config config;
+	struct tcp_stats stats;
+	struct world w;
+	uint64_t start_ns;
+	double cpu, mbit, seconds;
+
+	tcp_config_defaults(&config, 1280);
+	world_init(&w, &config, (struct link_config[2]){ there, back }, false, 1);
+	w.app = &bulk_app;
+	w.app_state = &bulk;
+	local = with_port(w.side[0].address, 40000);
+	remote = with_port(w.side[1].address, 80);
+	start_ns = w.now_ns;
+	cpu = cpu_s();
+	if (tcp_connect(w.side[0].tcp, &local, &remote, NULL, w.now_ns, &bulk.sender) < 0)
+		abort();
+	world_flush(&w);
+	while (!bulk.ended && world_step(&w))
+		;
+	cpu = cpu_s() - cpu;
+	seconds = (double)(w.now_ns - start_ns) / 1e9;
+	mbit = (double)bulk.received * 8 / seconds / 1e6;
+	tcp_get_stats(w.side[0].tcp, &stats);
+	tcp_conn_info(bulk.sender, &info);
+	if (is_bench)
+		printf("%-28s %6.2f Gbit/s a core, %4.0f ns a data packet (both ends)\n", s->name,
+		       (double)bulk.received * 8 / cpu / 1e9,
+		       cpu * 1e9 / ((double)bulk.received / info.mss));
+	else
+		printf("%-28s %8.1f Mbit/s  %7llu resent  %6llu dropped  %4llu recoveries  "
+		       "%3llu timeouts\n",
+		       s->name, mbit, (unsigned long long)stats.retransmitted,
+		       (unsigned long long)(w.side[0].link.stats.queue_drops +
+					    w.side[0].link.stats.losses),
+		       (unsigned long long)stats.fast_recoveries,
+		       (unsigned long long)stats.timeouts);
+	if (bulk.received != s->bytes) {
+		fprintf(stderr, "goodput: %s: the transfer stopped\n", s->name);
+		exit(1);
+	}
+	world_finish(&w);
+	return mbit * 1e6 >= s->least * (double)s->bits_per_s;
+}
+
+#define MIB (UINT64_C(1) << 20)
+
+static const struct scenario scenarios[] = {
+	{ "50 Mbit/s drop-tail 20 ms", 50000000, 20 * NS_PER_MS, 10 * NS_PER_MS, 0, 100 * MIB,
+	  0.90 },
+	{ "200 Mbit/s drop-tail 20 ms", 200000000, 20 * NS_PER_MS, 10 * NS_PER_MS, 0, 400 * MIB,
+	  0.90 },
+	{ "1 Gbit/s drop-tail 20 ms", 1000000000, 20 * NS_PER_MS, 10 * NS_PER_MS, 0, 1000 * MIB,
+	  0.80 },
+	{ "1 Gbit/s, 0.1 % loss, 20 ms", 1000000000, 20 * NS_PER_MS, 20 * NS_PER_MS, 1000, 50 * MIB,
+	  0.02 },
+	{ "1 Gbit/s, 1 % loss, 20 ms", 1000000000, 20 * NS_PER_MS, 20 * NS_PER_MS, 10000, 20 * MIB,
+	  0.005 },
+	{ "2.5 Gbit/s, no loss, 20 ms", 2500000000, 20 * NS_PER_MS, NS_PER_S, 0, 1000 * MIB, 0.50 },
+};
+
+static const struct scenario bench[] = {
+	{ "no loss, RTT 50 us", 10000000000, 50 * NS_PER_US, NS_PER_S, 0, 2000 * MIB, 0 },
+	{ "no loss, RTT 1 ms", 10000000000, NS_PER_MS, NS_PER_S, 0, 2000 * MIB, 0 },
+	{ "0.1 % loss, RTT 1 ms", 10000000000, NS_PER_MS, NS_PER_S, 1000, 1000 * MIB, 0 },
+};
+
+int main(int argc, char **argv)
+{
+	bool is_bench = argc > 1 && strcmp(argv[1], "--bench") == 0, is_good = true;
+	const struct scenario *list = is_bench ? bench : scenarios;
+	size_t count = is_bench ? ARRAY_LEN(bench) : ARRAY_LEN(scenarios);
+
+	for (size_t i = 0; i < count; i++)
+		if (!run(&list[i], is_bench)) {
+			fprintf(stderr, "goodput: %s: below %.1f %% of the link\n", list[i].name,
+				list[i].least * 100);
+			is_good = false;
+		}
+	return is_good ? 0 : 1;
+}

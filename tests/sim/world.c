@@ -1,0 +1,151 @@
+/* Two endpoints, two links, one clock: the loop that the simulator programs share. */
+#include "world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/util.h"
+
+#define BATCH 64
+
+static uint8_t *packet_reserve(void *owner, size_t len)
+{
+	struct side *side = owner;
+
+	if (len > LINK_PACKET_MAX)
+		abort();
+	if (side->unblock_ns != NEVER_NS)
+		return NULL;
+	if (side->batch_max && side->in_batch >= side->batch_max) {
+		side->unblock_ns =
+			side->world->now_ns + link_random(&side->world->random) % (2 * NS_PER_MS);
+		return NULL;
+	}
+	if (!side->reserved)
+		side->reserved = link_packet(&side->link);
+	return side->reserved->data;
+}
+
+static void packet_commit(void *owner, size_t len)
+{
+	struct side *side = owner;
+	struct link_packet *packet = side->reserved;
+
+	packet->len = len;
+	side->reserved = NULL;
+	side->in_batch++;
+	link_send(&side->link, packet, side->world->now_ns);
+}
+
+static void incoming(void *owner, struct tcp_conn *conn, const struct endpoint *local,
+		     const struct endpoint *remote)
+{
+	struct side *side = owner;
+
+	side->world->app->incoming(side, conn, local, remote);
+}
+
+static void event(void *owner, struct tcp_conn *conn, void *user, unsigned events)
+{
+	struct side *side = owner;
+
+	side->world->app->event(side, conn, user, events);
+}
+
+static void cancelled(void *owner, struct tcp_conn *conn)
+{
+	struct side *side = owner;
+
+	side->world->app->cancelled(side, conn);
+}
+
+void world_init(struct world *w, const struct tcp_config *config,
+		const struct link_config links[static 2], bool is_v6, uint64_t seed)
+{
+	static const struct tcp_callbacks callbacks = { packet_reserve, packet_commit, incoming,
+							event, cancelled };
+	static const char *const text[2][2] = { { "100.64.0.1", "100.64.0.2" },
+						{ "fd7a::1", "fd7a::2" } };
+
+	memset(w, 0, sizeof(*w));
+	w->now_ns = 1000 * NS_PER_S;
+	w->random = seed;
+	for (unsigned i = 0; i < 2; i++) {
+		struct side *side = &w->side[i];
+
+		side->world = w;
+		side->index = i;
+		side->unblock_ns = NEVER_NS;
+		if (ip_parse(text[is_v6][i], &side->address.addr) < 0)
+			abort();
+		link_init(&side->link, &links[i], link_random(&w->random));
+		side->tcp = tcp_create(config, &callbacks, side);
+		if (!side->tcp)
+			abort();
+	}
+}
+
+void world_finish(struct world *w)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct side *side = &w->side[i];
+
+		tcp_destroy(side->tcp);
+		free(side->reserved);
+		link_finish(&side->link);
+	}
+}
+
+void world_flush(struct world *w)
+{
+	tcp_flush(w->side[0].tcp, w->now_ns);
+	tcp_flush(w->side[1].tcp, w->now_ns);
+}
+
+static void receive(struct side *side, struct link *from, uint64_t now_ns)
+{
+	struct link_packet *packet;
+	unsigned count = 0;
+
+	while (count++ < BATCH && (packet = link_receive(from, now_ns))) {
+		tcp_input(side->tcp, packet->data, packet->len, now_ns);
+		link_give_back(from, packet);
+	}
+	if (count > 1)
+		tcp_flush(side->tcp, now_ns);
+}
+
+bool world_step(struct world *w)
+{
+	uint64_t next = w->app->next_ns(w);
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct side *side = &w->side[i];
+
+		next = MIN(next, link_next_ns(&side->link));
+		next = MIN(next, tcp_deadline(side->tcp));
+		next = MIN(next, side->unblock_ns);
+	}
+	if (next == NEVER_NS)
+		return false;
+	w->now_ns = MAX(w->now_ns, next);
+	w->steps++;
+	for (unsigned i = 0; i < 2; i++) {
+		struct side *side = &w->side[i];
+
+		receive(side, &w->side[!i].link, w->now_ns);
+		if (side->unblock_ns <= w->now_ns) {
+			side->unblock_ns = NEVER_NS;
+			side->in_batch = 0;
+			tcp_flush(side->tcp, w->now_ns);
+		}
+		if (tcp_deadline(side->tcp) <= w->now_ns)
+			tcp_expire(side->tcp, w->now_ns);
+	}
+	if (w->app->next_ns(w) <= w->now_ns) {
+		w->app->run(w);
+		world_flush(w);
+	}
+	return true;
+}

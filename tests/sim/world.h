@@ -1,0 +1,51 @@
+/*
+ * Two TCP endpoints joined by two virtual links, and the clock they live by.
+ */
+#ifndef MESHWRAP_TESTS_SIM_WORLD_H
+#define MESHWRAP_TESTS_SIM_WORLD_H
+
+#include "daemon/tcp/endpoint.h"
+#include "link.h"
+
+struct world;
+
+struct side {
+	struct world *world;
+	unsigned index;
+	struct tcp *tcp;
+	struct endpoint address; /* port 0 */
+	struct link link;        /* what this side sends goes in here */
+	struct link_packet *reserved;
+	unsigned in_batch, batch_max; /* packets since unblocked; 0: no limit */
+	uint64_t unblock_ns;          /* NEVER_NS: not blocked */
+};
+
+/* What the application does; owner of the endpoints' callbacks is the side. */
+struct world_app {
+	void (*incoming)(struct side *side, struct tcp_conn *conn, const struct endpoint *local,
+			 const struct endpoint *remote);
+	void (*event)(struct side *side, struct tcp_conn *conn, void *user, unsigned events);
+	void (*cancelled)(struct side *side, struct tcp_conn *conn);
+	/* The application's own next deadline, and what it does then. */
+	uint64_t (*next_ns)(struct world *world);
+	void (*run)(struct world *world);
+};
+
+struct world {
+	uint64_t now_ns;
+	uint64_t random;
+	struct side side[2];
+	const struct world_app *app;
+	void *app_state;
+	uint64_t steps;
+};
+
+/* links[i]: from side i. batch_max: after so many packets a side is blocked for a while. */
+void world_init(struct world *w, const struct tcp_config *config,
+		const struct link_config links[static 2], bool is_v6, uint64_t seed);
+void world_finish(struct world *w);
+/* To the next moment at which anything happens. False: nothing ever will. */
+bool world_step(struct world *w);
+void world_flush(struct world *w);
+
+#endif
