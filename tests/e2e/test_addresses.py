@@ -245,6 +245,7 @@ def test_a_datagram_too_big_for_ip_is_refused(world):
 
 
 def test_names_resolve_to_mesh_addresses(world):
+    asked = world.leaked("asked")
     names = python(world.a, """
         def look(*args, **options):
             return sorted({found[4][0] for found in getaddrinfo(*args, **options)})
@@ -271,10 +272,12 @@ def test_names_resolve_to_mesh_addresses(world):
     assert names["reverse"] == ["node-b.mesh", "http"] and names["reverse6"] == "node-b.mesh"
     assert names["numeric"] == [world.b.v4, "80"]
     assert names["byaddr"] == "node-b.mesh"
+    assert world.leaked("asked") == asked, "a name server was asked for a mesh name"
 
 
 @pytest.mark.meshwrap
 def test_unknown_names_of_the_mesh_fail_here_and_other_names_are_left_alone(world):
+    asked = world.leaked("asked")
     names = python(world.a, """
         start = time.monotonic()
         try:
@@ -283,6 +286,7 @@ def test_unknown_names_of_the_mesh_fail_here_and_other_names_are_left_alone(worl
             print(json.dumps([gethostbyname("localhost"), time.monotonic() - start < 1]))
     """)
     assert names == ["127.0.0.1", True]
+    assert world.leaked("asked") == asked
 
 
 def test_getent_finds_the_nodes(world):
