@@ -12,7 +12,7 @@
 #include "daemon/wg/device.h"
 #include "daemon/wg/state.h"
 
-#define WIRE_MAX      512
+#define WIRE_MAX      1024
 #define DELIVERED_MAX 4096
 #define MTU           1280
 
