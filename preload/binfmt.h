@@ -1,0 +1,31 @@
+/* What meshrun must know of a program's file. Pure: bytes in, facts out. */
+#ifndef MESHWRAP_PRELOAD_BINFMT_H
+#define MESHWRAP_PRELOAD_BINFMT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define ELF_INTERPRETER_MAX 256
+
+enum elf_kind {
+	ELF_NONE,    /* no ELF file */
+	ELF_FOREIGN, /* of another word size or machine than ours */
+	ELF_STATIC,  /* no dynamic linker, so nothing can be preloaded */
+	ELF_GO,      /* makes its own system calls, whatever it is linked with */
+	ELF_DYNAMIC  /* interpreter is set */
+};
+
+/*
+ * Looks at the first len bytes of a file. Broken headers count as ELF_NONE:
+ * the kernel will say what it thinks of them.
+ */
+enum elf_kind binfmt_elf(const void *bytes, size_t len,
+			 char interpreter[static ELF_INTERPRETER_MAX]);
+
+/*
+ * The interpreter of a "#!" line, into interpreter; false when there is none
+ * (or its line does not end within len).
+ */
+bool binfmt_script(const void *bytes, size_t len, char interpreter[static ELF_INTERPRETER_MAX]);
+
+#endif

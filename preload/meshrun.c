@@ -1,0 +1,226 @@
+/*
+ * meshrun: puts a program on the mesh, and becomes it.
+ *
+ *     meshrun [--config FILE] [--dir DIR] [--timeout S] [--] PROGRAM ARGS
+ *
+ * After the daemon has answered, all that is left to do is three variables and
+ * exec: the program keeps our process id, terminal and signals, and its exit
+ * status is nobody's but its own.
+ */
+#include "preload/meshrun.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/util.h"
+
+#define LIBRARY           "libmeshwrap.so"
+#define DEFAULT_TIMEOUT_S 30
+#define MAX_TIMEOUT_S     86400
+
+static const char usage_text[] =
+	"usage: meshrun [--config FILE] [--dir DIR] [--timeout SECONDS] [--] PROGRAM [ARG...]\n"
+	"\n"
+	"Runs PROGRAM on the mesh of the daemon that runs in DIR, starting meshd with FILE\n"
+	"if none runs, as soon as the mesh is usable.\n"
+	"\n"
+	"  --config FILE      WireGuard file of this node (MESHWRAP_CONFIG)\n"
+	"  --dir DIR          runtime folder of the daemon (MESHWRAP_DIR)\n"
+	"  --timeout SECONDS  how long to wait for the mesh; 30 unless told\n"
+	"  --help, --version\n";
+
+struct options {
+	const char *config, *dir;
+	unsigned timeout_s;
+	int program; /* index into argv */
+};
+
+void complain(const char *format, ...)
+{
+	va_list args;
+
+	fputs("meshrun: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+}
+
+int own_folder(char folder[static PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", folder, PATH_MAX - 1);
+	char *slash;
+
+	if (n < 0)
+		return -errno;
+	folder[n] = '\0';
+	slash = strrchr(folder, '/');
+	if (!slash)
+		return -ENOENT;
+	*slash = '\0';
+	return 0;
+}
+
+static bool parse_seconds(const char *text, unsigned *seconds)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || n > MAX_TIMEOUT_S)
+		return false;
+	*seconds = (unsigned)n;
+	return true;
+}
+
+/* -1: go on; else the exit status. */
+static int parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option known[] = { { "config", required_argument, NULL, 'c' },
+					       { "dir", required_argument, NULL, 'd' },
+					       { "timeout", required_argument, NULL, 't' },
+					       { "help", no_argument, NULL, 'h' },
+					       { "version", no_argument, NULL, 'v' },
+					       { NULL, 0, NULL, 0 } };
+	int c;
+
+	*o = (struct options){ .timeout_s = DEFAULT_TIMEOUT_S };
+	while ((c = getopt_long(argc, argv, "+", known, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+			o->config = optarg;
+			break;
+		case 'd':
+			o->dir = optarg;
+			break;
+		case 't':
+			if (parse_seconds(optarg, &o->timeout_s))
+				break;
+			complain("--timeout takes whole seconds, at most %d, not \"%s\"",
+				 MAX_TIMEOUT_S, optarg);
+			return EXIT_USAGE;
+		case 'h':
+			fputs(usage_text, stdout);
+			return 0;
+		case 'v':
+			puts("meshrun " MESHWRAP_VERSION);
+			return 0;
+		default:
+			return EXIT_USAGE; /* getopt has said what is wrong */
+		}
+	}
+	if (optind == argc) {
+		complain("no program given; see meshrun --help");
+		return EXIT_USAGE;
+	}
+	o->program = optind;
+	return -1;
+}
+
+/* The daemon's folder, absolute: the program may change its own. */
+static int choose_dir(const struct options *o, char dir[static PATHS_MAX], bool *chosen)
+{
+	const char *named = o->dir ? o->dir : getenv("MESHWRAP_DIR");
+	char absolute[PATH_MAX], cwd[PATH_MAX];
+
+	*chosen = named && *named;
+	if (*chosen && *named != '/') {
+		if (!getcwd(cwd, sizeof(cwd)) || snprintf(absolute, sizeof(absolute), "%s/%s", cwd,
+							  named) >= (int)sizeof(absolute)) {
+			complain(
+				"the runtime folder's name is too long; choose another with --dir");
+			return EXIT_NO_MESH;
+		}
+		named = absolute;
+	}
+	if (paths_runtime_dir(named, getenv("XDG_RUNTIME_DIR"), geteuid(), dir) < 0) {
+		complain("the runtime folder's name is too long; choose another with --dir");
+		return EXIT_NO_MESH;
+	}
+	return 0;
+}
+
+static bool find_library(char path[static PATH_MAX])
+{
+	static const char *const places[] = { LIBRARY, MESHWRAP_LIBRARY_PLACE "/" LIBRARY,
+					      "../lib/meshwrap/" LIBRARY };
+	char folder[PATH_MAX], candidate[PATH_MAX];
+
+	if (own_folder(folder) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(places); i++)
+		if (snprintf(candidate, sizeof(candidate), "%s/%s", folder, places[i]) <
+			    (int)sizeof(candidate) &&
+		    realpath(candidate, path))
+			return true;
+	return false;
+}
+
+/* Ours comes last: a sanitizer's library insists on being first. */
+static int add_preload(const char *library)
+{
+	const char *old = getenv("LD_PRELOAD");
+	char *value;
+	int r;
+
+	if (!old || !*old)
+		return setenv("LD_PRELOAD", library, 1);
+	if (strstr(old, "/" LIBRARY))
+		return 0;
+	if (asprintf(&value, "%s:%s", old, library) < 0)
+		return -1;
+	r = setenv("LD_PRELOAD", value, 1);
+	free(value);
+	return r;
+}
+
+static int set_environment(const char *dir)
+{
+	char library[PATH_MAX];
+
+	if (!find_library(library)) {
+		complain(LIBRARY " is not installed beside meshrun; install meshwrap again");
+		return EXIT_NO_MESH;
+	}
+	if (strpbrk(library, " :")) {
+		complain("the dynamic linker cannot load from a path with spaces or colons: %s",
+			 library);
+		return EXIT_NO_MESH;
+	}
+	/* Ray's daemons drop LD_PRELOAD for their workers unless told not to. */
+	if (add_preload(library) < 0 || setenv("MESHWRAP_DIR", dir, 1) < 0 ||
+	    setenv("RAY_LD_PRELOAD_ON_WORKERS", "1", 1) < 0) {
+		complain("out of memory");
+		return EXIT_NO_MESH;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon_options daemon = { 0 };
+	char dir[PATHS_MAX];
+	struct options o;
+	int status;
+
+	status = parse_options(argc, argv, &o);
+	if (status >= 0)
+		return status;
+	status = choose_dir(&o, dir, &daemon.dir_is_chosen);
+	if (!status)
+		status = program_check(argv[o.program]);
+	if (status)
+		return status;
+	daemon.config = o.config ? o.config : getenv("MESHWRAP_CONFIG");
+	daemon.timeout_s = o.timeout_s;
+	status = daemon_wait(dir, &daemon);
+	if (!status)
+		status = set_environment(dir);
+	if (status)
+		return status;
+	return getpid() == 1 ? init_run(argv + o.program) : program_exec(argv + o.program);
+}

@@ -1,0 +1,374 @@
+/*
+ * Finding the daemon, or starting one, and waiting until the mesh is usable.
+ *
+ * Usable is what the daemon answers to IPC_READY. A daemon we start belongs to
+ * nobody: its own session, nothing of our terminal, output in its folder. It
+ * must not be our child either, since we become the program, which would then
+ * have a child it never made. So a keeper process stands between while we wait:
+ * it tells us if the daemon ends, and once the mesh is usable it is killed.
+ *
+ * Two meshruns may start a daemon at once. One of them ends with "already
+ * running"; whoever started it keeps waiting if somebody answers.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload/meshrun.h"
+#include "shared/ipc.h"
+#include "shared/util.h"
+
+#define COMMON_DIR   "/run/meshwrap"
+#define LOG_FILE     "meshd.log"
+#define ASK_EVERY_MS 20
+#define SAY_AFTER_MS 1000 /* progress, on a terminal */
+#define GRACE_MS     500  /* after our daemon ended: is there another one? */
+
+/* What the keeper tells: first the daemon's pid, then its wait status. */
+struct keeper {
+	pid_t pid, daemon;
+	int pipe;
+	bool daemon_ended;
+};
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int number)
+{
+	caught = number;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / NS_PER_MS;
+}
+
+enum readiness { NO_DAEMON, DAEMON_STARTING, DAEMON_READY, DAEMON_REFUSES };
+
+static enum readiness exchange(int fd)
+{
+	char answer[sizeof(struct ipc_reply) + 1];
+	struct ipc_request request;
+	struct ipc_reply reply;
+	ssize_t n;
+
+	ipc_make_request(&request, IPC_READY, NULL, NULL, 0);
+	if (send(fd, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
+		return DAEMON_REFUSES;
+	n = recv(fd, answer, sizeof(answer), 0);
+	if (n < 0)
+		return errno == EAGAIN ? DAEMON_STARTING : DAEMON_REFUSES;
+	if (ipc_check_reply(answer, (size_t)n, IPC_READY, &reply) < 0)
+		return DAEMON_REFUSES;
+	return reply.error == 0 ? DAEMON_READY : DAEMON_STARTING;
+}
+
+static enum readiness ask(const char *dir)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct timeval wait = { .tv_sec = 1 };
+	enum readiness answer = NO_DAEMON;
+	int fd;
+
+	if (paths_join(dir, PATHS_CONTROL, addr.sun_path, sizeof(addr.sun_path)) < 0)
+		return NO_DAEMON;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return NO_DAEMON;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		answer = exchange(fd);
+	else if (errno == EACCES || errno == EPERM)
+		answer = DAEMON_REFUSES;
+	else if (errno == EAGAIN)
+		answer = DAEMON_STARTING;
+	close(fd);
+	return answer;
+}
+
+/* ---- starting one ---- */
+
+static bool try_path(const char *folder, const char *file, char path[static PATH_MAX])
+{
+	return snprintf(path, PATH_MAX, "%s/%s", folder, file) < PATH_MAX &&
+	       access(path, X_OK) == 0;
+}
+
+/* Beside meshrun, in the build tree, or where distributions put such programs. */
+static bool find_meshd(char path[static PATH_MAX])
+{
+	static const char *const places[] = { "meshd", "../daemon/meshd", "../sbin/meshd",
+					      "../libexec/meshwrap/meshd" };
+	char folder[PATH_MAX];
+
+	if (own_folder(folder) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(places); i++)
+		if (try_path(folder, places[i], path))
+			return true;
+	return false;
+}
+
+static int make_folder(const char *dir)
+{
+	struct stat st;
+
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+		complain("cannot make the runtime folder %s: %s", dir, strerror(errno));
+		return -1;
+	}
+	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
+		complain("the runtime folder %s is no folder; choose another with --dir", dir);
+		return -1;
+	}
+	return 0;
+}
+
+static int open_log(const char *dir, off_t *start)
+{
+	char path[PATHS_MAX + 16];
+	struct stat st;
+	int fd = -1;
+
+	if (paths_join(dir, LOG_FILE, path, sizeof(path)) == 0)
+		fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		complain("cannot write %s/" LOG_FILE ": %s", dir, strerror(errno));
+	*start = fd >= 0 && fstat(fd, &st) == 0 ? st.st_size : 0;
+	return fd;
+}
+
+static void become_daemon(const char *meshd, const char *dir, const char *config, int log)
+{
+	int null = open("/dev/null", O_RDONLY);
+
+	setsid();
+	prctl(PR_SET_PDEATHSIG, 0);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
+	    dup2(log, STDERR_FILENO) < 0 || setenv("MESHWRAP_DIR", dir, 1) < 0)
+		_exit(EXIT_NOT_OURS);
+	unsetenv("LD_PRELOAD");
+	if (null > STDERR_FILENO)
+		close(null);
+	execl(meshd, meshd, "--config", config, (char *)NULL);
+	dprintf(STDERR_FILENO, "%s: %s\n", meshd, strerror(errno));
+	_exit(EXIT_NOT_FOUND);
+}
+
+/* The keeper's life: start the daemon, say its pid, wait for its end. */
+static void keep(const char *meshd, const char *dir, const char *config, int log, int pipe)
+{
+	pid_t daemon = fork();
+	int status = 0;
+
+	if (daemon == 0)
+		become_daemon(meshd, dir, config, log);
+	if (daemon < 0 || write(pipe, &daemon, sizeof(daemon)) != sizeof(daemon))
+		_exit(1);
+	/* Nothing of the terminal's concerns it: we end it ourselves. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	while (waitpid(daemon, &status, 0) < 0 && errno == EINTR)
+		;
+	if (write(pipe, &status, sizeof(status)) != sizeof(status))
+		_exit(1);
+	_exit(0);
+}
+
+static int start_keeper(const char *meshd, const char *dir, const char *config, int log,
+			struct keeper *k)
+{
+	int pipes[2];
+
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return -1;
+	k->pid = fork();
+	if (k->pid == 0) {
+		close(pipes[0]);
+		keep(meshd, dir, config, log, pipes[1]);
+	}
+	close(pipes[1]);
+	k->pipe = pipes[0];
+	if (k->pid > 0 && read(k->pipe, &k->daemon, sizeof(k->daemon)) == sizeof(k->daemon))
+		return 0;
+	close(k->pipe);
+	return -1;
+}
+
+static void end_keeper(struct keeper *k)
+{
+	if (k->pid <= 0)
+		return;
+	kill(k->pid, SIGKILL);
+	while (waitpid(k->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	close(k->pipe);
+	k->pid = 0;
+}
+
+/* Sleeps a little; notices the daemon's end. */
+static void keeper_look(struct keeper *k, int wait_ms)
+{
+	struct pollfd p = { k->pid > 0 && !k->daemon_ended ? k->pipe : -1, POLLIN, 0 };
+
+	if (poll(&p, 1, wait_ms) == 1)
+		k->daemon_ended = true;
+}
+
+/* The last line the daemon wrote since start, for the user. */
+static void show_daemons_words(int log, off_t start, const char *dir)
+{
+	char text[2048], *line;
+	ssize_t n;
+	struct stat st;
+
+	if (fstat(log, &st) == 0 && st.st_size - start > (off_t)sizeof(text) - 1)
+		start = st.st_size - (off_t)sizeof(text) + 1;
+	n = pread(log, text, sizeof(text) - 1, start);
+	while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' '))
+		n--;
+	if (n <= 0) {
+		complain("meshd ended without a word; its log is %s/" LOG_FILE, dir);
+		return;
+	}
+	text[n] = '\0';
+	line = strrchr(text, '\n');
+	fprintf(stderr, "%s\n", line ? line + 1 : text);
+}
+
+/* ---- waiting ---- */
+
+static void say_progress(uint64_t start, bool *said)
+{
+	if (*said || !isatty(STDERR_FILENO) || now_ms() - start < SAY_AFTER_MS)
+		return;
+	fprintf(stderr, "meshrun: waiting for the mesh ...\n");
+	*said = true;
+}
+
+/* Until ready (0) or not (the exit status). k->pid 0: the daemon is not ours. */
+static int wait_ready(const char *dir, unsigned timeout_s, struct keeper *k, int log, off_t start)
+{
+	uint64_t began = now_ms(), ended = 0;
+	bool said = false;
+
+	for (;;) {
+		enum readiness answer = ask(dir);
+
+		if (answer == DAEMON_READY)
+			return 0;
+		if (caught)
+			return 128 + caught;
+		if (k->daemon_ended && !ended)
+			ended = now_ms();
+		if (ended && answer == NO_DAEMON && now_ms() - ended >= GRACE_MS) {
+			show_daemons_words(log, start, dir);
+			return EXIT_NO_MESH;
+		}
+		if (!k->pid && answer == NO_DAEMON) {
+			complain("the daemon of %s has ended; start it again", dir);
+			return EXIT_NO_MESH;
+		}
+		if (now_ms() - began >= timeout_s * UINT64_C(1000)) {
+			complain("the mesh is not usable after %u s; see meshctl status, or wait "
+				 "longer with --timeout",
+				 timeout_s);
+			return EXIT_NO_MESH;
+		}
+		say_progress(began, &said);
+		keeper_look(k, ASK_EVERY_MS);
+	}
+}
+
+static int start_and_wait(const char *dir, const struct daemon_options *o)
+{
+	struct keeper k = { .pid = 0 };
+	char meshd[PATH_MAX];
+	int log, status = EXIT_NO_MESH;
+	off_t start;
+
+	if (access(o->config, R_OK) < 0) {
+		complain("cannot read the config file %s: %s", o->config, strerror(errno));
+		return EXIT_NO_MESH;
+	}
+	if (!find_meshd(meshd)) {
+		complain("meshd is not installed beside meshrun; start it yourself: "
+			 "meshd --config %s",
+			 o->config);
+		return EXIT_NO_MESH;
+	}
+	if (make_folder(dir) < 0)
+		return EXIT_NO_MESH;
+	log = open_log(dir, &start);
+	if (log < 0)
+		return EXIT_NO_MESH;
+	if (start_keeper(meshd, dir, o->config, log, &k) < 0)
+		complain("cannot start meshd: %s", strerror(errno));
+	else
+		status = wait_ready(dir, o->timeout_s, &k, log, start);
+	if (status && k.pid > 0 && !k.daemon_ended)
+		kill(k.daemon, SIGTERM);
+	end_keeper(&k);
+	close(log);
+	return status;
+}
+
+static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options *o)
+{
+	struct keeper none = { .pid = 0 };
+	enum readiness answer = ask(dir);
+
+	if (answer == NO_DAEMON && !o->dir_is_chosen && ask(COMMON_DIR) != NO_DAEMON) {
+		strcpy(dir, COMMON_DIR);
+		answer = ask(dir);
+	}
+	if (answer == DAEMON_REFUSES) {
+		complain("the daemon of %s does not talk to us; is it another user's, or another "
+			 "version?",
+			 dir);
+		return EXIT_NO_MESH;
+	}
+	if (answer != NO_DAEMON)
+		return wait_ready(dir, o->timeout_s, &none, -1, 0);
+	if (o->config)
+		return start_and_wait(dir, o);
+	complain("no mesh daemon runs for %s; start one with meshd --config FILE, or give "
+		 "meshrun --config FILE",
+		 dir);
+	return EXIT_NO_MESH;
+}
+
+int daemon_wait(char dir[static PATHS_MAX], const struct daemon_options *options)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction act = { .sa_handler = on_signal }, old[ARRAY_LEN(numbers)];
+	int status;
+
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+		sigaction(numbers[i], NULL, &old[i]);
+		if (old[i].sa_handler != SIG_IGN) /* nohup stays */
+			sigaction(numbers[i], &act, NULL);
+	}
+	status = wait_or_start(dir, options);
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+		sigaction(numbers[i], &old[i], NULL);
+	if (!status && caught)
+		status = 128 + caught;
+	return status;
+}
