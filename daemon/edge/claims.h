@@ -1,0 +1,25 @@
+/*
+ * Which parts of 127.0.0.0/8 are this daemon's, in blocks 127.n.0.0/16.
+ *
+ * Daemons of one network namespace agree by binding an abstract Unix socket
+ * for each block; the kernel frees the names of a daemon that dies.
+ */
+#ifndef MESHWRAP_DAEMON_EDGE_CLAIMS_H
+#define MESHWRAP_DAEMON_EDGE_CLAIMS_H
+
+#include <stdbool.h>
+
+#define CLAIMS_FIRST 2   /* 127.0 is everybody's, 127.1 is used by names of hosts */
+#define CLAIMS_LAST  254 /* 127.255 holds the broadcast address */
+
+struct claims {
+	int fd[CLAIMS_LAST + 1]; /* -1: not ours */
+};
+
+void claims_init(struct claims *claims);
+void claims_finish(struct claims *claims);
+/* claims: a struct claims; void, as plan_create() wants it. Ours already counts as success. */
+bool claims_take(void *claims, unsigned block);
+void claims_give_back(void *claims, unsigned block);
+
+#endif

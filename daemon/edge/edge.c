@@ -1,0 +1,277 @@
+/*
+ * The edge, put together: start and end, the directory, and the doors through
+ * which the mesh side comes in.
+ */
+#include "daemon/edge/edge.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/edge/folder.h"
+#include "daemon/edge/private.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#define IFNAME "tailscale0" /* what programs look for */
+
+/* A flow takes a descriptor, and the usual soft limit is 1,024. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		log_warn("edge: the limit of descriptors stays as it is: %s", strerror(errno));
+}
+
+static void accept_dialled(evutil_socket_t listener, short what, void *arg)
+{
+	struct edge *edge = arg;
+
+	(void)what;
+	flows_reap(&edge->flows);
+	for (int i = 0; i < APPS_PER_ROUND; i++) {
+		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		/* Without descriptors the queue waits; what is in it gives up by itself. */
+		if (fd < 0)
+			return;
+		flow_accept(edge, fd);
+	}
+}
+
+static int open_hold(struct edge *edge)
+{
+	int err = hold_open(&edge->hold, &edge->ports, mapfile_hold_port(edge->mapfile),
+			    edge->config.refuse_synhold);
+
+	if (err)
+		return err;
+	mapfile_set_hold_port(edge->mapfile, edge->hold.port);
+	edge->stats.synhold = edge->hold.works;
+	edge->stats.synhold_why = edge->hold.why;
+	if (edge->hold.works)
+		return 0;
+	log_warn("edge: SYN hold does not work here (%s): connects are dialled first",
+		 edge->hold.why);
+	if (event_assign(&edge->hold_event, loop_base(edge->loop), edge->hold.listener,
+			 EV_READ | EV_PERSIST, accept_dialled, edge) != 0 ||
+	    event_add(&edge->hold_event, NULL) != 0)
+		return -ENOMEM;
+	edge->has_hold_event = true;
+	return 0;
+}
+
+static int open_parts(struct edge *edge, char *error)
+{
+	const struct plan_blocks blocks = { claims_take, claims_give_back, &edge->claims };
+	const char *part = "the random numbers";
+	int err = 0;
+
+	if (getrandom(&edge->random, sizeof(edge->random), 0) < 0)
+		err = -errno;
+	if (err == 0) {
+		part = "the shared map";
+		err = mapfile_open(edge->dir, edge->config.allow_all_users, &edge->mapfile);
+	}
+	if (err == 0) {
+		part = "the hold port";
+		err = open_hold(edge);
+	}
+	if (err == 0) {
+		part = "the table of flows";
+		edge->plan = plan_create(&blocks);
+		err = edge->plan ? flows_open(&edge->flows, edge) : -ENOMEM;
+	}
+	if (err == 0) {
+		part = "the control socket";
+		err = apps_open(&edge->apps, edge);
+	}
+	if (err)
+		snprintf(error, 256, "Cannot set up %s in %.150s: %s.", part, edge->dir,
+			 strerror(-err));
+	return err;
+}
+
+static int set_up(struct edge *edge, char *error)
+{
+	const struct edge_config *config = &edge->config;
+
+	if ((size_t)snprintf(edge->dir, sizeof(edge->dir), "%s", config->dir) >=
+		    sizeof(edge->dir) ||
+	    (size_t)snprintf(edge->domain, sizeof(edge->domain), "%s", config->domain) >=
+		    sizeof(edge->domain)) {
+		snprintf(error, 256, "The runtime folder's or the domain's name is too long.");
+		return -ENAMETOOLONG;
+	}
+	edge->config.dir = edge->dir;
+	edge->config.domain = edge->domain;
+	edge->ports = port_range_read();
+	return folder_lock(edge->dir, config->allow_all_users, &edge->lock_fd, error);
+}
+
+int edge_create(struct loop *loop, const struct edge_config *config,
+		const struct edge_callbacks *callbacks, void *owner, struct edge **out,
+		char error[static 256])
+{
+	struct edge *edge = calloc(1, sizeof(*edge));
+	int err;
+
+	if (!edge) {
+		snprintf(error, 256, "Out of memory.");
+		return -ENOMEM;
+	}
+	edge->loop = loop;
+	edge->config = *config;
+	edge->callbacks = *callbacks;
+	edge->owner = owner;
+	edge->lock_fd = -1;
+	edge->apps.listener = -1;
+	edge->hold = (struct hold){ .listener = -1, .plug = -1 };
+	claims_init(&edge->claims);
+	raise_descriptor_limit();
+	err = set_up(edge, error);
+	if (err == 0)
+		err = open_parts(edge, error);
+	if (err) {
+		edge_destroy(edge);
+		return err;
+	}
+	*out = edge;
+	return 0;
+}
+
+static void remove_file(const struct edge *edge, const char *file)
+{
+	char path[PATHS_MAX + 16];
+
+	if (paths_join(edge->dir, file, path, sizeof(path)) == 0 && unlink(path) != 0 &&
+	    errno != ENOENT)
+		log_warn("edge: %s: cannot be removed: %s", path, strerror(errno));
+}
+
+void edge_destroy(struct edge *edge)
+{
+	if (!edge)
+		return;
+	/* Readers first: from now on new connects fail closed. */
+	if (edge->mapfile)
+		mapfile_set_ready(edge->mapfile, false);
+	if (edge->apps.listener >= 0)
+		remove_file(edge, PATHS_CONTROL);
+	if (edge->flows.tables)
+		flows_close(&edge->flows);
+	apps_close(&edge->apps);
+	if (edge->has_hold_event)
+		event_del(&edge->hold_event);
+	hold_close(&edge->hold);
+	plan_destroy(edge->plan);
+	claims_finish(&edge->claims);
+	mapfile_close(edge->mapfile);
+	if (edge->lock_fd >= 0)
+		close(edge->lock_fd);
+	free(edge);
+}
+
+int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
+		   char error[static 256])
+{
+	struct map_directory *dir = calloc(1, sizeof(*dir));
+	int err;
+
+	if (!dir) {
+		snprintf(error, 256, "Out of memory.");
+		return -ENOMEM;
+	}
+	err = plan_apply(edge->plan, nodes, count, dir, error);
+	if (err == 0)
+		err = plan_names(nodes, count, edge->domain, dir, error);
+	if (err == 0) {
+		dir->mtu = edge->config.mtu;
+		snprintf(dir->ifname, sizeof(dir->ifname), "%s", IFNAME);
+		mapfile_write_directory(edge->mapfile, dir);
+	}
+	free(dir);
+	return err;
+}
+
+void edge_set_netstack(struct edge *edge, struct netstack *ns)
+{
+	edge->ns = ns;
+}
+
+void edge_set_ready(struct edge *edge, bool ready)
+{
+	mapfile_set_ready(edge->mapfile, ready);
+}
+
+bool edge_own_address(const struct edge *edge, uint32_t mirror, bool want_v6, struct map_own *own)
+{
+	const struct map *map = mapfile_map(edge->mapfile);
+
+	for (uint32_t i = 0; map_own_at(map, i, own); i++)
+		if (own->mirror == mirror && ip_is_v4(&own->addr) != want_v6)
+			return true;
+	return map_own(map, want_v6, own);
+}
+
+int edge_check_peer(const struct edge *edge, const struct ip_addr *mesh, uint32_t *mirror)
+{
+	switch (map_to_mirror(mapfile_map(edge->mapfile), mesh, mirror)) {
+	case MAP_PEER:
+		return edge->callbacks.reachable(edge->owner, mesh);
+	case MAP_OWN:
+		return EINVAL; /* the shim connects to its own mirror without us */
+	case MAP_NO_MIRROR:
+		return EHOSTUNREACH;
+	case MAP_OUTSIDE:
+		break;
+	}
+	return ENETUNREACH;
+}
+
+void edge_tcp_incoming(struct edge *edge, struct tcp_conn *conn, const struct endpoint *local,
+		       const struct endpoint *remote)
+{
+	flow_incoming(edge, conn, local, remote);
+}
+
+void edge_tcp_event(struct edge *edge, struct tcp_conn *conn, void *user, unsigned events)
+{
+	(void)edge;
+	(void)conn;
+	flow_tcp_event(user, events);
+}
+
+void edge_tcp_cancelled(struct edge *edge, struct tcp_conn *conn)
+{
+	flow_cancelled(edge, conn);
+}
+
+uint64_t edge_deadline(const struct edge *edge)
+{
+	if (edge->flows.busy && !edge->flows.is_pumping)
+		return 0;
+	return edge_timers_deadline(&edge->timers);
+}
+
+void edge_expire(struct edge *edge, uint64_t now_ns)
+{
+	edge_timers_expire(&edge->timers, now_ns);
+	apps_reap(&edge->apps);
+	flows_round_ended(&edge->flows);
+}
+
+void edge_get_stats(const struct edge *edge, struct edge_stats *stats)
+{
+	*stats = edge->stats;
+	stats->flows = edge->flows.count;
+}

@@ -1,0 +1,320 @@
+/*
+ * Flows: the table, the common life of both directions, and the rounds.
+ *
+ * A flow that dies stays in memory until flows_reap(), which is called where
+ * no callback of a flow can be below us on the stack.
+ *
+ * Fairness: a stream moves STREAM_ROUND bytes and then waits for the next
+ * round in the list of busy flows. The pump is an event that is activated at
+ * the end of a round, so the next one does not block.
+ *
+ * TIME_WAIT. A program that closes first leaves a TIME_WAIT (before our FIN:
+ * FIN_WAIT2) at its own mirror and port, which keeps that port from bind(0)
+ * for a minute: 28,000 connects and the mirror is used up. So when both
+ * directions have ended, and the kernel says that no process holds the
+ * program's socket any more, our side ends by a reset. It loses nothing: every
+ * byte of the program was read up to its FIN, and nobody is left to read
+ * ours. A program that only shut down its sending side still holds its socket
+ * and gets the FIN.
+ */
+#include "daemon/edge/flow.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/edge/flow_private.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+static const char *const state_name[] = { "DIALLING", "MEETING", "FAILING",
+					  "CALLING",  "OPEN",    "DEAD" };
+
+static bool is_legal(enum flow_state from, enum flow_state to)
+{
+	switch (to) {
+	case FLOW_MEETING:
+		return from == FLOW_DIALLING;
+	case FLOW_FAILING:
+		return from == FLOW_DIALLING || from == FLOW_MEETING;
+	case FLOW_OPEN:
+		return from == FLOW_MEETING || from == FLOW_CALLING;
+	case FLOW_DEAD:
+		return from != FLOW_DEAD;
+	default:
+		return false;
+	}
+}
+
+void flow_set_state(struct flow *flow, enum flow_state state)
+{
+	assert(is_legal(flow->state, state));
+	if (log_level() >= LOG_DEBUG) {
+		char local[ENDPOINT_TEXT_MAX], remote[ENDPOINT_TEXT_MAX];
+
+		log_debug("edge: %s %s %s: %s -> %s", endpoint_format(&flow->local, local),
+			  flow->is_inbound ? "from" : "to", endpoint_format(&flow->remote, remote),
+			  state_name[flow->state], state_name[state]);
+	}
+	flow->state = state;
+}
+
+static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
+{
+	struct flow *flow = CONTAINER_OF(timer, struct flow, timer);
+
+	if (flow->is_inbound)
+		inbound_timer(flow, now_ns);
+	else
+		outbound_timer(flow, now_ns);
+}
+
+struct flow *flow_create(struct edge *edge, const struct endpoint *local,
+			 const struct endpoint *remote, enum flow_state state)
+{
+	struct flows *flows = &edge->flows;
+	struct flow *flow = flows->count < FLOWS_MAX ? calloc(1, sizeof(*flow)) : NULL;
+
+	if (!flow)
+		return NULL;
+	flow->edge = edge;
+	flow->state = state;
+	flow->is_inbound = state == FLOW_CALLING;
+	flow->local = *local;
+	flow->remote = *remote;
+	flow->stream.fd = -1;
+	flow->timer.fired = timer_fired;
+	flow->next = flows->all;
+	if (flow->next)
+		flow->next->prev = flow;
+	flows->all = flow;
+	flows->count++;
+	return flow;
+}
+
+void flow_key(struct flow *flow)
+{
+	struct flow_tables *tables = flow->edge->flows.tables;
+
+	flow->key = map_pack(ip_v4(&flow->program.addr), flow->program.port);
+	HASH_ADD(by_program, tables->by_program, key, sizeof(flow->key), flow);
+	flow->is_keyed = flow->by_program.tbl != NULL;
+}
+
+void flow_unkey(struct flow *flow)
+{
+	if (flow->is_keyed)
+		HASH_DELETE(by_program, flow->edge->flows.tables->by_program, flow);
+	flow->is_keyed = false;
+}
+
+static void unlink_busy(struct flow *flow)
+{
+	struct flow **at = &flow->edge->flows.busy;
+
+	if (!flow->is_busy)
+		return;
+	while (*at != flow)
+		at = &(*at)->next_busy;
+	*at = flow->next_busy;
+	flow->is_busy = false;
+}
+
+static void unlink_flow(struct flow *flow)
+{
+	struct flows *flows = &flow->edge->flows;
+
+	if (flow->prev)
+		flow->prev->next = flow->next;
+	else
+		flows->all = flow->next;
+	if (flow->next)
+		flow->next->prev = flow->prev;
+	flows->count--;
+	flow->next = flows->dead;
+	flows->dead = flow;
+}
+
+/* Everything but the mesh side. */
+static void bury(struct flow *flow, bool reset)
+{
+	struct edge *edge = flow->edge;
+
+	flow_set_state(flow, FLOW_DEAD);
+	stream_close(&flow->stream, reset);
+	edge_timer_cancel(&edge->timers, &flow->timer);
+	unlink_busy(flow);
+	flow_unkey(flow);
+	inbound_unpark(flow);
+	mapfile_flow_end(edge->mapfile, &flow->entry);
+	if (flow->pair)
+		mapfile_pair_remove(edge->mapfile, MAP_TCP_IN, flow->pair);
+	unlink_flow(flow);
+}
+
+void flow_kill(struct flow *flow, bool reset)
+{
+	bool was_parked = flow->is_parked;
+
+	if (flow->asker) {
+		struct app *asker = flow->asker;
+
+		flow->asker = NULL;
+		app_answer(asker, ECONNREFUSED, NULL, 0);
+	}
+	bury(flow, reset);
+	if (!flow->conn)
+		return;
+	if (was_parked)
+		tcp_refuse(flow->conn, loop_now(flow->edge->loop));
+	else
+		tcp_abort(flow->conn, loop_now(flow->edge->loop));
+	flow->conn = NULL;
+}
+
+/* Both directions have ended. */
+static void finish(struct flow *flow)
+{
+	struct endpoint ours;
+	bool reset = flow->stream.program_ended && !flow->is_inbound &&
+		     sock_local(flow->stream.fd, &ours) == 0 &&
+		     sock_is_orphan(&flow->program, &ours);
+	struct tcp_conn *conn = flow->conn;
+
+	bury(flow, reset);
+	flow->conn = NULL;
+	tcp_release(conn, loop_now(flow->edge->loop));
+}
+
+static void run(struct flow *flow)
+{
+	struct flows *flows = &flow->edge->flows;
+
+	switch (stream_run(&flow->stream)) {
+	case STREAM_WAITS:
+		break;
+	case STREAM_BUSY:
+		if (!flow->is_busy) {
+			flow->is_busy = true;
+			flow->next_busy = flows->busy;
+			flows->busy = flow;
+		}
+		break;
+	case STREAM_ENDED:
+		finish(flow);
+		break;
+	case STREAM_BROKEN:
+		flow_kill(flow, true);
+		break;
+	}
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+	struct flow *flow = arg;
+
+	(void)fd;
+	stream_event(&flow->stream, what);
+	if (!flow->is_busy)
+		run(flow);
+}
+
+void flow_open(struct flow *flow, int fd)
+{
+	flow_set_state(flow, FLOW_OPEN);
+	edge_timer_cancel(&flow->edge->timers, &flow->timer);
+	if (stream_open(&flow->stream, loop_base(flow->edge->loop), fd, flow->conn, on_event,
+			flow) != 0)
+		flow_kill(flow, true);
+	else
+		run(flow);
+}
+
+/* The mesh side is dead. What it delivered before is the program's, as far as it takes it now. */
+static void far_side_failed(struct flow *flow)
+{
+	struct tcp_conn *conn = flow->conn;
+
+	if (flow->state == FLOW_OPEN)
+		stream_run(&flow->stream);
+	bury(flow, true);
+	flow->conn = NULL;
+	tcp_release(conn, loop_now(flow->edge->loop));
+}
+
+void flow_tcp_event(struct flow *flow, unsigned events)
+{
+	if (flow->state == FLOW_DIALLING || flow->state == FLOW_MEETING) {
+		outbound_tcp_event(flow, events);
+		return;
+	}
+	if (events & TCP_EVENT_FAILED)
+		far_side_failed(flow);
+	else if (flow->state == FLOW_OPEN && !flow->is_busy)
+		run(flow);
+}
+
+/* ---- rounds ---- */
+
+static void pump(evutil_socket_t fd, short what, void *arg)
+{
+	struct flows *flows = arg;
+	struct flow *flow;
+
+	(void)fd;
+	(void)what;
+	flows->is_pumping = false;
+	flow = flows->busy;
+	flows->busy = NULL;
+	while (flow) {
+		struct flow *next = flow->next_busy;
+
+		flow->is_busy = false;
+		run(flow);
+		flow = next;
+	}
+}
+
+void flows_round_ended(struct flows *flows)
+{
+	flows_reap(flows);
+	if (!flows->busy || flows->is_pumping)
+		return;
+	flows->is_pumping = true;
+	event_active(&flows->pump, EV_TIMEOUT, 0);
+}
+
+int flows_open(struct flows *flows, struct edge *edge)
+{
+	flows->edge = edge;
+	flows->tables = calloc(1, sizeof(*flows->tables));
+	if (!flows->tables)
+		return -ENOMEM;
+	if (event_assign(&flows->pump, loop_base(edge->loop), -1, EV_PERSIST, pump, flows) != 0)
+		return -ENOMEM;
+	flows->has_pump = true;
+	return 0;
+}
+
+void flows_close(struct flows *flows)
+{
+	while (flows->all)
+		flow_kill(flows->all, true);
+	flows_reap(flows);
+	if (flows->has_pump)
+		event_del(&flows->pump);
+	flows->has_pump = false;
+	free(flows->tables);
+	flows->tables = NULL;
+}
+
+void flows_reap(struct flows *flows)
+{
+	while (flows->dead) {
+		struct flow *flow = flows->dead;
+
+		flows->dead = flow->next;
+		free(flow);
+	}
+}

@@ -1,0 +1,59 @@
+/*
+ * TCP flows between programs and the mesh, in both directions.
+ *
+ *	outbound: DIALLING -> MEETING -> OPEN
+ *	          DIALLING | MEETING -> FAILING
+ *	inbound:  CALLING -> OPEN
+ *	any -> DEAD
+ */
+#ifndef MESHWRAP_DAEMON_EDGE_FLOW_H
+#define MESHWRAP_DAEMON_EDGE_FLOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/edge/mapfile.h"
+#include "daemon/edge/stream.h"
+#include "daemon/edge/timer.h"
+#include "shared/endpoint.h"
+
+#define FLOWS_MAX 49152 /* three quarters of the map's slots */
+
+struct app;
+struct edge;
+struct flow;
+struct flow_tables;
+
+struct flows {
+	struct edge *edge;
+	struct flow_tables *tables;
+	struct flow *all, *dead, *busy;
+	struct event pump; /* runs busy flows in the next round */
+	bool has_pump, is_pumping;
+	unsigned count;
+};
+
+/* 0 or -ENOMEM. */
+int flows_open(struct flows *flows, struct edge *edge);
+/* Resets all. */
+void flows_close(struct flows *flows);
+/* Frees dead flows. Not from inside a flow's callback. */
+void flows_reap(struct flows *flows);
+/* Busy flows shall run in the next round: called when this one ends. */
+void flows_round_ended(struct flows *flows);
+
+/* Serves IPC_CONNECT: answers app now or later. */
+void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
+	       const struct endpoint *remote);
+/* The program that waits for this flow's answer does not wait any more. */
+void flow_asker_gone(struct flow *flow);
+/* "dial first": a program's connection has come in. */
+void flow_accept(struct edge *edge, int fd);
+
+/* What edge_tcp_*() report. */
+void flow_incoming(struct edge *edge, struct tcp_conn *conn, const struct endpoint *local,
+		   const struct endpoint *remote);
+void flow_tcp_event(struct flow *flow, unsigned events);
+void flow_cancelled(struct edge *edge, struct tcp_conn *conn);
+
+#endif

@@ -1,0 +1,70 @@
+/* One flow, for flow.c, outbound.c and inbound.c. */
+#ifndef MESHWRAP_DAEMON_EDGE_FLOW_PRIVATE_H
+#define MESHWRAP_DAEMON_EDGE_FLOW_PRIVATE_H
+
+/* A table that cannot grow says so instead of ending the daemon. */
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "daemon/edge/private.h"
+
+enum flow_state {
+	FLOW_DIALLING, /* the far side was asked */
+	FLOW_MEETING,  /* it answered; our socket is to meet the program's */
+	FLOW_FAILING,  /* it did not; the program's connect is to be ended */
+	FLOW_CALLING,  /* inbound: the local listener is being called */
+	FLOW_OPEN,
+	FLOW_DEAD
+};
+
+/* Where an inbound flow looks for a listener, in this order. */
+enum flow_target { TARGET_MIRROR, TARGET_LOOPBACK, TARGET_LOOPBACK6, TARGETS };
+
+struct flow {
+	struct edge *edge;
+	enum flow_state state;
+	bool is_inbound;
+	struct endpoint program; /* its end on loopback; inbound: the listener */
+	struct endpoint local, remote;
+	uint32_t peer_mirror;
+	struct tcp_conn *conn; /* NULL: none, or released */
+	struct stream stream;
+	struct edge_timer timer;
+	uint64_t give_up_ns;
+	unsigned tries;
+	/* outbound */
+	uint64_t key; /* of program, in the table by_program */
+	bool is_keyed;
+	struct mapfile_flow entry;
+	struct app *asker;
+	/* inbound */
+	enum flow_target target;
+	bool is_parked; /* in the table by_conn */
+	uint64_t pair;  /* key in MAP_TCP_IN, 0: none */
+	UT_hash_handle by_program, by_conn;
+	struct flow *prev, *next; /* of all, or (next only) of the dead */
+	struct flow *next_busy;
+	bool is_busy;
+};
+
+struct flow_tables {
+	struct flow *by_program, *by_conn;
+};
+
+/* NULL at the limit or without memory. */
+struct flow *flow_create(struct edge *edge, const struct endpoint *local,
+			 const struct endpoint *remote, enum flow_state state);
+void flow_set_state(struct flow *flow, enum flow_state state);
+/* fd is established and now the flow's: OPEN, unless memory is short, then DEAD. */
+void flow_open(struct flow *flow, int fd);
+/* Ends both sides: reset says how the program is told; the mesh side is aborted if it lives. */
+void flow_kill(struct flow *flow, bool reset);
+void flow_key(struct flow *flow);
+void flow_unkey(struct flow *flow);
+
+void outbound_tcp_event(struct flow *flow, unsigned events);
+void outbound_timer(struct flow *flow, uint64_t now_ns);
+void inbound_timer(struct flow *flow, uint64_t now_ns);
+void inbound_unpark(struct flow *flow);
+
+#endif

@@ -1,0 +1,482 @@
+/*
+ * The shared map's writer.
+ *
+ * Readers are other processes that never wait and may look at any moment, so
+ * every change is one of: a sequence lock made odd, written, made even
+ * (directory, flows), or a word stored with release order (pairs: the value
+ * before its key; a key taken away before its slot is used anew).
+ *
+ * A writer may be killed anywhere. Its successor works on the same bytes: it
+ * makes a sequence number that was left odd even again by a complete write,
+ * and takes back everything that only the dead process could make true.
+ *
+ * Liveness is the futex word of a robust mutex that we hold. Where the word
+ * lies in pthread_mutex_t is libc's secret, but it holds our TID.
+ *
+ * Flow slots are never freed: an entry stays for getpeername() as long as its
+ * slot is not needed. So a chain of probes ends only at a slot that was never
+ * used, as readers expect.
+ *
+ * The file has one size for ever: truncating a file that others have mapped
+ * kills them.
+ */
+#include "daemon/edge/mapfile.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shared/paths.h"
+#include "shared/util.h"
+
+#define TID_MASK 0x3fffffffu
+
+static_assert(sizeof(pthread_mutex_t) <= sizeof(((struct map *)0)->mutex), "the mutex fits");
+
+struct mapfile {
+	struct map *map;
+	uint32_t generation;
+	bool is_locked;
+	uint8_t live[MAP_FLOW_SLOTS / 8];
+};
+
+static pthread_mutex_t *map_mutex(struct map *map)
+{
+	return (pthread_mutex_t *)map->mutex;
+}
+
+static uint32_t write_begin(_Atomic uint32_t *lock)
+{
+	uint32_t seq = atomic_load_explicit(lock, memory_order_relaxed) | 1;
+
+	atomic_store_explicit(lock, seq, memory_order_relaxed);
+	atomic_thread_fence(memory_order_release);
+	return seq;
+}
+
+static void write_end(_Atomic uint32_t *lock, uint32_t seq)
+{
+	atomic_store_explicit(lock, seq + 1, memory_order_release);
+}
+
+/* ---- life ---- */
+
+/* Where our TID is inside the mutex that we have just locked; 0 if nowhere. */
+static uint32_t find_futex_word(const struct map *map)
+{
+	uint32_t tid = (uint32_t)gettid();
+
+	for (uint32_t i = 0; i < sizeof(pthread_mutex_t); i += 4) {
+		uint32_t word;
+
+		memcpy(&word, map->mutex + i, sizeof(word));
+		if ((word & TID_MASK) == tid)
+			return (uint32_t)offsetof(struct map, mutex) + i;
+	}
+	return 0;
+}
+
+static int lock_life(struct map *map)
+{
+	pthread_mutexattr_t attr;
+	uint32_t off;
+	int err;
+
+	/* Nobody ever waits for this mutex, so it may be made anew under its readers. */
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	memset(map->mutex, 0, sizeof(map->mutex));
+	err = pthread_mutex_init(map_mutex(map), &attr);
+	pthread_mutexattr_destroy(&attr);
+	if (err == 0)
+		err = pthread_mutex_lock(map_mutex(map));
+	if (err)
+		return -err;
+	off = find_futex_word(map);
+	if (off == 0) {
+		pthread_mutex_unlock(map_mutex(map));
+		return -ENOTSUP;
+	}
+	atomic_store_explicit(&map->life_off, off, memory_order_release);
+	return 0;
+}
+
+/* ---- the file ---- */
+
+static int map_fd(int fd, struct map **map)
+{
+	void *at = mmap(NULL, sizeof(**map), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (at == MAP_FAILED)
+		return -errno;
+	*map = at;
+	return 0;
+}
+
+/*
+ * The predecessor's file, if it can be used in place; else *map stays NULL,
+ * and readers of the old file are told to look for the new one.
+ */
+static int open_old(const char *path, mode_t mode, struct map **map)
+{
+	struct map *old = NULL;
+	struct stat st;
+	int err = 0, fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &st) != 0) {
+		err = -errno;
+		goto out;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		err = -EINVAL;
+		goto out;
+	}
+	/* Smaller than ours means another version: its flag lies where ours does. */
+	if ((uint64_t)st.st_size < sizeof(*old)) {
+		uint32_t one = 1;
+
+		if (pwrite(fd, &one, sizeof(one), offsetof(struct map, retired)) < 0)
+			err = -errno;
+		goto out;
+	}
+	err = map_fd(fd, &old);
+	if (err)
+		goto out;
+	if (map_is_valid(old, (uint64_t)st.st_size) && (uint64_t)st.st_size == sizeof(*old) &&
+	    !atomic_load(&old->retired)) {
+		if (fchmod(fd, mode) != 0) {
+			err = -errno;
+			munmap(old, sizeof(*old));
+			goto out;
+		}
+		*map = old;
+		goto out;
+	}
+	atomic_store(&old->retired, 1);
+	munmap(old, sizeof(*old));
+out:
+	close(fd);
+	return err;
+}
+
+static int make_new(const char *path, mode_t mode, struct map **map)
+{
+	int err, fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	err = fchmod(fd, mode) != 0 || ftruncate(fd, sizeof(**map)) != 0 ? -errno : 0;
+	if (err == 0)
+		err = map_fd(fd, map);
+	close(fd);
+	return err;
+}
+
+/* A held connect of the predecessor waits for nobody; the rest is only an old address. */
+static void take_over_flows(struct mapfile *mf)
+{
+	for (uint32_t i = 0; i < MAP_FLOW_SLOTS; i++) {
+		struct map_flow *f = &mf->map->flows[i];
+		uint32_t was = atomic_load_explicit(&f->seq, memory_order_relaxed);
+
+		if (f->generation == 0 && was == 0)
+			continue;
+		mf->generation = MAX(mf->generation, f->generation);
+		if ((was & 1) == 0 && f->state != MAP_FLOW_HELD)
+			continue;
+		was = write_begin(&f->seq);
+		f->state = MAP_FLOW_FAILED;
+		f->error = ECONNRESET;
+		f->generation = MAX(f->generation, 1u);
+		write_end(&f->seq, was);
+	}
+}
+
+static void take_over(struct mapfile *mf)
+{
+	static const struct map_directory nothing;
+	struct map *map = mf->map;
+
+	atomic_store(&map->ready, 0);
+	mapfile_write_directory(mf, &nothing);
+	take_over_flows(mf);
+	for (unsigned t = 0; t < MAP_TABLES; t++) {
+		atomic_store(&map->pair_count[t], 0);
+		for (uint32_t i = 0; i < MAP_PAIR_SLOTS; i++)
+			if (atomic_load_explicit(&map->pairs[t][i].key, memory_order_relaxed))
+				atomic_store(&map->pairs[t][i].key, 0);
+	}
+}
+
+int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
+{
+	mode_t mode = world_readable ? 0644 : 0600;
+	char path[PATHS_MAX + 8], fresh[PATHS_MAX + 16];
+	struct mapfile *mf;
+	bool is_new;
+	int err;
+
+	err = paths_join(dir, PATHS_MAP, path, sizeof(path));
+	if (err == 0)
+		err = paths_join(dir, PATHS_MAP ".new", fresh, sizeof(fresh));
+	if (err)
+		return err;
+	mf = calloc(1, sizeof(*mf));
+	if (!mf)
+		return -ENOMEM;
+	err = open_old(path, mode, &mf->map);
+	if (err)
+		goto fail;
+	is_new = mf->map == NULL;
+	if (is_new) {
+		if (unlink(fresh) != 0 && errno != ENOENT) {
+			err = -errno;
+			goto fail;
+		}
+		err = make_new(fresh, mode, &mf->map);
+		if (err)
+			goto fail;
+		mf->map->magic = MAP_MAGIC;
+		mf->map->version = MAP_VERSION;
+		mf->map->size = sizeof(*mf->map);
+	}
+	take_over(mf);
+	if (getrandom(&mf->map->boot_id, sizeof(mf->map->boot_id), 0) < 0) {
+		err = -errno;
+		goto fail;
+	}
+	err = lock_life(mf->map);
+	if (err)
+		goto fail;
+	mf->is_locked = true;
+	if (is_new && rename(fresh, path) != 0) {
+		err = -errno;
+		goto fail;
+	}
+	*out = mf;
+	return 0;
+fail:
+	mapfile_close(mf);
+	return err;
+}
+
+void mapfile_close(struct mapfile *mf)
+{
+	if (!mf)
+		return;
+	if (mf->map) {
+		atomic_store(&mf->map->ready, 0);
+		if (mf->is_locked)
+			pthread_mutex_unlock(map_mutex(mf->map));
+		munmap(mf->map, sizeof(*mf->map));
+	}
+	free(mf);
+}
+
+const struct map *mapfile_map(const struct mapfile *mf)
+{
+	return mf->map;
+}
+
+uint32_t mapfile_hold_port(const struct mapfile *mf)
+{
+	return mf->map->hold_port;
+}
+
+void mapfile_set_hold_port(struct mapfile *mf, uint16_t port)
+{
+	mf->map->hold_port = port;
+}
+
+void mapfile_set_ready(struct mapfile *mf, bool ready)
+{
+	atomic_store(&mf->map->ready, ready);
+}
+
+void mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir)
+{
+	struct map_directory *to = &mf->map->dir;
+	uint32_t seq, names_len = 0;
+
+	assert(dir->own_count <= MAP_MAX_OWN && dir->range_count <= MAP_MAX_RANGES &&
+	       dir->mirror_count <= MAP_MAX_RANGES && dir->name_count <= MAP_MAX_NAMES);
+	/* Only the used part of the text: readers never wait, but they do retry. */
+	for (uint32_t i = 0; i < dir->name_count; i++) {
+		uint32_t off = dir->names[i].name_off;
+
+		names_len = MAX(names_len, off + (uint32_t)strlen(dir->names_text + off) + 1);
+	}
+	seq = write_begin(&to->seq);
+	to->own_count = dir->own_count;
+	to->range_count = dir->range_count;
+	to->mirror_count = dir->mirror_count;
+	to->name_count = dir->name_count;
+	to->mtu = dir->mtu;
+	memcpy(to->ifname, dir->ifname, sizeof(to->ifname));
+	memcpy(to->domain, dir->domain, sizeof(to->domain));
+	memcpy(to->own, dir->own, dir->own_count * sizeof(*to->own));
+	memcpy(to->ranges, dir->ranges, dir->range_count * sizeof(*to->ranges));
+	memcpy(to->mirrors, dir->mirrors, dir->mirror_count * sizeof(*to->mirrors));
+	memcpy(to->names, dir->names, dir->name_count * sizeof(*to->names));
+	memcpy(to->names_text, dir->names_text, names_len);
+	write_end(&to->seq, seq);
+}
+
+/* ---- flows ---- */
+
+static bool is_live(const struct mapfile *mf, uint32_t slot)
+{
+	return mf->live[slot / 8] >> (slot % 8) & 1;
+}
+
+static void set_live(struct mapfile *mf, uint32_t slot, bool live)
+{
+	uint8_t bit = (uint8_t)(1 << (slot % 8));
+
+	mf->live[slot / 8] = (uint8_t)(live ? mf->live[slot / 8] | bit : mf->live[slot / 8] & ~bit);
+}
+
+/* Same address and port first, then one never used, then the one unused for longest. */
+static int pick_slot(const struct mapfile *mf, uint32_t local_addr, uint16_t local_port)
+{
+	uint32_t home = map_flow_slot(local_addr, local_port);
+	int oldest = -ENOBUFS;
+
+	for (uint32_t i = 0; i < MAP_PROBE_LIMIT; i++) {
+		uint32_t slot = (home + i) % MAP_FLOW_SLOTS;
+		const struct map_flow *f = &mf->map->flows[slot];
+
+		if (f->generation == 0)
+			return (int)slot;
+		if (f->state != MAP_FLOW_FREE && f->local_addr == local_addr &&
+		    f->local_port == local_port)
+			return (int)slot;
+		/* Generations may wrap: the difference counts. */
+		if (!is_live(mf, slot) &&
+		    (oldest < 0 ||
+		     (int32_t)(f->generation - mf->map->flows[oldest].generation) < 0))
+			oldest = (int)slot;
+	}
+	return oldest;
+}
+
+int mapfile_flow_begin(struct mapfile *mf, uint32_t local_addr, uint16_t local_port,
+		       const struct endpoint *remote, struct mapfile_flow *flow)
+{
+	int slot = pick_slot(mf, local_addr, local_port);
+	struct map_flow *f;
+	uint32_t seq;
+
+	if (slot < 0)
+		return slot;
+	if (++mf->generation == 0)
+		mf->generation = 1;
+	f = &mf->map->flows[slot];
+	seq = write_begin(&f->seq);
+	f->state = MAP_FLOW_HELD;
+	f->local_addr = local_addr;
+	f->local_port = local_port;
+	f->remote_port = remote->port;
+	f->remote = remote->addr;
+	f->error = 0;
+	f->generation = mf->generation;
+	write_end(&f->seq, seq);
+	set_live(mf, (uint32_t)slot, true);
+	*flow = (struct mapfile_flow){ (uint32_t)slot, mf->generation };
+	return 0;
+}
+
+static bool is_current(const struct mapfile *mf, const struct mapfile_flow *flow)
+{
+	return flow->generation != 0 && mf->map->flows[flow->slot].generation == flow->generation;
+}
+
+void mapfile_flow_set(struct mapfile *mf, const struct mapfile_flow *flow,
+		      enum map_flow_state state, int error)
+{
+	struct map_flow *f = &mf->map->flows[flow->slot];
+	uint32_t seq;
+
+	if (!is_current(mf, flow))
+		return;
+	seq = write_begin(&f->seq);
+	f->state = state;
+	f->error = error;
+	write_end(&f->seq, seq);
+}
+
+void mapfile_flow_end(struct mapfile *mf, struct mapfile_flow *flow)
+{
+	if (is_current(mf, flow))
+		set_live(mf, flow->slot, false);
+	flow->generation = 0;
+}
+
+/* ---- pairs ---- */
+
+int mapfile_pair_set(struct mapfile *mf, enum map_table table, uint64_t key, uint64_t value)
+{
+	struct map_pair *pairs = mf->map->pairs[table], *place = NULL;
+	uint32_t home = map_pair_slot(key);
+
+	for (uint32_t i = 0; i < MAP_PROBE_LIMIT; i++) {
+		struct map_pair *p = &pairs[(home + i) % MAP_PAIR_SLOTS];
+		uint64_t seen = atomic_load_explicit(&p->key, memory_order_relaxed);
+
+		if (seen == key) {
+			atomic_store_explicit(&p->value, value, memory_order_release);
+			return 0;
+		}
+		if (!place && (seen == 0 || seen == MAP_PAIR_GONE))
+			place = p;
+		if (seen == 0)
+			break;
+	}
+	if (!place)
+		return -ENOBUFS;
+	/*
+	 * A reader that still holds the slot's old key must not take the new value
+	 * for its own: it reads value (acquire) and then the key again.
+	 */
+	atomic_fetch_add(&mf->map->pair_count[table], 1);
+	atomic_store_explicit(&place->value, value, memory_order_release);
+	atomic_store_explicit(&place->key, key, memory_order_release);
+	return 0;
+}
+
+void mapfile_pair_remove(struct mapfile *mf, enum map_table table, uint64_t key)
+{
+	struct map_pair *pairs = mf->map->pairs[table];
+	uint32_t home = map_pair_slot(key), slot;
+
+	for (uint32_t i = 0; i < MAP_PROBE_LIMIT; i++) {
+		uint64_t seen;
+
+		slot = (home + i) % MAP_PAIR_SLOTS;
+		seen = atomic_load_explicit(&pairs[slot].key, memory_order_relaxed);
+		if (seen == 0)
+			return;
+		if (seen != key)
+			continue;
+		atomic_store_explicit(&pairs[slot].key, MAP_PAIR_GONE, memory_order_release);
+		atomic_fetch_sub(&mf->map->pair_count[table], 1);
+		/* Nothing lies behind a free slot: tombstones before one are not needed. */
+		while (atomic_load(&pairs[slot].key) == MAP_PAIR_GONE &&
+		       atomic_load(&pairs[(slot + 1) % MAP_PAIR_SLOTS].key) == 0) {
+			atomic_store_explicit(&pairs[slot].key, 0, memory_order_release);
+			slot = (slot + MAP_PAIR_SLOTS - 1) % MAP_PAIR_SLOTS;
+		}
+		return;
+	}
+}

@@ -1,0 +1,270 @@
+/*
+ * A program's connect to the mesh.
+ *
+ * With SYN hold the answer comes at once: the program then connects to the
+ * hold port at the peer's mirror and stays in SYN_SENT. When the far side has
+ * answered, our socket meets the program's. The socket is made before the
+ * dial, so that a lack of descriptors is an error the program is told, and
+ * not one that is found when nothing can be told any more.
+ *
+ * The far side may be faster than the program's own connect(): its port then
+ * refuses. So meeting is tried again with growing delays, for as long as the
+ * port is bound at all; a program that has closed its socket is seen there.
+ *
+ * A failure is first written to the map, then met and reset: who wakes by the
+ * reset finds the true errno.
+ *
+ * "Dial first" (no SYN hold): the answer to the program waits for the far
+ * side, and its connection is then accepted at an ordinary listener and found
+ * by its source.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/edge/flow_private.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#define FIRST_DELAY_NS (100 * NS_PER_US)
+#define LAST_DELAY_NS  (20 * NS_PER_MS)
+#define PATIENCE_NS    (5 * NS_PER_S) /* for the program's own connect() */
+
+static struct flow *find_by_program(struct edge *edge, const struct endpoint *program)
+{
+	uint64_t key = map_pack(ip_v4(&program->addr), program->port);
+	struct flow *flow;
+
+	HASH_FIND(by_program, edge->flows.tables->by_program, &key, sizeof(key), flow);
+	return flow;
+}
+
+/*
+ * The port is used anew, so the flow that had it has no program any more.
+ * Only a flow that still carries data may stay, without a key: 0 or an errno.
+ */
+static int make_way(struct edge *edge, const struct endpoint *program,
+		    const struct endpoint *remote)
+{
+	struct flow *old = find_by_program(edge, program);
+
+	if (!old)
+		return 0;
+	if (old->state == FLOW_OPEN && !old->stream.program_ended) {
+		if (endpoint_equal(&old->remote, remote))
+			return EADDRNOTAVAIL;
+		flow_unkey(old);
+		return 0;
+	}
+	if (old->state == FLOW_OPEN && !endpoint_equal(&old->remote, remote))
+		flow_unkey(old);
+	else
+		flow_kill(old, true);
+	return 0;
+}
+
+/* What is needed before the far side is asked: 0 or a positive errno. */
+static int prepare(struct flow *flow, const struct endpoint *program)
+{
+	struct edge *edge = flow->edge;
+	int err;
+
+	flow->program = *program;
+	flow_key(flow);
+	if (!flow->is_keyed)
+		return ENOBUFS;
+	err = -mapfile_flow_begin(edge->mapfile, ip_v4(&program->addr), program->port,
+				  &flow->remote, &flow->entry);
+	if (err || !edge->hold.works)
+		return err;
+	flow->stream.fd = hold_socket(&edge->hold, flow->peer_mirror);
+	if (flow->stream.fd < 0) {
+		err = -flow->stream.fd;
+		flow->stream.fd = -1;
+		/* What the daemon lacks is no fault of the program's descriptors. */
+		return err == EMFILE ? ENFILE : err;
+	}
+	return 0;
+}
+
+static int start(struct edge *edge, const struct endpoint *program, const struct endpoint *remote,
+		 struct flow **out)
+{
+	struct map_own own;
+	struct flow *flow;
+	uint32_t peer_mirror;
+	int err = edge_check_peer(edge, &remote->addr, &peer_mirror);
+
+	if (err)
+		return err;
+	if (!ip_is_v4(&program->addr))
+		return EAFNOSUPPORT;
+	if (!edge->ns ||
+	    !edge_own_address(edge, ip_v4(&program->addr), !ip_is_v4(&remote->addr), &own))
+		return ENETUNREACH;
+	err = make_way(edge, program, remote);
+	if (err)
+		return err;
+	flow = flow_create(edge, &(struct endpoint){ own.addr, program->port }, remote,
+			   FLOW_DIALLING);
+	if (!flow)
+		return ENOBUFS;
+	flow->peer_mirror = peer_mirror;
+	err = prepare(flow, program);
+	if (err == 0)
+		err = -tcp_connect(netstack_tcp(edge->ns), &flow->local, remote, flow,
+				   loop_now(edge->loop), &flow->conn);
+	if (err) {
+		flow->conn = NULL;
+		mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_FAILED, err);
+		flow_kill(flow, false);
+		return err == EADDRINUSE ? EADDRNOTAVAIL : err;
+	}
+	*out = flow;
+	return 0;
+}
+
+void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
+	       const struct endpoint *remote)
+{
+	struct endpoint mirror;
+	struct flow *flow = NULL;
+	int err = start(edge, program, remote, &flow);
+
+	if (err) {
+		edge->stats.dial_failed++;
+		app_answer(app, err, NULL, 0);
+		return;
+	}
+	edge->stats.dialled++;
+	if (edge->hold.works) {
+		mirror = sock_endpoint(flow->peer_mirror, edge->hold.port);
+		app_answer(app, 0, &mirror, 0);
+		return;
+	}
+	flow->asker = app;
+	app_wait_for(app, flow);
+}
+
+void flow_asker_gone(struct flow *flow)
+{
+	flow->asker = NULL;
+	flow_kill(flow, true);
+}
+
+static void met(struct flow *flow)
+{
+	int fd = flow->stream.fd;
+
+	if (flow->state == FLOW_FAILING) {
+		/* flow_kill() closes with a reset, and the program wakes by that. */
+		flow_kill(flow, true);
+		return;
+	}
+	mapfile_flow_set(flow->edge->mapfile, &flow->entry, MAP_FLOW_OPEN, 0);
+	flow->stream.fd = -1;
+	flow_open(flow, fd);
+}
+
+static void try_to_meet(struct flow *flow, uint64_t now_ns)
+{
+	uint64_t delay = FIRST_DELAY_NS << MIN(flow->tries, 16u);
+	int err = hold_meet(flow->stream.fd, &flow->program);
+
+	if (err == 0) {
+		met(flow);
+		return;
+	}
+	/* Nobody there, and nobody who could still come: the program has given up. */
+	if (now_ns >= flow->give_up_ns || (err != -EINPROGRESS && flow->tries > 0 &&
+					   !sock_is_bound(&flow->program, SOCK_STREAM))) {
+		log_debug("edge: the program has left its connect");
+		flow_kill(flow, true);
+		return;
+	}
+	flow->tries++;
+	edge_timer_set(&flow->edge->timers, &flow->timer, now_ns + MIN(delay, LAST_DELAY_NS));
+}
+
+static void answer_asker(struct flow *flow, int error)
+{
+	struct endpoint mirror = sock_endpoint(flow->peer_mirror, flow->edge->hold.port);
+	struct app *asker = flow->asker;
+
+	flow->asker = NULL;
+	if (asker)
+		app_answer(asker, error, &mirror, IPC_REPLY_DIALLED);
+}
+
+static void dial_answered(struct flow *flow)
+{
+	struct edge *edge = flow->edge;
+	uint64_t now_ns = loop_now(edge->loop);
+
+	flow_set_state(flow, FLOW_MEETING);
+	flow->give_up_ns = now_ns + PATIENCE_NS;
+	if (edge->hold.works) {
+		try_to_meet(flow, now_ns);
+		return;
+	}
+	edge_timer_set(&edge->timers, &flow->timer, flow->give_up_ns);
+	answer_asker(flow, 0);
+}
+
+static void dial_failed(struct flow *flow)
+{
+	struct edge *edge = flow->edge;
+	uint64_t now_ns = loop_now(edge->loop);
+	int error = tcp_conn_error(flow->conn);
+
+	error = error ? error : ECONNRESET;
+	tcp_release(flow->conn, now_ns);
+	flow->conn = NULL;
+	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_FAILED, error);
+	edge->stats.dial_failed++;
+	if (!edge->hold.works) {
+		answer_asker(flow, error);
+		flow_kill(flow, true);
+		return;
+	}
+	/* From MEETING too: the program is still to be met. */
+	flow_set_state(flow, FLOW_FAILING);
+	flow->give_up_ns = now_ns + PATIENCE_NS;
+	flow->tries = 0;
+	sock_reset_on_close(flow->stream.fd);
+	try_to_meet(flow, now_ns);
+}
+
+void outbound_tcp_event(struct flow *flow, unsigned events)
+{
+	if (events & TCP_EVENT_FAILED)
+		dial_failed(flow);
+	else if ((events & TCP_EVENT_CONNECTED) && flow->state == FLOW_DIALLING)
+		dial_answered(flow);
+}
+
+void outbound_timer(struct flow *flow, uint64_t now_ns)
+{
+	if (flow->edge->hold.works)
+		try_to_meet(flow, now_ns);
+	else
+		flow_kill(flow, true); /* told that it is connected, it did not come */
+}
+
+void flow_accept(struct edge *edge, int fd)
+{
+	struct endpoint from;
+	struct flow *flow = sock_peer(fd, &from) == 0 ? find_by_program(edge, &from) : NULL;
+	int one = 1;
+
+	if (!flow || flow->state != FLOW_MEETING || edge->hold.works ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0) {
+		sock_reset_on_close(fd);
+		close(fd);
+		return;
+	}
+	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_OPEN, 0);
+	flow_open(flow, fd);
+}

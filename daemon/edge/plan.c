@@ -1,0 +1,568 @@
+/*
+ * Ranges and mirrors.
+ *
+ * IPv4: a mirror keeps the low 16 bits of its address, so a plan is no more
+ * than "mesh a.b.0.0/16 is 127.n.0.0/16". A prefix of /10 to /16 asks for an
+ * aligned run of blocks and becomes one range; where no run is free its /16s
+ * get blocks one by one and it becomes several. 100.64.0.0/10 prefers
+ * 127.64.0.0/10, where the mirror can be read with the naked eye.
+ * IPv6: single addresses get mirrors one after another, in blocks of their own.
+ *
+ * Mirrored are own addresses and what peers are allowed; the rest of an own
+ * address's network belongs to the mesh, but has no mirror: nobody is there, a
+ * connect fails at once, and a node with a /10 needs no /10 of loopback. So
+ * dozens of daemons fit into one network namespace. An IPv6 prefix has no
+ * mirror beyond the single addresses in it: 127/8 is too small for it.
+ *
+ * Mirrors are never taken back or moved while the daemon lives, since programs
+ * hold sockets bound to them.
+ */
+#include "daemon/edge/plan.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/edge/claims.h"
+#include "shared/util.h"
+#include "shared/wire.h"
+
+#define V4_WIDEST    10
+#define V6_WIDEST    8
+#define V6_PER_BLOCK 65536u
+
+/* Where blocks without a preference are looked for: not where 100.64/10 wants to be, at first. */
+static const struct {
+	unsigned first, last;
+} search[] = { { CLAIMS_FIRST, 63 }, { 128, CLAIMS_LAST }, { 64, 127 } };
+
+struct v6_mirror {
+	struct ip_addr addr;
+	uint32_t mirror;
+};
+
+struct plan {
+	struct plan_blocks blocks;
+	uint8_t block_of[65536]; /* by the upper half of an IPv4 address; 0: none yet */
+	bool is_used[256];
+	struct v6_mirror *v6; /* sorted by addr */
+	unsigned v6_count;
+	uint32_t v6_next, v6_left; /* mirrors in the block that is being filled */
+};
+
+struct span {
+	struct ip_addr first, last;
+};
+
+struct spans {
+	struct span *at;
+	size_t count, room;
+};
+
+/* What is collected before anything is decided. */
+struct input {
+	struct spans mirrored; /* IPv4 */
+	struct spans single;   /* IPv6, one address each */
+	struct spans known;    /* mesh addresses in all, mirrored or not */
+};
+
+struct plan *plan_create(const struct plan_blocks *blocks)
+{
+	struct plan *plan = calloc(1, sizeof(*plan));
+
+	if (plan)
+		plan->blocks = *blocks;
+	return plan;
+}
+
+void plan_destroy(struct plan *plan)
+{
+	if (!plan)
+		return;
+	for (unsigned b = CLAIMS_FIRST; b <= CLAIMS_LAST; b++)
+		if (plan->is_used[b])
+			plan->blocks.give_back(plan->blocks.owner, b);
+	free(plan->v6);
+	free(plan);
+}
+
+/* ---- addresses and spans ---- */
+
+static struct ip_addr next_address(struct ip_addr ip)
+{
+	for (int i = 15; i >= 0 && ++ip.byte[i] == 0; i--)
+		;
+	return ip;
+}
+
+static struct ip_addr previous_address(struct ip_addr ip)
+{
+	for (int i = 15; i >= 0 && ip.byte[i]-- == 0; i--)
+		;
+	return ip;
+}
+
+static struct span span_of(const struct ip_addr *addr, unsigned len)
+{
+	unsigned bits = ip_is_v4(addr) ? 96 + len : len;
+	struct span s = { *addr, *addr };
+
+	for (unsigned i = 0; i < 16; i++) {
+		uint8_t host = bits >= 8 * (i + 1) ? 0 : bits <= 8 * i ? 0xff : 0xff >> (bits % 8);
+
+		s.first.byte[i] &= (uint8_t)~host;
+		s.last.byte[i] |= host;
+	}
+	return s;
+}
+
+static int add_span(struct spans *spans, struct span s)
+{
+	if (spans->count == spans->room) {
+		size_t room = spans->room ? 2 * spans->room : 64;
+		struct span *grown = realloc(spans->at, room * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		spans->at = grown;
+		spans->room = room;
+	}
+	spans->at[spans->count++] = s;
+	return 0;
+}
+
+static int compare_spans(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+	int order = ip_compare(&x->first, &y->first);
+
+	return order ? order : ip_compare(&y->last, &x->last);
+}
+
+/* Sorted and disjoint; neighbours become one. */
+static void normalise(struct spans *spans)
+{
+	size_t kept = 0;
+
+	if (spans->count == 0)
+		return;
+	qsort(spans->at, spans->count, sizeof(*spans->at), compare_spans);
+	for (size_t i = 1; i < spans->count; i++) {
+		struct span *last = &spans->at[kept], s = spans->at[i];
+		struct ip_addr after = next_address(last->last);
+
+		if (ip_compare(&s.first, &after) > 0)
+			spans->at[++kept] = s;
+		else if (ip_compare(&s.last, &last->last) > 0)
+			last->last = s.last;
+	}
+	spans->count = kept + 1;
+}
+
+/* ---- blocks ---- */
+
+static unsigned upper_half(const struct ip_addr *v4)
+{
+	return ip_v4(v4) >> 16;
+}
+
+static unsigned preferred_block(unsigned upper)
+{
+	return upper >> 8 == 100 && (upper & 0xc0) == 64 ? upper & 0xff : 0;
+}
+
+/* All of a run, or nothing. */
+static bool take_run(struct plan *plan, unsigned first, unsigned count)
+{
+	unsigned taken = 0;
+
+	if (first < CLAIMS_FIRST || first + count - 1 > CLAIMS_LAST)
+		return false;
+	while (taken < count && !plan->is_used[first + taken] &&
+	       plan->blocks.take(plan->blocks.owner, first + taken))
+		taken++;
+	if (taken == count) {
+		for (unsigned i = 0; i < count; i++)
+			plan->is_used[first + i] = true;
+		return true;
+	}
+	while (taken-- > 0)
+		plan->blocks.give_back(plan->blocks.owner, first + taken);
+	return false;
+}
+
+/* The first block of a run aligned to its own length; 0 when there is none. */
+static unsigned find_run(struct plan *plan, unsigned count)
+{
+	for (size_t i = 0; i < ARRAY_LEN(search); i++) {
+		unsigned first = (search[i].first + count - 1) / count * count;
+
+		for (; first + count - 1 <= search[i].last; first += count)
+			if (take_run(plan, first, count))
+				return first;
+	}
+	return 0;
+}
+
+static bool assign_run(struct plan *plan, unsigned upper, unsigned count)
+{
+	unsigned block = preferred_block(upper);
+
+	for (unsigned i = 0; i < count; i++)
+		if (plan->block_of[upper + i])
+			return false; /* partly assigned before: one by one */
+	if (block == 0 || !take_run(plan, block, count))
+		block = find_run(plan, count);
+	if (block == 0)
+		return false;
+	for (unsigned i = 0; i < count; i++)
+		plan->block_of[upper + i] = (uint8_t)(block + i);
+	return true;
+}
+
+static int assign_v4(struct plan *plan, const struct span *s, char *error)
+{
+	unsigned upper = upper_half(&s->first), count = upper_half(&s->last) - upper + 1;
+
+	if (count > 1 && assign_run(plan, upper, count))
+		return 0;
+	for (unsigned i = 0; i < count; i++) {
+		if (plan->block_of[upper + i] || assign_run(plan, upper + i, 1))
+			continue;
+		snprintf(
+			error, 256,
+			"No block of 127.0.0.0/8 is left for %u.%u.0.0/16: too many mesh networks, or "
+			"too many meshwrap daemons in this network namespace.",
+			(upper + i) >> 8, (upper + i) & 0xff);
+		return -EADDRNOTAVAIL;
+	}
+	return 0;
+}
+
+static const struct v6_mirror *find_v6(const struct plan *plan, const struct ip_addr *addr)
+{
+	unsigned low = 0, high = plan->v6_count;
+
+	while (low < high) {
+		unsigned mid = low + (high - low) / 2;
+		int order = ip_compare(&plan->v6[mid].addr, addr);
+
+		if (order == 0)
+			return &plan->v6[mid];
+		if (order < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
+}
+
+static int compare_v6(const void *a, const void *b)
+{
+	return ip_compare(&((const struct v6_mirror *)a)->addr,
+			  &((const struct v6_mirror *)b)->addr);
+}
+
+static int assign_all_v6(struct plan *plan, const struct spans *single, char *error)
+{
+	struct v6_mirror *grown;
+	unsigned count = plan->v6_count;
+
+	if (single->count == 0)
+		return 0;
+	grown = realloc(plan->v6, (count + single->count) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	plan->v6 = grown;
+	for (size_t i = 0; i < single->count; i++) {
+		if (find_v6(plan, &single->at[i].first))
+			continue;
+		if (plan->v6_left == 0) {
+			unsigned block = find_run(plan, 1);
+
+			if (block == 0) {
+				snprintf(error, 256,
+					 "No block of 127.0.0.0/8 is left for IPv6: too "
+					 "many meshwrap daemons in this network namespace.");
+				return -EADDRNOTAVAIL;
+			}
+			/* From .0.1 on: the all-zero host part is an old broadcast address. */
+			plan->v6_next = 127u << 24 | block << 16 | 1;
+			plan->v6_left = V6_PER_BLOCK - 2;
+		}
+		plan->v6[count++] = (struct v6_mirror){ single->at[i].first, plan->v6_next++ };
+		plan->v6_left--;
+	}
+	qsort(plan->v6, count, sizeof(*plan->v6), compare_v6);
+	plan->v6_count = count;
+	return 0;
+}
+
+/* ---- collecting ---- */
+
+static int refuse(char *error, const struct edge_node *node, const struct wg_prefix *p,
+		  const char *why)
+{
+	char text[IP_TEXT_MAX];
+
+	snprintf(error, 256, "%s %.*s%s%s/%u %s", node->is_self ? "Own address" : "Peer",
+		 node->is_self ? 0 : 63, node->is_self ? "" : node->name,
+		 node->is_self ? "" : (node->name[0] ? ": " : ""), ip_format(&p->addr, text),
+		 p->len, why);
+	return -EINVAL;
+}
+
+static bool overlaps(const struct span *s, const char *first, const char *last)
+{
+	struct ip_addr a, b;
+
+	return ip_parse(first, &a) == 0 && ip_parse(last, &b) == 0 &&
+	       ip_compare(&s->first, &b) <= 0 && ip_compare(&a, &s->last) <= 0;
+}
+
+static int check_prefix(const struct edge_node *node, const struct wg_prefix *p, char *error)
+{
+	struct span s = span_of(&p->addr, p->len);
+	bool v4 = ip_is_v4(&p->addr);
+
+	if (v4 && p->len < V4_WIDEST && !node->is_self)
+		return refuse(error, node, p,
+			      "is too wide: meshwrap mirrors IPv4 networks of /10 or smaller. "
+			      "List the networks you need instead.");
+	if (p->len < V6_WIDEST)
+		return refuse(error, node, p,
+			      "is too wide for a mesh network: it must be /8 or smaller.");
+	if (v4 ? overlaps(&s, "0.0.0.0", "0.255.255.255") ||
+			    overlaps(&s, "127.0.0.0", "127.255.255.255") ||
+			    overlaps(&s, "224.0.0.0", "255.255.255.255")
+	       : overlaps(&s, "::", "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff") ||
+			    overlaps(&s, "ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))
+		return refuse(error, node, p,
+			      "holds loopback, multicast or unspecified addresses, which cannot be "
+			      "on a mesh.");
+	return 0;
+}
+
+static int collect_prefix(struct input *in, const struct edge_node *node, const struct wg_prefix *p,
+			  char *error)
+{
+	struct span net = span_of(&p->addr, p->len), one = { p->addr, p->addr };
+	bool v4 = ip_is_v4(&p->addr);
+	int err = check_prefix(node, p, error);
+
+	if (err)
+		return err;
+	err = add_span(&in->known, net);
+	if (err == 0 && v4)
+		err = add_span(&in->mirrored, node->is_self ? one : net);
+	else if (err == 0 && (node->is_self || p->len == 128))
+		err = add_span(&in->single, one);
+	return err;
+}
+
+static int collect_own(const struct edge_node *node, struct map_directory *dir, char *error)
+{
+	for (unsigned i = 0; i < node->prefix_count; i++) {
+		if (dir->own_count == MAP_MAX_OWN) {
+			snprintf(error, 256, "More than %d own addresses.", MAP_MAX_OWN);
+			return -E2BIG;
+		}
+		dir->own[dir->own_count++] = (struct map_own){ .addr = node->prefix[i].addr,
+							       .prefix_len = node->prefix[i].len };
+	}
+	return 0;
+}
+
+/* ---- laying out ---- */
+
+static int add_range(struct map_directory *dir, const struct span *s, uint32_t mirror, char *error)
+{
+	struct map_range *last = dir->range_count ? &dir->ranges[dir->range_count - 1] : NULL;
+	uint32_t count = load_be32(s->last.byte + 12) - load_be32(s->first.byte + 12) + 1;
+	struct ip_addr after;
+
+	if (last && mirror && ip_is_v4(&s->first) && last->mirror &&
+	    last->mirror + last->count == mirror) {
+		after = next_address(last->last);
+		if (ip_equal(&after, &s->first)) {
+			last->last = s->last;
+			last->count += count;
+			return 0;
+		}
+	}
+	if (dir->range_count == MAP_MAX_RANGES) {
+		snprintf(error, 256, "The peers' networks make more than %d ranges of addresses.",
+			 MAP_MAX_RANGES);
+		return -E2BIG;
+	}
+	dir->ranges[dir->range_count++] =
+		(struct map_range){ s->first, s->last, mirror, mirror ? count : 0 };
+	return 0;
+}
+
+static uint32_t mirror_of_v4(const struct plan *plan, const struct ip_addr *ip)
+{
+	return 127u << 24 | (uint32_t)plan->block_of[upper_half(ip)] << 16 | (ip_v4(ip) & 0xffff);
+}
+
+/* A mirrored IPv4 span, cut where its blocks do not follow one another. */
+static int lay_v4(const struct plan *plan, struct map_directory *dir, struct span s, char *error)
+{
+	uint32_t first = ip_v4(&s.first), last = ip_v4(&s.last);
+	int err = 0;
+
+	for (;;) {
+		uint32_t end = MIN(last, first | 0xffff);
+		struct span piece = { ip_from_v4(first), ip_from_v4(end) };
+
+		err = add_range(dir, &piece, mirror_of_v4(plan, &piece.first), error);
+		if (err || end == last)
+			return err;
+		first = end + 1;
+	}
+}
+
+/* Those of the sorted spans that lie in the network, and the gaps between them. */
+static int lay_network(const struct plan *plan, struct map_directory *dir, struct span net,
+		       const struct spans *mirrored, char *error)
+{
+	size_t low = 0, high = mirrored->count;
+	int err = 0;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (ip_compare(&mirrored->at[mid].last, &net.first) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (; err == 0 && low < mirrored->count; low++) {
+		struct span s = mirrored->at[low];
+
+		if (ip_compare(&s.first, &net.last) > 0)
+			break;
+		if (ip_compare(&net.first, &s.first) < 0) {
+			struct span gap = { net.first, previous_address(s.first) };
+
+			err = add_range(dir, &gap, 0, error);
+		}
+		if (err == 0)
+			err = ip_is_v4(&s.first)
+				      ? lay_v4(plan, dir, s, error)
+				      : add_range(dir, &s, find_v6(plan, &s.first)->mirror, error);
+		if (ip_equal(&s.last, &net.last))
+			return err;
+		net.first = next_address(s.last);
+	}
+	return err ? err : add_range(dir, &net, 0, error);
+}
+
+static int compare_mirrors(const void *a, const void *b)
+{
+	uint32_t x = ((const struct map_mirror *)a)->first,
+		 y = ((const struct map_mirror *)b)->first;
+
+	return (x > y) - (x < y);
+}
+
+static void index_mirrors(struct map_directory *dir)
+{
+	dir->mirror_count = 0;
+	for (uint32_t i = 0; i < dir->range_count; i++)
+		if (dir->ranges[i].mirror)
+			dir->mirrors[dir->mirror_count++] =
+				(struct map_mirror){ dir->ranges[i].mirror, i };
+	qsort(dir->mirrors, dir->mirror_count, sizeof(*dir->mirrors), compare_mirrors);
+}
+
+/* IPv6 addresses keep a range each, so only doubles go. */
+static void drop_doubles(struct spans *single)
+{
+	size_t kept = 0;
+
+	qsort(single->at, single->count, sizeof(*single->at), compare_spans);
+	for (size_t i = 0; i < single->count; i++)
+		if (kept == 0 || !ip_equal(&single->at[kept - 1].first, &single->at[i].first))
+			single->at[kept++] = single->at[i];
+	single->count = kept;
+}
+
+static int lay_out(struct plan *plan, struct input *in, struct map_directory *dir, char *error)
+{
+	int err = 0;
+
+	normalise(&in->known);
+	normalise(&in->mirrored);
+	for (size_t i = 0; err == 0 && i < in->known.count; i++) {
+		bool v4 = ip_is_v4(&in->known.at[i].first);
+
+		err = lay_network(plan, dir, in->known.at[i], v4 ? &in->mirrored : &in->single,
+				  error);
+	}
+	if (err)
+		return err;
+	index_mirrors(dir);
+	for (uint32_t i = 0; i < dir->own_count; i++) {
+		const struct ip_addr *addr = &dir->own[i].addr;
+
+		dir->own[i].mirror = ip_is_v4(addr) ? mirror_of_v4(plan, addr)
+						    : find_v6(plan, addr)->mirror;
+	}
+	return 0;
+}
+
+static int compare_widths(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+	uint32_t width_x = ip_v4(&x->last) - ip_v4(&x->first);
+	uint32_t width_y = ip_v4(&y->last) - ip_v4(&y->first);
+
+	return width_x != width_y ? (width_x < width_y ? 1 : -1) : compare_spans(a, b);
+}
+
+static int collect(const struct edge_node *nodes, unsigned count, struct input *in,
+		   struct map_directory *dir, char *error)
+{
+	int err = 0;
+
+	for (unsigned n = 0; err == 0 && n < count; n++) {
+		if (nodes[n].is_self)
+			err = collect_own(&nodes[n], dir, error);
+		for (unsigned i = 0; err == 0 && i < nodes[n].prefix_count; i++)
+			err = collect_prefix(in, &nodes[n], &nodes[n].prefix[i], error);
+	}
+	return err;
+}
+
+int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
+	       struct map_directory *dir, char error[static 256])
+{
+	struct input in = { 0 };
+	int err;
+
+	snprintf(error, 256, "Out of memory.");
+	dir->own_count = dir->range_count = dir->mirror_count = 0;
+	err = collect(nodes, count, &in, dir, error);
+	if (err)
+		goto out;
+	if (in.single.count)
+		drop_doubles(&in.single);
+	/* Wide networks first, while there are runs for them. */
+	if (in.mirrored.count)
+		qsort(in.mirrored.at, in.mirrored.count, sizeof(*in.mirrored.at), compare_widths);
+	for (size_t i = 0; err == 0 && i < in.mirrored.count; i++)
+		err = assign_v4(plan, &in.mirrored.at[i], error);
+	if (err == 0)
+		err = assign_all_v6(plan, &in.single, error);
+	if (err == 0)
+		err = lay_out(plan, &in, dir, error);
+	if (err == 0)
+		error[0] = '\0';
+out:
+	free(in.mirrored.at);
+	free(in.single.at);
+	free(in.known.at);
+	return err;
+}

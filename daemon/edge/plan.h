@@ -1,0 +1,38 @@
+/*
+ * From the nodes' prefixes to the map's directory: which addresses belong to
+ * the mesh, and the mirror of each. Pure: blocks of 127/8 are asked for
+ * through a callback.
+ */
+#ifndef MESHWRAP_DAEMON_EDGE_PLAN_H
+#define MESHWRAP_DAEMON_EDGE_PLAN_H
+
+#include <stdbool.h>
+
+#include "daemon/edge/edge.h"
+#include "shared/map.h"
+
+struct plan;
+
+struct plan_blocks {
+	/* May 127.block.0.0/16 be used by us? Once taken it is ours until given back. */
+	bool (*take)(void *owner, unsigned block);
+	void (*give_back)(void *owner, unsigned block);
+	void *owner;
+};
+
+struct plan *plan_create(const struct plan_blocks *blocks);
+void plan_destroy(struct plan *plan);
+
+/*
+ * Fills own addresses, ranges and mirrors of dir. An address that had a mirror
+ * keeps it in all later calls. 0, -EINVAL, -E2BIG, -EADDRNOTAVAIL or -ENOMEM,
+ * and error says in one sentence why.
+ */
+int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
+	       struct map_directory *dir, char error[static 256]);
+
+/* Fills names and domain of dir. 0, -EINVAL, -E2BIG or -ENOMEM with a sentence. */
+int plan_names(const struct edge_node *nodes, unsigned count, const char *domain,
+	       struct map_directory *dir, char error[static 256]);
+
+#endif

@@ -1,0 +1,50 @@
+/* What the files of daemon/edge share: the edge itself. For them only. */
+#ifndef MESHWRAP_DAEMON_EDGE_PRIVATE_H
+#define MESHWRAP_DAEMON_EDGE_PRIVATE_H
+
+#include "daemon/edge/apps.h"
+#include "daemon/edge/claims.h"
+#include "daemon/edge/edge.h"
+#include "daemon/edge/flow.h"
+#include "daemon/edge/hold.h"
+#include "daemon/edge/mapfile.h"
+#include "daemon/edge/plan.h"
+#include "daemon/edge/sock.h"
+#include "daemon/edge/timer.h"
+#include "daemon/loop.h"
+#include "shared/ipc.h"
+#include "shared/paths.h"
+
+struct dgrams;
+struct localapi;
+
+struct edge {
+	struct loop *loop;
+	struct edge_config config; /* dir and domain are the copies below */
+	char dir[PATHS_MAX], domain[MAP_NAME_MAX];
+	struct edge_callbacks callbacks;
+	void *owner;
+	int lock_fd;
+	struct mapfile *mapfile;
+	struct claims claims;
+	struct plan *plan;
+	struct edge_timers timers;
+	struct port_range ports;
+	struct hold hold;
+	struct event hold_event; /* "dial first": programs that connect */
+	bool has_hold_event;
+	struct apps apps;
+	struct flows flows;
+	struct dgrams *dgrams;
+	struct localapi *api;
+	struct netstack *ns; /* NULL until it is set */
+	struct edge_stats stats;
+	uint64_t random; /* where searches for a free port begin */
+};
+
+/* The own address of a mesh flow's family, preferring the one whose mirror this is. */
+bool edge_own_address(const struct edge *edge, uint32_t mirror, bool want_v6, struct map_own *own);
+/* 0, or the positive errno with which a program's request for this address fails. */
+int edge_check_peer(const struct edge *edge, const struct ip_addr *mesh, uint32_t *mirror);
+
+#endif

@@ -1,0 +1,187 @@
+/*
+ * Loopback sockets.
+ *
+ * The daemon binds sockets to mirrors of peers. A program's bind(0.0.0.0:p)
+ * collides with any of them at the port p, so their ports come from a range of
+ * which the kernel gives nothing to programs, where that can be had.
+ *
+ * sock_is_orphan() asks the kernel's socket table (sock_diag needs no
+ * privilege) for one connection: a socket without an inode belongs to nobody,
+ * and neither does the remainder of one that waits for our FIN.
+ */
+#include "daemon/edge/sock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/wire.h"
+
+#define PORTS_ENOUGH    1024
+#define PORTS_MANY      8192
+#define PORTS_DEFAULT   61000
+#define PORT_UNRESERVED 1024
+
+struct port_range port_range_beside(const char *text)
+{
+	unsigned low, high;
+
+	if (!text || sscanf(text, "%u %u", &low, &high) != 2 || low > high || high > 65535)
+		return (struct port_range){ PORTS_DEFAULT, 65535 };
+	if (65535 - high >= PORTS_ENOUGH)
+		return (struct port_range){ (uint16_t)(high + 1), 65535 };
+	if (low >= PORT_UNRESERVED + PORTS_ENOUGH)
+		return (struct port_range){ (uint16_t)(low > PORT_UNRESERVED + PORTS_MANY
+							       ? low - PORTS_MANY
+							       : PORT_UNRESERVED),
+					    (uint16_t)(low - 1) };
+	return (struct port_range){ PORTS_DEFAULT, 65535 };
+}
+
+struct port_range port_range_read(void)
+{
+	int fd = open("/proc/sys/net/ipv4/ip_local_port_range", O_RDONLY | O_CLOEXEC);
+	char text[64];
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return port_range_beside(text);
+}
+
+uint16_t port_range_at(const struct port_range *range, uint32_t n)
+{
+	return (uint16_t)(range->first + n % (uint32_t)(range->last - range->first + 1));
+}
+
+struct endpoint sock_endpoint(uint32_t v4, uint16_t port)
+{
+	return (struct endpoint){ ip_from_v4(v4), port };
+}
+
+static int family_of(const struct endpoint *ep)
+{
+	return ip_is_v4(&ep->addr) ? AF_INET : AF_INET6;
+}
+
+int sock_local(int fd, struct endpoint *ep)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0)
+		return -errno;
+	return endpoint_from_sockaddr(&ss, len, ep);
+}
+
+int sock_peer(int fd, struct endpoint *ep)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) != 0)
+		return -errno;
+	return endpoint_from_sockaddr(&ss, len, ep);
+}
+
+int sock_bind(int fd, const struct endpoint *ep)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = endpoint_to_sockaddr(ep, family_of(ep), &ss);
+
+	return bind(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : -errno;
+}
+
+int sock_connect(int fd, const struct endpoint *to)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = endpoint_to_sockaddr(to, family_of(to), &ss);
+
+	if (connect(fd, (struct sockaddr *)&ss, len) == 0)
+		return 0;
+	if (errno == EINPROGRESS || errno == EALREADY) {
+		/* Packets on loopback have arrived by now; the second call tells the outcome. */
+		if (connect(fd, (struct sockaddr *)&ss, len) == 0 || errno == EISCONN)
+			return 0;
+	}
+	return errno == EALREADY ? -EINPROGRESS : -errno;
+}
+
+void sock_reset_on_close(int fd)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+
+	/* Cannot fail on a TCP socket of ours. */
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
+int sock_open(const struct endpoint *ep, int type)
+{
+	int fd = socket(family_of(ep), type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	return fd >= 0 ? fd : -errno;
+}
+
+bool sock_is_bound(const struct endpoint *ep, int type)
+{
+	int err, fd = sock_open(ep, type);
+
+	if (fd < 0)
+		return true; /* unknown: the side on which nothing is torn down */
+	err = sock_bind(fd, ep);
+	close(fd);
+	return err == -EADDRINUSE;
+}
+
+static int ask_diag(int fd, const struct endpoint *theirs, const struct endpoint *ours)
+{
+	struct {
+		struct nlmsghdr head;
+		struct inet_diag_req_v2 body;
+	} question = {
+		.head = { .nlmsg_len = sizeof(question),
+			  .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			  .nlmsg_flags = NLM_F_REQUEST },
+		.body = { .sdiag_family = AF_INET,
+			  .sdiag_protocol = IPPROTO_TCP,
+			  .idiag_states = UINT32_MAX,
+			  .id = { .idiag_sport = htons(theirs->port),
+				  .idiag_dport = htons(ours->port),
+				  .idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } } },
+	};
+
+	question.body.id.idiag_src[0] = htonl(ip_v4(&theirs->addr));
+	question.body.id.idiag_dst[0] = htonl(ip_v4(&ours->addr));
+	return send(fd, &question, sizeof(question), 0) == sizeof(question) ? 0 : -errno;
+}
+
+bool sock_is_orphan(const struct endpoint *theirs, const struct endpoint *ours)
+{
+	union {
+		struct nlmsghdr head;
+		char bytes[1024];
+	} answer;
+	struct inet_diag_msg m;
+	ssize_t n;
+	int fd;
+
+	if (!ip_is_v4(&theirs->addr) || !ip_is_v4(&ours->addr))
+		return false;
+	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+	if (fd < 0)
+		return false;
+	n = ask_diag(fd, theirs, ours) == 0 ? recv(fd, &answer, sizeof(answer), 0) : -1;
+	close(fd);
+	if (n < (ssize_t)(NLMSG_HDRLEN + sizeof(m)) ||
+	    answer.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
+		return false;
+	memcpy(&m, answer.bytes + NLMSG_HDRLEN, sizeof(m));
+	return m.idiag_inode == 0;
+}

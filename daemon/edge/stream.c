@@ -1,0 +1,157 @@
+/*
+ * The bridge.
+ *
+ * The socket is registered once, edge-triggered, for both directions; after
+ * that no epoll_ctl() is made until it is closed. Two flags remember edges:
+ * set by the event, cleared only by EAGAIN or a write that took less than it
+ * was given. So a direction that stops because the other side has no room is
+ * resumed by the endpoint's own event without asking epoll again.
+ *
+ * The end: a read of 0 becomes tcp_send_finish(), the end of received bytes
+ * becomes shutdown(SHUT_WR). The last FIN towards the program is not sent by
+ * shutdown but left to close(), since the owner may prefer a reset there (see
+ * flow.c on TIME_WAIT).
+ *
+ * A program's reset is seen by reading. When there is no room to read into,
+ * the event alone must tell: then the socket is asked for its error.
+ */
+#include "daemon/edge/stream.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "daemon/edge/sock.h"
+#include "daemon/tcp/endpoint.h"
+#include "shared/util.h"
+
+#define PIECES 16
+
+enum result { IDLE, MORE, DEAD };
+
+int stream_open(struct stream *s, struct event_base *base, int fd, struct tcp_conn *conn,
+		event_callback_fn on_event, void *arg)
+{
+	*s = (struct stream){ .fd = fd, .conn = conn, .is_writable = true };
+	if (event_assign(&s->event, base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event,
+			 arg) != 0 ||
+	    event_add(&s->event, NULL) != 0)
+		return -ENOMEM;
+	s->has_event = true;
+	return 0;
+}
+
+static bool has_error(int fd)
+{
+	socklen_t len = sizeof(int);
+	int err = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0 || err != 0;
+}
+
+void stream_event(struct stream *s, short what)
+{
+	if (what & EV_READ)
+		s->is_readable = true;
+	if (what & EV_WRITE)
+		s->is_writable = true;
+	s->is_fresh = true;
+}
+
+/* Program to mesh. */
+static enum result pull(struct stream *s)
+{
+	bool is_fresh = s->is_fresh;
+	size_t moved = 0;
+
+	s->is_fresh = false;
+	while (s->is_readable && !s->program_ended) {
+		struct iovec space[2] = { { 0 } };
+		ssize_t n;
+
+		if (moved >= STREAM_ROUND)
+			return MORE;
+		if (tcp_send_space(s->conn, space) == 0)
+			return is_fresh && has_error(s->fd) ? DEAD : IDLE;
+		n = readv(s->fd, space, space[1].iov_len ? 2 : 1);
+		if (n > 0) {
+			tcp_send_commit(s->conn, (size_t)n);
+			moved += (size_t)n;
+		} else if (n == 0) {
+			tcp_send_finish(s->conn);
+			s->program_ended = true;
+		} else if (errno == EAGAIN) {
+			s->is_readable = false;
+		} else if (errno != EINTR) {
+			return DEAD;
+		}
+	}
+	return IDLE;
+}
+
+static enum result pass_on_end(struct stream *s)
+{
+	if (!tcp_recv_ended(s->conn))
+		return IDLE;
+	s->mesh_ended = true;
+	if (!s->program_ended && shutdown(s->fd, SHUT_WR) != 0)
+		return DEAD;
+	return IDLE;
+}
+
+/* Mesh to program. */
+static enum result push(struct stream *s)
+{
+	size_t moved = 0;
+
+	while (s->is_writable && !s->mesh_ended) {
+		struct iovec data[PIECES];
+		struct msghdr msg = { .msg_iov = data };
+		unsigned count;
+		size_t len;
+		ssize_t n;
+
+		if (moved >= STREAM_ROUND)
+			return MORE;
+		len = tcp_recv_data(s->conn, data, PIECES, &count);
+		if (len == 0)
+			return pass_on_end(s);
+		msg.msg_iovlen = count;
+		n = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
+		if (n > 0) {
+			tcp_recv_consume(s->conn, (size_t)n);
+			moved += (size_t)n;
+			s->is_writable = (size_t)n == len;
+		} else if (n < 0 && errno == EAGAIN) {
+			s->is_writable = false;
+		} else if (n < 0 && errno != EINTR) {
+			return DEAD;
+		}
+	}
+	return IDLE;
+}
+
+enum stream_verdict stream_run(struct stream *s)
+{
+	enum result up = pull(s), down = up == DEAD ? DEAD : push(s);
+
+	if (up == DEAD || down == DEAD)
+		return STREAM_BROKEN;
+	if (s->program_ended && s->mesh_ended)
+		return STREAM_ENDED;
+	return up == MORE || down == MORE ? STREAM_BUSY : STREAM_WAITS;
+}
+
+void stream_close(struct stream *s, bool reset)
+{
+	if (s->has_event)
+		event_del(&s->event);
+	s->has_event = false;
+	if (s->fd < 0)
+		return;
+	if (reset)
+		sock_reset_on_close(s->fd);
+	close(s->fd);
+	s->fd = -1;
+}

@@ -1,0 +1,399 @@
+/* From prefixes to ranges, mirrors and names. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "daemon/edge/plan.h"
+#include "shared/util.h"
+
+static bool taken_by_others[256], taken[256];
+
+static bool take(void *owner, unsigned block)
+{
+	(void)owner;
+	assert_in_range(block, 2, 254);
+	if (taken_by_others[block])
+		return false;
+	assert_false(taken[block]);
+	taken[block] = true;
+	return true;
+}
+
+static void give_back(void *owner, unsigned block)
+{
+	(void)owner;
+	assert_true(taken[block]);
+	taken[block] = false;
+}
+
+struct fixture {
+	struct plan *plan;
+	struct map *map; /* only dir is used */
+	char error[256];
+};
+
+static int setup(void **state)
+{
+	struct plan_blocks blocks = { take, give_back, NULL };
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	memset(taken_by_others, 0, sizeof(taken_by_others));
+	f->plan = plan_create(&blocks);
+	f->map = calloc(1, sizeof(*f->map));
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	plan_destroy(f->plan);
+	for (int i = 0; i < 256; i++)
+		assert_false(taken[i]);
+	free(f->map);
+	free(f);
+	return 0;
+}
+
+static struct wg_prefix prefix(const char *addr, unsigned len)
+{
+	struct wg_prefix p = { .len = (uint8_t)len };
+
+	assert_int_equal(ip_parse(addr, &p.addr), 0);
+	return p;
+}
+
+static uint32_t v4(const char *text)
+{
+	struct ip_addr ip;
+
+	assert_int_equal(ip_parse(text, &ip), 0);
+	return ip_v4(&ip);
+}
+
+static enum map_verdict verdict(struct fixture *f, const char *mesh, uint32_t *mirror)
+{
+	struct ip_addr ip;
+
+	assert_int_equal(ip_parse(mesh, &ip), 0);
+	return map_to_mirror(f->map, &ip, mirror);
+}
+
+/* The mirror of an address, and back again. */
+static uint32_t round_trip(struct fixture *f, const char *mesh, enum map_verdict wanted)
+{
+	struct ip_addr ip, back;
+	uint32_t mirror = 0;
+
+	assert_int_equal(verdict(f, mesh, &mirror), wanted);
+	assert_int_equal(mirror >> 24, 127);
+	assert_true(map_from_mirror(f->map, mirror, &back));
+	ip_parse(mesh, &ip);
+	assert_true(ip_equal(&ip, &back));
+	return mirror;
+}
+
+static int apply(struct fixture *f, const struct edge_node *nodes, unsigned count)
+{
+	return plan_apply(f->plan, nodes, count, &f->map->dir, f->error);
+}
+
+static void test_cgnat_addresses_are_mirrored_bit_for_bit(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("100.64.0.1", 10), peer = prefix("100.90.1.7", 32);
+	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", &peer, 1, false } };
+	uint32_t mirror;
+
+	assert_int_equal(apply(f, nodes, 2), 0);
+	assert_int_equal(round_trip(f, "100.64.0.1", MAP_OWN), v4("127.64.0.1"));
+	assert_int_equal(round_trip(f, "100.90.1.7", MAP_PEER), v4("127.90.1.7"));
+	assert_int_equal(verdict(f, "100.90.1.8", &mirror), MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "100.127.255.255", &mirror), MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "100.128.0.0", &mirror), MAP_OUTSIDE);
+	assert_int_equal(verdict(f, "100.63.255.255", &mirror), MAP_OUTSIDE);
+	assert_int_equal(f->map->dir.own[0].prefix_len, 10);
+	assert_int_equal(f->map->dir.own[0].mirror, v4("127.64.0.1"));
+}
+
+static void test_a_whole_ten_is_one_range(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("100.64.0.1", 32), peer = prefix("100.64.0.0", 10);
+	struct wg_prefix other = prefix("10.64.0.0", 10);
+	struct edge_node nodes[] = { { "a", &own, 1, true },
+				     { "b", &peer, 1, false },
+				     { "c", &other, 1, false } };
+
+	assert_int_equal(apply(f, nodes, 3), 0);
+	assert_int_equal(f->map->dir.range_count, 2);
+	assert_int_equal(round_trip(f, "100.127.255.255", MAP_PEER), v4("127.127.255.255"));
+	assert_int_equal(round_trip(f, "100.64.0.1", MAP_OWN), v4("127.64.0.1"));
+	assert_int_equal(round_trip(f, "10.64.0.0", MAP_PEER), v4("127.128.0.0"));
+	assert_int_equal(round_trip(f, "10.127.3.4", MAP_PEER), v4("127.191.3.4"));
+}
+
+static void test_blocks_of_other_daemons_are_left_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("100.64.0.1", 32), peer = prefix("100.64.0.0", 10);
+	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", &peer, 1, false } };
+
+	taken_by_others[100] = true;
+	assert_int_equal(apply(f, nodes, 2), 0);
+	assert_int_equal(round_trip(f, "100.64.0.1", MAP_OWN) & 0xffff, 1);
+	assert_int_equal(round_trip(f, "100.127.0.9", MAP_PEER), v4("127.191.0.9"));
+}
+
+static void test_without_a_free_run_the_blocks_are_taken_one_by_one(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix peer = prefix("10.0.0.0", 10);
+	struct edge_node nodes[] = { { "b", &peer, 1, false } };
+
+	taken_by_others[70] = taken_by_others[150] = taken_by_others[200] = true;
+	assert_int_equal(apply(f, nodes, 1), 0);
+	for (unsigned i = 0; i < 64; i++) {
+		char text[32];
+
+		snprintf(text, sizeof(text), "10.%u.255.254", i);
+		round_trip(f, text, MAP_PEER);
+	}
+}
+
+static void test_small_networks_of_one_sixteen_share_a_block(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("10.7.0.1", 24);
+	struct wg_prefix peers[] = { prefix("10.7.0.2", 32), prefix("10.7.9.0", 24),
+				     prefix("10.7.9.128", 25) };
+	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", peers, 3, false } };
+	uint32_t first, mirror;
+
+	assert_int_equal(apply(f, nodes, 2), 0);
+	first = round_trip(f, "10.7.0.1", MAP_OWN);
+	assert_int_equal(first & 0xffff, 1);
+	assert_int_equal(round_trip(f, "10.7.0.2", MAP_PEER), first + 1);
+	assert_int_equal(round_trip(f, "10.7.9.200", MAP_PEER), (first & 0xffff0000) | 0x9c8);
+	assert_int_equal(verdict(f, "10.7.0.77", &mirror), MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "10.7.1.0", &mirror), MAP_OUTSIDE);
+}
+
+static void test_single_ipv6_addresses_get_mirrors_and_their_networks_none(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own[] = { prefix("fd7a:115c:a1e0::1", 48), prefix("100.64.0.1", 10) };
+	struct wg_prefix peers[] = { prefix("fd7a:115c:a1e0::2", 128),
+				     prefix("fd7a:115c:a1e0::3", 128), prefix("fd99::", 64) };
+	struct edge_node nodes[] = { { "a", own, 2, true }, { "b", peers, 3, false } };
+	uint32_t mirror;
+
+	assert_int_equal(apply(f, nodes, 2), 0);
+	round_trip(f, "fd7a:115c:a1e0::1", MAP_OWN);
+	assert_int_not_equal(round_trip(f, "fd7a:115c:a1e0::2", MAP_PEER),
+			     round_trip(f, "fd7a:115c:a1e0::3", MAP_PEER));
+	assert_int_equal(verdict(f, "fd7a:115c:a1e0::4", &mirror), MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "fd7a:115c:a1e0:ffff:ffff:ffff:ffff:ffff", &mirror),
+			 MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "fd99::1", &mirror), MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "fd7a:115c:a1e1::", &mirror), MAP_OUTSIDE);
+	assert_int_equal(verdict(f, "2001:db8::1", &mirror), MAP_OUTSIDE);
+}
+
+static void test_mirrors_stay_when_the_mesh_changes(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("10.7.0.1", 24);
+	struct wg_prefix first[] = { prefix("fd00::5", 128), prefix("10.7.0.2", 32) };
+	struct wg_prefix later[] = { prefix("fd00::1", 128), prefix("fd00::5", 128),
+				     prefix("10.4.0.0", 14), prefix("10.7.0.2", 32) };
+	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", first, 2, false } };
+	uint32_t v6, v4_own, v4_peer;
+
+	assert_int_equal(apply(f, nodes, 2), 0);
+	v6 = round_trip(f, "fd00::5", MAP_PEER);
+	v4_own = round_trip(f, "10.7.0.1", MAP_OWN);
+	v4_peer = round_trip(f, "10.7.0.2", MAP_PEER);
+	nodes[1].prefix = later;
+	nodes[1].prefix_count = 4;
+	assert_int_equal(apply(f, nodes, 2), 0);
+	assert_int_equal(round_trip(f, "fd00::5", MAP_PEER), v6);
+	assert_int_equal(round_trip(f, "10.7.0.1", MAP_OWN), v4_own);
+	assert_int_equal(round_trip(f, "10.7.0.2", MAP_PEER), v4_peer);
+	round_trip(f, "10.4.0.0", MAP_PEER);
+	round_trip(f, "10.6.255.255", MAP_PEER);
+}
+
+static void refused(struct fixture *f, const char *addr, unsigned len, bool is_self,
+		    const char *because)
+{
+	struct wg_prefix p = prefix(addr, len);
+	struct edge_node node = { "b", &p, 1, is_self };
+
+	assert_int_equal(apply(f, &node, 1), -EINVAL);
+	assert_non_null(strstr(f->error, because));
+	assert_non_null(strstr(f->error, addr));
+}
+
+static void test_prefixes_that_cannot_be_on_a_mesh_are_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	refused(f, "0.0.0.0", 0, false, "too wide");
+	refused(f, "10.0.0.0", 9, false, "too wide");
+	refused(f, "::", 0, false, "too wide");
+	refused(f, "127.0.0.0", 16, false, "loopback");
+	refused(f, "127.3.0.1", 32, true, "loopback");
+	refused(f, "224.0.0.0", 24, false, "multicast");
+	refused(f, "::1", 128, false, "loopback");
+	refused(f, "ff02::1", 128, false, "multicast");
+	assert_non_null(strstr(f->error, "Peer b: "));
+}
+
+static void test_more_networks_than_blocks_are_refused_with_a_sentence(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix p[300];
+	struct edge_node node = { "b", p, 300, false };
+
+	for (unsigned i = 0; i < 300; i++) {
+		p[i] = (struct wg_prefix){ ip_from_v4(0x0a000000 + (i << 16)), 24 };
+		if (i >= 256)
+			p[i].addr = ip_from_v4(0x0b000000 + (i << 16));
+	}
+	assert_int_equal(apply(f, &node, 1), -EADDRNOTAVAIL);
+	assert_non_null(strstr(f->error, "No block"));
+}
+
+static void test_more_own_addresses_than_the_map_holds_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix p[MAP_MAX_OWN + 1];
+	struct edge_node node = { "a", p, MAP_MAX_OWN + 1, true };
+
+	for (unsigned i = 0; i <= MAP_MAX_OWN; i++)
+		p[i] = (struct wg_prefix){ ip_from_v4(0x0a000001 + i), 32 };
+	assert_int_equal(apply(f, &node, 1), -E2BIG);
+}
+
+static void test_more_ranges_than_the_map_holds_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	unsigned n = MAP_MAX_RANGES + 1;
+	struct wg_prefix *p = calloc(n, sizeof(*p));
+	struct edge_node node = { "b", p, n, false };
+
+	for (unsigned i = 0; i < n; i++)
+		p[i] = (struct wg_prefix){ ip_from_v4(0x0a000000 + 2 * i), 32 };
+	assert_int_equal(apply(f, &node, 1), -E2BIG);
+	node.prefix_count = n - 1;
+	assert_int_equal(apply(f, &node, 1), 0);
+	assert_int_equal(f->map->dir.mirror_count, MAP_MAX_RANGES);
+	round_trip(f, "10.0.2.4", MAP_PEER);
+	free(p);
+}
+
+static void test_names_are_found_short_and_full(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own[] = { prefix("100.64.0.1", 10), prefix("fd00::1", 64) };
+	struct wg_prefix peers[] = { prefix("10.9.0.0", 24), prefix("100.64.0.2", 32),
+				     prefix("fd00::2", 128) };
+	struct edge_node nodes[] = { { "Node-A", own, 2, true },
+				     { "node-b", peers, 3, false },
+				     { "", peers, 1, false } };
+	struct map_name found;
+	char name[MAP_NAME_MAX];
+
+	assert_int_equal(plan_names(nodes, 3, "Mesh", &f->map->dir, f->error), 0);
+	assert_int_equal(f->map->dir.name_count, 4);
+	assert_true(map_find_name(f->map, "node-a", &found));
+	assert_int_equal(found.flags, MAP_NAME_SELF);
+	assert_true(ip_equal(&found.v4, &own[0].addr));
+	assert_true(map_find_name(f->map, "NODE-B.mesh.", &found));
+	assert_int_equal(found.flags, MAP_NAME_CANONICAL);
+	assert_true(ip_equal(&found.v4, &peers[1].addr));
+	assert_true(ip_equal(&found.v6, &peers[2].addr));
+	assert_true(map_name_of(f->map, &peers[1].addr, name));
+	assert_string_equal(name, "node-b.mesh");
+	assert_false(map_find_name(f->map, "node-c", &found));
+}
+
+static void test_without_a_domain_the_short_name_is_canonical(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("100.64.0.1", 10);
+	struct edge_node node = { "a", &own, 1, true };
+	char name[MAP_NAME_MAX];
+
+	assert_int_equal(plan_names(&node, 1, "", &f->map->dir, f->error), 0);
+	assert_true(map_name_of(f->map, &own.addr, name));
+	assert_string_equal(name, "a");
+}
+
+static void test_two_nodes_of_one_name_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("100.64.0.1", 10);
+	struct edge_node nodes[] = { { "twin", &own, 1, true }, { "Twin", &own, 1, false } };
+
+	assert_int_equal(plan_names(nodes, 2, "mesh", &f->map->dir, f->error), -EINVAL);
+	assert_non_null(strstr(f->error, "twin"));
+}
+
+static void test_names_that_are_too_long_or_too_many_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct wg_prefix own = prefix("100.64.0.1", 10);
+	unsigned n = MAP_MAX_NAMES / 2 + 1;
+	struct edge_node *nodes = calloc(n, sizeof(*nodes));
+	char(*names)[16] = calloc(n, sizeof(*names));
+	char long_name[300];
+
+	memset(long_name, 'x', sizeof(long_name));
+	long_name[299] = '\0';
+	nodes[0] = (struct edge_node){ long_name, &own, 1, false };
+	assert_int_equal(plan_names(nodes, 1, "mesh", &f->map->dir, f->error), -EINVAL);
+	long_name[252] = '\0';
+	assert_int_equal(plan_names(nodes, 1, "mesh", &f->map->dir, f->error), -EINVAL);
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(names[i], sizeof(names[i]), "n%u", i);
+		nodes[i] = (struct edge_node){ names[i], &own, 1, false };
+	}
+	assert_int_equal(plan_names(nodes, n, "mesh", &f->map->dir, f->error), -E2BIG);
+	free(names);
+	free(nodes);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_cgnat_addresses_are_mirrored_bit_for_bit),
+		TEST(test_a_whole_ten_is_one_range),
+		TEST(test_blocks_of_other_daemons_are_left_alone),
+		TEST(test_without_a_free_run_the_blocks_are_taken_one_by_one),
+		TEST(test_small_networks_of_one_sixteen_share_a_block),
+		TEST(test_single_ipv6_addresses_get_mirrors_and_their_networks_none),
+		TEST(test_mirrors_stay_when_the_mesh_changes),
+		TEST(test_prefixes_that_cannot_be_on_a_mesh_are_refused),
+		TEST(test_more_networks_than_blocks_are_refused_with_a_sentence),
+		TEST(test_more_own_addresses_than_the_map_holds_are_refused),
+		TEST(test_more_ranges_than_the_map_holds_are_refused),
+		TEST(test_names_are_found_short_and_full),
+		TEST(test_without_a_domain_the_short_name_is_canonical),
+		TEST(test_two_nodes_of_one_name_are_refused),
+		TEST(test_names_that_are_too_long_or_too_many_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
