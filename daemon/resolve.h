@@ -1,0 +1,33 @@
+/*
+ * Host names of endpoints, looked up without holding up the loop.
+ */
+#ifndef MESHWRAP_DAEMON_RESOLVE_H
+#define MESHWRAP_DAEMON_RESOLVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/endpoint.h"
+
+struct loop;
+struct resolver;
+
+/* error: NULL, or what went wrong, in words; ep is set without one. */
+typedef void resolve_done(void *owner, unsigned token, const char *error,
+			  const struct endpoint *ep);
+
+/* An address as text needs no looking up. */
+bool resolve_is_numeric(const char *host);
+/*
+ * Looks host up now, waiting. NULL, or what went wrong in words; *is_final when
+ * asking again would not help: the name does not exist.
+ */
+const char *resolve_wait(const char *host, uint16_t port, struct endpoint *ep, bool *is_final);
+
+struct resolver *resolver_create(struct loop *loop, resolve_done *done, void *owner);
+/* A look-up that still runs ends without being told. */
+void resolver_destroy(struct resolver *r);
+/* Looks host up; done() is called later from the loop. 0; -EBUSY while one runs; -errno. */
+int resolver_start(struct resolver *r, const char *host, uint16_t port, unsigned token);
+
+#endif
