@@ -9,6 +9,7 @@ The built binaries are copied into the lab's folder first: other users (the test
 need not be able to read the clone.
 """
 import base64
+import itertools
 import os
 import re
 import shutil
@@ -42,6 +43,7 @@ def new_keys():
 
 
 _ports = set()
+_numbers = itertools.count()
 
 
 def free_port(kind=socket.SOCK_STREAM):
@@ -216,7 +218,7 @@ class Lab:
 
     def namespace(self, name):
         """A new network namespace with lo up; its real name."""
-        real = f"mw{os.getpid()}{name}"
+        real = f"mw{os.getpid()}x{next(_numbers):x}{name}"
         self.run(["ip", "netns", "add", real])
         self.undo.callback(subprocess.run, ["ip", "netns", "del", real], check=False)
         self.run(["ip", "-n", real, "link", "set", "lo", "up"])
@@ -337,8 +339,8 @@ class WireGuardGo(Peer):
     def __init__(self, lab, name, number, netns, host, mtu=None):
         super().__init__(name, number, host)
         self.lab, self.place, self.mtu = lab, Place(netns), mtu or 1420
-        self.device = f"{name[:4]}{os.getpid()}{number}"[-15:]
         self.home = lab.folder(name)
+        self.device = f"wg{os.getpid()}x{next(_numbers):x}"  # its control socket's name, so unique
         self.daemon = None
 
     @staticmethod

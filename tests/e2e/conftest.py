@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, BareLab, Lab, World, make_foreign_pair, python_spawn,
+from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, BareLab, Failure, Lab, World, make_foreign_pair, python_spawn,
                     world_names)
 
 
@@ -51,6 +51,14 @@ def pytest_collection_modifyitems(items):
         items[:] = [item for item in items if "world" in item.fixturenames
                     and not item.get_closest_marker("meshwrap")]
     items.sort(key=lambda item: any(name.startswith("early_") for name in item.fixturenames))
+
+
+def pytest_sessionstart(session):
+    if not REFERENCE:
+        try:
+            Lab().close()
+        except Failure as failure:
+            pytest.exit(str(failure), 2)
 
 
 def pytest_configure(config):

@@ -1,7 +1,7 @@
 """Streams: ends of both kinds, late data, slow readers, many bytes, lost packets."""
 import pytest
 
-from worlds import needs_netns, python, python_spawn
+from worlds import lose, needs_netns, python, python_spawn
 
 BOUND_MB = 48  # what the kernels and the two daemons may hold of one stream, buffers included
 
@@ -238,9 +238,7 @@ c.close()
 def test_lost_packets_cost_time_and_no_bytes(own_world):
     world = own_world
     for space in world.spaces:
-        world.nft(space, """
-            table inet loss { chain in { type filter hook input priority 0;
-                iifname "eth0" meta l4proto udp numgen random mod 100 < 1 drop } }""")
+        lose(world.lab, space, 1)
     server = serve(world.b, """
 got = recv_all(c)
 c.sendall(got[::-1])

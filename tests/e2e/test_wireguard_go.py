@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from worlds import CAN_TUN, elapsed, free_port, make_foreign_pair, python, python_spawn
+from worlds import CAN_TUN, elapsed, free_port, lose, make_foreign_pair, python, python_spawn
 
 pytestmark = pytest.mark.skipif(not CAN_TUN, reason="needs root and a TUN device")
 
@@ -190,9 +190,7 @@ def test_the_kernels_reset_reaches_us(pair):
 def test_one_packet_in_a_hundred_lost(own_pair, dialler):
     node, foreign = own_pair
     for space in (node.place.netns, foreign.place.netns):
-        node.lab.run(["ip", "netns", "exec", space, "nft", "-f", "-"], input="""
-            table inet loss { chain in { type filter hook input priority 0;
-                iifname "eth0" meta l4proto udp numgen random mod 100 < 1 drop } }""")
+        lose(node.lab, space, 1)
     client, server = (node, foreign) if dialler == "meshd" else (foreign, node)
     assert exchange(client, server, "v4", 5_000_000, 3)
 

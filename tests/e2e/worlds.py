@@ -157,15 +157,14 @@ class World:
         return self
 
     def wire(self):
-        tag = f"{self.lab.counter:x}"
-        self.spaces = [self.lab.namespace(tag + side) for side in "ab"]
+        self.spaces = [self.lab.namespace(side) for side in "ab"]
         self.lab.link(*self.spaces)
         for space in self.spaces:
             self.lab.run(["ip", "-n", space, "route", "add", "default", "dev", "eth0"])
             self.lab.run(["ip", "-n", space, "-6", "route", "add", "default", "dev", "eth0"])
             if self.is_reference:
                 continue
-            self.nft(space, """
+            nft(self.lab, space, """
                 table inet leak {
                     counter leaked { }
                     counter asked { }
@@ -176,9 +175,6 @@ class World:
                         oifname "eth0" udp dport 53 counter name asked
                     }
                 }""")
-
-    def nft(self, space, rules):
-        self.lab.run(["ip", "netns", "exec", space, "nft", "-f", "-"], input=rules)
 
     def nodes(self, places, hosts):
         """node-a and node-b, which know each other, and of a node-c that is down."""
@@ -236,10 +232,24 @@ def needs_tun(function):
     return pytest.mark.skipif(not CAN_TUN, reason="needs root and a TUN device")(function)
 
 
+def nft(lab, space, rules):
+    lab.run(["ip", "netns", "exec", space, "nft", "-f", "-"], input=rules)
+
+
+def lose(lab, space, percent):
+    """From now on every so many of the datagrams that arrive there on the wire are lost."""
+    nft(lab, space, f"""
+        table inet loss {{
+            chain in {{
+                type filter hook input priority 0;
+                iifname "eth0" meta l4proto udp numgen random mod 100 < {percent} drop
+            }}
+        }}""")
+
+
 def make_foreign_pair(lab):
     """meshd and wireguard-go, each in a namespace, on a wire; (node, foreign), both started."""
-    tag = f"{lab.counter:x}"
-    spaces = [lab.namespace(tag + side) for side in "ab"]
+    spaces = [lab.namespace(side) for side in "ab"]
     lab.link(*spaces)
     node = lab.node("node-a", 1, Place(spaces[0], rented("user")), "192.0.2.1")
     foreign = WireGuardGo(lab, "node-b", 2, spaces[1], "192.0.2.2")
