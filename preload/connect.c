@@ -33,6 +33,8 @@
 #define DIAL_FIRST_S   150 /* without SYN hold the answer comes after the dial */
 #define TCP_STATE_DEAD 7   /* TCP_CLOSE of the kernel's enum */
 
+static const struct ip_addr loopback_v6 = { .byte = { [15] = 1 } };
+
 static int fail(int error)
 {
 	errno = error;
@@ -47,13 +49,6 @@ static int connect_to(int fd, const struct endpoint *to, int family)
 	if (len == 0)
 		return fail(ENETUNREACH);
 	return libc.connect(fd, (struct sockaddr *)&addr, len);
-}
-
-static int connect_to_loopback(int fd, uint32_t loopback, uint16_t port, int family)
-{
-	struct endpoint to = { ip_from_v4(loopback), port };
-
-	return connect_to(fd, &to, family);
 }
 
 /* Back to a socket that was never connected, whatever it is now. */
@@ -170,30 +165,41 @@ static bool was_refused(int fd, int result)
 	return true;
 }
 
+/*
+ * The listener takes IPv6 only, or is on ::1 alone. A socket that once dialled
+ * a v4-mapped address cannot dial ::1 any more (the kernel keeps it IPv4 inside),
+ * so this must be known before.
+ */
+static bool is_only_on_v6(const struct route *route)
+{
+	struct endpoint mirror = { ip_from_v4(route->mirror), route->mesh.port };
+	struct endpoint plain = { ip_from_v4(LOOPBACK_V4), route->mesh.port };
+	struct endpoint v6 = { loopback_v6, route->mesh.port };
+
+	return !ip_is_v4(&route->mesh.addr) && !source_is_taken(SOCK_STREAM, &mirror) &&
+	       !source_is_taken(SOCK_STREAM, &plain) && source_is_taken(SOCK_STREAM, &v6);
+}
+
 static int connect_stream_own(int fd, const struct route *route, struct socket_end *local)
 {
+	struct endpoint mirror = { ip_from_v4(route->mirror), route->mesh.port };
+	struct endpoint plain = { ip_from_v4(LOOPBACK_V4), route->mesh.port };
+	struct endpoint v6 = { loopback_v6, route->mesh.port };
 	bool is_v6 = !ip_is_v4(&route->mesh.addr);
-	uint16_t port = route->mesh.port;
-	struct endpoint last = { .addr.byte = { [15] = 1 }, .port = port };
-	struct sockaddr_storage any = { .ss_family = AF_INET6 };
-	int family = local->family;
 	int result;
 
 	if (!is_fresh(fd, route->map, &result))
 		return result;
+	if (is_only_on_v6(route))
+		return connect_to(fd, &v6, local->family);
 	/* A socket bound elsewhere on this machine may dial us too. */
 	source_take(fd, route->map, is_v6, local);
-	result = connect_to_loopback(fd, route->mirror, port, family);
+	result = connect_to(fd, &mirror, local->family);
 	shim_debug("connect to ourselves", &route->mesh, NULL, result ? errno : 0);
 	if (!was_refused(fd, result))
 		return result;
 	source_take(fd, route->map, is_v6, local);
-	result = connect_to_loopback(fd, LOOPBACK_V4, port, family);
-	if (!is_v6 || !was_refused(fd, result))
-		return result;
-	if (libc.bind(fd, (struct sockaddr *)&any, INET_ADDR_MAX) < 0)
-		return fail(ECONNREFUSED); /* the program's own port: no third try */
-	return connect_to(fd, &last, family);
+	return connect_to(fd, &plain, local->family);
 }
 
 static int connect_datagram(int fd, const struct route *route, struct socket_end *local)

@@ -146,7 +146,7 @@ static int choose_dir(const struct options *o, char dir[static PATHS_MAX], bool 
 
 static bool find_library(char path[static PATH_MAX])
 {
-	static const char *const places[] = { LIBRARY, MESHWRAP_LIBRARY_PLACE "/" LIBRARY,
+	static const char *const places[] = { LIBRARY, (MESHWRAP_LIBRARY_PLACE "/" LIBRARY),
 					      "../lib/meshwrap/" LIBRARY };
 	char folder[PATH_MAX], candidate[PATH_MAX];
 

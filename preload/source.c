@@ -134,16 +134,20 @@ bool source_drop(int fd, int type)
 	return done;
 }
 
-/* Is somebody bound to this UDP address (or to the wildcard)? */
-static bool is_taken(uint32_t loopback, uint16_t port)
+bool source_is_taken(int type, const struct endpoint *at)
 {
+	int family = ip_is_v4(&at->addr) ? AF_INET : AF_INET6;
 	struct sockaddr_storage addr;
-	socklen_t len = mirror_sockaddr(loopback, port, AF_INET, &addr);
+	socklen_t len = endpoint_to_sockaddr(at, family, &addr);
 	int saved = errno;
-	int fd = (int)syscall(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = (int)syscall(SYS_socket, family, type | SOCK_CLOEXEC, 0);
 	bool taken = false;
 
 	if (fd >= 0) {
+		if (type == SOCK_STREAM)
+			set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		else if (family == AF_INET6)
+			set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 		taken = libc.bind(fd, (struct sockaddr *)&addr, len) < 0 && errno == EADDRINUSE;
 		syscall(SYS_close, fd);
 	}
@@ -154,12 +158,11 @@ static bool is_taken(uint32_t loopback, uint16_t port)
 /* Our own address: the mirror, unless the service is on 127.0.0.1 only. */
 static int own_target(const struct route *route, struct endpoint *to)
 {
-	uint32_t loopback = route->mirror;
+	struct endpoint plain = { ip_from_v4(LOOPBACK_V4), route->mesh.port };
 
-	if (route->mesh.port && !is_taken(route->mirror, route->mesh.port) &&
-	    is_taken(LOOPBACK_V4, route->mesh.port))
-		loopback = LOOPBACK_V4;
-	*to = (struct endpoint){ ip_from_v4(loopback), route->mesh.port };
+	*to = (struct endpoint){ ip_from_v4(route->mirror), route->mesh.port };
+	if (to->port && !source_is_taken(SOCK_DGRAM, to) && source_is_taken(SOCK_DGRAM, &plain))
+		*to = plain;
 	return 0;
 }
 

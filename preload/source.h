@@ -24,6 +24,12 @@ bool source_drop(int fd, int type);
 bool source_is_v6only(int fd);
 
 /*
+ * Is somebody of this machine bound to at (or to the wildcard there)? A stream
+ * must be listening to count. False where we may not look: ports below 1024.
+ */
+bool source_is_taken(int type, const struct endpoint *at);
+
+/*
  * Where datagrams for a route must be sent, as the kernel is to be told:
  * a loopback endpoint. local may have port 0. 0 or -errno.
  */
