@@ -20,8 +20,9 @@ struct ip_addr ip_from_v4(uint32_t v4)
 {
 	struct ip_addr ip;
 
-	memcpy(ip.byte, mapped_prefix, sizeof(mapped_prefix));
-	store_be32(ip.byte + 12, v4);
+	/* In two whole words, as ip_equal() reads them: narrower stores would stall it. */
+	store_be64(ip.byte, 0);
+	store_be64(ip.byte + 8, UINT64_C(0xffff00000000) | v4);
 	return ip;
 }
 
@@ -56,7 +57,11 @@ int ip_compare(const struct ip_addr *a, const struct ip_addr *b)
 
 bool ip_equal(const struct ip_addr *a, const struct ip_addr *b)
 {
-	return ip_compare(a, b) == 0;
+	uint64_t x[2], y[2];
+
+	memcpy(x, a->byte, sizeof(x));
+	memcpy(y, b->byte, sizeof(y));
+	return x[0] == y[0] && x[1] == y[1];
 }
 
 int ip_parse(const char *text, struct ip_addr *ip)

@@ -44,7 +44,7 @@ static int parse_v4(const uint8_t *b, size_t len, bool is_quoted, struct ip_pack
 	out->fragment.id = load_be16(b + 4);
 	out->fragment.offset = (fragment & V4_OFFSET_MASK) * 8;
 	out->fragment.has_more = fragment & V4_MORE_FRAGMENTS;
-	out->is_fragment = out->fragment.offset > 0 || out->fragment.has_more;
+	out->is_fragment = fragment & (V4_OFFSET_MASK | V4_MORE_FRAGMENTS);
 	return 0;
 }
 
