@@ -1,0 +1,125 @@
+/*
+ * Fail closed: without a daemon, with one that knows nothing yet, and with one
+ * that is killed, mesh addresses fail at once and everything else works.
+ *
+ * argv[1]: none | empty | killed
+ */
+#include "tests/shim/harness.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* With a map that is dead, other nodes are unreachable; our own address is only loopback. */
+static bool own_works;
+
+static void assert_mesh_is_closed(int family, const char *ip)
+{
+	struct harness_addr to = at(family, ip, 20000);
+	int stream = new_socket(family, SOCK_STREAM), datagram = new_socket(family, SOCK_DGRAM);
+	uint64_t start = now_ms();
+	struct mmsghdr m = { 0 };
+
+	assert_int_equal(connect(stream, sa(&to), to.len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(sendto(datagram, "x", 1, 0, sa(&to), to.len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	m.msg_hdr.msg_name = sa(&to);
+	m.msg_hdr.msg_namelen = to.len;
+	assert_int_equal(sendmsg(datagram, &m.msg_hdr, 0), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(sendmmsg(datagram, &m, 1, 0), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(connect(datagram, sa(&to), to.len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_in_range(now_ms() - start, 0, 500);
+	to = at(family, ip, 0);
+	assert_int_equal(bind(stream, sa(&to), to.len), -1);
+	assert_int_equal(errno, EADDRNOTAVAIL);
+	close(stream);
+	close(datagram);
+}
+
+static void test_peers_fail_at_once(void **state)
+{
+	(void)state;
+	assert_mesh_is_closed(AF_INET, PEER_V4);
+	assert_mesh_is_closed(AF_INET6, PEER_V4);
+	assert_mesh_is_closed(AF_INET6, PEER_V6);
+	assert_mesh_is_closed(AF_INET, NOWHERE_V4);
+}
+
+static void test_our_own_address_is_as_closed_as_it_must_be(void **state)
+{
+	struct harness_addr own = at(AF_INET, SELF_V4, 0);
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+
+	(void)state;
+	if (!own_works) {
+		assert_mesh_is_closed(AF_INET, SELF_V4);
+	} else {
+		assert_int_equal(bind(fd, sa(&own), own.len), 0);
+		assert_string_equal(local_ip(fd), SELF_V4);
+	}
+	close(fd);
+}
+
+static void test_other_traffic_is_untouched(void **state)
+{
+	int server = new_socket(AF_INET, SOCK_STREAM), client = new_socket(AF_INET, SOCK_STREAM);
+	struct harness_addr lo = at(AF_INET, "127.0.0.1", 0);
+
+	(void)state;
+	assert_int_equal(bind(server, sa(&lo), lo.len), 0);
+	assert_int_equal(listen(server, 1), 0);
+	lo = at(AF_INET, "127.0.0.1", local_port(server));
+	assert_int_equal(connect(client, sa(&lo), lo.len), 0);
+	assert_string_equal(peer_ip(client), "127.0.0.1");
+	close(client);
+	close(server);
+}
+
+static void test_names_stay_known(void **state)
+{
+	struct addrinfo hints = { .ai_family = AF_INET }, *list;
+
+	(void)state;
+	if (!own_works)
+		return;
+	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), 0);
+	freeaddrinfo(list);
+}
+
+static int kill_daemon(void **state)
+{
+	unsigned pid, none;
+
+	(void)state;
+	read_numbers(FILE_PID, &pid, &none);
+	kill((pid_t)pid, SIGKILL);
+	usleep(100000);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_peers_fail_at_once),
+		cmocka_unit_test(test_our_own_address_is_as_closed_as_it_must_be),
+		cmocka_unit_test(test_other_traffic_is_untouched),
+		cmocka_unit_test(test_names_stay_known),
+	};
+	const char *how = argc > 1 ? argv[1] : "none";
+
+	if (strcmp(how, "killed") == 0) {
+		own_works = true;
+		harness_enter(argv, HARNESS_DAEMON);
+		return cmocka_run_group_tests(tests, kill_daemon, NULL);
+	}
+	harness_enter(argv, strcmp(how, "empty") == 0 ? HARNESS_NO_MESH : HARNESS_NO_DAEMON);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,257 @@
+/* Mesh names and the mesh interface, as the resolver and interface calls tell them. */
+#include "tests/shim/harness.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* "v4 v6 ..." as getaddrinfo gives them for streams, or the error. */
+static const char *look_up(const char *name, int family, int flags)
+{
+	struct addrinfo hints = { .ai_family = family,
+				  .ai_flags = flags,
+				  .ai_socktype = SOCK_STREAM };
+	static char text[256];
+	struct addrinfo *list;
+	int err = getaddrinfo(name, "http", &hints, &list);
+	size_t len = 0;
+
+	if (err)
+		return gai_strerror(err);
+	*text = '\0';
+	for (struct addrinfo *a = list; a; a = a->ai_next) {
+		assert_int_equal(a->ai_socktype, SOCK_STREAM);
+		assert_int_equal(a->ai_protocol, IPPROTO_TCP);
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", len ? " " : "",
+					sockaddr_text(a->ai_addr, a->ai_addrlen));
+	}
+	freeaddrinfo(list);
+	return text;
+}
+
+static void test_getaddrinfo_answers_both_families(void **state)
+{
+	(void)state;
+	assert_string_equal(look_up("node-b", AF_UNSPEC, 0), PEER_V4 ":80 " PEER_V6 ":80");
+	assert_string_equal(look_up("NODE-B.Mesh.", AF_INET, 0), PEER_V4 ":80");
+	assert_string_equal(look_up("node-b", AF_INET6, 0), PEER_V6 ":80");
+	assert_string_equal(look_up("node-a", AF_INET, AI_ADDRCONFIG), SELF_V4 ":80");
+	assert_string_equal(look_up("node-d", AF_UNSPEC, AI_ADDRCONFIG), NODE_D_V6 ":80");
+}
+
+static void test_getaddrinfo_maps_ipv4_as_asked(void **state)
+{
+	(void)state;
+	assert_string_equal(look_up("node-c", AF_INET6, AI_V4MAPPED), "mapped:" NODE_C_V4 ":80");
+	assert_string_equal(look_up("node-b", AF_INET6, AI_V4MAPPED), PEER_V6 ":80");
+	assert_string_equal(look_up("node-b", AF_INET6, AI_V4MAPPED | AI_ALL),
+			    PEER_V6 ":80 mapped:" PEER_V4 ":80");
+}
+
+static void test_getaddrinfo_errors_are_libcs(void **state)
+{
+	struct addrinfo hints = { .ai_family = AF_INET }, *list;
+
+	(void)state;
+	assert_string_equal(look_up("node-c", AF_INET6, 0), gai_strerror(-5 /* EAI_NODATA */));
+	assert_int_equal(getaddrinfo("node-b", "no-such-service", &hints, &list), EAI_SERVICE);
+	assert_string_equal(look_up("node-b", AF_INET, AI_NUMERICHOST), gai_strerror(EAI_NONAME));
+	hints.ai_flags = 1 << 30;
+	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), EAI_BADFLAGS);
+	hints = (struct addrinfo){ .ai_family = AF_INET, .ai_socktype = 77 };
+	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), EAI_SOCKTYPE);
+}
+
+static void test_getaddrinfo_leaves_other_names_alone(void **state)
+{
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM }, *list;
+
+	(void)state;
+	assert_string_equal(look_up("127.0.0.5", AF_INET, 0), "127.0.0.5:80");
+	assert_string_equal(look_up(PEER_V4, AF_INET, 0), PEER_V4 ":80");
+	assert_string_equal(look_up("localhost", AF_INET, 0), "127.0.0.1:80");
+	assert_int_equal(getaddrinfo(NULL, "80", &hints, &list), 0);
+	freeaddrinfo(list);
+}
+
+static void test_getaddrinfo_without_hints_gives_every_socket_type(void **state)
+{
+	struct addrinfo *list;
+	int n = 0;
+
+	(void)state;
+	assert_int_equal(getaddrinfo("node-b", NULL, NULL, &list), 0);
+	for (struct addrinfo *a = list; a; a = a->ai_next)
+		n++;
+	assert_int_equal(n, 6); /* stream, datagram, raw in both families */
+	freeaddrinfo(list);
+}
+
+static void test_getaddrinfo_gives_the_full_name_when_asked(void **state)
+{
+	struct addrinfo hints = { .ai_flags = AI_CANONNAME }, *list;
+
+	(void)state;
+	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), 0);
+	assert_string_equal(list->ai_canonname, "node-b.mesh");
+	assert_null(list->ai_next->ai_canonname);
+	freeaddrinfo(list);
+}
+
+static void test_getnameinfo_names_mesh_addresses(void **state)
+{
+	struct harness_addr b = at(AF_INET, PEER_V4, 80), d = at(AF_INET6, PEER_V6, 80);
+	struct harness_addr none = at(AF_INET, "100.64.9.9", 80);
+	char host[64], service[16];
+
+	(void)state;
+	assert_int_equal(getnameinfo(sa(&b), b.len, host, 64, service, 16, 0), 0);
+	assert_string_equal(host, "node-b.mesh");
+	assert_string_equal(service, "http");
+	assert_int_equal(getnameinfo(sa(&d), d.len, host, 64, NULL, 0, NI_NAMEREQD), 0);
+	assert_string_equal(host, "node-b.mesh");
+	assert_int_equal(
+		getnameinfo(sa(&b), b.len, host, 64, service, 16, NI_NUMERICHOST | NI_NUMERICSERV),
+		0);
+	assert_string_equal(host, PEER_V4);
+	assert_int_equal(getnameinfo(sa(&b), b.len, host, 5, NULL, 0, 0), EAI_OVERFLOW);
+	assert_int_equal(getnameinfo(sa(&none), none.len, host, 64, NULL, 0, 0), 0);
+	assert_string_equal(host, "100.64.9.9");
+	assert_int_equal(getnameinfo(sa(&none), none.len, host, 64, NULL, 0, NI_NAMEREQD),
+			 EAI_NONAME);
+}
+
+static void test_gethostbyname_family(void **state)
+{
+	struct hostent entry, *found;
+	char buf[512], text[INET6_ADDRSTRLEN];
+	int error;
+
+	(void)state;
+	found = gethostbyname("node-b");
+	assert_non_null(found);
+	assert_string_equal(found->h_name, "node-b.mesh");
+	assert_string_equal(inet_ntop(AF_INET, found->h_addr_list[0], text, sizeof(text)), PEER_V4);
+	found = gethostbyname2("node-b", AF_INET6);
+	assert_non_null(found);
+	assert_string_equal(inet_ntop(AF_INET6, found->h_addr_list[0], text, sizeof(text)),
+			    PEER_V6);
+	assert_null(gethostbyname2("node-c", AF_INET6));
+	assert_int_equal(h_errno, NO_DATA);
+	assert_int_equal(gethostbyname_r("node-b", &entry, buf + 1, 511, &found, &error), 0);
+	assert_ptr_equal(found, &entry);
+	assert_int_equal(entry.h_length, 4);
+	assert_int_equal(gethostbyname_r("node-b", &entry, buf, 20, &found, &error), ERANGE);
+	assert_null(found);
+	assert_int_equal(error, NETDB_INTERNAL);
+	assert_int_equal(gethostbyname2_r("node-b", AF_INET6, &entry, buf, 512, &found, &error), 0);
+	assert_int_equal(entry.h_length, 16);
+	found = gethostbyname("localhost");
+	assert_non_null(found);
+}
+
+static void test_gethostbyaddr_family(void **state)
+{
+	struct hostent entry, *found;
+	unsigned char v4[4], v6[16], none[4] = { 100, 64, 9, 9 }, lo[4] = { 127, 0, 0, 1 };
+	char buf[512];
+	int error;
+
+	(void)state;
+	inet_pton(AF_INET, PEER_V4, v4);
+	inet_pton(AF_INET6, PEER_V6, v6);
+	found = gethostbyaddr(v4, 4, AF_INET);
+	assert_non_null(found);
+	assert_string_equal(found->h_name, "node-b.mesh");
+	assert_int_equal(gethostbyaddr_r(v6, 16, AF_INET6, &entry, buf, 512, &found, &error), 0);
+	assert_string_equal(entry.h_name, "node-b.mesh");
+	assert_null(gethostbyaddr(none, 4, AF_INET));
+	assert_int_equal(h_errno, HOST_NOT_FOUND);
+	assert_non_null(gethostbyaddr(lo, 4, AF_INET));
+}
+
+static void test_getifaddrs_shows_the_mesh_interface_once(void **state)
+{
+	struct ifaddrs *list;
+	int v4 = 0, v6 = 0;
+	char text[INET6_ADDRSTRLEN];
+
+	(void)state;
+	assert_int_equal(getifaddrs(&list), 0);
+	for (struct ifaddrs *i = list; i; i = i->ifa_next) {
+		if (strcmp(i->ifa_name, "tailscale0") != 0 || !i->ifa_addr)
+			continue;
+		assert_int_equal(i->ifa_flags & (IFF_UP | IFF_RUNNING | IFF_LOOPBACK),
+				 IFF_UP | IFF_RUNNING);
+		if (i->ifa_addr->sa_family == AF_INET) {
+			v4++;
+			assert_string_equal(sockaddr_text(i->ifa_addr, 16), SELF_V4 ":0");
+			inet_ntop(AF_INET, &((struct sockaddr_in *)i->ifa_netmask)->sin_addr, text,
+				  sizeof(text));
+			assert_string_equal(text, "255.192.0.0");
+		} else {
+			v6++;
+			assert_string_equal(sockaddr_text(i->ifa_addr, 28), SELF_V6 ":0");
+			inet_ntop(AF_INET6, &((struct sockaddr_in6 *)i->ifa_netmask)->sin6_addr,
+				  text, sizeof(text));
+			assert_string_equal(text, "ffff:ffff:ffff::");
+		}
+	}
+	assert_int_equal(v4, 1);
+	assert_int_equal(v6, 1);
+	freeifaddrs(list);
+	freeifaddrs(NULL);
+}
+
+static void test_the_interface_has_an_index(void **state)
+{
+	unsigned index = if_nametoindex("tailscale0");
+	struct if_nameindex *list = if_nameindex();
+	char name[IF_NAMESIZE];
+	int found = 0;
+
+	(void)state;
+	assert_true(index > 0);
+	assert_ptr_equal(if_indextoname(index, name), name);
+	assert_string_equal(name, "tailscale0");
+	assert_int_equal(if_nametoindex("lo"), 1);
+	assert_int_equal(if_nametoindex("no-such-if"), 0);
+	assert_int_equal(errno, ENODEV);
+	assert_non_null(list);
+	for (struct if_nameindex *i = list; i->if_index; i++)
+		if (strcmp(i->if_name, "tailscale0") == 0) {
+			assert_int_equal(i->if_index, index);
+			found++;
+		}
+	assert_int_equal(found, 1);
+	if_freenameindex(list);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_getaddrinfo_answers_both_families),
+		cmocka_unit_test(test_getaddrinfo_maps_ipv4_as_asked),
+		cmocka_unit_test(test_getaddrinfo_errors_are_libcs),
+		cmocka_unit_test(test_getaddrinfo_leaves_other_names_alone),
+		cmocka_unit_test(test_getaddrinfo_without_hints_gives_every_socket_type),
+		cmocka_unit_test(test_getaddrinfo_gives_the_full_name_when_asked),
+		cmocka_unit_test(test_getnameinfo_names_mesh_addresses),
+		cmocka_unit_test(test_gethostbyname_family),
+		cmocka_unit_test(test_gethostbyaddr_family),
+		cmocka_unit_test(test_getifaddrs_shows_the_mesh_interface_once),
+		cmocka_unit_test(test_the_interface_has_an_index),
+	};
+
+	(void)argc;
+	harness_enter(argv, HARNESS_DAEMON);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
