@@ -59,15 +59,6 @@ bool key_exchange(const struct private_key *key, const struct public_key *public
 	return crypto_scalarmult(shared->byte, key->byte, public->byte) == 0;
 }
 
-bool public_key_is_low_order(const struct public_key *public)
-{
-	/* Any scalar shows it: clamped ones are multiples of the cofactor. */
-	static const struct private_key any = { { 8 } };
-	struct symmetric_key shared;
-
-	return !key_exchange(&any, public, &shared);
-}
-
 bool bytes_equal(const void *a, const void *b, size_t len)
 {
 	return sodium_memcmp(a, b, len) == 0;

@@ -42,7 +42,6 @@ void private_key_public(const struct private_key *key, struct public_key *public
 /* X25519. False for a public key of low order, whose result would be known to all. */
 bool key_exchange(const struct private_key *key, const struct public_key *public,
 		  struct symmetric_key *shared);
-bool public_key_is_low_order(const struct public_key *public);
 
 /* Constant time. */
 bool bytes_equal(const void *a, const void *b, size_t len);

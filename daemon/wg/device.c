@@ -114,7 +114,7 @@ static int check_config(struct wg_device *dev, const struct wg_peer_config *conf
 	struct public_key key;
 
 	memcpy(key.byte, config->public_key, KEY_LEN);
-	if (public_key_equal(&key, &dev->identity->public) || public_key_is_low_order(&key))
+	if (public_key_equal(&key, &dev->identity->public))
 		return -EINVAL;
 	for (unsigned i = 0; i < config->allowed_count; i++)
 		if (config->allowed[i].len > (ip_is_v4(&config->allowed[i].addr) ? 32 : 128))
@@ -127,7 +127,7 @@ static int check_config(struct wg_device *dev, const struct wg_peer_config *conf
 int wg_device_add_peer(struct wg_device *dev, const struct wg_peer_config *config,
 		       struct wg_peer **out)
 {
-	struct wg_peer *peer, *added;
+	struct wg_peer *peer;
 	int err = check_config(dev, config);
 
 	assert(!dev->is_transmitting);
@@ -135,14 +135,12 @@ int wg_device_add_peer(struct wg_device *dev, const struct wg_peer_config *confi
 		err = wg_index_reserve(&dev->indices, HASH_CNT(by_key, dev->peers) + 1);
 	if (!err)
 		err = wg_allowedips_reserve(&dev->allowed, config->allowed_count);
+	if (!err)
+		err = wg_peer_create(dev, config, &peer);
 	if (err)
 		return err;
-	peer = wg_peer_create(dev, config);
-	if (!peer)
-		return -ENOMEM;
 	HASH_ADD(by_key, dev->peers, public, KEY_LEN, peer);
-	added = wg_device_find_peer(dev, &peer->public);
-	if (!added)
+	if (!wg_device_find_peer(dev, &peer->public))
 		goto no_table;
 	if (wg_deadlines_add(&dev->deadlines, &peer->deadline))
 		goto no_deadline;

@@ -7,19 +7,20 @@
  */
 #include "daemon/wg/state.h"
 
-#include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "shared/log.h"
 
-struct wg_peer *wg_peer_create(struct wg_device *dev, const struct wg_peer_config *config)
+int wg_peer_create(struct wg_device *dev, const struct wg_peer_config *config, struct wg_peer **out)
 {
 	struct wg_peer *peer = calloc(1, sizeof(*peer));
 	struct symmetric_key preshared;
+	int err = 0;
 
 	if (!peer)
-		return NULL;
+		return -ENOMEM;
 	peer->dev = dev;
 	peer->user = config->user;
 	peer->has_endpoint = config->has_endpoint;
@@ -30,13 +31,16 @@ struct wg_peer *wg_peer_create(struct wg_device *dev, const struct wg_peer_confi
 	wg_timers_init(&peer->timers, config->keepalive_s);
 	if (peer->has_endpoint)
 		wg_timers_endpoint_set(&peer->timers);
-	if (!wg_handshake_init(&peer->handshake, dev->identity, &peer->public, &preshared) ||
-	    !wg_macs_init(&peer->macs, dev->engine, &peer->public)) {
-		wg_peer_free(peer);
-		peer = NULL;
-	}
+	if (!wg_handshake_init(&peer->handshake, dev->identity, &peer->public, &preshared))
+		err = -EINVAL;
+	else if (!wg_macs_init(&peer->macs, dev->engine, &peer->public))
+		err = -ENOMEM;
 	secret_wipe(&preshared, sizeof(preshared));
-	return peer;
+	if (err)
+		wg_peer_free(peer);
+	else
+		*out = peer;
+	return err;
 }
 
 static void abandon_handshake(struct wg_peer *peer)
@@ -104,10 +108,12 @@ void wg_peer_initiate(struct wg_peer *peer, bool is_retry, uint64_t now_ns)
 	struct wg_timestamp timestamp;
 	struct wg_initiation msg;
 
-	if (!is_retry)
-		wg_timers_wanted(&peer->timers);
-	if (!peer->has_endpoint || !wg_timers_may_initiate(&peer->timers, now_ns))
+	if (!peer->has_endpoint)
 		return;
+	if (!wg_timers_may_initiate(&peer->timers, is_retry, now_ns, wg_jitter(dev))) {
+		wg_peer_rearm(peer);
+		return;
+	}
 	/* Also when it fails for want of memory: then the retry comes in 5 s. */
 	wg_timers_initiation_sent(&peer->timers, now_ns, wg_jitter(dev));
 	timestamp = next_timestamp(peer);

@@ -86,7 +86,9 @@ void wg_enter(struct wg_device *dev, uint64_t now_ns);
 void wg_leave(struct wg_device *dev);
 
 /* peer.c */
-struct wg_peer *wg_peer_create(struct wg_device *dev, const struct wg_peer_config *config);
+/* 0, -EINVAL for a key of low order, or -ENOMEM. */
+int wg_peer_create(struct wg_device *dev, const struct wg_peer_config *config,
+		   struct wg_peer **out);
 /* Out of every table, everything secret gone; then wg_peer_free(). */
 void wg_peer_detach(struct wg_peer *peer);
 void wg_peer_free(struct wg_peer *peer);

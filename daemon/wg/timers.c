@@ -10,6 +10,11 @@
  *   zero keys   540 s after the last keys were derived.
  *   persistent  after so long without any traffic, if configured.
  *
+ * Wanting a handshake too early is not forgotten but put off, always with
+ * jitter, and demand does not overtake an armed retry. Otherwise two peers with
+ * steady data both ways, whose initiations crossed once, would start again at
+ * the same moment every 5 s, and each undo the other's handshake for ever.
+ *
  * "Armed once" timers (keepalive, silent) are not pushed on by later events:
  * so a batch of packets costs one comparison.
  */
@@ -35,14 +40,17 @@ void wg_timers_endpoint_set(struct wg_timers *t)
 		t->persistent_ns = 0;
 }
 
-bool wg_timers_may_initiate(const struct wg_timers *t, uint64_t now_ns)
+bool wg_timers_may_initiate(struct wg_timers *t, bool is_retry, uint64_t now_ns, uint64_t jitter_ns)
 {
-	return !t->has_sent_handshake || now_ns - t->handshake_sent_ns >= WG_REKEY_TIMEOUT;
-}
-
-void wg_timers_wanted(struct wg_timers *t)
-{
-	t->retries = 0;
+	if (!is_retry) {
+		t->retries = 0;
+		if (t->retransmit_ns != NEVER_NS)
+			return false;
+	}
+	if (!t->has_sent_handshake || now_ns - t->handshake_sent_ns >= WG_REKEY_TIMEOUT)
+		return true;
+	t->retransmit_ns = t->handshake_sent_ns + WG_REKEY_TIMEOUT + jitter_ns;
+	return false;
 }
 
 static void handshake_sent(struct wg_timers *t, uint64_t now_ns)

@@ -39,10 +39,13 @@ void wg_timers_init(struct wg_timers *t, uint16_t keepalive_s);
 /* Persistent keepalive starts now, wherever it stood. */
 void wg_timers_endpoint_set(struct wg_timers *t);
 
-/* May an initiation be sent: not within 5 s of the last handshake message. */
-bool wg_timers_may_initiate(const struct wg_timers *t, uint64_t now_ns);
-/* Fresh demand for a session: the retries count from zero. */
-void wg_timers_wanted(struct wg_timers *t);
+/*
+ * May an initiation be sent now: not while a retry is armed anyway, and not
+ * within 5 s of the last handshake message. If not, a retry is armed. Fresh
+ * demand (not a retry) counts the retries from zero.
+ */
+bool wg_timers_may_initiate(struct wg_timers *t, bool is_retry, uint64_t now_ns,
+			    uint64_t jitter_ns);
 
 void wg_timers_initiation_sent(struct wg_timers *t, uint64_t now_ns, uint64_t jitter_ns);
 void wg_timers_response_sent(struct wg_timers *t, uint64_t now_ns);

@@ -71,6 +71,38 @@ static void test_crossed_initiations_end_in_one_working_session(void **state)
 	world_destroy(w);
 }
 
+static void test_crossed_initiations_do_not_cross_for_ever(void **state)
+{
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	/* Both sides keep sending at the same moments, five of which are 5 s. */
+	for (int s = 0; s < 12; s++) {
+		world_send(w, 0, (uint32_t)s, 1, 100);
+		world_send(w, 1, (uint32_t)s, 1, 100);
+		world_settle(w);
+		world_run(w, NS_PER_S);
+	}
+	assert_int_equal(w->node[0].received, 12);
+	assert_int_equal(w->node[1].received, 12);
+	world_destroy(w);
+}
+
+static void test_data_staged_after_a_response_does_not_wait_for_more_data(void **state)
+{
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	wg_peer_wake(w->node[0].peer, w->now_ns);
+	world_deliver(w);
+	world_send(w, 1, 1, 1, 100); /* too early to start a handshake of its own */
+	world_drop_all(w);           /* the response: nobody will confirm */
+	world_restart(w, 0, &plain);
+	world_run(w, 6 * NS_PER_S);
+	assert_int_equal(w->node[0].received, 1);
+	world_destroy(w);
+}
+
 static void test_a_replayed_initiation_is_ignored(void **state)
 {
 	struct world *w = world_create(&plain);
@@ -537,6 +569,8 @@ int main(void)
 		cmocka_unit_test(test_either_side_may_start_with_or_without_a_preshared_key),
 		cmocka_unit_test(test_different_preshared_keys_make_no_session),
 		cmocka_unit_test(test_crossed_initiations_end_in_one_working_session),
+		cmocka_unit_test(test_crossed_initiations_do_not_cross_for_ever),
+		cmocka_unit_test(test_data_staged_after_a_response_does_not_wait_for_more_data),
 		cmocka_unit_test(test_a_replayed_initiation_is_ignored),
 		cmocka_unit_test(test_a_replayed_response_is_ignored),
 		cmocka_unit_test(test_only_the_initiator_renews_after_two_minutes),

@@ -55,9 +55,11 @@ static void on_receive(void *owner, struct wg_peer *peer, struct packet *packets
 	for (unsigned i = 0; i < count; i++) {
 		const uint8_t *p = packets[i].data;
 
-		assert(packets[i].len >= 24);
-		if (n->received < DELIVERED_MAX)
-			n->seq[n->received] = load_be32(p + (p[0] >> 4 == 4 ? 20 : 40));
+		uint32_t header = p[0] >> 4 == 4 ? 20 : 40;
+
+		assert(packets[i].len >= header);
+		if (n->received < DELIVERED_MAX && packets[i].len >= header + 4)
+			n->seq[n->received] = load_be32(p + header);
 		n->received++;
 	}
 	if (n->removes_peer_on_receive) {
