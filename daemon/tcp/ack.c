@@ -22,7 +22,7 @@
 /* What one acknowledgement has delivered. */
 struct delivery {
 	uint32_t bytes;   /* acknowledged or SACKed for the first time */
-	uint64_t sent_ns; /* of the segment sent last, of those sent only once; 0: none */
+	uint64_t sent_ns; /* of the segment sent last whose round trip is known; 0: none */
 	bool moved;       /* snd_una did */
 	bool has_dsack;
 };
@@ -76,11 +76,17 @@ void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s)
 static void delivered(struct tcp_conn *conn, const struct tcp_sent *sent,
 		      const struct tcp_segment *s, struct delivery *d, uint64_t now_ns)
 {
-	bool is_older = conn->has_timestamps && s->has_timestamp &&
-			seq_lt(s->ts_echo, tcp_timestamp(conn, sent->sent_ns));
+	bool has_echo = conn->has_timestamps && s->has_timestamp;
+	bool is_older = has_echo && seq_lt(s->ts_echo, tcp_timestamp(conn, sent->sent_ns));
 
 	d->bytes += sent->len;
-	if (!(sent->flags & TCP_SENT_AGAIN))
+	/*
+	 * Karn's rule, and what timestamps add: an echo as young as the last
+	 * sending. What was taken for lost says nothing: its acknowledgement may
+	 * have been lost, and this one was then sent for something else.
+	 */
+	if (!(sent->flags & TCP_SENT_LOST) &&
+	    (!(sent->flags & TCP_SENT_AGAIN) || (has_echo && !is_older)))
 		d->sent_ns = MAX(d->sent_ns, sent->sent_ns);
 	tcp_rack_delivered(conn, sent, is_older, now_ns);
 }
@@ -254,7 +260,7 @@ static void reduce_rate(struct tcp_conn *conn, const struct delivery *d, bool ha
 	}
 	if (conn->prr_out == 0)
 		count = MAX(count, (int64_t)conn->mss);
-	conn->cc.cwnd = pipe + (uint32_t)MAX(count, 0);
+	conn->cc.cwnd = MAX(pipe + (uint32_t)MAX(count, 0), conn->mss);
 }
 
 static void lose_first(struct tcp_conn *conn)
@@ -353,10 +359,9 @@ void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t 
 		take_sacks(conn, s, &d, now_ns);
 	else
 		conn->sack_seen_count = 0;
-	if (d.sent_ns > 0)
+	/* An acknowledgement of something that came twice times nothing else. */
+	if (d.sent_ns > 0 && !d.has_dsack)
 		rtt_ns = MAX(now_ns - d.sent_ns, 1u);
-	else if (d.moved && conn->has_timestamps && s->has_timestamp && s->ts_echo != 0)
-		rtt_ns = NS_PER_MS * MIN(tcp_timestamp(conn, now_ns) - s->ts_echo, 60000u);
 	if (rtt_ns > 0)
 		tcp_rtt_sample(conn, rtt_ns);
 	if (!conn->has_sack)

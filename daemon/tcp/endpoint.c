@@ -292,12 +292,14 @@ void tcp_input(struct tcp *tcp, const uint8_t *packet, size_t len, uint64_t now_
 	}
 	tcp->stats.segments_in++;
 	flow = tcp_table_find(&tcp->table, &s.key, &hash);
-	if (!flow)
+	if (!flow) {
 		tcp_listen_input(tcp, &s, hash, 0, now_ns);
-	else if (flow->is_time_wait)
+	} else if (flow->is_time_wait) {
 		tcp_time_wait_input(tcp, (struct tcp_time_wait *)flow, &s, now_ns);
-	else
+	} else {
 		tcp_conn_input((struct tcp_conn *)flow, &s, now_ns);
+		tcp_conn_arm((struct tcp_conn *)flow);
+	}
 }
 
 uint64_t tcp_deadline(const struct tcp *tcp)

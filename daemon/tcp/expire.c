@@ -138,6 +138,11 @@ static void life_expired(struct tcp_conn *conn, uint64_t now_ns)
 		conn->life_ns = conn->last_heard_ns + idle_ns;
 		return;
 	}
+	if (conn->rtx != TCP_RTX_NONE) {
+		/* What is outstanding asks the same question already. */
+		conn->life_ns = now_ns + idle_ns;
+		return;
+	}
 	if (conn->keepalives >= TCP_KEEPALIVE_COUNT) {
 		tcp_reply_abort(conn);
 		tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
@@ -145,16 +150,17 @@ static void life_expired(struct tcp_conn *conn, uint64_t now_ns)
 	}
 	conn->life_ns = now_ns + MIN(idle_ns, TCP_KEEPALIVE_NS);
 	conn->keepalives++;
-	if (tcp_board_count(&conn->board) == 0) {
-		conn->probe_due = true;
-		tcp_conn_want_output(conn);
-	}
+	conn->probe_due = true;
+	tcp_conn_want_output(conn);
 }
 
 void tcp_conn_expire(struct tcp_conn *conn, uint64_t now_ns)
 {
-	if (conn->in_table && conn->delack_ns <= now_ns)
+	if (conn->in_table && conn->delack_ns <= now_ns) {
+		conn->delack_ns = NEVER_NS;
+		conn->ack_now = true;
 		tcp_conn_want_output(conn);
+	}
 	if (conn->in_table && conn->rtx_ns <= now_ns)
 		rtx_expired(conn, now_ns);
 	if (conn->in_table && conn->life_ns <= now_ns)

@@ -26,6 +26,7 @@ static void path_mtu_fell(struct tcp_conn *conn, uint32_t mtu, uint64_t now_ns)
 		return;
 	conn->tlp_out = false;
 	tcp_send_arm(conn, now_ns);
+	tcp_conn_arm(conn);
 	tcp_conn_want_output(conn);
 }
 

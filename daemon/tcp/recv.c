@@ -121,7 +121,7 @@ bool tcp_recv_ack_due(struct tcp_conn *conn, uint64_t now_ns)
 		return true;
 	if (unacked == 0)
 		return false;
-	if (unacked >= 2 * conn->rcv_mss || now_ns >= conn->delack_ns)
+	if (unacked >= 2 * conn->rcv_mss)
 		return true;
 	if (conn->delack_ns == NEVER_NS)
 		conn->delack_ns = now_ns + TCP_DELACK_NS;

@@ -292,7 +292,9 @@ static bool send_tail_probe(struct turn *turn)
 	bool has_fin;
 	uint32_t len = next_len(conn, &has_fin);
 
-	if (tcp_board_count(&conn->board) == 0) {
+	if (tcp_board_count(&conn->board) == 0 || conn->board.sacked_count > 0 ||
+	    conn->recovery != TCP_OPEN) {
+		/* An acknowledgement was quicker than the link. */
 		conn->tail_probe_due = false;
 		return true;
 	}

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/tcp/segment.h"
 #include "shared/util.h"
 
 #define BATCH 64
@@ -27,6 +28,24 @@ static uint8_t *packet_reserve(void *owner, size_t len)
 	return side->reserved->data;
 }
 
+static void trace(const struct side *side, const struct link_packet *packet)
+{
+	struct tcp_segment s;
+
+	if (tcp_segment_parse(packet->data, packet->len, true, &s) < 0) {
+		printf("a packet that is no segment\n");
+		return;
+	}
+	printf("%12.6f %u %5u > %5u %s%s%s%s seq %u ack %u len %u win %u",
+	       (double)side->world->now_ns / 1e9 - 1000, side->index, s.key.remote_port,
+	       s.key.local_port, s.flags & TCP_SYN ? "S" : "", s.flags & TCP_FIN ? "F" : "",
+	       s.flags & TCP_RST ? "R" : "", s.flags & TCP_ACK ? "." : "", s.seq, s.ack, s.len,
+	       s.window);
+	for (unsigned i = 0; i < s.sack_count; i++)
+		printf(" sack %u-%u", s.sack[i].start, s.sack[i].end);
+	printf("\n");
+}
+
 static void packet_commit(void *owner, size_t len)
 {
 	struct side *side = owner;
@@ -35,6 +54,8 @@ static void packet_commit(void *owner, size_t len)
 	packet->len = len;
 	side->reserved = NULL;
 	side->in_batch++;
+	if (side->world->is_traced)
+		trace(side, packet);
 	link_send(&side->link, packet, side->world->now_ns);
 }
 

@@ -38,6 +38,7 @@ struct world {
 	const struct world_app *app;
 	void *app_state;
 	uint64_t steps;
+	bool is_traced; /* a line for each packet sent */
 };
 
 /* links[i]: from side i. batch_max: after so many packets a side is blocked for a while. */
