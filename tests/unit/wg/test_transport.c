@@ -183,6 +183,70 @@ static void test_a_source_outside_allowed_ips_is_dropped(void **state)
 	world_destroy(w);
 }
 
+static void test_a_source_of_another_peer_is_dropped(void **state)
+{
+	struct world *w = world_create(&plain);
+	struct wg_prefix prefix = { ip_from_v4(0x64400009), 32 };
+	struct wg_peer_config third = { .allowed = &prefix, .allowed_count = 1 };
+	struct wg_peer *peer;
+	struct wg_peer_stats stats;
+
+	(void)state;
+	world_connect(w);
+	memcpy(third.public_key, w->node[0].public_key, WG_KEY_LEN);
+	third.public_key[0] ^= 1; /* somebody's, whoever has it */
+	assert_int_equal(wg_device_add_peer(w->node[1].dev, &third, &peer), 0);
+	world_send_from_to(w, 0, 0x64400009, 0x64400002, 1);
+	world_settle(w);
+	assert_int_equal(w->node[1].received, 0);
+	wg_peer_stats(w->node[1].peer, &stats);
+	assert_int_equal(stats.dropped_source, 1);
+	/* Nor may a packet for the new peer go to the old one. */
+	w->node[1].transmits = 0;
+	world_send_from_to(w, 1, 0x64400002, 0x64400009, 2);
+	assert_int_equal(w->node[1].transmits, 0);
+	world_destroy(w);
+}
+
+static void test_a_route_that_was_missing_is_found_once_there_is_a_peer(void **state)
+{
+	struct world *w = world_create(&plain);
+	struct wg_prefix prefix = { ip_from_v4(0x64400009), 32 };
+	struct wg_peer_config third = { .allowed = &prefix,
+					.allowed_count = 1,
+					.has_endpoint = true,
+					.endpoint = w->node[1].at };
+	struct wg_peer *peer;
+
+	(void)state;
+	world_send_from_to(w, 0, 0x64400001, 0x64400009, 1);
+	assert_int_equal(w->wire_count, 0);
+	memcpy(third.public_key, w->node[1].public_key, WG_KEY_LEN);
+	third.public_key[0] ^= 1;
+	assert_int_equal(wg_device_add_peer(w->node[0].dev, &third, &peer), 0);
+	world_send_from_to(w, 0, 0x64400001, 0x64400009, 2);
+	assert_int_equal(w->wire_count, 1);
+	assert_ptr_equal(w->wire[0].peer, peer);
+	world_destroy(w);
+}
+
+static void test_padding_is_zeros_whatever_lay_there(void **state)
+{
+	struct world *w = world_create(&plain);
+	struct node *a = &w->node[0];
+
+	(void)state;
+	world_connect(w);
+	w->node[1].checks_padding = true;
+	for (uint32_t len = 24; len < 60; len++) {
+		memset(a->batch.arena, 0xee, sizeof(a->batch.arena));
+		world_send(w, 0, 1, 3, len);
+	}
+	world_settle(w);
+	assert_int_equal(w->node[1].received, 36 * 3);
+	world_destroy(w);
+}
+
 static void test_inner_packets_with_false_lengths_are_dropped(void **state)
 {
 	static const uint16_t totals[] = { 0, 19, 65, 2000, 65535 };
@@ -369,15 +433,24 @@ static void test_a_removed_peer_is_gone(void **state)
 
 	(void)state;
 	world_connect(w);
+	world_send(w, 1, 1, 1, 100);
+	world_settle(w);
 	world_send(w, 0, 1, 3, 100);
+	b->peer->keypairs.current->created_ns -= WG_REJECT_AFTER_TIME;
+	world_send(w, 1, 1, 1, 100);
+	assert_true(b->dev->staged.bytes > 0);
 	wg_device_remove_peer(b->dev, b->peer);
 	b->peer = NULL;
+	world_drop_all(w);
+	world_send(w, 0, 1, 3, 100);
+	assert_int_equal(b->dev->staged.bytes, 0);
+	assert_int_equal(b->dev->indices.count, 0);
 	assert_null(wg_device_route(b->dev, &inner));
 	assert_true(wg_device_deadline(b->dev) == NEVER_NS);
 	world_send(w, 1, 1, 1, 100);
 	world_settle(w);
 	assert_int_equal(b->received, 0);
-	assert_int_equal(a->received, 0);
+	assert_int_equal(a->received, 1);
 	/* Nor does it get an answer to a handshake. */
 	world_run(w, 30 * NS_PER_S);
 	assert_true(a->sent_type[WG_INITIATION] > 1);
@@ -460,6 +533,9 @@ int main(void)
 		cmocka_unit_test(test_an_ipv6_packet_goes_its_way),
 		cmocka_unit_test(test_a_packet_may_be_as_long_as_ip_allows),
 		cmocka_unit_test(test_a_source_outside_allowed_ips_is_dropped),
+		cmocka_unit_test(test_a_source_of_another_peer_is_dropped),
+		cmocka_unit_test(test_a_route_that_was_missing_is_found_once_there_is_a_peer),
+		cmocka_unit_test(test_padding_is_zeros_whatever_lay_there),
 		cmocka_unit_test(test_inner_packets_with_false_lengths_are_dropped),
 		cmocka_unit_test(test_a_replayed_packet_is_dropped),
 		cmocka_unit_test(test_a_forged_packet_is_dropped_and_the_true_one_taken),

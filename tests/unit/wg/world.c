@@ -58,6 +58,8 @@ static void on_receive(void *owner, struct wg_peer *peer, struct packet *packets
 		uint32_t header = p[0] >> 4 == 4 ? 20 : 40;
 
 		assert(packets[i].len >= header);
+		for (uint32_t k = packets[i].len; n->checks_padding && k % 16; k++)
+			assert(p[k] == 0);
 		if (n->received < DELIVERED_MAX && packets[i].len >= header + 4)
 			n->seq[n->received] = load_be32(p + header);
 		n->received++;
@@ -101,12 +103,13 @@ static void start(struct node *n, const struct world_options *o)
 		.allowed = allowed,
 		.allowed_count = ARRAY_LEN(allowed),
 		.has_endpoint = !(n->id == 1 && o->no_endpoint_1),
-		.endpoint = other->at,
 		.keepalive_s = n->id == 0 ? o->keepalive_s : 0,
 		.user = n,
 	};
 	int err;
 
+	if (config.has_endpoint)
+		config.endpoint = other->at;
 	n->dev = wg_device_create(n->private_key, MTU, o->is_roaming, &callbacks, n);
 	assert(n->dev);
 	memcpy(config.public_key, other->public_key, WG_KEY_LEN);
@@ -283,6 +286,20 @@ void world_pass(struct world *w, uint64_t ns)
 void world_run(struct world *w, uint64_t ns)
 {
 	pass(w, ns, true);
+}
+
+void world_check_indices(struct world *w)
+{
+	for (int i = 0; i < 2; i++) {
+		const struct wg_peer *p = w->node[i].peer;
+		const void *owners[] = { p->keypairs.previous, p->keypairs.current,
+					 p->keypairs.next };
+		uint32_t want = p->handshake.local_index != 0;
+
+		for (unsigned k = 0; k < ARRAY_LEN(owners); k++)
+			want += owners[k] != NULL;
+		assert(w->node[i].dev->indices.count == want);
+	}
 }
 
 void world_connect(struct world *w)

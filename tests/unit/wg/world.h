@@ -39,6 +39,7 @@ struct node {
 	unsigned receives;           /* calls */
 	unsigned received;           /* packets */
 	uint32_t seq[DELIVERED_MAX]; /* what the packets carried, in order */
+	bool checks_padding;         /* of what it receives: zeros */
 	bool removes_peer_on_receive, removes_peer_on_established;
 	struct packet_batch batch;
 };
@@ -84,6 +85,8 @@ uint32_t world_peek(struct world *w, int sender, uint32_t type, uint8_t copy[sta
 void world_pass(struct world *w, uint64_t ns);
 /* The same, and the wire delivers at once. */
 void world_run(struct world *w, uint64_t ns);
+/* No index is leaked: each belongs to a handshake or a keypair. */
+void world_check_indices(struct world *w);
 /* Handshake, both sides know. */
 void world_connect(struct world *w);
 
