@@ -76,8 +76,8 @@ static void report(const char *name, void (*call)(void), void (*raw)(void))
 {
 	double shim = ns_each(call), kernel = ns_each(raw);
 
-	printf("%-24s %6.1f ns with the shim, %6.1f ns without: %5.1f ns more\n", name, shim, kernel,
-	       shim - kernel);
+	printf("%-24s %6.1f ns with the shim, %6.1f ns without: %5.1f ns more\n", name, shim,
+	       kernel, shim - kernel);
 }
 
 int main(int argc, char **argv)

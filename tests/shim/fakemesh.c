@@ -11,12 +11,10 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -495,7 +493,6 @@ int main(int argc, char **argv)
 	char text[32];
 
 	CHECK(argc >= 3);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* A block of 127/8 of our own, so that several may run at once. */
 	mirror_v4 = 127u << 24 | block << 16;
 	mirror_v6 = 127u << 24 | (block + 100) << 16;

@@ -38,6 +38,7 @@ static pid_t start_daemon(const char *dir, bool has_mesh)
 	snprintf(fd, sizeof(fd), "%d", pipes[1]);
 	pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		execl(path, path, dir, fd, has_mesh ? NULL : "no-mesh-yet", NULL);
 		die(path);
 	}

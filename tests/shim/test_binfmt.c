@@ -1,0 +1,149 @@
+/* The two parsers that decide whether a program can be entered. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <elf.h>
+#include <link.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "preload/binfmt.h"
+
+/* A file of two program headers, an interpreter's name and a note. */
+struct file {
+	ElfW(Ehdr) head;
+	ElfW(Phdr) part[2];
+	char interpreter[32];
+	struct {
+		ElfW(Nhdr) head;
+		char owner[4], id[8];
+	} note;
+};
+
+static struct file dynamic_file(void)
+{
+	struct file f = { .interpreter = "/lib64/ld-linux-x86-64.so.2" }, own;
+	FILE *self = fopen("/proc/self/exe", "rb");
+
+	assert_non_null(self);
+	assert_int_equal(fread(&own, sizeof(own.head), 1, self), 1);
+	fclose(self);
+	memcpy(f.head.e_ident, own.head.e_ident, EI_NIDENT);
+	f.head.e_machine = own.head.e_machine;
+	f.head.e_phoff = offsetof(struct file, part);
+	f.head.e_phentsize = sizeof(f.part[0]);
+	f.head.e_phnum = 2;
+	f.part[0].p_type = PT_INTERP;
+	f.part[0].p_offset = offsetof(struct file, interpreter);
+	f.part[0].p_filesz = strlen(f.interpreter) + 1;
+	f.part[1].p_type = PT_NOTE;
+	f.part[1].p_offset = offsetof(struct file, note);
+	f.part[1].p_filesz = sizeof(f.note);
+	f.note.head.n_namesz = 4;
+	f.note.head.n_descsz = 8;
+	f.note.head.n_type = 3;
+	memcpy(f.note.owner, "GNU", 4);
+	return f;
+}
+
+static enum elf_kind look(const struct file *f, size_t len)
+{
+	char interpreter[ELF_INTERPRETER_MAX];
+
+	return binfmt_elf(f, len, interpreter);
+}
+
+static void test_a_dynamic_program_names_its_interpreter(void **state)
+{
+	struct file f = dynamic_file();
+	char interpreter[ELF_INTERPRETER_MAX];
+
+	(void)state;
+	assert_int_equal(binfmt_elf(&f, sizeof(f), interpreter), ELF_DYNAMIC);
+	assert_string_equal(interpreter, "/lib64/ld-linux-x86-64.so.2");
+}
+
+static void test_static_go_and_foreign_programs_are_told_apart(void **state)
+{
+	struct file f = dynamic_file();
+
+	(void)state;
+	f.part[0].p_type = PT_LOAD;
+	assert_int_equal(look(&f, sizeof(f)), ELF_STATIC);
+	f = dynamic_file();
+	memcpy(f.note.owner, "Go\0", 4);
+	f.note.head.n_type = 4;
+	assert_int_equal(look(&f, sizeof(f)), ELF_GO);
+	f = dynamic_file();
+	f.head.e_machine ^= 1;
+	assert_int_equal(look(&f, sizeof(f)), ELF_FOREIGN);
+	f = dynamic_file();
+	f.head.e_ident[EI_CLASS] ^= 3;
+	assert_int_equal(look(&f, sizeof(f)), ELF_FOREIGN);
+	assert_int_equal(look((const struct file *)"#!/bin/sh\n", 10), ELF_NONE);
+}
+
+static void test_broken_headers_are_no_program(void **state)
+{
+	struct file f = dynamic_file();
+
+	(void)state;
+	for (size_t len = EI_NIDENT; len < f.part[0].p_offset + f.part[0].p_filesz; len++)
+		assert_int_equal(look(&f, len), ELF_NONE);
+	f.head.e_phoff = SIZE_MAX - 8;
+	assert_int_equal(look(&f, sizeof(f)), ELF_NONE);
+	f = dynamic_file();
+	f.head.e_phentsize = 1;
+	assert_int_equal(look(&f, sizeof(f)), ELF_NONE);
+	f = dynamic_file();
+	f.part[0].p_filesz = SIZE_MAX;
+	assert_int_equal(look(&f, sizeof(f)), ELF_NONE);
+	f = dynamic_file();
+	f.interpreter[0] = '\0';
+	assert_int_equal(look(&f, sizeof(f)), ELF_NONE);
+	f = dynamic_file();
+	f.note.head.n_namesz = UINT32_MAX;
+	assert_int_equal(look(&f, sizeof(f)), ELF_DYNAMIC); /* a broken note says nothing */
+	f.part[1].p_offset = SIZE_MAX;
+	assert_int_equal(look(&f, sizeof(f)), ELF_DYNAMIC);
+}
+
+static bool script(const char *text, char interpreter[static ELF_INTERPRETER_MAX])
+{
+	return binfmt_script(text, strlen(text), interpreter);
+}
+
+static void test_scripts_name_their_interpreter(void **state)
+{
+	char interpreter[ELF_INTERPRETER_MAX], text[ELF_INTERPRETER_MAX + 8];
+
+	(void)state;
+	assert_true(script("#!/bin/sh\necho", interpreter));
+	assert_string_equal(interpreter, "/bin/sh");
+	assert_true(script("#! \t/usr/bin/env python3\n", interpreter));
+	assert_string_equal(interpreter, "/usr/bin/env");
+	assert_false(script("#!/bin/sh", interpreter));
+	assert_false(script("#!  \n", interpreter));
+	assert_false(script("#", interpreter));
+	assert_false(script("echo\n", interpreter));
+	memset(text, 'a', sizeof(text));
+	memcpy(text, "#!", 2);
+	text[sizeof(text) - 1] = '\n';
+	assert_false(binfmt_script(text, sizeof(text), interpreter));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_dynamic_program_names_its_interpreter),
+		cmocka_unit_test(test_static_go_and_foreign_programs_are_told_apart),
+		cmocka_unit_test(test_broken_headers_are_no_program),
+		cmocka_unit_test(test_scripts_name_their_interpreter),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
