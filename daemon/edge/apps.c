@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/edge/dgram.h"
 #include "daemon/edge/folder.h"
 #include "daemon/edge/private.h"
 #include "shared/log.h"
@@ -105,7 +106,8 @@ static void answer_request(struct app *app, const struct ipc_request *request)
 {
 	struct edge *edge = app->apps->edge;
 	struct endpoint local = { request->local, request->local_port };
-	struct endpoint remote = { request->remote, request->remote_port };
+	struct endpoint remote = { request->remote, request->remote_port }, mirror;
+	int err;
 
 	app->type = request->type;
 	switch ((enum ipc_type)request->type) {
@@ -117,7 +119,8 @@ static void answer_request(struct app *app, const struct ipc_request *request)
 		flow_dial(edge, app, &local, &remote);
 		break;
 	case IPC_UDP_OPEN:
-		app_answer(app, EOPNOTSUPP, NULL, 0);
+		err = dgram_open(edge->dgrams, &remote, request->flags & IPC_UDP_V6ONLY, &mirror);
+		app_answer(app, -err, &mirror, 0);
 		break;
 	}
 }

@@ -5,6 +5,7 @@
 #include "daemon/edge/edge.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/edge/dgram.h"
 #include "daemon/edge/folder.h"
+#include "daemon/edge/localapi.h"
 #include "daemon/edge/private.h"
 #include "shared/log.h"
 #include "shared/util.h"
@@ -92,8 +95,17 @@ static int open_parts(struct edge *edge, char *error)
 		err = edge->plan ? flows_open(&edge->flows, edge) : -ENOMEM;
 	}
 	if (err == 0) {
+		part = "the table of datagrams";
+		edge->dgrams = dgrams_create(edge);
+		err = edge->dgrams ? 0 : -ENOMEM;
+	}
+	if (err == 0) {
 		part = "the control socket";
 		err = apps_open(&edge->apps, edge);
+	}
+	if (err == 0) {
+		part = "the local API";
+		err = localapi_open(edge, &edge->api);
 	}
 	if (err)
 		snprintf(error, 256, "Cannot set up %s in %.150s: %s.", part, edge->dir,
@@ -138,6 +150,8 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	edge->hold = (struct hold){ .listener = -1, .plug = -1 };
 	claims_init(&edge->claims);
 	raise_descriptor_limit();
+	/* libevent's HTTP server writes to whoever may have left. */
+	signal(SIGPIPE, SIG_IGN);
 	err = set_up(edge, error);
 	if (err == 0)
 		err = open_parts(edge, error);
@@ -167,8 +181,12 @@ void edge_destroy(struct edge *edge)
 		mapfile_set_ready(edge->mapfile, false);
 	if (edge->apps.listener >= 0)
 		remove_file(edge, PATHS_CONTROL);
+	if (edge->api)
+		remove_file(edge, PATHS_API);
+	localapi_close(edge->api);
 	if (edge->flows.tables)
 		flows_close(&edge->flows);
+	dgrams_destroy(edge->dgrams);
 	apps_close(&edge->apps);
 	if (edge->has_hold_event)
 		event_del(&edge->hold_event);
@@ -256,6 +274,25 @@ void edge_tcp_cancelled(struct edge *edge, struct tcp_conn *conn)
 	flow_cancelled(edge, conn);
 }
 
+void edge_udp_received(struct edge *edge, const struct endpoint *local,
+		       const struct endpoint *remote, const uint8_t *data, size_t len)
+{
+	dgram_received(edge->dgrams, local, remote, data, len);
+}
+
+void edge_udp_failed(struct edge *edge, const struct endpoint *local, const struct endpoint *remote,
+		     int error)
+{
+	/* Errors of the way may pass; a closed port is the program's business. */
+	if (error == ECONNREFUSED)
+		dgram_failed(edge->dgrams, local, remote);
+}
+
+void edge_pinged(struct edge *edge, uint32_t ticket, uint64_t round_trip_ns)
+{
+	localapi_pinged(edge->api, ticket, round_trip_ns);
+}
+
 uint64_t edge_deadline(const struct edge *edge)
 {
 	if (edge->flows.busy && !edge->flows.is_pumping)
@@ -274,4 +311,5 @@ void edge_get_stats(const struct edge *edge, struct edge_stats *stats)
 {
 	*stats = edge->stats;
 	stats->flows = edge->flows.count;
+	stats->udp_endpoints = dgrams_count(edge->dgrams);
 }

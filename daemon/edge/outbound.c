@@ -163,7 +163,6 @@ static void met(struct flow *flow)
 		flow_kill(flow, true);
 		return;
 	}
-	mapfile_flow_set(flow->edge->mapfile, &flow->entry, MAP_FLOW_OPEN, 0);
 	flow->stream.fd = -1;
 	flow_open(flow, fd);
 }
@@ -204,6 +203,8 @@ static void dial_answered(struct flow *flow)
 	uint64_t now_ns = loop_now(edge->loop);
 
 	flow_set_state(flow, FLOW_MEETING);
+	/* Before the kernel's socket is connected: who wakes by that finds it true. */
+	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_OPEN, 0);
 	flow->give_up_ns = now_ns + PATIENCE_NS;
 	if (edge->hold.works) {
 		try_to_meet(flow, now_ns);
@@ -265,6 +266,5 @@ void flow_accept(struct edge *edge, int fd)
 		close(fd);
 		return;
 	}
-	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_OPEN, 0);
 	flow_open(flow, fd);
 }

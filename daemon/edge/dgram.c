@@ -1,0 +1,361 @@
+/*
+ * UDP endpoints: their sockets, their names in the map, their end.
+ *
+ * An endpoint is bound to (peer's mirror, a port of the daemon's range) and
+ * never to the port of the mesh, since that would be in the way of a program's
+ * own bind(0.0.0.0:p); the map translates both ways. A program whose socket is
+ * IPv6-only reaches a twin on ::1.
+ *
+ * Nobody tells us when a program is done with UDP. So an endpoint that was idle
+ * for long is closed only when no local port that used it is still bound;
+ * beyond the limit the one unused for longest goes.
+ *
+ * When the far side says "port unreachable", the program shall see
+ * ECONNREFUSED, and only the kernel can tell it. So an endpoint that just one
+ * program uses sulks: its socket is closed for a second, and the kernel
+ * itself refuses what the program sends next. Its place in the map stays, and
+ * a datagram from the far side wakes it at once.
+ */
+#include "daemon/edge/dgram.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/edge/dgram_private.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#define PORT_TRIES     64
+#define RECEIVE_BUFFER (4 << 20)
+
+static void unlink_age(struct dgram *d)
+{
+	struct dgrams *all = d->dgrams;
+
+	*(d->newer ? &d->newer->older : &all->newest) = d->older;
+	*(d->older ? &d->older->newer : &all->oldest) = d->newer;
+}
+
+static void link_newest(struct dgram *d)
+{
+	struct dgrams *all = d->dgrams;
+
+	d->newer = NULL;
+	d->older = all->newest;
+	*(d->older ? &d->older->newer : &all->oldest) = d;
+	all->newest = d;
+}
+
+static uint64_t key_at(const struct endpoint *at)
+{
+	return map_pack(ip_is_v4(&at->addr) ? ip_v4(&at->addr) : 0, at->port);
+}
+
+static enum map_table table_of(const struct dgram *d)
+{
+	return d->key.v6only ? MAP_UDP_OUT6 : MAP_UDP_OUT;
+}
+
+static int publish(struct dgram *d)
+{
+	struct mapfile *mf = d->dgrams->edge->mapfile;
+	uint64_t mesh = map_pack(d->key.mirror, d->key.port), here = key_at(&d->at);
+	/* The way back first: who finds the way out may be answered at once. */
+	int err = mapfile_pair_set(mf, MAP_UDP_IN, here, mesh);
+
+	if (err == 0)
+		err = mapfile_pair_set(mf, table_of(d), mesh, here);
+	return err;
+}
+
+static void withdraw(struct dgram *d)
+{
+	struct mapfile *mf = d->dgrams->edge->mapfile;
+
+	mapfile_pair_remove(mf, table_of(d), map_pack(d->key.mirror, d->key.port));
+	mapfile_pair_remove(mf, MAP_UDP_IN, key_at(&d->at));
+}
+
+/* ---- the socket ---- */
+
+static void close_socket(struct dgram *d)
+{
+	if (d->has_event)
+		event_del(&d->event);
+	d->has_event = false;
+	if (d->fd >= 0)
+		close(d->fd);
+	d->fd = -1;
+}
+
+static int open_socket(struct dgram *d)
+{
+	bool v6 = d->key.v6only;
+	int one = 1, room = RECEIVE_BUFFER, err = 0;
+
+	d->fd = sock_open(&d->at, SOCK_DGRAM);
+	if (d->fd < 0) {
+		err = d->fd;
+		d->fd = -1;
+		return err;
+	}
+	/* As much as the system allows; refusals of programs come by the error queue. */
+	setsockopt(d->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
+	if (setsockopt(d->fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_RECVERR : IP_RECVERR, &one,
+		       sizeof(one)) != 0 ||
+	    (v6 && setsockopt(d->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) != 0))
+		return -errno;
+	return 0;
+}
+
+static int watch(struct dgram *d)
+{
+	struct dgrams *all = d->dgrams;
+
+	if (event_assign(&d->event, loop_base(all->edge->loop), d->fd, EV_READ | EV_PERSIST,
+			 dgram_event, d) != 0 ||
+	    (!all->kept && event_add(&d->event, NULL) != 0))
+		return -ENOMEM;
+	d->has_event = true;
+	return 0;
+}
+
+static int bind_anywhere(struct dgram *d)
+{
+	struct edge *edge = d->dgrams->edge;
+	int err = -EADDRINUSE;
+
+	for (int i = 0; i < PORT_TRIES && err == -EADDRINUSE; i++) {
+		d->at.port = port_range_at(&edge->ports, (uint32_t)edge->random++);
+		err = sock_bind(d->fd, &d->at);
+	}
+	return err;
+}
+
+/* ---- life ---- */
+
+static void remove_dgram(struct dgram *d)
+{
+	struct dgrams *all = d->dgrams;
+
+	close_socket(d);
+	edge_timer_cancel(&all->edge->timers, &d->timer);
+	withdraw(d);
+	HASH_DELETE(hh, all->table, d);
+	unlink_age(d);
+	all->count--;
+	d->older = all->dead;
+	all->dead = d;
+}
+
+void dgrams_reap(struct dgrams *all)
+{
+	while (all->dead) {
+		struct dgram *d = all->dead;
+
+		all->dead = d->older;
+		free(d);
+	}
+}
+
+static bool has_user(const struct dgram *d)
+{
+	for (unsigned i = 0; i < d->user_count; i++)
+		if (sock_is_bound(&d->user[i], SOCK_DGRAM))
+			return true;
+	return false;
+}
+
+static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
+{
+	struct dgram *d = CONTAINER_OF(timer, struct dgram, timer);
+	uint64_t idle_ns = DGRAM_IDLE_S * NS_PER_S;
+
+	if (d->fd < 0) {
+		int err = dgram_wake(d);
+
+		if (err)
+			log_debug("edge: udp: a port is lost: %s", strerror(-err));
+		return;
+	}
+	if (now_ns - d->used_ns >= idle_ns && !has_user(d))
+		remove_dgram(d);
+	else
+		edge_timer_set(&d->dgrams->edge->timers, timer,
+			       MAX(d->used_ns + idle_ns, now_ns + idle_ns / 4));
+}
+
+int dgram_wake(struct dgram *d)
+{
+	int err = open_socket(d);
+
+	/* The same port: programs are connected to it. */
+	if (err == 0)
+		err = sock_bind(d->fd, &d->at);
+	if (err == 0)
+		err = watch(d);
+	if (err)
+		remove_dgram(d);
+	else
+		edge_timer_set(&d->dgrams->edge->timers, &d->timer,
+			       d->used_ns + DGRAM_IDLE_S * NS_PER_S);
+	return err;
+}
+
+void dgram_sulk(struct dgram *d)
+{
+	close_socket(d);
+	edge_timer_set(&d->dgrams->edge->timers, &d->timer,
+		       loop_now(d->dgrams->edge->loop) + DGRAM_SULK_MS * NS_PER_MS);
+}
+
+void dgram_used(struct dgram *d, const struct endpoint *user)
+{
+	d->used_ns = loop_now(d->dgrams->edge->loop);
+	if (d->dgrams->newest != d) {
+		unlink_age(d);
+		link_newest(d);
+	}
+	for (unsigned i = 0; i < d->user_count; i++)
+		if (endpoint_equal(&d->user[i], user))
+			return;
+	d->user[d->user_next] = *user;
+	d->user_next = (d->user_next + 1) % DGRAM_USERS;
+	d->user_count = MIN(d->user_count + 1, (unsigned)DGRAM_USERS);
+}
+
+struct dgram *dgram_find(struct dgrams *all, uint32_t mirror, uint16_t port, bool v6only)
+{
+	struct dgram_key key = { mirror, port, v6only };
+	struct dgram *d;
+
+	HASH_FIND(hh, all->table, &key, sizeof(key), d);
+	return d;
+}
+
+static int try_open(struct dgram *d)
+{
+	int err = open_socket(d);
+
+	if (err == 0)
+		err = bind_anywhere(d);
+	if (err == 0)
+		err = watch(d);
+	if (err)
+		close_socket(d);
+	return err;
+}
+
+static int make(struct dgrams *all, const struct dgram_key *key, const struct endpoint *remote,
+		struct dgram **out)
+{
+	struct dgram *d = calloc(1, sizeof(*d));
+	int err;
+
+	if (!d)
+		return -ENOMEM;
+	d->dgrams = all;
+	d->key = *key;
+	d->remote = *remote;
+	d->fd = -1;
+	d->timer.fired = timer_fired;
+	d->at.addr = key->v6only ? (struct ip_addr){ .byte = { [15] = 1 } }
+				 : ip_from_v4(key->mirror);
+	if (all->count == DGRAMS_MAX)
+		remove_dgram(all->oldest);
+	err = try_open(d);
+	if ((err == -EMFILE || err == -ENFILE) && all->oldest) {
+		remove_dgram(all->oldest);
+		err = try_open(d);
+	}
+	if (err)
+		goto fail;
+	HASH_ADD(hh, all->table, key, sizeof(d->key), d);
+	if (!d->hh.tbl) {
+		err = -ENOMEM;
+		goto fail;
+	}
+	link_newest(d);
+	all->count++;
+	err = publish(d);
+	if (err) {
+		remove_dgram(d);
+		return err;
+	}
+	d->used_ns = loop_now(all->edge->loop);
+	edge_timer_set(&all->edge->timers, &d->timer, d->used_ns + DGRAM_IDLE_S * NS_PER_S);
+	*out = d;
+	return 0;
+fail:
+	close_socket(d);
+	free(d);
+	return err;
+}
+
+int dgram_get(struct dgrams *all, const struct endpoint *remote, bool v6only, struct dgram **out)
+{
+	struct dgram_key key = { 0, remote->port, v6only };
+
+	if (map_to_mirror(mapfile_map(all->edge->mapfile), &remote->addr, &key.mirror) != MAP_PEER)
+		return -EHOSTUNREACH;
+	*out = dgram_find(all, key.mirror, key.port, v6only);
+	if (!*out)
+		return make(all, &key, remote, out);
+	return (*out)->fd < 0 ? dgram_wake(*out) : 0;
+}
+
+int dgram_open(struct dgrams *all, const struct endpoint *remote, bool v6only,
+	       struct endpoint *mirror)
+{
+	struct dgram *d;
+	uint32_t unused;
+	int err = edge_check_peer(all->edge, &remote->addr, &unused);
+
+	if (err)
+		return -err;
+	dgrams_reap(all);
+	err = dgram_get(all, remote, v6only, &d);
+	if (err)
+		return err == -EMFILE ? -ENFILE : err;
+	*mirror = d->at;
+	return 0;
+}
+
+void dgram_set_reading(struct dgrams *all, bool reading)
+{
+	for (struct dgram *d = all->newest; d; d = d->older)
+		if (d->has_event && (reading ? event_add(&d->event, NULL) : event_del(&d->event)))
+			log_err("edge: udp: libevent failed, a port is not read");
+}
+
+struct dgrams *dgrams_create(struct edge *edge)
+{
+	struct dgrams *all = calloc(1, sizeof(*all));
+
+	if (!all)
+		return NULL;
+	all->edge = edge;
+	all->kept_end = &all->kept;
+	all->retry.fired = dgram_retry;
+	return all;
+}
+
+void dgrams_destroy(struct dgrams *all)
+{
+	if (!all)
+		return;
+	while (all->newest)
+		remove_dgram(all->newest);
+	dgrams_reap(all);
+	dgram_drop_kept(all);
+	edge_timer_cancel(&all->edge->timers, &all->retry);
+	dgram_forget_routes(all);
+	free(all);
+}
+
+unsigned dgrams_count(const struct dgrams *all)
+{
+	return all->count;
+}

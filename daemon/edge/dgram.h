@@ -1,0 +1,37 @@
+/*
+ * UDP between programs and the mesh: one loopback socket for each (peer
+ * address, port), which programs send to and are sent from.
+ */
+#ifndef MESHWRAP_DAEMON_EDGE_DGRAM_H
+#define MESHWRAP_DAEMON_EDGE_DGRAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/endpoint.h"
+
+#define DGRAMS_MAX       8192  /* sockets; the one unused for longest makes way */
+#define DGRAM_ROUTES_MAX 16384 /* (peer, local port) whose listener is known */
+#define DGRAM_IDLE_S     300
+#define DGRAM_SULK_MS    1000 /* how long a port that the far side refused refuses, too */
+#define DGRAM_RETRY_MS   1    /* while the stack takes no more */
+
+struct dgrams;
+struct edge;
+
+/* NULL on -ENOMEM. */
+struct dgrams *dgrams_create(struct edge *edge);
+void dgrams_destroy(struct dgrams *dgrams);
+unsigned dgrams_count(const struct dgrams *dgrams);
+
+/* Serves IPC_UDP_OPEN: 0 and where to send to, or -errno. */
+int dgram_open(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,
+	       struct endpoint *mirror);
+/* What edge_udp_*() report. */
+void dgram_received(struct dgrams *dgrams, const struct endpoint *local,
+		    const struct endpoint *remote, const uint8_t *data, size_t len);
+void dgram_failed(struct dgrams *dgrams, const struct endpoint *local,
+		  const struct endpoint *remote);
+
+#endif

@@ -1,0 +1,94 @@
+/* For dgram.c, dgram_in.c and dgram_out.c. */
+#ifndef MESHWRAP_DAEMON_EDGE_DGRAM_PRIVATE_H
+#define MESHWRAP_DAEMON_EDGE_DGRAM_PRIVATE_H
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include <netinet/in.h>
+
+#include "daemon/edge/dgram.h"
+#include "daemon/edge/private.h"
+#include "daemon/packet.h"
+
+#define DGRAM_USERS 8  /* local ports remembered for each endpoint */
+#define DGRAM_BATCH 16 /* datagrams read at once */
+
+/* Where a datagram for local port p goes; also what a program sent from. */
+enum dgram_target { DGRAM_MIRROR, DGRAM_LOOPBACK, DGRAM_LOOPBACK6, DGRAM_NOWHERE };
+
+struct dgram_key {
+	uint32_t mirror; /* of the peer */
+	uint16_t port;   /* on the mesh */
+	uint16_t v6only; /* the socket is on ::1 */
+};
+
+struct dgram {
+	struct dgrams *dgrams;
+	struct dgram_key key;
+	struct endpoint remote; /* on the mesh */
+	struct endpoint at;     /* our socket on loopback */
+	int fd;                 /* -1 while it sulks */
+	struct event event;
+	bool has_event;
+	uint64_t used_ns;
+	struct endpoint user[DGRAM_USERS]; /* programs' sockets, a ring */
+	unsigned user_count, user_next;
+	struct edge_timer timer; /* idle, or the end of sulking */
+	UT_hash_handle hh;
+	struct dgram *newer, *older;
+};
+
+struct dgram_route_key {
+	uint32_t peer_mirror, own_mirror;
+	uint16_t peer_port, local_port;
+};
+
+struct dgram_route {
+	struct dgram_route_key key;
+	enum dgram_target target;
+	UT_hash_handle hh;
+};
+
+/* A datagram that the stack would not take; bytes follow. */
+struct dgram_kept {
+	struct dgram_kept *next;
+	struct endpoint local, remote;
+	size_t len;
+	uint8_t data[];
+};
+
+struct dgrams {
+	struct edge *edge;
+	struct dgram *table, *newest, *oldest, *dead;
+	unsigned count;
+	struct dgram_route *routes;
+	struct dgram_kept *kept, **kept_end; /* while not empty nothing is read */
+	struct edge_timer retry;
+	uint8_t buffer[DGRAM_BATCH][PACKET_MAX + 1];
+};
+
+/* Frees removed endpoints. Not from inside an endpoint's callback. */
+void dgrams_reap(struct dgrams *dgrams);
+struct dgram *dgram_find(struct dgrams *dgrams, uint32_t mirror, uint16_t port, bool v6only);
+/* The endpoint for this peer and port, made when there is none. 0 or -errno. */
+int dgram_get(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,
+	      struct dgram **out);
+/* It carries something for the program's socket at user. */
+void dgram_used(struct dgram *dgram, const struct endpoint *user);
+/* Closed for now: who sends to it gets the kernel's refusal. */
+void dgram_sulk(struct dgram *dgram);
+/* Opens again. 0, or -errno and it is gone. */
+int dgram_wake(struct dgram *dgram);
+void dgram_set_reading(struct dgrams *dgrams, bool reading);
+
+void dgram_event(evutil_socket_t fd, short what, void *arg);
+void dgram_retry(struct edge_timer *timer, uint64_t now_ns);
+void dgram_drop_kept(struct dgrams *dgrams);
+
+/* What the kernel says of datagrams that we sent to programs. */
+void dgram_read_errors(struct dgram *dgram);
+void dgram_learn_route(struct dgram *dgram, const struct endpoint *user, const struct map_own *own);
+void dgram_forget_routes(struct dgrams *dgrams);
+
+#endif

@@ -1,0 +1,636 @@
+/* Programs on two nodes, TCP: what they see through two edges. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shared/util.h"
+#include "tests/unit/edge/fake_stack.h"
+#include "tests/unit/edge/two_nodes.h"
+
+#define BIG (20u << 20)
+
+static struct two_nodes t;
+static struct node *const a = &t.node[0], *const b = &t.node[1];
+
+static int with_hold(void **state)
+{
+	(void)state;
+	two_nodes_start(&t, false);
+	return 0;
+}
+
+static int dial_first(void **state)
+{
+	(void)state;
+	two_nodes_start(&t, true);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	two_nodes_stop(&t);
+	return 0;
+}
+
+static struct endpoint any4(void)
+{
+	return sock_endpoint(0, 0);
+}
+
+static void set_timeout(int fd)
+{
+	struct timeval limit = { 10, 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+/* A connection from a program on a to a listener of b, both ends. */
+static void join(const char *addr, int *client, int *server)
+{
+	struct endpoint any = any4();
+	uint16_t port;
+	int listener = program_listen(&any, &port);
+
+	*client = shim_connect(a, addr, port);
+	assert_true(*client >= 0);
+	*server = accept(listener, NULL, NULL);
+	assert_true(*server >= 0);
+	set_timeout(*client);
+	set_timeout(*server);
+	close(listener);
+}
+
+static void hang_up(int client, int server)
+{
+	close(client);
+	close(server);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+static void say_and_hear(int from, int to, const char *text)
+{
+	char heard[64] = "";
+
+	program_send(from, text, strlen(text));
+	assert_int_equal(program_receive(to, heard, strlen(text)), strlen(text));
+	assert_string_equal(heard, text);
+}
+
+static void test_a_program_reaches_a_peer(void **state)
+{
+	int client, server;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		join(v6 ? B_ADDR6 : B_ADDR, &client, &server);
+		say_and_hear(client, server, "to the peer");
+		say_and_hear(server, client, "and back");
+		hang_up(client, server);
+	}
+}
+
+static void test_the_listener_sees_the_peers_mirror_and_port(void **state)
+{
+	struct endpoint seen, local;
+	int client, server;
+
+	(void)state;
+	join(B_ADDR, &client, &server);
+	assert_int_equal(sock_peer(server, &seen), 0);
+	assert_int_equal(sock_local(client, &local), 0);
+	assert_int_equal(ip_v4(&seen.addr), mirror_of(b, A_ADDR));
+	assert_int_equal(seen.port, local.port);
+	assert_int_equal(sock_local(server, &seen), 0);
+	assert_int_equal(ip_v4(&seen.addr), mirror_of(b, B_ADDR));
+	hang_up(client, server);
+}
+
+static void listener_at(const struct endpoint *at)
+{
+	uint16_t port;
+	int listener = program_listen(at, &port), client, server;
+
+	client = shim_connect(a, B_ADDR, port);
+	assert_true(client >= 0);
+	server = accept(listener, NULL, NULL);
+	assert_true(server >= 0);
+	close(listener);
+	set_timeout(client);
+	say_and_hear(server, client, "found");
+	hang_up(client, server);
+}
+
+static void test_listeners_on_mirror_and_loopback_are_found(void **state)
+{
+	struct endpoint at = sock_endpoint(INADDR_LOOPBACK, 0);
+
+	(void)state;
+	listener_at(&at);
+	at = sock_endpoint(mirror_of(b, B_ADDR), 0);
+	listener_at(&at);
+	ip_parse("::1", &at.addr);
+	listener_at(&at);
+}
+
+static void test_a_listener_on_loopback6_learns_the_peer_from_the_map(void **state)
+{
+	struct endpoint at = mesh_endpoint("::1", 0), from, local;
+	uint32_t value_addr;
+	uint16_t port, value_port;
+	int client, server, listener = program_listen(&at, &port);
+
+	(void)state;
+	client = shim_connect(a, B_ADDR6, port);
+	assert_true(client >= 0);
+	server = accept(listener, NULL, NULL);
+	assert_int_equal(sock_peer(server, &from), 0);
+	assert_true(map_find_pair(b->map, MAP_TCP_IN, 0, from.port, &value_addr, &value_port));
+	assert_int_equal(value_addr, mirror_of(b, A_ADDR6));
+	assert_int_equal(sock_local(client, &local), 0);
+	assert_int_equal(value_port, local.port);
+	close(listener);
+	hang_up(client, server);
+	assert_false(map_find_pair(b->map, MAP_TCP_IN, 0, from.port, &value_addr, &value_port));
+}
+
+static void test_a_taken_source_port_is_replaced_and_told(void **state)
+{
+	struct endpoint at = any4(), local, mirror, seen, blocker;
+	uint32_t value_addr;
+	uint16_t port, value_port;
+	int fd, server, in_the_way, listener = program_listen(&at, &port);
+	struct sockaddr_storage ss;
+	socklen_t len;
+
+	(void)state;
+	/* The client's port is known before the dial is answered only if we look quickly: block
+	 * both. */
+	at = sock_endpoint(mirror_of(a, A_ADDR), 0);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(sock_bind(fd, &at), 0);
+	assert_int_equal(sock_local(fd, &local), 0);
+	blocker = sock_endpoint(mirror_of(b, A_ADDR), local.port);
+	in_the_way = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(sock_bind(in_the_way, &blocker), 0);
+	struct ipc_reply reply;
+	struct endpoint to = mesh_endpoint(B_ADDR, port);
+
+	assert_int_equal(shim_ask(a, IPC_CONNECT, &local, &to, 0, &reply), 0);
+	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
+	len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
+	assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), 0);
+	server = accept(listener, NULL, NULL);
+	assert_int_equal(sock_peer(server, &seen), 0);
+	assert_int_not_equal(seen.port, local.port);
+	assert_true(map_find_pair(b->map, MAP_TCP_IN, ip_v4(&seen.addr), seen.port, &value_addr,
+				  &value_port));
+	assert_int_equal(value_port, local.port);
+	close(in_the_way);
+	close(listener);
+	hang_up(fd, server);
+}
+
+static void test_a_closed_port_refuses(void **state)
+{
+	struct endpoint any = any4();
+	uint16_t port;
+
+	(void)state;
+	close(program_listen(&any, &port));
+	assert_int_equal(shim_connect(a, B_ADDR, port), -ECONNREFUSED);
+	assert_int_equal(shim_connect(a, B_ADDR6, port), -ECONNREFUSED);
+	assert_int_equal(two_nodes_stats(b).inbound_refused, 2);
+	assert_int_equal(two_nodes_stats(a).dial_failed, 2);
+	two_nodes_wait_flows(a, 0);
+}
+
+static void test_the_daemons_own_port_is_not_reached_from_the_mesh(void **state)
+{
+	(void)state;
+	assert_int_equal(shim_connect(a, B_ADDR, (uint16_t)b->map->hold_port), -ECONNREFUSED);
+	two_nodes_wait_flows(a, 0);
+}
+
+static void test_failures_come_with_their_errno(void **state)
+{
+	(void)state;
+	assert_int_equal(shim_connect(a, B_ADDR, FAKE_PORT_TIMES_OUT), -ETIMEDOUT);
+	assert_int_equal(shim_connect(a, B_ADDR, FAKE_PORT_UNREACHABLE), -EHOSTUNREACH);
+	two_nodes_wait_flows(a, 0);
+}
+
+static int ask(const char *local, const char *remote, uint16_t port)
+{
+	struct endpoint from = mesh_endpoint(local, 40000), to = mesh_endpoint(remote, port);
+	struct ipc_reply reply;
+
+	return shim_ask(a, IPC_CONNECT, &from, &to, 0, &reply);
+}
+
+static void test_what_cannot_be_dialled_is_refused_at_once(void **state)
+{
+	(void)state;
+	assert_int_equal(ask("127.0.0.1", "100.64.0.77", 80), EHOSTUNREACH);
+	assert_int_equal(ask("127.0.0.1", "192.0.2.1", 80), ENETUNREACH);
+	assert_int_equal(ask("127.0.0.1", A_ADDR, 80), EINVAL);
+	assert_int_equal(ask("::1", B_ADDR6, 80), EAFNOSUPPORT);
+	assert_int_equal(ask("127.0.0.1", B_ADDR, FAKE_PORT_NO_BUFFERS), ENOBUFS);
+	a->reachable = ENETDOWN;
+	assert_int_equal(ask("127.0.0.1", B_ADDR, 80), ENETDOWN);
+	a->reachable = 0;
+	assert_int_equal(two_nodes_stats(a).flows, 0);
+}
+
+static int begin(const char *addr, uint16_t port, int *epoll, struct endpoint *mirror)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLET };
+	struct endpoint local;
+	int fd;
+
+	assert_int_equal(shim_prepare(a, addr, port, &fd, &local, mirror), 0);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	*epoll = epoll_create1(EPOLL_CLOEXEC);
+	assert_int_equal(epoll_ctl(*epoll, EPOLL_CTL_ADD, fd, &event), 0);
+	epoll_wait(*epoll, &event, 1, 0);
+	return fd;
+}
+
+static void test_a_non_blocking_connect_stays_silent_until_the_far_side_answers(void **state)
+{
+	struct epoll_event event;
+	struct endpoint mirror;
+	struct sockaddr_storage ss;
+	int epoll, fd = begin(B_ADDR, FAKE_PORT_SILENT, &epoll, &mirror);
+
+	(void)state;
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
+		-1);
+	assert_int_equal(errno, EINPROGRESS);
+	assert_int_equal(epoll_wait(epoll, &event, 1, 100), 0);
+	assert_int_equal(two_nodes_stats(a).flows, 1);
+	close(fd);
+	close(epoll);
+}
+
+static void test_edge_triggered_epoll_tells_of_success_and_of_refusal(void **state)
+{
+	struct endpoint mirror, local, any = any4();
+	struct epoll_event event;
+	struct map_flow flow;
+	struct sockaddr_storage ss;
+	socklen_t len;
+	uint16_t port;
+	int epoll, fd, listener = program_listen(&any, &port);
+
+	(void)state;
+	for (int refused = 0; refused < 2; refused++) {
+		fd = begin(B_ADDR, port, &epoll, &mirror);
+		len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
+		connect(fd, (struct sockaddr *)&ss, len);
+		assert_int_equal(epoll_wait(epoll, &event, 1, 5000), 1);
+		assert_true(event.events & EPOLLOUT);
+		assert_int_equal(sock_local(fd, &local), 0);
+		assert_true(map_find_flow(a->map, ip_v4(&local.addr), local.port, &flow));
+		/* Between being met and being reset there is an instant: the map is right in it. */
+		assert_int_equal(flow.state, refused ? MAP_FLOW_FAILED : MAP_FLOW_OPEN);
+		assert_int_equal(flow.error, refused ? ECONNREFUSED : 0);
+		if (!refused)
+			assert_int_equal(event.events, EPOLLOUT);
+		close(fd);
+		close(epoll);
+		if (!refused)
+			close(listener);
+		two_nodes_wait_flows(a, 0);
+	}
+}
+
+static void test_a_program_may_be_later_than_the_far_side(void **state)
+{
+	struct endpoint any = any4(), local, mirror;
+	struct sockaddr_storage ss;
+	uint16_t port;
+	int fd, server, listener = program_listen(&any, &port);
+
+	(void)state;
+	assert_int_equal(shim_prepare(a, B_ADDR, port, &fd, &local, &mirror), 0);
+	server = accept(listener, NULL, NULL);
+	nanosleep(&(struct timespec){ 0, 100 * NS_PER_MS }, NULL);
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
+		0);
+	set_timeout(server);
+	say_and_hear(fd, server, "late");
+	close(listener);
+	hang_up(fd, server);
+}
+
+static void test_a_program_that_left_its_connect_takes_the_far_side_with_it(void **state)
+{
+	struct endpoint any = any4(), local, mirror;
+	uint16_t port;
+	char c;
+	int fd, server, listener = program_listen(&any, &port);
+
+	(void)state;
+	assert_int_equal(shim_prepare(a, B_ADDR, port, &fd, &local, &mirror), 0);
+	close(fd);
+	server = accept(listener, NULL, NULL);
+	set_timeout(server);
+	assert_true(recv(server, &c, 1, 0) < 0);
+	assert_int_equal(errno, ECONNRESET);
+	close(listener);
+	close(server);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+struct sender {
+	int fd;
+	unsigned seed;
+};
+
+static void *send_big(void *arg)
+{
+	struct sender *s = arg;
+	uint32_t *data = malloc(BIG);
+	unsigned seed = s->seed;
+
+	for (size_t i = 0; i < BIG / 4; i++)
+		data[i] = (uint32_t)i * 2654435761u + seed;
+	program_send(s->fd, data, BIG);
+	shutdown(s->fd, SHUT_WR);
+	free(data);
+	return NULL;
+}
+
+static void expect_big(int fd, unsigned seed)
+{
+	uint32_t *data = malloc(BIG + 4);
+
+	assert_int_equal(program_receive(fd, data, BIG + 4), BIG);
+	for (size_t i = 0; i < BIG / 4; i++)
+		if (data[i] != (uint32_t)i * 2654435761u + seed)
+			fail_msg("wrong word at %zu", i);
+	free(data);
+}
+
+static void test_much_data_both_ways_at_once_arrives_whole_before_the_end(void **state)
+{
+	int client, server;
+	struct sender up, down;
+	pthread_t senders[2];
+
+	(void)state;
+	join(B_ADDR, &client, &server);
+	up = (struct sender){ client, 1 };
+	down = (struct sender){ server, 2 };
+	pthread_create(&senders[0], NULL, send_big, &up);
+	pthread_create(&senders[1], NULL, send_big, &down);
+	nanosleep(&(struct timespec){ 0, 50 * NS_PER_MS }, NULL); /* all buffers are full */
+	/* One after the other: each direction also stands still for a while. */
+	expect_big(server, 1);
+	expect_big(client, 2);
+	for (int i = 0; i < 2; i++)
+		pthread_join(senders[i], NULL);
+	hang_up(client, server);
+}
+
+static void test_half_closed_either_way_the_other_direction_goes_on(void **state)
+{
+	int client, server;
+	char c;
+
+	(void)state;
+	join(B_ADDR, &client, &server);
+	shutdown(client, SHUT_WR);
+	assert_int_equal(recv(server, &c, 1, 0), 0);
+	say_and_hear(server, client, "late answer");
+	hang_up(client, server);
+	join(B_ADDR, &client, &server);
+	shutdown(server, SHUT_WR);
+	assert_int_equal(recv(client, &c, 1, 0), 0);
+	say_and_hear(client, server, "late question");
+	hang_up(client, server);
+}
+
+static void reset_and_see(int one, int other)
+{
+	char c;
+
+	set_timeout(other);
+	sock_reset_on_close(one);
+	close(one);
+	assert_int_equal(recv(other, &c, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(other);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+static void test_a_reset_of_either_side_is_a_reset_for_the_other(void **state)
+{
+	int client, server;
+
+	(void)state;
+	join(B_ADDR, &client, &server);
+	reset_and_see(client, server);
+	join(B_ADDR, &client, &server);
+	reset_and_see(server, client);
+}
+
+static void test_unread_data_at_close_is_a_reset(void **state)
+{
+	int client, server;
+	char c;
+
+	(void)state;
+	join(B_ADDR, &client, &server);
+	program_send(client, "unread", 6);
+	assert_int_equal(recv(server, &c, 1, MSG_PEEK), 1);
+	close(server);
+	assert_int_equal(recv(client, &c, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(client);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+static void test_a_reset_is_seen_while_the_far_side_takes_nothing(void **state)
+{
+	int client, server;
+	char bytes[65536] = { 0 };
+	ssize_t n;
+
+	(void)state;
+	join(B_ADDR, &client, &server);
+	fcntl(client, F_SETFL, O_NONBLOCK);
+	for (int quiet = 0; quiet < 20;) {
+		n = send(client, bytes, sizeof(bytes), MSG_NOSIGNAL);
+		quiet = n > 0 ? 0 : quiet + 1;
+		nanosleep(&(struct timespec){ 0, 5 * NS_PER_MS }, NULL);
+	}
+	sock_reset_on_close(client);
+	close(client);
+	two_nodes_wait_flows(a, 0);
+	while ((n = recv(server, bytes, sizeof(bytes), 0)) > 0)
+		;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(server);
+	two_nodes_wait_flows(b, 0);
+}
+
+/* Lines of /proc/net/tcp in TIME_WAIT or FIN_WAIT2 at this local address. */
+static unsigned waiting_at(uint32_t addr)
+{
+	FILE *file = fopen("/proc/net/tcp", "r");
+	unsigned count = 0, local, state;
+	char line[256];
+
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, " %*u: %x:%*x %*x:%*x %x", &local, &state) == 2 &&
+		    local == htonl(addr) && (state == 6 || state == 5))
+			count++;
+	fclose(file);
+	return count;
+}
+
+static void test_connects_do_not_use_up_the_own_mirrors_ports(void **state)
+{
+	struct endpoint any = any4();
+	uint16_t port;
+	char c;
+	int client, server, listener = program_listen(&any, &port);
+	unsigned before = waiting_at(mirror_of(a, A_ADDR));
+
+	(void)state;
+	for (int i = 0; i < 300; i++) {
+		client = shim_connect(a, B_ADDR, port);
+		assert_true(client >= 0);
+		server = accept(listener, NULL, NULL);
+		close(client);
+		set_timeout(server);
+		assert_int_equal(recv(server, &c, 1, 0), 0);
+		close(server);
+	}
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+	assert_true(waiting_at(mirror_of(a, A_ADDR)) <= before);
+	close(listener);
+}
+
+static void test_a_port_used_anew_replaces_its_old_flow(void **state)
+{
+	struct endpoint local, mirror, to = mesh_endpoint(B_ADDR, FAKE_PORT_SILENT);
+	struct ipc_reply reply;
+	int fd;
+
+	(void)state;
+	assert_int_equal(shim_prepare(a, B_ADDR, FAKE_PORT_SILENT, &fd, &local, &mirror), 0);
+	assert_int_equal(shim_ask(a, IPC_CONNECT, &local, &to, 0, &reply), 0);
+	assert_int_equal(two_nodes_stats(a).flows, 1);
+	close(fd);
+}
+
+static void test_an_open_flow_keeps_its_port(void **state)
+{
+	struct endpoint local, to;
+	struct ipc_reply reply;
+	struct map_flow flow;
+	int client, server;
+
+	(void)state;
+	join(B_ADDR, &client, &server);
+	assert_int_equal(sock_local(client, &local), 0);
+	assert_true(map_find_flow(a->map, ip_v4(&local.addr), local.port, &flow));
+	assert_int_equal(flow.state, MAP_FLOW_OPEN);
+	to = (struct endpoint){ flow.remote, flow.remote_port };
+	assert_int_equal(shim_ask(a, IPC_CONNECT, &local, &to, 0, &reply), EADDRNOTAVAIL);
+	say_and_hear(client, server, "still here");
+	hang_up(client, server);
+}
+
+static void test_the_fallback_is_named(void **state)
+{
+	struct edge_stats stats = two_nodes_stats(a);
+
+	(void)state;
+	assert_false(stats.synhold);
+	assert_string_equal(stats.synhold_why, "switched off");
+}
+
+static void test_syn_hold_works_here(void **state)
+{
+	struct edge_stats stats = two_nodes_stats(a);
+
+	(void)state;
+	if (!stats.synhold)
+		fail_msg("%s", stats.synhold_why);
+}
+
+static void test_ready_is_answered(void **state)
+{
+	struct endpoint nobody = mesh_endpoint("0.0.0.0", 0);
+	struct ipc_reply reply;
+
+	(void)state;
+	assert_int_equal(shim_ask(a, IPC_READY, &nobody, &nobody, 0, &reply), 0);
+}
+
+#define HOLD(name)  cmocka_unit_test_setup_teardown(name, with_hold, teardown)
+#define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		HOLD(test_syn_hold_works_here),
+		HOLD(test_ready_is_answered),
+		HOLD(test_a_program_reaches_a_peer),
+		HOLD(test_the_listener_sees_the_peers_mirror_and_port),
+		HOLD(test_listeners_on_mirror_and_loopback_are_found),
+		HOLD(test_a_listener_on_loopback6_learns_the_peer_from_the_map),
+		HOLD(test_a_taken_source_port_is_replaced_and_told),
+		HOLD(test_a_closed_port_refuses),
+		HOLD(test_the_daemons_own_port_is_not_reached_from_the_mesh),
+		HOLD(test_failures_come_with_their_errno),
+		HOLD(test_what_cannot_be_dialled_is_refused_at_once),
+		HOLD(test_a_non_blocking_connect_stays_silent_until_the_far_side_answers),
+		HOLD(test_edge_triggered_epoll_tells_of_success_and_of_refusal),
+		HOLD(test_a_program_may_be_later_than_the_far_side),
+		HOLD(test_a_program_that_left_its_connect_takes_the_far_side_with_it),
+		HOLD(test_much_data_both_ways_at_once_arrives_whole_before_the_end),
+		HOLD(test_half_closed_either_way_the_other_direction_goes_on),
+		HOLD(test_a_reset_of_either_side_is_a_reset_for_the_other),
+		HOLD(test_unread_data_at_close_is_a_reset),
+		HOLD(test_a_reset_is_seen_while_the_far_side_takes_nothing),
+		HOLD(test_connects_do_not_use_up_the_own_mirrors_ports),
+		HOLD(test_a_port_used_anew_replaces_its_old_flow),
+		HOLD(test_an_open_flow_keeps_its_port),
+		FIRST(test_the_fallback_is_named),
+		FIRST(test_a_program_reaches_a_peer),
+		FIRST(test_a_closed_port_refuses),
+		FIRST(test_failures_come_with_their_errno),
+		FIRST(test_a_program_may_be_later_than_the_far_side),
+		FIRST(test_half_closed_either_way_the_other_direction_goes_on),
+		FIRST(test_a_reset_of_either_side_is_a_reset_for_the_other),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

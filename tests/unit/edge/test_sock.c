@@ -1,0 +1,218 @@
+/* Ports of our own, claims on 127/8, the runtime folder, orphans. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon/edge/claims.h"
+#include "daemon/edge/folder.h"
+#include "daemon/edge/hold.h"
+#include "daemon/edge/sock.h"
+#include "shared/util.h"
+
+static void expect_range(const char *text, unsigned first, unsigned last)
+{
+	struct port_range range = port_range_beside(text);
+
+	assert_int_equal(range.first, first);
+	assert_int_equal(range.last, last);
+}
+
+static void test_our_ports_lie_beside_the_kernels(void **state)
+{
+	(void)state;
+	expect_range("32768\t60999\n", 61000, 65535);
+	expect_range("1024\t65535\n", 61000, 65535);
+	expect_range("20000 65535", 11808, 19999);
+	expect_range("3000 65000", 1024, 2999);
+	expect_range("nonsense", 61000, 65535);
+	expect_range("9 5", 61000, 65535);
+	expect_range("1 99999", 61000, 65535);
+	expect_range(NULL, 61000, 65535);
+}
+
+static void test_ports_begin_again_after_the_last(void **state)
+{
+	struct port_range range = { 65534, 65535 };
+
+	(void)state;
+	assert_int_equal(port_range_at(&range, 0), 65534);
+	assert_int_equal(port_range_at(&range, 1), 65535);
+	assert_int_equal(port_range_at(&range, 2), 65534);
+	range = port_range_read();
+	assert_true(range.first < range.last);
+}
+
+static void test_a_block_belongs_to_one_daemon_until_it_is_given_back(void **state)
+{
+	struct claims one, other;
+	unsigned block = CLAIMS_LAST;
+
+	(void)state;
+	claims_init(&one);
+	claims_init(&other);
+	while (block > 200 && !claims_take(&one, block))
+		block--;
+	assert_true(claims_take(&one, block));
+	assert_false(claims_take(&other, block));
+	claims_give_back(&one, block);
+	assert_true(claims_take(&other, block));
+	claims_finish(&other);
+	assert_true(claims_take(&one, block));
+	claims_finish(&one);
+}
+
+static void test_a_bound_port_is_seen_as_such(void **state)
+{
+	struct endpoint at = sock_endpoint(INADDR_LOOPBACK, 0);
+	int fd = sock_open(&at, SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(sock_bind(fd, &at), 0);
+	assert_int_equal(sock_local(fd, &at), 0);
+	assert_true(sock_is_bound(&at, SOCK_STREAM));
+	close(fd);
+	assert_false(sock_is_bound(&at, SOCK_STREAM));
+}
+
+static void test_an_orphan_is_told_from_a_half_closed_socket(void **state)
+{
+	struct endpoint at = sock_endpoint(INADDR_LOOPBACK, 0), theirs, ours;
+	int client, server, listener = sock_open(&at, SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(sock_bind(listener, &at), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(sock_local(listener, &ours), 0);
+	client = sock_open(&at, SOCK_STREAM);
+	assert_int_equal(sock_connect(client, &ours), 0);
+	assert_int_equal(sock_local(client, &theirs), 0);
+	server = accept(listener, NULL, NULL);
+	assert_true(server >= 0);
+	assert_false(sock_is_orphan(&theirs, &ours));
+	shutdown(client, SHUT_WR);
+	assert_false(sock_is_orphan(&theirs, &ours));
+	close(client);
+	assert_true(sock_is_orphan(&theirs, &ours));
+	sock_reset_on_close(server);
+	close(server);
+	/* Nothing is left: unknown, not orphan. */
+	assert_false(sock_is_orphan(&theirs, &ours));
+	close(listener);
+}
+
+static void test_the_hold_port_falls_back_where_it_is_told_to(void **state)
+{
+	struct port_range range = port_range_read();
+	struct hold hold;
+
+	(void)state;
+	assert_int_equal(hold_open(&hold, &range, 0, true), 0);
+	assert_false(hold.works);
+	assert_string_equal(hold.why, "switched off");
+	hold_close(&hold);
+	assert_int_equal(hold_open(&hold, &range, 0, false), 0);
+	assert_true(hold.works);
+	assert_null(hold.why);
+	hold_close(&hold);
+}
+
+static void test_the_predecessors_hold_port_is_avoided(void **state)
+{
+	struct port_range range = { 64000, 64001 };
+	struct hold hold;
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		assert_int_equal(hold_open(&hold, &range, 64000, false), 0);
+		assert_int_equal(hold.port, 64001);
+		hold_close(&hold);
+	}
+}
+
+static void test_a_hold_port_is_not_shared_with_another_daemon(void **state)
+{
+	struct port_range range = { 64002, 64002 };
+	struct hold one, other;
+
+	(void)state;
+	assert_int_equal(hold_open(&one, &range, 0, false), 0);
+	assert_int_equal(hold_open(&other, &range, 0, false), -EADDRINUSE);
+	hold_close(&other);
+	hold_close(&one);
+}
+
+static void test_one_daemon_a_folder(void **state)
+{
+	char dir[] = "/tmp/meshwrap-test-XXXXXX", lock[64], error[256];
+	int fd, other;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(folder_lock(dir, false, &fd, error), 0);
+	assert_int_equal(folder_lock(dir, false, &other, error), -EEXIST);
+	assert_non_null(strstr(error, "already runs"));
+	close(fd);
+	assert_int_equal(folder_lock(dir, true, &fd, error), 0);
+	close(fd);
+	snprintf(lock, sizeof(lock), "%s/lock", dir);
+	unlink(lock);
+	assert_int_equal(symlink("/etc/passwd", lock), 0);
+	assert_int_equal(folder_lock(dir, false, &fd, error), -ELOOP);
+	unlink(lock);
+	assert_int_equal(chmod(dir, 0777), 0);
+	assert_int_equal(folder_lock(dir, false, &fd, error), -EPERM);
+	assert_non_null(strstr(error, "MESHWRAP_DIR"));
+	rmdir(dir);
+	assert_int_equal(folder_lock("/nowhere/at/all", false, &fd, error), -ENOENT);
+}
+
+static void test_a_dead_daemons_socket_is_replaced(void **state)
+{
+	char dir[] = "/tmp/meshwrap-test-XXXXXX", path[64];
+	struct stat st;
+	int first, second;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	first = folder_listen(dir, "control", SOCK_SEQPACKET, false);
+	assert_true(first >= 0);
+	close(first);
+	second = folder_listen(dir, "control", SOCK_SEQPACKET, true);
+	assert_true(second >= 0);
+	snprintf(path, sizeof(path), "%s/control", dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0666);
+	close(second);
+	unlink(path);
+	rmdir(dir);
+	assert_int_equal(folder_listen(dir, "control", SOCK_SEQPACKET, false), -ENOENT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_our_ports_lie_beside_the_kernels),
+		cmocka_unit_test(test_ports_begin_again_after_the_last),
+		cmocka_unit_test(test_a_block_belongs_to_one_daemon_until_it_is_given_back),
+		cmocka_unit_test(test_a_bound_port_is_seen_as_such),
+		cmocka_unit_test(test_an_orphan_is_told_from_a_half_closed_socket),
+		cmocka_unit_test(test_the_hold_port_falls_back_where_it_is_told_to),
+		cmocka_unit_test(test_the_predecessors_hold_port_is_avoided),
+		cmocka_unit_test(test_a_hold_port_is_not_shared_with_another_daemon),
+		cmocka_unit_test(test_one_daemon_a_folder),
+		cmocka_unit_test(test_a_dead_daemons_socket_is_replaced),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,424 @@
+#include "tests/unit/edge/two_nodes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/event.h>
+
+#include "shared/paths.h"
+#include "shared/util.h"
+
+#define MTU        1420
+#define ROUNDS_MAX 64
+
+struct call {
+	void (*fn)(void *arg);
+	void *arg;
+	int done;
+};
+
+/* ---- the mesh between them ---- */
+
+static void output(void *owner, struct packet_batch *batch)
+{
+	struct node *node = owner;
+
+	node->packets += batch->count;
+	netstack_input(node->other->ns, batch->packet, batch->count, loop_now(node->both->loop));
+}
+
+static void udp_received(void *owner, const struct endpoint *local, const struct endpoint *remote,
+			 const uint8_t *data, size_t len)
+{
+	edge_udp_received(((struct node *)owner)->edge, local, remote, data, len);
+}
+
+static void udp_failed(void *owner, const struct endpoint *local, const struct endpoint *remote,
+		       int error)
+{
+	edge_udp_failed(((struct node *)owner)->edge, local, remote, error);
+}
+
+static void pong(void *owner, const struct ip_addr *from, uint16_t id, uint16_t seq,
+		 const uint8_t *data, size_t len)
+{
+	(void)owner;
+	(void)from;
+	(void)id;
+	(void)seq;
+	(void)data;
+	(void)len;
+}
+
+static void incoming(void *owner, struct tcp_conn *conn, const struct endpoint *local,
+		     const struct endpoint *remote)
+{
+	edge_tcp_incoming(((struct node *)owner)->edge, conn, local, remote);
+}
+
+static void event(void *owner, struct tcp_conn *conn, void *user, unsigned events)
+{
+	edge_tcp_event(((struct node *)owner)->edge, conn, user, events);
+}
+
+static void cancelled(void *owner, struct tcp_conn *conn)
+{
+	edge_tcp_cancelled(((struct node *)owner)->edge, conn);
+}
+
+static int reachable(void *owner, const struct ip_addr *mesh)
+{
+	(void)mesh;
+	return ((struct node *)owner)->reachable;
+}
+
+static char *status(void *owner)
+{
+	(void)owner;
+	return strdup("{\"state\":\"test\"}");
+}
+
+static int ping(void *owner, const struct ip_addr *mesh, uint32_t ticket)
+{
+	struct node *node = owner;
+
+	(void)mesh;
+	if (node->reachable > 0)
+		return node->reachable;
+	if (node->reachable < 0)
+		return 0; /* sent, and never answered */
+	edge_pinged(node->edge, ticket, 1500 * NS_PER_US);
+	return 0;
+}
+
+static uint64_t round_end(void *owner, uint64_t now_ns)
+{
+	struct two_nodes *t = owner;
+	uint64_t deadline = NEVER_NS, packets;
+	int rounds = 0;
+
+	for (int i = 0; i < 2; i++) {
+		if (edge_deadline(t->node[i].edge) <= now_ns)
+			edge_expire(t->node[i].edge, now_ns);
+		if (netstack_deadline(t->node[i].ns) <= now_ns)
+			netstack_expire(t->node[i].ns, now_ns);
+	}
+	do {
+		packets = t->node[0].packets + t->node[1].packets;
+		for (int i = 0; i < 2; i++)
+			netstack_flush(t->node[i].ns, now_ns);
+	} while (packets != t->node[0].packets + t->node[1].packets && ++rounds < ROUNDS_MAX);
+	for (int i = 0; i < 2; i++) {
+		deadline = MIN(deadline, edge_deadline(t->node[i].edge));
+		deadline = MIN(deadline, netstack_deadline(t->node[i].ns));
+	}
+	return rounds == ROUNDS_MAX ? 0 : deadline;
+}
+
+/* ---- starting ---- */
+
+static void set_nodes(struct node *node)
+{
+	struct wg_prefix p[2][2] = { 0 };
+	struct edge_node nodes[] = { { "node-a", p[0], 2, node == &node->both->node[0] },
+				     { "node-b", p[1], 2, node == &node->both->node[1] } };
+	char error[256];
+
+	for (int i = 0; i < 2; i++) {
+		ip_parse(i ? B_ADDR : A_ADDR, &p[i][0].addr);
+		ip_parse(i ? B_ADDR6 : A_ADDR6, &p[i][1].addr);
+		p[i][0].len = nodes[i].is_self ? 10 : 32;
+		p[i][1].len = nodes[i].is_self ? 64 : 128;
+	}
+	if (edge_set_nodes(node->edge, nodes, 2, error) != 0)
+		fail_msg("%s", error);
+}
+
+static void make_node(struct node *node, const char *addr, const char *addr6)
+{
+	struct edge_config config = { node->dir, "mesh", MTU, false, node->both->refuse_synhold };
+	const struct edge_callbacks edge_callbacks = { reachable, status, ping };
+	const struct netstack_callbacks callbacks = { output, udp_received, udp_failed, pong };
+	struct tcp_config tcp;
+	struct ip_addr own[2];
+	char error[256], path[PATHS_MAX + 8];
+	int fd;
+
+	snprintf(node->dir, sizeof(node->dir), "/tmp/meshwrap-test-XXXXXX");
+	assert_non_null(mkdtemp(node->dir));
+	if (edge_create(node->both->loop, &config, &edge_callbacks, node, &node->edge, error) != 0)
+		fail_msg("%s", error);
+	ip_parse(addr, &own[0]);
+	ip_parse(addr6, &own[1]);
+	tcp_config_defaults(&tcp, MTU);
+	node->ns = netstack_create(own, 2, &tcp, &callbacks, incoming, event, cancelled, node);
+	assert_non_null(node->ns);
+	edge_set_netstack(node->edge, node->ns);
+	set_nodes(node);
+	edge_set_ready(node->edge, true);
+	paths_join(node->dir, PATHS_MAP, path, sizeof(path));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	node->map = mmap(NULL, sizeof(struct map), PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	assert_ptr_not_equal(node->map, MAP_FAILED);
+}
+
+static void run_call(evutil_socket_t fd, short what, void *arg)
+{
+	struct call *call;
+
+	(void)what;
+	(void)arg;
+	if (read(fd, &call, sizeof(call)) != sizeof(call))
+		return;
+	call->fn(call->arg);
+	if (write(call->done, "x", 1) != 1)
+		abort();
+}
+
+static void *run_loop(void *arg)
+{
+	struct two_nodes *t = arg;
+	struct loop_hooks hooks = { round_end, t };
+	struct event *wake;
+
+	t->loop = loop_create(&hooks);
+	for (int i = 0; i < 2; i++) {
+		t->node[i].both = t;
+		t->node[i].other = &t->node[!i];
+		make_node(&t->node[i], i ? B_ADDR : A_ADDR, i ? B_ADDR6 : A_ADDR6);
+	}
+	wake = event_new(loop_base(t->loop), t->wake[0], EV_READ | EV_PERSIST, run_call, t);
+	event_add(wake, NULL);
+	loop_run(t->loop);
+	event_free(wake);
+	for (int i = 0; i < 2; i++) {
+		struct node *node = &t->node[i];
+		char command[128];
+
+		munmap((void *)node->map, sizeof(struct map));
+		edge_destroy(node->edge);
+		netstack_destroy(node->ns);
+		snprintf(command, sizeof(command), "rm -rf %s", node->dir);
+		if (system(command) != 0)
+			abort();
+	}
+	loop_destroy(t->loop);
+	return NULL;
+}
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+void two_nodes_start(struct two_nodes *t, bool refuse_synhold)
+{
+	memset(t, 0, sizeof(*t));
+	t->refuse_synhold = refuse_synhold;
+	assert_int_equal(pipe2(t->wake, O_CLOEXEC), 0);
+	assert_int_equal(pthread_create(&t->thread, NULL, run_loop, t), 0);
+	two_nodes_call(t, nothing, NULL); /* answered when everything is up */
+}
+
+static void stop(void *arg)
+{
+	loop_stop(arg);
+}
+
+void two_nodes_stop(struct two_nodes *t)
+{
+	two_nodes_call(t, stop, t->loop);
+	pthread_join(t->thread, NULL);
+	close(t->wake[0]);
+	close(t->wake[1]);
+}
+
+void two_nodes_call(struct two_nodes *t, void (*fn)(void *arg), void *arg)
+{
+	int done[2];
+	struct call call = { fn, arg, -1 }, *at = &call;
+	char c;
+
+	assert_int_equal(pipe2(done, O_CLOEXEC), 0);
+	call.done = done[1];
+	assert_int_equal(write(t->wake[1], &at, sizeof(at)), sizeof(at));
+	assert_int_equal(read(done[0], &c, 1), 1);
+	close(done[0]);
+	close(done[1]);
+}
+
+struct stats_call {
+	struct edge *edge;
+	struct edge_stats stats;
+};
+
+static void get_stats(void *arg)
+{
+	struct stats_call *call = arg;
+
+	edge_get_stats(call->edge, &call->stats);
+}
+
+struct edge_stats two_nodes_stats(struct node *node)
+{
+	struct stats_call call = { node->edge, { 0 } };
+
+	two_nodes_call(node->both, get_stats, &call);
+	return call.stats;
+}
+
+void two_nodes_wait_flows(struct node *node, uint64_t flows)
+{
+	for (int i = 0; i < 8000; i++) {
+		if (two_nodes_stats(node).flows == flows)
+			return;
+		nanosleep(&(struct timespec){ 0, NS_PER_MS }, NULL);
+	}
+	fail_msg("flows did not become %u", (unsigned)flows);
+}
+
+/* ---- the shim ---- */
+
+struct endpoint mesh_endpoint(const char *addr, uint16_t port)
+{
+	struct endpoint ep = { .port = port };
+
+	assert_int_equal(ip_parse(addr, &ep.addr), 0);
+	return ep;
+}
+
+uint32_t mirror_of(struct node *node, const char *addr)
+{
+	struct endpoint ep = mesh_endpoint(addr, 0);
+	uint32_t mirror = 0;
+
+	map_to_mirror(node->map, &ep.addr, &mirror);
+	return mirror;
+}
+
+int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local,
+	     const struct endpoint *remote, uint32_t flags, struct ipc_reply *reply)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	struct ipc_request request;
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	ssize_t n;
+	int err;
+
+	paths_join(node->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
+	ipc_make_request(&request, type, local, remote, flags);
+	if (connect(fd, (struct sockaddr *)&name, sizeof(name)) != 0 ||
+	    send(fd, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request)) {
+		err = errno;
+		close(fd);
+		return err;
+	}
+	n = recv(fd, reply, sizeof(*reply), 0);
+	close(fd);
+	if (n <= 0 || ipc_check_reply(reply, (size_t)n, type, reply) != 0)
+		return EPROTO;
+	return reply->error;
+}
+
+int shim_prepare(struct node *node, const char *remote, uint16_t port, int *fd,
+		 struct endpoint *local, struct endpoint *mirror)
+{
+	struct endpoint to = mesh_endpoint(remote, port);
+	struct map_own own;
+	struct ipc_reply reply;
+	int err;
+
+	assert_true(map_own(node->map, !ip_is_v4(&to.addr), &own));
+	*local = sock_endpoint(own.mirror, 0);
+	*fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(*fd >= 0);
+	assert_int_equal(sock_bind(*fd, local), 0);
+	assert_int_equal(sock_local(*fd, local), 0);
+	err = shim_ask(node, IPC_CONNECT, local, &to, 0, &reply);
+	*mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
+	if (err)
+		close(*fd);
+	return err;
+}
+
+int shim_connect(struct node *node, const char *remote, uint16_t port)
+{
+	struct endpoint local, mirror;
+	struct sockaddr_storage ss;
+	struct map_flow flow;
+	socklen_t len;
+	int fd, err = shim_prepare(node, remote, port, &fd, &local, &mirror);
+
+	if (err)
+		return -err;
+	len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
+	err = connect(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : errno;
+	assert_true(map_find_flow(node->map, ip_v4(&local.addr), local.port, &flow));
+	assert_int_equal(flow.remote_port, port);
+	if (flow.state == MAP_FLOW_FAILED) {
+		assert_int_not_equal(flow.error, 0);
+		err = flow.error;
+	}
+	if (err == 0)
+		return fd;
+	close(fd);
+	return -err;
+}
+
+int program_listen(const struct endpoint *at, uint16_t *port)
+{
+	int family = ip_is_v4(&at->addr) ? AF_INET : AF_INET6;
+	int one = 1, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct endpoint got;
+
+	assert_true(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	assert_int_equal(sock_bind(fd, at), 0);
+	assert_int_equal(listen(fd, 1024), 0);
+	assert_int_equal(sock_local(fd, &got), 0);
+	*port = got.port;
+	return fd;
+}
+
+void program_send(int fd, const void *bytes, size_t len)
+{
+	const char *at = bytes;
+
+	while (len) {
+		ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
+
+		assert_true(n > 0);
+		at += n;
+		len -= (size_t)n;
+	}
+}
+
+size_t program_receive(int fd, void *bytes, size_t len)
+{
+	size_t got = 0;
+
+	while (got < len) {
+		ssize_t n = recv(fd, (char *)bytes + got, len - got, 0);
+
+		if (n <= 0)
+			break;
+		got += (size_t)n;
+	}
+	return got;
+}

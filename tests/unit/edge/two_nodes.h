@@ -1,0 +1,66 @@
+/*
+ * Two edges in one loop, joined by two netstacks (real or fake), in a thread of
+ * their own; the test is the programs on both sides and the shim of each.
+ */
+#ifndef MESHWRAP_TESTS_TWO_NODES_H
+#define MESHWRAP_TESTS_TWO_NODES_H
+
+#include <pthread.h>
+
+#include "daemon/edge/edge.h"
+#include "daemon/edge/sock.h"
+#include "daemon/loop.h"
+#include "shared/ipc.h"
+#include "shared/map.h"
+
+#define A_ADDR  "100.64.0.1"
+#define B_ADDR  "100.64.0.2"
+#define A_ADDR6 "fd00::1"
+#define B_ADDR6 "fd00::2"
+
+struct node {
+	struct two_nodes *both;
+	struct node *other;
+	struct edge *edge;
+	struct netstack *ns;
+	char dir[64];
+	const struct map *map; /* as the shim sees it */
+	uint64_t packets;
+	int reachable; /* what the edge is told */
+};
+
+struct two_nodes {
+	struct node node[2];
+	struct loop *loop;
+	pthread_t thread;
+	int wake[2]; /* a pipe: functions to run inside the loop */
+	bool refuse_synhold;
+};
+
+void two_nodes_start(struct two_nodes *t, bool refuse_synhold);
+void two_nodes_stop(struct two_nodes *t);
+/* Runs fn(arg) in the loop's thread and waits for it. */
+void two_nodes_call(struct two_nodes *t, void (*fn)(void *arg), void *arg);
+struct edge_stats two_nodes_stats(struct node *node);
+/* Until the node has that many flows; fails the test after some seconds. */
+void two_nodes_wait_flows(struct node *node, uint64_t flows);
+
+/* What the shim does for connect(): bound to the own mirror, asked, then connected. */
+int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local,
+	     const struct endpoint *remote, uint32_t flags, struct ipc_reply *reply);
+/* A bound socket and where it must connect; 0 or the daemon's errno. */
+int shim_prepare(struct node *node, const char *remote, uint16_t port, int *fd,
+		 struct endpoint *local, struct endpoint *mirror);
+/* fd, or -errno as the program would see it. */
+int shim_connect(struct node *node, const char *remote, uint16_t port);
+
+struct endpoint mesh_endpoint(const char *addr, uint16_t port);
+/* The mirror of a mesh address in the node's map. */
+uint32_t mirror_of(struct node *node, const char *addr);
+/* Blocking sockets of programs; port 0: any, *port is set. */
+int program_listen(const struct endpoint *at, uint16_t *port);
+void program_send(int fd, const void *bytes, size_t len);
+/* Reads until the end or len bytes; returns the count. */
+size_t program_receive(int fd, void *bytes, size_t len);
+
+#endif
