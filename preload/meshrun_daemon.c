@@ -30,11 +30,12 @@
 #include "shared/ipc.h"
 #include "shared/util.h"
 
-#define COMMON_DIR   "/run/meshwrap"
-#define LOG_FILE     "meshd.log"
-#define ASK_EVERY_MS 20
-#define SAY_AFTER_MS 1000 /* progress, on a terminal */
-#define GRACE_MS     500  /* after our daemon ended: is there another one? */
+#define COMMON_DIR    "/run/meshwrap"
+#define LOG_FILE      "meshd.log"
+#define ASK_EVERY_MS  20
+#define SAY_AFTER_MS  1000 /* progress, on a terminal */
+#define END_WITHIN_MS 2000
+#define GRACE_MS      500 /* after our daemon ended: is there another one? */
 
 /* What the keeper tells: first the daemon's pid, then its wait status. */
 struct keeper {
@@ -231,6 +232,15 @@ static void keeper_look(struct keeper *k, int wait_ms)
 		k->daemon_ended = true;
 }
 
+/* We give up, so the daemon we started must not stay half-started. */
+static void end_daemon(struct keeper *k)
+{
+	kill(k->daemon, SIGTERM);
+	keeper_look(k, END_WITHIN_MS);
+	if (!k->daemon_ended)
+		kill(k->daemon, SIGKILL);
+}
+
 /* The last line the daemon wrote since start, for the user. */
 static void show_daemons_words(int log, off_t start, const char *dir)
 {
@@ -323,7 +333,7 @@ static int start_and_wait(const char *dir, const struct daemon_options *o)
 	else
 		status = wait_ready(dir, o->timeout_s, &k, log, start);
 	if (status && k.pid > 0 && !k.daemon_ended)
-		kill(k.daemon, SIGTERM);
+		end_daemon(&k);
 	end_keeper(&k);
 	close(log);
 	return status;
