@@ -1,0 +1,342 @@
+/*
+ * Whole nodes in one process, over loopback: WireGuard, the stack, the edge's
+ * folder and API are the real ones. The two loops take turns of a millisecond;
+ * who asks the API does so from a thread, since that waits.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "daemon/ctl/http.h"
+#include "daemon/mesh.h"
+#include "shared/log.h"
+#include "shared/paths.h"
+#include "shared/util.h"
+
+#define KEY_TEXT sodium_base64_ENCODED_LEN(WG_KEY_LEN, sodium_base64_VARIANT_ORIGINAL)
+
+struct node {
+	char dir[64], private_text[KEY_TEXT], public_text[KEY_TEXT];
+	struct mesh *mesh;
+	struct event *turn;
+	unsigned port;
+	char error[256];
+};
+
+static struct node a, b;
+
+static void make_keys(struct node *n)
+{
+	uint8_t private[WG_KEY_LEN], public[WG_KEY_LEN];
+
+	randombytes_buf(private, sizeof(private));
+	crypto_scalarmult_base(public, private);
+	sodium_bin2base64(n->private_text, KEY_TEXT, private, sizeof(private),
+			  sodium_base64_VARIANT_ORIGINAL);
+	sodium_bin2base64(n->public_text, KEY_TEXT, public, sizeof(public),
+			  sodium_base64_VARIANT_ORIGINAL);
+}
+
+static void end_turn(evutil_socket_t fd, short events, void *arg)
+{
+	(void)fd;
+	(void)events;
+	mesh_stop(arg);
+}
+
+/* Parses and starts; what is wrong is in n->error then. */
+static int start(struct node *n, const char *format, ...)
+{
+	const struct timeval millisecond = { 0, 1000 };
+	const struct mesh_options options = { .dir = n->dir };
+	char text[2048], line[MESH_LINE_MAX];
+	struct config config;
+	va_list args;
+	int err;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	assert_int_equal(config_parse(text, strlen(text), &config, n->error), 0);
+	err = mesh_create(&config, &options, &n->mesh, n->error);
+	if (err < 0) {
+		n->mesh = NULL;
+		return err;
+	}
+	n->turn = event_new(mesh_base(n->mesh), -1, EV_PERSIST, end_turn, n->mesh);
+	assert_int_equal(event_add(n->turn, &millisecond), 0);
+	mesh_describe(n->mesh, line);
+	assert_int_equal(sscanf(strstr(line, "udp port "), "udp port %u", &n->port), 1);
+	return 0;
+}
+
+static void stop(struct node *n)
+{
+	if (n->turn)
+		event_free(n->turn);
+	n->turn = NULL;
+	mesh_destroy(n->mesh);
+	n->mesh = NULL;
+}
+
+static bool has_file(const struct node *n, const char *file)
+{
+	char path[128];
+
+	assert_int_equal(paths_join(n->dir, file, path, sizeof(path)), 0);
+	return access(path, F_OK) == 0;
+}
+
+static int setup(void **state)
+{
+	struct node *nodes[] = { &a, &b };
+
+	(void)state;
+	log_set_level(LOG_ERR);
+	for (int i = 0; i < 2; i++) {
+		memset(nodes[i], 0, sizeof(*nodes[i]));
+		snprintf(nodes[i]->dir, sizeof(nodes[i]->dir), "/tmp/meshwrap-test-XXXXXX");
+		assert_non_null(mkdtemp(nodes[i]->dir));
+		make_keys(nodes[i]);
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	static const char *const files[] = { PATHS_CONTROL, PATHS_API, PATHS_MAP, PATHS_LOCK };
+	struct node *nodes[] = { &a, &b };
+	char path[128];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		stop(nodes[i]);
+		assert_false(has_file(nodes[i], PATHS_CONTROL));
+		assert_false(has_file(nodes[i], PATHS_API));
+		for (size_t k = 0; k < ARRAY_LEN(files); k++) {
+			assert_int_equal(paths_join(nodes[i]->dir, files[k], path, sizeof(path)),
+					 0);
+			(void)unlink(path);
+		}
+		assert_int_equal(rmdir(nodes[i]->dir), 0);
+	}
+	return 0;
+}
+
+struct question {
+	const struct node *node;
+	const char *method, *target;
+	struct http_answer answer;
+	int err;
+	atomic_bool is_answered;
+};
+
+static void *ask_in_thread(void *arg)
+{
+	struct question *q = arg;
+	char path[128];
+
+	q->err = paths_join(q->node->dir, PATHS_API, path, sizeof(path));
+	if (q->err == 0)
+		q->err = http_ask(path, q->method, q->target, 20, &q->answer);
+	q->is_answered = true;
+	return NULL;
+}
+
+/* The answer's text while both nodes run; to be freed. */
+static char *ask(const struct node *node, const char *method, const char *target)
+{
+	struct question q = { .node = node, .method = method, .target = target };
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, ask_in_thread, &q), 0);
+	while (!q.is_answered) {
+		if (a.mesh)
+			assert_int_equal(mesh_run(a.mesh), 0);
+		if (b.mesh)
+			assert_int_equal(mesh_run(b.mesh), 0);
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(q.err, 0);
+	return q.answer.body;
+}
+
+static void assert_answer(const struct node *node, const char *method, const char *target,
+			  const char *expected)
+{
+	char *text = ask(node, method, target);
+
+	if (!strstr(text, expected))
+		fail_msg("%s is not in %s", expected, text);
+	free(text);
+}
+
+static void start_pair(void)
+{
+	assert_int_equal(start(&a,
+			       "[Interface]\n# Name = node-a\nPrivateKey = %s\n"
+			       "Address = 100.64.0.1/10, fd7a::1/64\n"
+			       "[Peer]\n# Name = node-b\nPublicKey = %s\n"
+			       "AllowedIPs = 100.64.0.2/32, fd7a::2/128\n",
+			       a.private_text, b.public_text),
+			 0);
+	assert_int_equal(start(&b,
+			       "[Interface]\n# Name = node-b\nPrivateKey = %s\nPostUp = true\n"
+			       "Address = 100.64.0.2/10, fd7a::2/64\n"
+			       "[Peer]\n# Name = node-a\nPublicKey = %s\n"
+			       "AllowedIPs = 100.64.0.1/32, fd7a::1/128\n"
+			       "Endpoint = localhost:%u\n",
+			       b.private_text, a.public_text, a.port),
+			 0);
+	mesh_log_warnings(b.mesh);
+}
+
+static void test_two_nodes_ping_each_other(void **state)
+{
+	(void)state;
+	start_pair();
+	/* a does not know where b is until b has spoken. */
+	assert_answer(&a, "POST", "/v0/ping?to=node-b", "error");
+	assert_answer(&b, "POST", "/v0/ping?to=node-a", "rtt_ms");
+	assert_answer(&a, "POST", "/v0/ping?to=100.64.0.2", "rtt_ms");
+	assert_answer(&a, "POST", "/v0/ping?to=fd7a::2", "rtt_ms");
+	assert_answer(&a, "GET", "/v0/status", "\"Online\":true");
+	assert_answer(&a, "GET", "/v0/status", "\"CurAddr\":\"");
+	assert_answer(&b, "GET", "/v0/status",
+		      "\"HostName\":\"node-a\",\"DNSName\":\"node-a.mesh.\"");
+}
+
+static void test_a_peer_that_is_gone_does_not_answer(void **state)
+{
+	(void)state;
+	start_pair();
+	assert_answer(&b, "POST", "/v0/ping?to=node-a", "rtt_ms");
+	stop(&a);
+	assert_answer(&b, "POST", "/v0/ping?to=node-a", "error");
+}
+
+static void test_a_taken_folder_is_told(void **state)
+{
+	struct node c = { 0 };
+
+	(void)state;
+	start_pair();
+	memcpy(c.dir, a.dir, sizeof(c.dir));
+	make_keys(&c);
+	assert_true(start(&c, "[Interface]\nPrivateKey=%s\nAddress=100.64.0.9\n", c.private_text) <
+		    0);
+	assert_non_null(strstr(c.error, a.dir));
+	assert_answer(&a, "GET", "/v0/status", "Running");
+}
+
+static void test_a_taken_port_is_told(void **state)
+{
+	struct sockaddr_in any = { .sin_family = AF_INET };
+	socklen_t len = sizeof(any);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	assert_int_equal(bind(fd, (struct sockaddr *)&any, sizeof(any)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&any, &len), 0);
+	assert_int_equal(start(&a,
+			       "[Interface]\nPrivateKey=%s\nAddress=100.64.0.1\nListenPort=%u\n",
+			       a.private_text, (unsigned)ntohs(any.sin_port)),
+			 -EADDRINUSE);
+	assert_non_null(strstr(a.error, "is taken by another program"));
+	close(fd);
+}
+
+static void test_our_own_key_as_a_peer_is_told(void **state)
+{
+	(void)state;
+	assert_int_equal(start(&a,
+			       "[Interface]\nPrivateKey=%s\nAddress=100.64.0.1\n"
+			       "[Peer]\nPublicKey=%s\n",
+			       a.private_text, a.public_text),
+			 -EINVAL);
+	assert_non_null(strstr(a.error, "line 4: this peer's PublicKey is this node's own"));
+}
+
+static void test_an_endpoint_that_does_not_exist_is_told(void **state)
+{
+	(void)state;
+	assert_int_equal(start(&a,
+			       "[Interface]\nPrivateKey=%s\nAddress=100.64.0.1\n"
+			       "[Peer]\nPublicKey=%s\nEndpoint = no-such-host.invalid:1\n",
+			       a.private_text, b.public_text),
+			 -ENOENT);
+	assert_non_null(strstr(a.error, "no-such-host.invalid does not exist"));
+}
+
+static void test_a_folder_that_cannot_be_made_is_told(void **state)
+{
+	char dir[64];
+
+	(void)state;
+	memcpy(dir, a.dir, sizeof(dir));
+	snprintf(a.dir, sizeof(a.dir), "/proc/no/such/folder");
+	assert_true(start(&a, "[Interface]\nPrivateKey=%s\nAddress=100.64.0.1\n", a.private_text) <
+		    0);
+	assert_non_null(strstr(a.error, "/proc/no/such/folder"));
+	memcpy(a.dir, dir, sizeof(dir));
+}
+
+static void test_a_node_without_a_name_takes_the_machines(void **state)
+{
+	char host[256] = "", line[MESH_LINE_MAX];
+
+	(void)state;
+	assert_int_equal(gethostname(host, sizeof(host) - 1), 0);
+	host[strcspn(host, ".")] = '\0';
+	assert_int_equal(
+		start(&a, "[Interface]\nPrivateKey=%s\nAddress=100.64.0.1\n", a.private_text), 0);
+	mesh_describe(a.mesh, line);
+	if (strcmp(host, "localhost") != 0)
+		assert_non_null(strcasestr(line, host));
+	stop(&a);
+	/* But not one that a peer has. */
+	assert_int_equal(start(&a,
+			       "[Interface]\nPrivateKey=%s\nAddress=100.64.0.1\n"
+			       "[Peer]\n# Name = %s\nPublicKey=%s\n",
+			       a.private_text, host, b.public_text),
+			 0);
+	mesh_describe(a.mesh, line);
+	assert_non_null(strstr(line, "(no name)"));
+}
+
+#define mesh_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		mesh_test(test_two_nodes_ping_each_other),
+		mesh_test(test_a_peer_that_is_gone_does_not_answer),
+		mesh_test(test_a_taken_folder_is_told),
+		mesh_test(test_a_taken_port_is_told),
+		mesh_test(test_our_own_key_as_a_peer_is_told),
+		mesh_test(test_an_endpoint_that_does_not_exist_is_told),
+		mesh_test(test_a_folder_that_cannot_be_made_is_told),
+		mesh_test(test_a_node_without_a_name_takes_the_machines),
+	};
+
+	if (sodium_init() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
