@@ -2,10 +2,9 @@
  * The device: tables of peers and their lives. What flows through it is in
  * send.c and receive.c, what a peer does by itself in peer.c.
  *
- * Callbacks may call the device again (send, add and remove peers), except
- * from transmit, and except receiving within receiving. A peer removed within
- * a callback leaves all tables at once, and its memory at the end of the
- * outermost call.
+ * Callbacks may call the device again, except transmit, and except receiving
+ * within receiving. A peer removed within a callback leaves all tables at once,
+ * and its memory is freed at the end of the outermost call.
  */
 #include "daemon/wg/device.h"
 

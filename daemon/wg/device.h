@@ -3,7 +3,8 @@
  *
  * Pure: datagrams, inner packets and the time come in, datagrams and inner
  * packets go out through callbacks. No sockets, no clock (key randomness
- * excepted). Source: the WireGuard paper, and docs/wireguard.md for constants.
+ * excepted). Source: the WireGuard paper; constants: message.h. Callbacks may
+ * call the device again and remove peers; transmit and wall_clock may not.
  */
 #ifndef MESHWRAP_DAEMON_WG_DEVICE_H
 #define MESHWRAP_DAEMON_WG_DEVICE_H
@@ -64,7 +65,7 @@ struct wg_peer_stats {
 	uint64_t rx_bytes, tx_bytes; /* on the wire, as wg(8) counts */
 	uint64_t handshake_wall_s;   /* of the last completed handshake, 0: never */
 	uint64_t handshake_ns;       /* the same on the monotonic clock */
-	bool has_session;            /* a keypair that can send now */
+	bool has_session;            /* a keypair that could send at the last call */
 	bool has_endpoint;
 	struct endpoint endpoint;
 	uint64_t dropped_staged, dropped_invalid, dropped_source;

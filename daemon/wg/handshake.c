@@ -13,10 +13,21 @@
 #include <string.h>
 
 #include "daemon/crypto/blake2s.h"
+#include "shared/log.h"
 #include "shared/wire.h"
+
+static const char *const state_names[] = {
+	[WG_HANDSHAKE_NONE] = "NONE",
+	[WG_HANDSHAKE_INITIATION_SENT] = "INITIATION_SENT",
+	[WG_HANDSHAKE_INITIATION_CONSUMED] = "INITIATION_CONSUMED",
+	[WG_HANDSHAKE_RESPONSE_SENT] = "RESPONSE_SENT",
+	[WG_HANDSHAKE_RESPONSE_CONSUMED] = "RESPONSE_CONSUMED",
+};
 
 static void set_state(struct wg_handshake *hs, enum wg_handshake_state state)
 {
+	const uint8_t *id = hs->remote_static.byte;
+
 	switch (state) {
 	case WG_HANDSHAKE_RESPONSE_SENT:
 		assert(hs->state == WG_HANDSHAKE_INITIATION_CONSUMED);
@@ -27,6 +38,9 @@ static void set_state(struct wg_handshake *hs, enum wg_handshake_state state)
 	default:
 		break;
 	}
+	if (hs->state != state)
+		log_debug("wg: peer %02x%02x%02x%02x: handshake %s -> %s", id[0], id[1], id[2],
+			  id[3], state_names[hs->state], state_names[state]);
 	hs->state = state;
 }
 

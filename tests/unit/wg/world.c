@@ -288,6 +288,15 @@ void world_run(struct world *w, uint64_t ns)
 	pass(w, ns, true);
 }
 
+void world_exchange(struct world *w, int i)
+{
+	unsigned before = w->node[!i].received;
+
+	world_send(w, i, 1, 1, 100);
+	world_settle(w);
+	assert(w->node[!i].received == before + 1);
+}
+
 void world_check_indices(struct world *w)
 {
 	for (int i = 0; i < 2; i++) {

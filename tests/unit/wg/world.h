@@ -85,6 +85,8 @@ uint32_t world_peek(struct world *w, int sender, uint32_t type, uint8_t copy[sta
 void world_pass(struct world *w, uint64_t ns);
 /* The same, and the wire delivers at once. */
 void world_run(struct world *w, uint64_t ns);
+/* Data from node i, which must arrive. */
+void world_exchange(struct world *w, int i);
 /* No index is leaked: each belongs to a handshake or a keypair. */
 void world_check_indices(struct world *w);
 /* Handshake, both sides know. */
