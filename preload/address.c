@@ -15,9 +15,12 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <string.h>
+#include <strings.h>
 
 #include "preload/libc.h"
 #include "preload/shim.h"
+#include "preload/source.h"
 
 #define LOOPBACK_V4 0x7f000001u
 
@@ -194,6 +197,18 @@ static bool end_to_mesh(const struct map *map, enum map_table table, const struc
 	return map_from_mirror(map, mirror, &mesh->addr);
 }
 
+/* Does this end of a connection over ::1 stand for our own IPv6 address? */
+static bool own_v6_to_mesh(const struct map *map, int fd, const struct endpoint *end,
+			   struct endpoint *mesh)
+{
+	struct map_own own;
+
+	if (!source_is_marked_own_v6(fd) || !map_own(map, true, &own))
+		return false;
+	*mesh = (struct endpoint){ own.addr, end->port };
+	return true;
+}
+
 /* 127.0.0.1 or ::1 as the peer of a socket on our own mirror. */
 static bool plain_peer_to_mesh(const struct map *map, int fd, const struct endpoint *peer,
 			       struct endpoint *mesh)
@@ -205,6 +220,8 @@ static bool plain_peer_to_mesh(const struct map *map, int fd, const struct endpo
 	    socket_local(fd, &local) < 0 || !loopback_of(&local.ep.addr, &loopback))
 		return false;
 	mesh->port = peer->port;
+	if (loopback == 0)
+		return own_v6_to_mesh(map, fd, peer, mesh);
 	return is_own_mirror(map, loopback, &mesh->addr);
 }
 
@@ -255,6 +272,8 @@ static bool plain_local_to_mesh(const struct map *map, int fd, const struct endp
 		found = end_to_mesh(map, socket_type(fd) == SOCK_DGRAM ? MAP_UDP_IN : MAP_TCP_IN,
 				    &peer.ep, &remote);
 	}
+	if (!found && err == 0 && !ip_is_v4(&local->addr))
+		return own_v6_to_mesh(map, fd, local, mesh);
 	if (!found || !map_own(map, !ip_is_v4(&remote.addr), &own))
 		return false;
 	mesh->addr = own.addr;
@@ -284,4 +303,20 @@ socklen_t mesh_sockaddr(const struct map *map, const struct endpoint *mesh, int 
 	    !map_v4_of_v6(map, &mesh->addr, &shown.addr))
 		return 0;
 	return endpoint_to_sockaddr(&shown, family, to);
+}
+
+bool is_in_domain(const struct map *map, const char *name)
+{
+	char domain[MAP_NAME_MAX];
+	size_t name_len, domain_len;
+
+	memcpy(domain, map->dir.domain, sizeof(domain));
+	domain[sizeof(domain) - 1] = '\0';
+	domain_len = strlen(domain);
+	name_len = strnlen(name, MAP_NAME_MAX);
+	if (name_len && name[name_len - 1] == '.')
+		name_len--;
+	return domain_len && name_len > domain_len && name_len < MAP_NAME_MAX &&
+	       name[name_len - domain_len - 1] == '.' &&
+	       strncasecmp(name + name_len - domain_len, domain, domain_len) == 0;
 }

@@ -81,6 +81,9 @@ bool local_to_mesh(const struct map *map, int fd, const struct endpoint *local,
 socklen_t mesh_sockaddr(const struct map *map, const struct endpoint *mesh, int family,
 			struct sockaddr_storage *to);
 
+/* Does this name end in the mesh's domain? Then nobody else may be asked for it. */
+bool is_in_domain(const struct map *map, const char *name);
+
 /* The flow this socket dialled, if the daemon holds, carries or refused one for it. */
 bool dialled_flow(const struct map *map, const struct endpoint *local, struct map_flow *flow);
 /* Does the kernel's peer name fit that flow? */

@@ -165,33 +165,34 @@ static bool was_refused(int fd, int result)
 	return true;
 }
 
-/*
- * The listener takes IPv6 only, or is on ::1 alone. A socket that once dialled
- * a v4-mapped address cannot dial ::1 any more (the kernel keeps it IPv4 inside),
- * so this must be known before.
- */
-static bool is_only_on_v6(const struct route *route)
+/* Our own IPv6 address, where only ::1 is left to be tried. */
+static int connect_own_v6(int fd, uint16_t port)
 {
-	struct endpoint mirror = { ip_from_v4(route->mirror), route->mesh.port };
-	struct endpoint plain = { ip_from_v4(LOOPBACK_V4), route->mesh.port };
-	struct endpoint v6 = { loopback_v6, route->mesh.port };
+	struct endpoint to = { loopback_v6, port };
 
-	return !ip_is_v4(&route->mesh.addr) && !source_is_taken(SOCK_STREAM, &mirror) &&
-	       !source_is_taken(SOCK_STREAM, &plain) && source_is_taken(SOCK_STREAM, &v6);
+	source_mark_own_v6(fd);
+	return connect_to(fd, &to, AF_INET6);
 }
 
+/*
+ * A socket that once dialled a v4-mapped address cannot dial ::1 any more (the
+ * kernel keeps it IPv4 inside), so whether the listener is on ::1 alone must be
+ * known before; otherwise trying is the surer way to find the listener.
+ */
 static int connect_stream_own(int fd, const struct route *route, struct socket_end *local)
 {
 	struct endpoint mirror = { ip_from_v4(route->mirror), route->mesh.port };
-	struct endpoint plain = { ip_from_v4(LOOPBACK_V4), route->mesh.port };
-	struct endpoint v6 = { loopback_v6, route->mesh.port };
+	struct endpoint plain = { ip_from_v4(LOOPBACK_V4), route->mesh.port }, target;
 	bool is_v6 = !ip_is_v4(&route->mesh.addr);
 	int result;
 
 	if (!is_fresh(fd, route->map, &result))
 		return result;
-	if (is_only_on_v6(route))
-		return connect_to(fd, &v6, local->family);
+	if (is_v6) {
+		target = source_own_target(SOCK_STREAM, route);
+		if (!ip_is_v4(&target.addr))
+			return connect_own_v6(fd, target.port);
+	}
 	/* A socket bound elsewhere on this machine may dial us too. */
 	source_take(fd, route->map, is_v6, local);
 	result = connect_to(fd, &mirror, local->family);
@@ -202,7 +203,19 @@ static int connect_stream_own(int fd, const struct route *route, struct socket_e
 	return connect_to(fd, &plain, local->family);
 }
 
-static int connect_datagram(int fd, const struct route *route, struct socket_end *local)
+static int connect_datagram_own(int fd, const struct route *route, struct socket_end *local)
+{
+	struct endpoint to = source_own_target(SOCK_DGRAM, route);
+
+	if (!ip_is_v4(&to.addr))
+		return connect_own_v6(fd, to.port);
+	if (source_take(fd, route->map, !ip_is_v4(&route->mesh.addr), local) < 0 &&
+	    local->family == AF_INET6 && source_is_v6only(fd))
+		return connect_own_v6(fd, to.port);
+	return connect_to(fd, &to, local->family);
+}
+
+static int connect_datagram_peer(int fd, const struct route *route, struct socket_end *local)
 {
 	bool is_v6 = !ip_is_v4(&route->mesh.addr);
 	struct endpoint to;
@@ -246,11 +259,11 @@ int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route 
 		return fail(ENETUNREACH); /* raw packets do not pass the mirror */
 	if (route->kind == ROUTE_CLOSED)
 		return connect_closed(fd, route, type);
-	if (type == SOCK_DGRAM)
-		return connect_datagram(fd, route, &local);
 	if (route->kind == ROUTE_OWN)
-		return connect_stream_own(fd, route, &local);
-	return connect_stream_peer(fd, route, &local);
+		return type == SOCK_DGRAM ? connect_datagram_own(fd, route, &local)
+					  : connect_stream_own(fd, route, &local);
+	return type == SOCK_DGRAM ? connect_datagram_peer(fd, route, &local)
+				  : connect_stream_peer(fd, route, &local);
 }
 
 /*

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "preload/address.h"
 #include "preload/libc.h"
 #include "preload/shim.h"
 
@@ -69,17 +70,25 @@ static int by_name(const struct map *map, const struct map_name *entry, const ch
 	char name[MAP_NAME_MAX];
 
 	if (ip_is_any(ip))
-		return finish(0, ret, result, NO_DATA, error);
+		return finish(0, ret, result,
+			      ip_is_any(&entry->v4) && ip_is_any(&entry->v6) ? HOST_NOT_FOUND
+									     : NO_DATA,
+			      error);
 	if (!map_name_of(map, ip, name))
 		strncpy(name, asked, sizeof(name) - 1)[sizeof(name) - 1] = '\0';
 	return finish(fill(ret, buf, buf_len, name, ip, family), ret, result, 0, error);
 }
 
+/* Ours to answer; an unknown name of the mesh's domain is an entry without addresses. */
 static bool is_mesh_name(const struct map *map, const char *name, int family,
 			 struct map_name *entry)
 {
-	return map && name && (family == AF_INET || family == AF_INET6) &&
-	       map_find_name(map, name, entry);
+	if (!map || !name || (family != AF_INET && family != AF_INET6))
+		return false;
+	if (map_find_name(map, name, entry))
+		return true;
+	memset(entry, 0, sizeof(*entry));
+	return is_in_domain(map, name);
 }
 
 /* The address is one of the mesh's, in the family's own length. */

@@ -9,8 +9,9 @@
  *
  * IPv4 comes first: every peer of a mesh has it in practice, and programs that
  * take only the first answer were written for it. A name that is known but has
- * no address of the wanted family is EAI_NODATA, and no server is asked: a mesh
- * name must not leak. Names stay known when the daemon is gone.
+ * no address of the wanted family is EAI_NODATA, an unknown name of the mesh's
+ * domain is EAI_NONAME, and no server is asked: mesh names must not leak. Names stay known when the
+ * daemon is gone.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -135,8 +136,11 @@ SHIM_EXPORT(int, getaddrinfo,
 	struct map_name name;
 	int err;
 
-	if (!map || !node || !is_plain(hints) || !map_find_name(map, node, &name))
+	if (!map || !node || !is_plain(hints))
 		return libc.getaddrinfo(node, service, hints, list);
+	if (!map_find_name(map, node, &name))
+		return is_in_domain(map, node) ? EAI_NONAME
+					       : libc.getaddrinfo(node, service, hints, list);
 	a.end = &a.first;
 	err = resolve(map, &name, node, hints, &a);
 	shim_debug("getaddrinfo", NULL, NULL, err ? ENOENT : 0);

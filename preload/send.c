@@ -170,10 +170,8 @@ static int translate(const struct sender *s, const struct msghdr *from, const st
 		err = source_datagram_target(route, &local, v6only, &to);
 	if (err < 0)
 		return err;
-	if (v6only) {
-		mirror = 0;
-		to.addr = (struct ip_addr){ .byte = { [15] = 1 } };
-	}
+	if (!ip_is_v4(&to.addr))
+		mirror = 0; /* to ::1, where only ::1 is a source */
 	out->msg = *from;
 	out->msg.msg_name = &out->name;
 	out->msg.msg_namelen = endpoint_to_sockaddr(&to, s->local.family, &out->name);

@@ -25,6 +25,14 @@
 
 #define LOOPBACK_V4 0x7f000001u
 
+/* Of linux/in6.h, which libc's own header excludes. */
+#ifndef IPV6_ADDR_PREFERENCES
+#define IPV6_ADDR_PREFERENCES 72
+#endif
+#ifndef IPV6_PREFER_SRC_TMP
+#define IPV6_PREFER_SRC_TMP 1
+#endif
+
 static void set_flag(int fd, int level, int name, int value)
 {
 	syscall(SYS_setsockopt, fd, level, name, &value, sizeof(value));
@@ -155,15 +163,36 @@ bool source_is_taken(int type, const struct endpoint *at)
 	return taken;
 }
 
-/* Our own address: the mirror, unless the service is on 127.0.0.1 only. */
-static int own_target(const struct route *route, struct endpoint *to)
+struct endpoint source_own_target(int type, const struct route *route)
 {
+	struct endpoint mirror = { ip_from_v4(route->mirror), route->mesh.port };
 	struct endpoint plain = { ip_from_v4(LOOPBACK_V4), route->mesh.port };
+	struct endpoint v6 = { .addr.byte = { [15] = 1 }, .port = route->mesh.port };
 
-	*to = (struct endpoint){ ip_from_v4(route->mirror), route->mesh.port };
-	if (to->port && !source_is_taken(SOCK_DGRAM, to) && source_is_taken(SOCK_DGRAM, &plain))
-		*to = plain;
-	return 0;
+	if (mirror.port == 0 || source_is_taken(type, &mirror))
+		return mirror;
+	if (source_is_taken(type, &plain))
+		return plain;
+	return !ip_is_v4(&route->mesh.addr) && source_is_taken(type, &v6) ? v6 : mirror;
+}
+
+void source_mark_own_v6(int fd)
+{
+	int saved = errno;
+
+	set_flag(fd, IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, IPV6_PREFER_SRC_TMP);
+	errno = saved;
+}
+
+bool source_is_marked_own_v6(int fd)
+{
+	int value = 0, saved = errno;
+	socklen_t len = sizeof(value);
+	bool set = libc.getsockopt(fd, IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, &value, &len) == 0 &&
+		   (value & IPV6_PREFER_SRC_TMP);
+
+	errno = saved;
+	return set;
 }
 
 static struct endpoint endpoint_of_pair(uint32_t loopback, uint16_t port)
@@ -184,8 +213,12 @@ int source_datagram_target(const struct route *route, const struct endpoint *loc
 	uint16_t port;
 	int err;
 
-	if (route->kind == ROUTE_OWN)
-		return own_target(route, to);
+	if (route->kind == ROUTE_OWN) {
+		*to = source_own_target(SOCK_DGRAM, route);
+		if (v6only)
+			to->addr = (struct ip_addr){ .byte = { [15] = 1 } };
+		return 0;
+	}
 	if (route->mesh.port == 0) {
 		/* Nobody can be reached; connecting there is how some ask for their address. */
 		*to = (struct endpoint){ ip_from_v4(route->mirror), 0 };

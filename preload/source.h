@@ -30,6 +30,20 @@ bool source_is_v6only(int fd);
 bool source_is_taken(int type, const struct endpoint *at);
 
 /*
+ * Where a socket that wants our own address must go: the mirror, 127.0.0.1 when
+ * only that has a listener, ::1 likewise for an IPv6 address.
+ */
+struct endpoint source_own_target(int type, const struct route *route);
+
+/*
+ * A connection over ::1 to our own IPv6 address looks like any other over ::1;
+ * no source address can tell. The socket is told to prefer temporary
+ * source addresses, which means nothing there, and stays with the socket.
+ */
+void source_mark_own_v6(int fd);
+bool source_is_marked_own_v6(int fd);
+
+/*
  * Where datagrams for a route must be sent, as the kernel is to be told:
  * a loopback endpoint. local may have port 0. 0 or -errno.
  */

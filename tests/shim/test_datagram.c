@@ -204,6 +204,27 @@ static void test_own_datagrams_arrive_wherever_the_service_is(void **state)
 	}
 }
 
+static void test_own_ipv6_datagrams_reach_a_service_on_plain_loopback(void **state)
+{
+	int server = datagram(AF_INET6), client = datagram(AF_INET6);
+	struct harness_addr to;
+	char data[8], self[64];
+
+	(void)state;
+	bind_to(server, AF_INET6, "::1");
+	to = at(AF_INET6, SELF_V6, local_port(server));
+	assert_int_equal(sendto(client, "one", 3, 0, sa(&to), to.len), 3);
+	assert_int_equal(recv(server, data, 8, 0), 3);
+	assert_int_equal(connect(client, sa(&to), to.len), 0);
+	snprintf(self, sizeof(self), SELF_V6 ":%u", local_port(server));
+	assert_string_equal(peer_text(client), self);
+	assert_string_equal(local_ip(client), SELF_V6);
+	assert_int_equal(send(client, "two", 3, 0), 3);
+	assert_int_equal(recv(server, data, 8, 0), 3);
+	close(client);
+	close(server);
+}
+
 /* One message with a mesh destination, and room for what comes back. */
 struct message {
 	struct harness_addr addr;
@@ -420,6 +441,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_asking_for_the_own_address_needs_no_traffic),
 		cmocka_unit_test(test_a_socket_can_leave_the_mesh_again),
 		cmocka_unit_test(test_own_datagrams_arrive_wherever_the_service_is),
+		cmocka_unit_test(test_own_ipv6_datagrams_reach_a_service_on_plain_loopback),
 		cmocka_unit_test(test_batches_are_translated_in_both_directions),
 		cmocka_unit_test(test_a_batch_stops_at_what_cannot_be_sent),
 		cmocka_unit_test(test_pktinfo_is_translated_in_both_directions),

@@ -63,6 +63,7 @@ static void test_getaddrinfo_errors_are_libcs(void **state)
 	(void)state;
 	assert_string_equal(look_up("node-c", AF_INET6, 0), gai_strerror(-5 /* EAI_NODATA */));
 	assert_int_equal(getaddrinfo("node-b", "no-such-service", &hints, &list), EAI_SERVICE);
+	assert_string_equal(look_up("node-x.mesh", AF_UNSPEC, 0), gai_strerror(EAI_NONAME));
 	assert_string_equal(look_up("node-b", AF_INET, AI_NUMERICHOST), gai_strerror(EAI_NONAME));
 	hints.ai_flags = 1 << 30;
 	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), EAI_BADFLAGS);
@@ -146,6 +147,8 @@ static void test_gethostbyname_family(void **state)
 			    PEER_V6);
 	assert_null(gethostbyname2("node-c", AF_INET6));
 	assert_int_equal(h_errno, NO_DATA);
+	assert_null(gethostbyname("node-x.MESH."));
+	assert_int_equal(h_errno, HOST_NOT_FOUND);
 	assert_int_equal(gethostbyname_r("node-b", &entry, buf + 1, 511, &found, &error), 0);
 	assert_ptr_equal(found, &entry);
 	assert_int_equal(entry.h_length, 4);

@@ -207,7 +207,15 @@ static void test_own_ipv6_address_is_reached_wherever_the_listener_is(void **sta
 	assert_int_equal(bind(server, sa(&lo), lo.len), 0);
 	assert_int_equal(listen(server, 1), 0);
 	client = new_socket(AF_INET6, SOCK_STREAM);
-	assert_int_equal(dial(client, AF_INET6, SELF_V6, local_port(server)), 0);
+	port = local_port(server);
+	assert_int_equal(dial(client, AF_INET6, SELF_V6, port), 0);
+	assert_text(peer_text(client), SELF_V6, port);
+	assert_string_equal(local_ip(client), SELF_V6);
+	close(client);
+	client = new_socket(AF_INET6, SOCK_STREAM);
+	assert_int_equal(dial(client, AF_INET6, "::1", port), 0);
+	assert_text(peer_text(client), "::1", port); /* asked for as loopback */
+	assert_string_equal(local_ip(client), "::1");
 	close(client);
 	close(server);
 }
