@@ -27,7 +27,7 @@
 #include "shared/log.h"
 #include "shared/util.h"
 
-#define PORT_TRIES     64
+#define PORT_TRIES     8192 /* a whole range, at most */
 #define RECEIVE_BUFFER (4 << 20)
 
 static void unlink_age(struct dgram *d)
@@ -235,6 +235,13 @@ struct dgram *dgram_find(struct dgrams *all, uint32_t mirror, uint16_t port, boo
 	return d;
 }
 
+void dgram_drop_unused(struct dgram *d)
+{
+	/* A program that has asked for it is about to send. */
+	if (d->user_count == 0 && !d->is_asked_for)
+		remove_dgram(d);
+}
+
 static int try_open(struct dgram *d)
 {
 	int err = open_socket(d);
@@ -318,7 +325,9 @@ int dgram_open(struct dgrams *all, const struct endpoint *remote, bool v6only,
 	dgrams_reap(all);
 	err = dgram_get(all, remote, v6only, &d);
 	if (err)
-		return err == -EMFILE ? -ENFILE : err;
+		/* No port or descriptor of ours is left: no word that would mislead a program. */
+		return err == -EADDRINUSE || err == -EMFILE ? -ENOBUFS : err;
+	d->is_asked_for = true;
 	*mirror = d->at;
 	return 0;
 }

@@ -187,22 +187,41 @@ static bool is_ours(const struct edge *edge, uint16_t port)
 	return map_find_pair(mapfile_map(edge->mapfile), MAP_UDP_IN, 0, port, &addr, &value);
 }
 
-/* The endpoint and the address that reach a target; NULL when it is none. */
-static struct dgram *reach(struct dgrams *all, enum dgram_target target,
-			   const struct endpoint *local, uint32_t own_mirror,
-			   const struct endpoint *remote, struct endpoint *to)
+/* The endpoint and the address that reach a target. 0; -ENOENT: it is none; -errno. */
+static int reach(struct dgrams *all, enum dgram_target target, const struct endpoint *remote,
+		 struct endpoint *to, struct dgram **d)
 {
-	struct dgram *d = NULL;
-
-	*to = sock_endpoint(target == DGRAM_MIRROR ? own_mirror : INADDR_LOOPBACK, local->port);
-	if (target == DGRAM_LOOPBACK6) {
+	if (target == DGRAM_LOOPBACK6)
 		to->addr = (struct ip_addr){ .byte = { [15] = 1 } };
-		if (is_ours(all->edge, local->port))
-			return NULL;
+	else if (target == DGRAM_LOOPBACK)
+		to->addr = ip_from_v4(INADDR_LOOPBACK);
+	if (target == DGRAM_LOOPBACK6 && is_ours(all->edge, to->port))
+		return -ENOENT;
+	return dgram_get(all, remote, target == DGRAM_LOOPBACK6, d);
+}
+
+/* Looks for who takes it. False: nobody does. */
+static bool find_listener(struct dgrams *all, const struct dgram_route_key *key,
+			  const struct endpoint *remote, const uint8_t *data, size_t len)
+{
+	for (int target = DGRAM_MIRROR; target < DGRAM_NOWHERE; target++) {
+		struct endpoint to = sock_endpoint(key->own_mirror, key->local_port);
+		struct dgram *d;
+		int err = reach(all, (enum dgram_target)target, remote, &to, &d);
+
+		if (err == -ENOENT)
+			continue;
+		/* What we lack is not the peer's fault: lost, not refused. */
+		if (err || !send_to(d, &to, data, len))
+			return true;
+		if (!was_refused(d, &to)) {
+			dgram_used(d, &to);
+			set_route(all, key, (enum dgram_target)target);
+			return true;
+		}
+		dgram_drop_unused(d);
 	}
-	if (dgram_get(all, remote, target == DGRAM_LOOPBACK6, &d) != 0)
-		return NULL;
-	return d;
+	return false;
 }
 
 void dgram_received(struct dgrams *all, const struct endpoint *local, const struct endpoint *remote,
@@ -221,24 +240,13 @@ void dgram_received(struct dgrams *all, const struct endpoint *local, const stru
 		return;
 	route = find_route(all, &key);
 	if (route) {
-		d = reach(all, route->target, local, key.own_mirror, remote, &to);
-		if (d && send_to(d, &to, data, len))
+		to = sock_endpoint(key.own_mirror, key.local_port);
+		if (reach(all, route->target, remote, &to, &d) == 0 && send_to(d, &to, data, len))
 			dgram_used(d, &to);
-		return;
+	} else if (!find_listener(all, &key, remote, data, len)) {
+		netstack_refuse_udp(all->edge->ns, local, remote, data, len,
+				    loop_now(all->edge->loop));
 	}
-	for (int target = DGRAM_MIRROR; target < DGRAM_NOWHERE; target++) {
-		d = reach(all, (enum dgram_target)target, local, key.own_mirror, remote, &to);
-		if (!d)
-			continue;
-		if (!send_to(d, &to, data, len))
-			return;
-		if (was_refused(d, &to))
-			continue;
-		dgram_used(d, &to);
-		set_route(all, &key, (enum dgram_target)target);
-		return;
-	}
-	netstack_refuse_udp(all->edge->ns, local, remote, data, len, loop_now(all->edge->loop));
 }
 
 void dgram_failed(struct dgrams *all, const struct endpoint *local, const struct endpoint *remote)

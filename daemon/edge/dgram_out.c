@@ -121,8 +121,8 @@ void dgram_event(evutil_socket_t fd, short what, void *arg)
 	}
 	n = recvmmsg(fd, msg, DGRAM_BATCH, MSG_DONTWAIT, NULL);
 	if (n < 0) {
-		/* A refusal that waits in the error queue is reported here first. */
-		if (errno != EAGAIN && errno != EINTR)
+		/* A refusal waits in the error queue: it wakes us, too. */
+		if (errno != EINTR)
 			dgram_read_errors(d);
 		return;
 	}

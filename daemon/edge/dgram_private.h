@@ -31,6 +31,7 @@ struct dgram {
 	int fd;                 /* -1 while it sulks */
 	struct event event;
 	bool has_event;
+	bool is_asked_for; /* by a program */
 	uint64_t used_ns;
 	struct endpoint user[DGRAM_USERS]; /* programs' sockets, a ring */
 	unsigned user_count, user_next;
@@ -76,6 +77,8 @@ int dgram_get(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,
 	      struct dgram **out);
 /* It carries something for the program's socket at user. */
 void dgram_used(struct dgram *dgram, const struct endpoint *user);
+/* Nobody took what came from there: it goes again if no program has ever used it. */
+void dgram_drop_unused(struct dgram *dgram);
 /* Closed for now: who sends to it gets the kernel's refusal. */
 void dgram_sulk(struct dgram *dgram);
 /* Opens again. 0, or -errno and it is gone. */

@@ -127,6 +127,11 @@ static int set_up(struct edge *edge, char *error)
 	edge->config.dir = edge->dir;
 	edge->config.domain = edge->domain;
 	edge->ports = port_range_read();
+	edge->socket_table = sock_open_table();
+	if (edge->socket_table < 0)
+		log_info("edge: the kernel's socket table cannot be asked (%s), closed connections "
+			 "keep their ports for a minute",
+			 strerror(-edge->socket_table));
 	return folder_lock(edge->dir, config->allow_all_users, &edge->lock_fd, error);
 }
 
@@ -145,7 +150,7 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	edge->config = *config;
 	edge->callbacks = *callbacks;
 	edge->owner = owner;
-	edge->lock_fd = -1;
+	edge->lock_fd = edge->socket_table = -1;
 	edge->apps.listener = -1;
 	edge->hold = (struct hold){ .listener = -1, .plug = -1 };
 	claims_init(&edge->claims);
@@ -194,6 +199,8 @@ void edge_destroy(struct edge *edge)
 	plan_destroy(edge->plan);
 	claims_finish(&edge->claims);
 	mapfile_close(edge->mapfile);
+	if (edge->socket_table >= 0)
+		close(edge->socket_table);
 	if (edge->lock_fd >= 0)
 		close(edge->lock_fd);
 	free(edge);

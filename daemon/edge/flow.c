@@ -16,6 +16,10 @@
  * byte of the program was read up to its FIN, and nobody is left to read
  * ours. A program that only shut down its sending side still holds its socket
  * and gets the FIN.
+ *
+ * A program that is gone while the far side never finishes would leave its
+ * flow for ever. The kernel gives such a socket a minute (FIN_WAIT2), and so
+ * do we.
  */
 #include "daemon/edge/flow.h"
 
@@ -27,6 +31,8 @@
 #include "daemon/edge/flow_private.h"
 #include "shared/log.h"
 #include "shared/util.h"
+
+#define HALF_CLOSED_NS (60 * NS_PER_S)
 
 static const char *const state_name[] = { "DIALLING", "MEETING", "FAILING",
 					  "CALLING",  "OPEN",    "DEAD" };
@@ -60,11 +66,15 @@ void flow_set_state(struct flow *flow, enum flow_state state)
 	flow->state = state;
 }
 
+static void look_for_program(struct flow *flow, uint64_t now_ns);
+
 static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 {
 	struct flow *flow = CONTAINER_OF(timer, struct flow, timer);
 
-	if (flow->is_inbound)
+	if (flow->state == FLOW_OPEN)
+		look_for_program(flow, now_ns);
+	else if (flow->is_inbound)
 		inbound_timer(flow, now_ns);
 	else
 		outbound_timer(flow, now_ns);
@@ -173,26 +183,48 @@ void flow_kill(struct flow *flow, bool reset)
 	flow->conn = NULL;
 }
 
+enum sock_life flow_program_life(const struct flow *flow)
+{
+	struct endpoint ours;
+
+	if (flow->stream.fd < 0 || sock_local(flow->stream.fd, &ours) != 0)
+		return SOCK_UNKNOWN;
+	return sock_life(flow->edge->socket_table, &flow->program, &ours);
+}
+
 /* Both directions have ended. */
 static void finish(struct flow *flow)
 {
-	struct endpoint ours;
-	bool reset = flow->stream.program_ended && !flow->is_inbound &&
-		     sock_local(flow->stream.fd, &ours) == 0 &&
-		     sock_is_orphan(&flow->program, &ours);
 	struct tcp_conn *conn = flow->conn;
 
-	bury(flow, reset);
+	bury(flow, flow->stream.program_ended && !flow->is_inbound &&
+			   flow_program_life(flow) == SOCK_ORPHAN);
 	flow->conn = NULL;
 	tcp_release(conn, loop_now(flow->edge->loop));
+}
+
+/* Half closed by the program, and nothing for a while: is it still there? */
+static void look_for_program(struct flow *flow, uint64_t now_ns)
+{
+	enum sock_life life = flow_program_life(flow);
+
+	if (life == SOCK_NONE || life == SOCK_ORPHAN)
+		flow_kill(flow, true);
+	else
+		edge_timer_set(&flow->edge->timers, &flow->timer, now_ns + HALF_CLOSED_NS);
 }
 
 static void run(struct flow *flow)
 {
 	struct flows *flows = &flow->edge->flows;
 
+	bool had_ended = flow->stream.program_ended;
+
 	switch (stream_run(&flow->stream)) {
 	case STREAM_WAITS:
+		if (flow->stream.program_ended && !had_ended)
+			edge_timer_set(&flow->edge->timers, &flow->timer,
+				       loop_now(flow->edge->loop) + HALF_CLOSED_NS);
 		break;
 	case STREAM_BUSY:
 		if (!flow->is_busy) {
@@ -243,8 +275,18 @@ static void far_side_failed(struct flow *flow)
 	tcp_release(conn, loop_now(flow->edge->loop));
 }
 
+static void start_pump(struct flows *flows)
+{
+	if (!flows->busy || flows->is_pumping)
+		return;
+	flows->is_pumping = true;
+	event_active(&flows->pump, EV_TIMEOUT, 0);
+}
+
 void flow_tcp_event(struct flow *flow, unsigned events)
 {
+	struct flows *flows = &flow->edge->flows;
+
 	if (flow->state == FLOW_DIALLING || flow->state == FLOW_MEETING) {
 		outbound_tcp_event(flow, events);
 		return;
@@ -253,6 +295,8 @@ void flow_tcp_event(struct flow *flow, unsigned events)
 		far_side_failed(flow);
 	else if (flow->state == FLOW_OPEN && !flow->is_busy)
 		run(flow);
+	/* Events come at the end of a round: too late for that end's own look. */
+	start_pump(flows);
 }
 
 /* ---- rounds ---- */
@@ -279,10 +323,7 @@ static void pump(evutil_socket_t fd, short what, void *arg)
 void flows_round_ended(struct flows *flows)
 {
 	flows_reap(flows);
-	if (!flows->busy || flows->is_pumping)
-		return;
-	flows->is_pumping = true;
-	event_active(&flows->pump, EV_TIMEOUT, 0);
+	start_pump(flows);
 }
 
 int flows_open(struct flows *flows, struct edge *edge)

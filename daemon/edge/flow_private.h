@@ -59,6 +59,8 @@ void flow_set_state(struct flow *flow, enum flow_state state);
 void flow_open(struct flow *flow, int fd);
 /* Ends both sides: reset says how the program is told; the mesh side is aborted if it lives. */
 void flow_kill(struct flow *flow, bool reset);
+/* Does the program still hold its end of an open flow? */
+enum sock_life flow_program_life(const struct flow *flow);
 void flow_key(struct flow *flow);
 void flow_unkey(struct flow *flow);
 

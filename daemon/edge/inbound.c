@@ -23,7 +23,7 @@
 #define FIRST_POLL_NS (1 * NS_PER_MS)
 #define LAST_POLL_NS  (50 * NS_PER_MS)
 #define PATIENCE_NS   (20 * NS_PER_S) /* for a listener whose queue is full */
-#define PORT_TRIES    64
+#define PORT_TRIES    8192            /* a whole range, at most */
 
 static void try_target(struct flow *flow);
 

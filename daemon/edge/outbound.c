@@ -30,6 +30,7 @@
 
 #define FIRST_DELAY_NS (100 * NS_PER_US)
 #define LAST_DELAY_NS  (20 * NS_PER_MS)
+#define PORT_TRIES     16
 #define PATIENCE_NS    (5 * NS_PER_S) /* for the program's own connect() */
 
 static struct flow *find_by_program(struct edge *edge, const struct endpoint *program)
@@ -42,8 +43,10 @@ static struct flow *find_by_program(struct edge *edge, const struct endpoint *pr
 }
 
 /*
- * The port is used anew, so the flow that had it has no program any more.
- * Only a flow that still carries data may stay, without a key: 0 or an errno.
+ * The port is used anew. A dial of it was given up. An open flow whose program
+ * has gone may still carry its last bytes: it only loses its key. One whose
+ * program is there shares its port (SO_REUSEADDR), which a second connection to
+ * the same place may not. 0 or a positive errno.
  */
 static int make_way(struct edge *edge, const struct endpoint *program,
 		    const struct endpoint *remote)
@@ -52,17 +55,34 @@ static int make_way(struct edge *edge, const struct endpoint *program,
 
 	if (!old)
 		return 0;
-	if (old->state == FLOW_OPEN && !old->stream.program_ended) {
-		if (endpoint_equal(&old->remote, remote))
-			return EADDRNOTAVAIL;
-		flow_unkey(old);
-		return 0;
-	}
-	if (old->state == FLOW_OPEN && !endpoint_equal(&old->remote, remote))
-		flow_unkey(old);
-	else
+	if (old->state != FLOW_OPEN)
 		flow_kill(old, true);
+	else if (endpoint_equal(&old->remote, remote) && flow_program_life(old) == SOCK_HELD)
+		return EADDRNOTAVAIL;
+	else
+		flow_unkey(old);
 	return 0;
+}
+
+/*
+ * On the mesh the flow has the program's own port, unless that is still in use
+ * there: a program's port is free again at once, the mesh's after a round trip.
+ */
+static int dial(struct flow *flow)
+{
+	struct edge *edge = flow->edge;
+	struct tcp *tcp = netstack_tcp(edge->ns);
+	uint64_t now_ns = loop_now(edge->loop);
+	int err = -EADDRINUSE;
+
+	for (int i = 0; i < PORT_TRIES && err == -EADDRINUSE; i++) {
+		err = tcp_connect(tcp, &flow->local, &flow->remote, flow, now_ns, &flow->conn);
+		if (err == -EADDRINUSE)
+			flow->local.port = port_range_at(&edge->ports, (uint32_t)edge->random++);
+	}
+	if (err)
+		flow->conn = NULL;
+	return -err;
 }
 
 /* What is needed before the far side is asked: 0 or a positive errno. */
@@ -114,10 +134,8 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	flow->peer_mirror = peer_mirror;
 	err = prepare(flow, program);
 	if (err == 0)
-		err = -tcp_connect(netstack_tcp(edge->ns), &flow->local, remote, flow,
-				   loop_now(edge->loop), &flow->conn);
+		err = dial(flow);
 	if (err) {
-		flow->conn = NULL;
 		mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_FAILED, err);
 		flow_kill(flow, false);
 		return err == EADDRINUSE ? EADDRNOTAVAIL : err;

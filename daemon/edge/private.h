@@ -25,6 +25,7 @@ struct edge {
 	struct edge_callbacks callbacks;
 	void *owner;
 	int lock_fd;
+	int socket_table; /* for sock_life(); negative: none */
 	struct mapfile *mapfile;
 	struct claims claims;
 	struct plan *plan;

@@ -5,9 +5,9 @@
  * collides with any of them at the port p, so their ports come from a range of
  * which the kernel gives nothing to programs, where that can be had.
  *
- * sock_is_orphan() asks the kernel's socket table (sock_diag needs no
- * privilege) for one connection: a socket without an inode belongs to nobody,
- * and neither does the remainder of one that waits for our FIN.
+ * sock_life() asks the kernel's socket table (sock_diag needs no privilege)
+ * for one connection: a socket without an inode belongs to nobody, and neither
+ * does the remainder of one that waits for our FIN.
  */
 #include "daemon/edge/sock.h"
 
@@ -140,7 +140,14 @@ bool sock_is_bound(const struct endpoint *ep, int type)
 	return err == -EADDRINUSE;
 }
 
-static int ask_diag(int fd, const struct endpoint *theirs, const struct endpoint *ours)
+int sock_open_table(void)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+
+	return fd >= 0 ? fd : -errno;
+}
+
+static int ask_table(int fd, const struct endpoint *theirs, const struct endpoint *ours)
 {
 	struct {
 		struct nlmsghdr head;
@@ -162,26 +169,28 @@ static int ask_diag(int fd, const struct endpoint *theirs, const struct endpoint
 	return send(fd, &question, sizeof(question), 0) == sizeof(question) ? 0 : -errno;
 }
 
-bool sock_is_orphan(const struct endpoint *theirs, const struct endpoint *ours)
+enum sock_life sock_life(int table, const struct endpoint *theirs, const struct endpoint *ours)
 {
 	union {
 		struct nlmsghdr head;
 		char bytes[1024];
 	} answer;
 	struct inet_diag_msg m;
+	struct nlmsgerr e;
 	ssize_t n;
-	int fd;
 
-	if (!ip_is_v4(&theirs->addr) || !ip_is_v4(&ours->addr))
-		return false;
-	fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
-	if (fd < 0)
-		return false;
-	n = ask_diag(fd, theirs, ours) == 0 ? recv(fd, &answer, sizeof(answer), 0) : -1;
-	close(fd);
+	if (table < 0 || !ip_is_v4(&theirs->addr) || !ip_is_v4(&ours->addr) ||
+	    ask_table(table, theirs, ours) != 0)
+		return SOCK_UNKNOWN;
+	/* The kernel answers before send() returns, and each question with one message. */
+	n = recv(table, &answer, sizeof(answer), 0);
+	if (n >= (ssize_t)(NLMSG_HDRLEN + sizeof(e)) && answer.head.nlmsg_type == NLMSG_ERROR) {
+		memcpy(&e, answer.bytes + NLMSG_HDRLEN, sizeof(e));
+		return e.error == -ENOENT ? SOCK_NONE : SOCK_UNKNOWN;
+	}
 	if (n < (ssize_t)(NLMSG_HDRLEN + sizeof(m)) ||
 	    answer.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return false;
+		return SOCK_UNKNOWN;
 	memcpy(&m, answer.bytes + NLMSG_HDRLEN, sizeof(m));
-	return m.idiag_inode == 0;
+	return m.idiag_inode == 0 ? SOCK_ORPHAN : SOCK_HELD;
 }

@@ -88,7 +88,7 @@ static void test_a_bound_port_is_seen_as_such(void **state)
 static void test_an_orphan_is_told_from_a_half_closed_socket(void **state)
 {
 	struct endpoint at = sock_endpoint(INADDR_LOOPBACK, 0), theirs, ours;
-	int client, server, listener = sock_open(&at, SOCK_STREAM);
+	int client, server, listener = sock_open(&at, SOCK_STREAM), table = sock_open_table();
 
 	(void)state;
 	assert_int_equal(sock_bind(listener, &at), 0);
@@ -99,15 +99,19 @@ static void test_an_orphan_is_told_from_a_half_closed_socket(void **state)
 	assert_int_equal(sock_local(client, &theirs), 0);
 	server = accept(listener, NULL, NULL);
 	assert_true(server >= 0);
-	assert_false(sock_is_orphan(&theirs, &ours));
+	assert_true(table >= 0);
+	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_HELD);
 	shutdown(client, SHUT_WR);
-	assert_false(sock_is_orphan(&theirs, &ours));
+	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_HELD);
 	close(client);
-	assert_true(sock_is_orphan(&theirs, &ours));
+	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_ORPHAN);
+	assert_int_equal(sock_life(-1, &theirs, &ours), SOCK_UNKNOWN);
 	sock_reset_on_close(server);
 	close(server);
-	/* Nothing is left: unknown, not orphan. */
-	assert_false(sock_is_orphan(&theirs, &ours));
+	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_NONE);
+	ip_parse("::1", &theirs.addr);
+	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_UNKNOWN);
+	close(table);
 	close(listener);
 }
 
