@@ -134,7 +134,7 @@ class Demo:
     # ---- one function a kind of row; each returns what came back ----
 
     def ping(self):
-        return self.a.ctl("ping", "node-b").stdout.strip().splitlines()[0]
+        return self.a.ctl("ping", "-c", "1", "node-b").stdout.strip().splitlines()[0]
 
     def curl(self, host, family, client):
         out = client.home / "fetched"
@@ -171,8 +171,8 @@ class Demo:
         return "the page, from a server started without the shim"
 
     def refused(self):
-        result = self.a.run(["curl", "-sS", "--max-time", "20", f"http://node-b:{free_port()}/"], check=False)
-        expect(result.returncode == 7 and "refused" in result.stderr,
+        result = self.a.run(["curl", "-v", "--max-time", "20", f"http://node-b:{free_port()}/"], check=False)
+        expect(result.returncode == 7 and "Connection refused" in result.stderr,
                f"curl ended with {result.returncode}: {result.stderr.strip()}")
         return "Connection refused, from the far side"
 
@@ -186,7 +186,7 @@ class Demo:
 
     def checks(self):
         a, b = self.a, self.b
-        yield "node-a", "meshctl ping node-b", self.ping
+        yield "node-a", "meshctl ping -c 1 node-b", self.ping
         for host, family in (("node-b", 4), (b.v4, 4), ("node-b", 6), (b.v6, 6)):
             yield ("node-a", f"curl -{family} http://{f'[{host}]' if ':' in host else host}/blob",
                    lambda h=host, f=family: self.curl(h, f, a))

@@ -232,8 +232,8 @@ class Lab:
             self.run(["ip", "-n", name, "addr", "add", f"{subnet}.{number}/24", "dev", "eth0"])
             self.run(["ip", "-n", name, "link", "set", "eth0", "up"])
 
-    def node(self, name, number, place=HERE, **options):
-        node = Node(self, name, number, place, **options)
+    def node(self, name, number, place=HERE, host="127.0.0.1", **options):
+        node = Node(self, name, number, place, host, **options)
         self.nodes.append(node)
         return node
 

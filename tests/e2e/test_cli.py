@@ -136,7 +136,7 @@ def test_meshctl_ip_prints_the_addresses(running):
 
 def test_meshctl_status_knows_the_nodes(running):
     a, b = running
-    a.ctl("ping", "node-b")
+    a.ctl("ping", "-c", "1", "node-b")
     status = a.ctl("status").stdout
     for word in ("node-a", "node-b", "node-c", a.v4, b.v4):
         assert word in status, status
@@ -145,7 +145,7 @@ def test_meshctl_status_knows_the_nodes(running):
 @pytest.mark.parametrize("target", ["name", "v4", "v6"])
 def test_meshctl_ping_gets_an_answer(running, target):
     a, b = running
-    out = a.ctl("ping", {"name": "node-b", "v4": b.v4, "v6": b.v6}[target]).stdout
+    out = a.ctl("ping", "-c", "1", {"name": "node-b", "v4": b.v4, "v6": b.v6}[target]).stdout
     assert re.search(r"\d(\.\d+)? ?m?s", out), out
 
 

@@ -21,7 +21,6 @@ TRY = """
     for host in ("100.64.0.2", "fd7a:115c:a1e0::2", "100.64.9.9"):
         attempt("tcp " + host, lambda: tcp(host, 80, 5))
         attempt("udp " + host, lambda: socket(family_of(host), SOCK_DGRAM).sendto(b"x", (host, 53)))
-    attempt("bind", lambda: socket().bind(("100.64.0.1", 0)))
     attempt("loopback", lambda: tcp("127.0.0.1", own.getsockname()[1]))
     attempt("localhost", lambda: getaddrinfo("localhost", 80))
     print(json.dumps(answers))
@@ -34,7 +33,6 @@ def check_closed(answers):
         if name.startswith(("tcp", "udp")):
             assert what in UNREACHABLE and took < 1, name
     assert answers["loopback"][0] == "fine" and answers["localhost"][0] == "fine"
-    assert answers["bind"][0] == "EADDRNOTAVAIL"
 
 
 def test_without_a_daemon_mesh_addresses_are_unreachable(own_world):
@@ -193,7 +191,7 @@ def test_streams_of_a_peer_that_lost_its_memory_are_reset(own_world):
     world.b.start()
     client.popen.stdin.write(b"\n")
     client.popen.stdin.flush()
-    assert client.wait_for("got (.*)", 25).group(1) == "ECONNRESET"
+    assert client.wait_for("got (.*)", 60).group(1) == "ECONNRESET"
 
 
 def test_four_daemons_side_by_side(lab):

@@ -8,6 +8,7 @@ from worlds import PYTHON, free_port, python, python_spawn
 
 NGINX = """
 daemon off;
+{user}
 worker_processes 2;
 pid {home}/nginx.pid;
 error_log stderr;
@@ -33,15 +34,16 @@ def start_nginx(node, blob):
     for i in range(20):
         (home / f"part{i}").write_bytes(blob[i * 1_000_000:i * 1_000_000 + 10_000_000])
     (home / "small").write_text("small\n")
-    conf = node.write(home / "nginx.conf", NGINX.format(home=home, port=port))
+    # Started by root it changes the workers' user, which root without power can only to itself.
+    user = "user root;" if node.place.uid == 0 else ""
+    conf = node.write(home / "nginx.conf", NGINX.format(home=home, port=port, user=user))
     server = node.spawn(["nginx", "-e", "stderr", "-p", home, "-c", conf], log="nginx")
     python(node, """
-        for _ in range(300):
-            try:
-                tcp("127.0.0.1", sys.argv[1]).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        for _ in range(100):
+            if socket().connect_ex(("127.0.0.1", int(sys.argv[1]))) == 0:
+                sys.exit(0)
+            time.sleep(0.05)
+        sys.exit("nginx does not listen")
     """, port, wrapped=False)
     server.port, server.home = port, home
     return server
