@@ -109,22 +109,33 @@ static void wall_clock(void *owner, uint64_t *seconds, uint32_t *nanoseconds)
 	*nanoseconds = (uint32_t)ts.tv_nsec;
 }
 
-/* ---- between netstack and edge ---- */
+/* ---- between netstack and edge; without one the node is ending, see mesh_destroy() ---- */
 
 static void tcp_incoming(void *owner, struct tcp_conn *conn, const struct endpoint *local,
 			 const struct endpoint *remote)
 {
-	edge_tcp_incoming(((struct mesh *)owner)->edge, conn, local, remote);
+	struct mesh *mesh = owner;
+
+	if (mesh->edge)
+		edge_tcp_incoming(mesh->edge, conn, local, remote);
+	else
+		tcp_refuse(conn, loop_now(mesh->loop));
 }
 
 static void tcp_event(void *owner, struct tcp_conn *conn, void *user, unsigned events)
 {
-	edge_tcp_event(((struct mesh *)owner)->edge, conn, user, events);
+	struct mesh *mesh = owner;
+
+	if (mesh->edge)
+		edge_tcp_event(mesh->edge, conn, user, events);
 }
 
 static void tcp_cancelled(void *owner, struct tcp_conn *conn)
 {
-	edge_tcp_cancelled(((struct mesh *)owner)->edge, conn);
+	struct mesh *mesh = owner;
+
+	if (mesh->edge)
+		edge_tcp_cancelled(mesh->edge, conn);
 }
 
 static void udp_to_program(void *owner, const struct endpoint *local, const struct endpoint *remote,
@@ -382,6 +393,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 		err = create_netstack(mesh, error);
 	if (err < 0)
 		goto fail;
+	mesh_peers_wake(mesh);
 	edge_set_ready(mesh->edge, true);
 	*out = mesh;
 	return 0;
@@ -396,7 +408,11 @@ void mesh_destroy(struct mesh *mesh)
 {
 	if (!mesh)
 		return;
+	/* Without the edge its connections are gone: the peers are told, by a last flush. */
 	edge_destroy(mesh->edge);
+	mesh->edge = NULL;
+	if (mesh->netstack)
+		netstack_flush(mesh->netstack, loop_now(mesh->loop));
 	netstack_destroy(mesh->netstack);
 	wg_device_destroy(mesh->wg);
 	udp_path_destroy(mesh->udp);

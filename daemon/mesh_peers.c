@@ -16,6 +16,7 @@
 #include "shared/util.h"
 
 #define LOOK_UP_INTERVAL_NS (30 * NS_PER_S)
+#define MAX_WOKEN           1024u /* peers greeted at start */
 
 static const char *label(const struct config_peer *peer)
 {
@@ -92,6 +93,24 @@ void mesh_peers_log_unresolved(struct mesh *mesh)
 			log_warn(
 				"mesh: %s: cannot look up its endpoint %s now, trying again every 30 s",
 				label(mesh->peers[i].config), mesh->peers[i].config->endpoint_host);
+	}
+}
+
+/*
+ * A peer may still hold a session with our predecessor and would send into the
+ * void until it noticed, 15 s later. Plain WireGuard lets it; a handshake now
+ * spares the streams of programs that wait.
+ */
+void mesh_peers_wake(struct mesh *mesh)
+{
+	unsigned count = MIN(mesh->config.peer_count, MAX_WOKEN);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct wg_peer_stats stats;
+
+		wg_peer_stats(mesh->peers[i].wg, &stats);
+		if (stats.has_endpoint)
+			wg_peer_wake(mesh->peers[i].wg, loop_now(mesh->loop));
 	}
 }
 

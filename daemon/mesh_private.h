@@ -42,6 +42,8 @@ struct mesh {
 /* Creates all peers of the file. 0 or -errno with a sentence. */
 int mesh_peers_create(struct mesh *mesh, char error[static 256]);
 void mesh_peers_log_unresolved(struct mesh *mesh);
+/* Tells the peers whose endpoints are known that we are (again) here. */
+void mesh_peers_wake(struct mesh *mesh);
 /* Looks host names up again where a peer does not answer. */
 uint64_t mesh_peers_deadline(const struct mesh *mesh);
 void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns);

@@ -188,7 +188,7 @@ static void assert_answer(const struct node *node, const char *method, const cha
 	free(text);
 }
 
-static void start_pair(void)
+static void start_a(void)
 {
 	assert_int_equal(start(&a,
 			       "[Interface]\n# Name = node-a\nPrivateKey = %s\n"
@@ -197,6 +197,10 @@ static void start_pair(void)
 			       "AllowedIPs = 100.64.0.2/32, fd7a::2/128\n",
 			       a.private_text, b.public_text),
 			 0);
+}
+
+static void start_b(void)
+{
 	assert_int_equal(start(&b,
 			       "[Interface]\n# Name = node-b\nPrivateKey = %s\nPostUp = true\n"
 			       "Address = 100.64.0.2/10, fd7a::2/64\n"
@@ -208,12 +212,18 @@ static void start_pair(void)
 	mesh_log_warnings(b.mesh);
 }
 
+static void start_pair(void)
+{
+	start_a();
+	start_b();
+}
+
 static void test_two_nodes_ping_each_other(void **state)
 {
 	(void)state;
-	start_pair();
-	/* a does not know where b is until b has spoken. */
+	start_a();
 	assert_answer(&a, "POST", "/v0/ping?to=node-b", "error");
+	start_b(); /* greets a, which learns by that where it is */
 	assert_answer(&b, "POST", "/v0/ping?to=node-a", "rtt_ms");
 	assert_answer(&a, "POST", "/v0/ping?to=100.64.0.2", "rtt_ms");
 	assert_answer(&a, "POST", "/v0/ping?to=fd7a::2", "rtt_ms");
