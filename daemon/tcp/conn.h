@@ -199,6 +199,7 @@ struct tcp {
 	uint32_t reply_head, reply_count, reply_room;
 	uint32_t conns, parked, time_waits;
 	bool in_flush;
+	bool is_blocked; /* the last flush ended because the link took no more */
 	struct tcp_stats stats;
 };
 

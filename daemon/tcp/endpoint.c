@@ -259,19 +259,18 @@ static void deliver_events(struct tcp *tcp)
 void tcp_flush(struct tcp *tcp, uint64_t now_ns)
 {
 	struct tcp_conn *conn;
-	bool is_blocked;
 
 	if (tcp->in_flush)
 		return;
 	tcp->in_flush = true;
 	tcp->now_ns = now_ns;
 	deliver_events(tcp);
-	is_blocked = !tcp_reply_flush(tcp);
-	while (!is_blocked && (conn = TAILQ_FIRST(&tcp->output))) {
+	tcp->is_blocked = !tcp_reply_flush(tcp);
+	while (!tcp->is_blocked && (conn = TAILQ_FIRST(&tcp->output))) {
 		forget_output(conn);
 		/* Puts itself at the end of the list again when its turn was too short. */
-		is_blocked = !tcp_conn_output(conn, now_ns);
-		if (is_blocked)
+		tcp->is_blocked = !tcp_conn_output(conn, now_ns);
+		if (tcp->is_blocked)
 			tcp_conn_want_output(conn);
 		tcp_conn_arm(conn);
 	}

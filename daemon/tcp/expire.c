@@ -56,8 +56,8 @@ static void timed_out(struct tcp_conn *conn, uint64_t now_ns)
 {
 	if (gives_up(conn, now_ns))
 		return;
-	if (conn->in_output && conn->board.lost_count > 0) {
-		/* The link has been blocked since the last one: nothing was lost by it. */
+	if (conn->tcp->is_blocked && conn->in_output) {
+		/* Nothing could be sent, so silence tells nothing. */
 		tcp_send_arm(conn, now_ns);
 		return;
 	}

@@ -157,14 +157,11 @@ static void unacceptable(struct tcp_conn *conn, const struct tcp_segment *s, uin
 	tcp_conn_want_output(conn);
 }
 
-/*
- * RFC 5961, 3: only the exact sequence number resets. A reset after the
- * answer to our dial means what it means to connect(2): refused.
- */
+/* RFC 5961, 3: only the exact sequence number resets. */
 static void reset_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
 {
 	if (s->seq == conn->rcv_nxt)
-		tcp_conn_fail(conn, conn->state == TCP_CLOSE_WAIT ? EPIPE : ECONNRESET);
+		tcp_conn_fail(conn, ECONNRESET);
 	else
 		tcp_reply_challenge(conn, now_ns);
 }

@@ -71,7 +71,7 @@ static void done(struct flow_end *end)
 {
 	end->conn = NULL;
 	end->is_done = true;
-	end->read_ns = end->write_ns = end->decide_ns = NEVER_NS;
+	end->read_ns = end->write_ns = end->decide_ns = end->poll_ns = NEVER_NS;
 	progress(end);
 }
 
@@ -334,7 +334,7 @@ static void dial(struct flow *flow, unsigned which)
 
 static uint64_t end_next_ns(const struct flow_end *end)
 {
-	return MIN(end->decide_ns, MIN(end->read_ns, end->write_ns));
+	return MIN(MIN(end->decide_ns, end->poll_ns), MIN(end->read_ns, end->write_ns));
 }
 
 static uint64_t flows_next_ns(struct world *w)
@@ -362,6 +362,16 @@ static void give_up_waiting(struct flow *flow)
 		done(end);
 }
 
+static void poll_space(struct flow_end *end)
+{
+	struct world *w = end->side->world;
+	struct iovec space[2];
+
+	end->poll_ns = end->is_done ? NEVER_NS : w->now_ns + 15 * NS_PER_MS;
+	if (end->conn)
+		tcp_send_space(end->conn, space);
+}
+
 static void flows_run(struct world *w)
 {
 	struct flows *flows = w->app_state;
@@ -378,6 +388,8 @@ static void flows_run(struct world *w)
 		for (unsigned k = 0; k < 2; k++) {
 			struct flow_end *end = &flow->end[k];
 
+			if (end->poll_ns <= w->now_ns)
+				poll_space(end);
 			if (end->decide_ns <= w->now_ns)
 				decide(end);
 			if (end->conn && end->write_ns <= w->now_ns)
@@ -446,6 +458,7 @@ static void end_init(struct flow_end *end, struct flow *flow, struct side *side)
 	end->pause_ns = random_below(w, 3) == 0 ? random_below(w, 100 * NS_PER_MS) : 0;
 	end->close = random_below(w, 10) == 0 ? CLOSE_ABORT : CLOSE_FINISH;
 	end->read_ns = end->write_ns = end->decide_ns = NEVER_NS;
+	end->poll_ns = random_below(w, 8) == 0 ? w->now_ns : NEVER_NS;
 }
 
 void flows_init(struct flows *flows, struct world *w)

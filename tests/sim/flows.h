@@ -31,6 +31,7 @@ struct flow_end {
 	uint32_t write_max, read_max;
 	uint64_t pause_ns;                     /* between reads and writes, at most; 0: none */
 	uint64_t read_ns, write_ns, decide_ns; /* NEVER_NS: nothing planned */
+	uint64_t poll_ns;                      /* asks for space at this time, and writes nothing */
 	bool was_open, has_finished, has_ended, is_done, was_aborted;
 };
 

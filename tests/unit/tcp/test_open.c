@@ -1,0 +1,364 @@
+/* Opening: dialled, accepted, refused, parked, crossed, blocked, timed out; limits and ICMP. */
+#include <errno.h>
+#include <string.h>
+
+#include "script.h"
+#include "shared/util.h"
+
+static void start(struct script *t)
+{
+	script_init(t);
+	script_start(t);
+}
+
+static struct tcp_stats stats_of(struct script *t)
+{
+	struct tcp_stats stats;
+
+	tcp_get_stats(t->tcp, &stats);
+	return stats;
+}
+
+static void test_a_dial_is_answered(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_connect(&t);
+	assert_int_equal(stats_of(&t).opened, 1);
+	script_finish(&t);
+}
+
+static void test_a_syn_carries_mss_scale_sack_and_timestamp(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	assert_int_equal(t.out[0].s.mss, SCRIPT_MTU - 40);
+	assert_true(t.out[0].s.scale != TCP_NO_SCALE && t.out[0].s.sack_permitted);
+	assert_true(t.out[0].s.has_timestamp);
+	script_finish(&t);
+}
+
+static void test_a_refused_dial_fails(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	script_send(&t, (struct peer){ .flags = R | A, .ack = 1 });
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	assert_int_equal(tcp_conn_error(t.conn), ECONNREFUSED);
+	tcp_release(t.conn, t.now_ns);
+	script_flush(&t);
+	script_expect_none(&t);
+	assert_int_equal(stats_of(&t).conns, 0);
+	script_finish(&t);
+}
+
+static void test_a_reset_or_answer_with_a_wrong_number_changes_nothing(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	script_send(&t, (struct peer){ .flags = R | A, .ack = 77 });
+	script_send(&t, (struct peer){ .flags = R });
+	script_expect_none(&t);
+	script_send(&t, (struct peer){ .flags = S | A, .ack = 77 });
+	script_expect(&t, R, 77, 0, 0);
+	assert_int_equal(script_events(&t), 0);
+	script_finish(&t);
+}
+
+static void test_an_unanswered_dial_times_out_after_127_seconds(void **state)
+{
+	static const unsigned gaps_s[] = { 1, 2, 4, 8, 16, 32 };
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	for (unsigned i = 0; i < ARRAY_LEN(gaps_s); i++) {
+		script_wait_ms(&t, gaps_s[i] * 1000 - 1);
+		script_expect_none(&t);
+		script_wait_ms(&t, 1);
+		script_expect(&t, S, 0, 0, 0);
+	}
+	script_wait_ms(&t, 63999);
+	assert_int_equal(script_events(&t), 0);
+	script_wait_ms(&t, 1);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	assert_int_equal(tcp_conn_error(t.conn), ETIMEDOUT);
+	script_finish(&t);
+}
+
+static void test_crossed_syns_open_one_connection(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	script_expect(&t, S | A, 0, 1, 0);
+	script_send(&t, (struct peer){ .flags = S | A, .ack = 1 });
+	script_expect(&t, A, 1, 1, 0);
+	assert_true(script_events(&t) & TCP_EVENT_CONNECTED);
+	script_finish(&t);
+}
+
+static void test_a_syn_waits_for_the_owner(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	script_wait_ms(&t, 1000);
+	script_send(&t, (struct peer){ .flags = S });
+	script_wait_ms(&t, 2000);
+	script_expect_none(&t);
+	assert_int_equal(t.incoming, 1);
+	tcp_accept(t.conn, &t, t.now_ns);
+	script_flush(&t);
+	script_expect(&t, S | A, 0, 1, 0);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 });
+	assert_true(script_events(&t) & TCP_EVENT_CONNECTED);
+	script_finish(&t);
+}
+
+static void test_a_refused_syn_is_reset_and_an_ignored_one_is_not(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	tcp_refuse(t.conn, t.now_ns);
+	script_flush(&t);
+	script_expect(&t, R | A, 0, 1, 0);
+	script_send(&t, (struct peer){ .flags = S });
+	tcp_ignore(t.conn);
+	script_flush(&t);
+	script_expect_none(&t);
+	assert_int_equal(t.incoming, 2);
+	assert_int_equal(stats_of(&t).conns, 0);
+	assert_int_equal(stats_of(&t).parked, 0);
+	script_finish(&t);
+}
+
+static void test_a_parked_syn_that_is_reset_is_cancelled(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	script_send(&t, (struct peer){ .flags = R, .seq = 9 });
+	assert_int_equal(t.cancelled, 0);
+	script_send(&t, (struct peer){ .flags = R, .seq = 1 });
+	assert_int_equal(t.cancelled, 1);
+	script_finish(&t);
+}
+
+static void test_a_parked_syn_that_is_replaced_is_cancelled(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	script_send(&t, (struct peer){ .flags = S, .seq = 5000 });
+	assert_int_equal(t.incoming, 2);
+	assert_int_equal(t.cancelled, 1);
+	assert_non_null(t.conn);
+	script_finish(&t);
+}
+
+static void test_a_parked_syn_times_out(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	script_wait_ms(&t, 69000);
+	assert_int_equal(t.cancelled, 0);
+	script_wait_ms(&t, 2000);
+	assert_int_equal(t.cancelled, 1);
+	script_finish(&t);
+}
+
+static void test_accepting_what_was_just_reset_fails(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	script_queue(&t, (struct peer){ .flags = R, .seq = 1 });
+	tcp_accept(t.conn, &t, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(t.cancelled, 0);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	tcp_release(t.conn, t.now_ns);
+	script_flush(&t);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
+static void test_limits_hold(void **state)
+{
+	struct tcp_conn *other;
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.config.max_conns = 1;
+	t.config.max_parked = 1;
+	script_start(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	t.remote.port++;
+	script_send(&t, (struct peer){ .flags = S });
+	script_expect_none(&t); /* too many parked: silence */
+	assert_int_equal(tcp_connect(t.tcp, &t.local, &t.remote, &t, t.now_ns, &other), -ENOBUFS);
+	tcp_accept(t.conn, &t, t.now_ns);
+	script_flush(&t);
+	script_expect(&t, S | A, 0, 1, 0);
+	script_send(&t, (struct peer){ .flags = S });
+	script_expect(&t, R | A, 0, 1, 0); /* too many connections: refused */
+	script_finish(&t);
+}
+
+static void test_a_live_flow_cannot_be_dialled_again(void **state)
+{
+	struct tcp_conn *other;
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_connect(&t);
+	assert_int_equal(tcp_connect(t.tcp, &t.local, &t.remote, &t, t.now_ns, &other),
+			 -EADDRINUSE);
+	t.remote.addr = (struct ip_addr){ { 0xfd } };
+	assert_int_equal(tcp_connect(t.tcp, &t.local, &t.remote, &t, t.now_ns, &other),
+			 -EAFNOSUPPORT);
+	script_finish(&t);
+}
+
+static void test_icmp_ends_a_dial_but_not_a_connection(void **state)
+{
+	struct script_packet syn;
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	syn = t.out[0];
+	syn.bytes[24] ^= 1; /* another sequence number: not ours */
+	tcp_icmp_error(t.tcp, syn.bytes, syn.len, EHOSTUNREACH, 0, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_events(&t), 0);
+	syn.bytes[24] ^= 1;
+	tcp_icmp_error(t.tcp, syn.bytes, syn.len, EHOSTUNREACH, 0, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
+	tcp_release(t.conn, t.now_ns);
+	script_flush(&t);
+	t.first = t.count = 0;
+	script_connect(&t);
+	script_write(&t, 10);
+	script_flush(&t);
+	tcp_icmp_error(t.tcp, t.out[0].bytes, t.out[0].len, ECONNREFUSED, 0, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_events(&t), 0);
+	tcp_icmp_error(t.tcp, t.out[0].bytes, 10, ECONNREFUSED, 0, t.now_ns);
+	assert_int_equal(stats_of(&t).bad_segments, 1);
+	script_finish(&t);
+}
+
+static void test_a_smaller_path_mtu_makes_smaller_segments(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_connect(&t);
+	script_write(&t, SCRIPT_MSS);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, SCRIPT_MSS);
+	tcp_icmp_error(t.tcp, t.out[0].bytes, t.out[0].len, EMSGSIZE, 1000, t.now_ns);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, 960);
+	script_expect(&t, A, 961, 1, SCRIPT_MSS - 960);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
+static void test_a_segment_for_nobody_is_reset(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	t.iss = 5;
+	script_send(&t, (struct peer){ .flags = A, .seq = 10, .ack = 20 });
+	script_expect(&t, R, 20, 0, 0);
+	script_send(&t, (struct peer){ .flags = R | A, .seq = 10, .ack = 20 });
+	script_send(&t, (struct peer){ .flags = S | F, .seq = 10 });
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
+static void test_a_blocked_link_loses_nothing(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_connect(&t);
+	script_write(&t, 3 * SCRIPT_MSS);
+	t.is_blocked = true;
+	script_flush(&t);
+	script_wait_ms(&t, 5000);
+	script_expect_none(&t);
+	t.is_blocked = false;
+	script_flush(&t);
+	for (unsigned i = 0; i < 3; i++)
+		script_expect(&t, A, 1 + i * SCRIPT_MSS, 1, SCRIPT_MSS);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_dial_is_answered),
+		cmocka_unit_test(test_a_syn_carries_mss_scale_sack_and_timestamp),
+		cmocka_unit_test(test_a_refused_dial_fails),
+		cmocka_unit_test(test_a_reset_or_answer_with_a_wrong_number_changes_nothing),
+		cmocka_unit_test(test_an_unanswered_dial_times_out_after_127_seconds),
+		cmocka_unit_test(test_crossed_syns_open_one_connection),
+		cmocka_unit_test(test_a_syn_waits_for_the_owner),
+		cmocka_unit_test(test_a_refused_syn_is_reset_and_an_ignored_one_is_not),
+		cmocka_unit_test(test_a_parked_syn_that_is_reset_is_cancelled),
+		cmocka_unit_test(test_a_parked_syn_that_is_replaced_is_cancelled),
+		cmocka_unit_test(test_a_parked_syn_times_out),
+		cmocka_unit_test(test_accepting_what_was_just_reset_fails),
+		cmocka_unit_test(test_limits_hold),
+		cmocka_unit_test(test_a_live_flow_cannot_be_dialled_again),
+		cmocka_unit_test(test_icmp_ends_a_dial_but_not_a_connection),
+		cmocka_unit_test(test_a_smaller_path_mtu_makes_smaller_segments),
+		cmocka_unit_test(test_a_segment_for_nobody_is_reset),
+		cmocka_unit_test(test_a_blocked_link_loses_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
