@@ -282,7 +282,8 @@ static int run_ip(const struct options *opt, const char *who)
 }
 
 /* One ping: 0 answered, 1 not, -1 the daemon cannot be asked any more. */
-static int ping_once(const struct options *opt, const char *target, const char *via)
+static int ping_once(const struct options *opt, const char *who, const char *target,
+		     const char *via)
 {
 	struct http_answer answer;
 	json_object *pong = ask(opt, "POST", target, &answer);
@@ -340,7 +341,7 @@ static int run_ping(const struct options *opt, const char *who)
 	for (int i = 0; i < opt->count && result >= 0; i++) {
 		if (i)
 			usleep(PING_PAUSE_US);
-		result = ping_once(opt, target, via);
+		result = ping_once(opt, who, target, via);
 		answered += result == 0;
 	}
 	return answered ? 0 : 1;
