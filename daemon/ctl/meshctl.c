@@ -300,8 +300,7 @@ static int ping_once(const struct options *opt, const char *who, const char *tar
 			printf(" via %s", via);
 		printf(" in %.1f ms\n", json_object_get_double(part_of(pong, "rtt_ms")));
 	} else {
-		fprintf(stderr, "meshctl: no pong from %s: %s\n", text_of(pong, "to"),
-			text_of(pong, "error"));
+		fprintf(stderr, "meshctl: no pong from %s: %s\n", who, text_of(pong, "error"));
 		/* Asking for what does not exist again would not help. */
 		if (answer.status == 404)
 			result = -1;
