@@ -359,25 +359,13 @@ static void test_a_scan_leaves_no_udp_endpoints_behind(void **state)
 	close(ready.fd);
 }
 
-static void join(int *client, int *server)
-{
-	struct endpoint any = sock_endpoint(0, 0);
-	uint16_t port;
-	int listener = program_listen(&any, &port);
-
-	*client = shim_connect(a, B_ADDR, port);
-	assert_true(*client >= 0);
-	*server = accept(listener, NULL, NULL);
-	close(listener);
-}
-
 static void test_a_program_that_is_gone_does_not_keep_its_flow_for_ever(void **state)
 {
 	int client, server;
 	char c;
 
 	(void)state;
-	join(&client, &server);
+	two_nodes_join(&t, B_ADDR, &client, &server);
 	shutdown(client, SHUT_WR);
 	assert_int_equal(recv(server, &c, 1, 0), 0);
 	let_pass(a, 61); /* half closed, but alive */
@@ -400,7 +388,7 @@ static void test_a_port_that_is_still_in_use_on_the_mesh_is_replaced_there(void 
 	char c;
 
 	(void)state;
-	join(&client, &server);
+	two_nodes_join(&t, B_ADDR, &client, &server);
 	assert_int_equal(sock_local(client, &local), 0);
 	assert_true(map_find_flow(a->map, ip_v4(&local.addr), local.port, &flow));
 	close(client);

@@ -15,8 +15,6 @@
 #include "shared/util.h"
 #include "tests/unit/edge/two_nodes.h"
 
-#define BIG (20u << 20)
-
 static struct two_nodes t;
 static struct node *const a = &t.node[0], *const b = &t.node[1];
 
@@ -34,67 +32,24 @@ static int teardown(void **state)
 	return 0;
 }
 
-struct sender {
-	int fd;
-	uint32_t seed;
-};
-
-static uint32_t word(size_t i, uint32_t seed)
-{
-	return (uint32_t)i * 2654435761u + seed;
-}
-
-static void *send_big(void *arg)
-{
-	struct sender *s = arg;
-	uint32_t *data = malloc(BIG);
-
-	for (size_t i = 0; i < BIG / 4; i++)
-		data[i] = word(i, s->seed);
-	program_send(s->fd, data, BIG);
-	shutdown(s->fd, SHUT_WR);
-	free(data);
-	return NULL;
-}
-
-static void expect_big(int fd, uint32_t seed)
-{
-	uint32_t *data = malloc(BIG + 4);
-
-	assert_int_equal(program_receive(fd, data, BIG + 4), BIG);
-	for (size_t i = 0; i < BIG / 4; i++)
-		if (data[i] != word(i, seed))
-			fail_msg("wrong word at %zu", i);
-	free(data);
-}
-
 static void test_much_data_both_ways_arrives_whole_in_both_families(void **state)
 {
-	struct endpoint any = sock_endpoint(0, 0);
-
 	(void)state;
 	for (int v6 = 0; v6 < 2; v6++) {
-		struct sender up, down;
+		struct big up, down;
 		pthread_t senders[2];
-		uint16_t port;
-		int listener = program_listen(&any, &port);
-		int client = shim_connect(a, v6 ? B_ADDR6 : B_ADDR, port);
-		int server = accept(listener, NULL, NULL);
+		int client, server;
 
-		assert_true(client >= 0 && server >= 0);
-		close(listener);
-		up = (struct sender){ client, 1 };
-		down = (struct sender){ server, 2 };
-		pthread_create(&senders[0], NULL, send_big, &up);
-		pthread_create(&senders[1], NULL, send_big, &down);
-		expect_big(server, 1);
-		expect_big(client, 2);
+		two_nodes_join(&t, v6 ? B_ADDR6 : B_ADDR, &client, &server);
+		up = (struct big){ client, 1 };
+		down = (struct big){ server, 2 };
+		pthread_create(&senders[0], NULL, program_send_big, &up);
+		pthread_create(&senders[1], NULL, program_send_big, &down);
+		program_expect_big(server, 1);
+		program_expect_big(client, 2);
 		for (int i = 0; i < 2; i++)
 			pthread_join(senders[i], NULL);
-		close(client);
-		close(server);
-		two_nodes_wait_flows(a, 0);
-		two_nodes_wait_flows(b, 0);
+		two_nodes_hang_up(&t, client, server);
 	}
 }
 

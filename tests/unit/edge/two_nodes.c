@@ -422,3 +422,71 @@ size_t program_receive(int fd, void *bytes, size_t len)
 	}
 	return got;
 }
+
+void program_limit(int fd)
+{
+	struct timeval limit = { 10, 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
+void program_say(int from, int to, const char *text)
+{
+	char heard[64] = "";
+
+	program_send(from, text, strlen(text));
+	assert_int_equal(program_receive(to, heard, strlen(text)), strlen(text));
+	assert_string_equal(heard, text);
+}
+
+void two_nodes_join(struct two_nodes *t, const char *addr, int *client, int *server)
+{
+	struct endpoint any = sock_endpoint(0, 0);
+	uint16_t port;
+	int listener = program_listen(&any, &port);
+
+	*client = shim_connect(&t->node[0], addr, port);
+	assert_true(*client >= 0);
+	*server = accept(listener, NULL, NULL);
+	assert_true(*server >= 0);
+	program_limit(*client);
+	program_limit(*server);
+	close(listener);
+}
+
+void two_nodes_hang_up(struct two_nodes *t, int client, int server)
+{
+	close(client);
+	close(server);
+	for (int i = 0; i < 2; i++)
+		two_nodes_wait_flows(&t->node[i], 0);
+}
+
+static uint32_t big_word(size_t i, uint32_t seed)
+{
+	return (uint32_t)i * 2654435761u + seed;
+}
+
+void *program_send_big(void *arg)
+{
+	const struct big *big = arg;
+	uint32_t *data = malloc(BIG_BYTES);
+
+	for (size_t i = 0; i < BIG_BYTES / 4; i++)
+		data[i] = big_word(i, big->seed);
+	program_send(big->fd, data, BIG_BYTES);
+	shutdown(big->fd, SHUT_WR);
+	free(data);
+	return NULL;
+}
+
+void program_expect_big(int fd, uint32_t seed)
+{
+	uint32_t *data = malloc(BIG_BYTES + 4);
+
+	assert_int_equal(program_receive(fd, data, BIG_BYTES + 4), BIG_BYTES);
+	for (size_t i = 0; i < BIG_BYTES / 4; i++)
+		if (data[i] != big_word(i, seed))
+			fail_msg("wrong word at %zu", i);
+	free(data);
+}

@@ -63,4 +63,22 @@ void program_send(int fd, const void *bytes, size_t len);
 /* Reads until the end or len bytes; returns the count. */
 size_t program_receive(int fd, void *bytes, size_t len);
 
+/* Receiving fails after some seconds. */
+void program_limit(int fd);
+/* Sent on one, heard on the other. */
+void program_say(int from, int to, const char *text);
+/* A connection from a program of a to a listener of b, both ends with a limit. */
+void two_nodes_join(struct two_nodes *t, const char *addr, int *client, int *server);
+/* Closes both, and waits until both edges have forgotten it. */
+void two_nodes_hang_up(struct two_nodes *t, int client, int server);
+
+/* Many bytes that tell where they belong, and then the end. */
+#define BIG_BYTES (20u << 20)
+struct big {
+	int fd;
+	uint32_t seed;
+};
+void *program_send_big(void *big);
+void program_expect_big(int fd, uint32_t seed);
+
 #endif

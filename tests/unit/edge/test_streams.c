@@ -1,0 +1,164 @@
+/* Programs on two nodes, TCP: bytes, ends and resets, in both directions. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shared/util.h"
+#include "tests/unit/edge/two_nodes.h"
+
+static struct two_nodes t;
+static struct node *const a = &t.node[0], *const b = &t.node[1];
+
+static int with_hold(void **state)
+{
+	(void)state;
+	two_nodes_start(&t, false);
+	return 0;
+}
+
+static int dial_first(void **state)
+{
+	(void)state;
+	two_nodes_start(&t, true);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	two_nodes_stop(&t);
+	return 0;
+}
+
+static void test_much_data_both_ways_at_once_arrives_whole_before_the_end(void **state)
+{
+	int client, server;
+	struct big up, down;
+	pthread_t senders[2];
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	up = (struct big){ client, 1 };
+	down = (struct big){ server, 2 };
+	pthread_create(&senders[0], NULL, program_send_big, &up);
+	pthread_create(&senders[1], NULL, program_send_big, &down);
+	nanosleep(&(struct timespec){ 0, 50 * NS_PER_MS }, NULL); /* all buffers are full */
+	/* One after the other: each direction also stands still for a while. */
+	program_expect_big(server, 1);
+	program_expect_big(client, 2);
+	for (int i = 0; i < 2; i++)
+		pthread_join(senders[i], NULL);
+	two_nodes_hang_up(&t, client, server);
+}
+
+static void test_half_closed_either_way_the_other_direction_goes_on(void **state)
+{
+	int client, server;
+	char c;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	shutdown(client, SHUT_WR);
+	assert_int_equal(recv(server, &c, 1, 0), 0);
+	program_say(server, client, "late answer");
+	two_nodes_hang_up(&t, client, server);
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	shutdown(server, SHUT_WR);
+	assert_int_equal(recv(client, &c, 1, 0), 0);
+	program_say(client, server, "late question");
+	two_nodes_hang_up(&t, client, server);
+}
+
+static void reset_and_see(int one, int other)
+{
+	char c;
+
+	program_limit(other);
+	sock_reset_on_close(one);
+	close(one);
+	assert_int_equal(recv(other, &c, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(other);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+static void test_a_reset_of_either_side_is_a_reset_for_the_other(void **state)
+{
+	int client, server;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	reset_and_see(client, server);
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	reset_and_see(server, client);
+}
+
+static void test_unread_data_at_close_is_a_reset(void **state)
+{
+	int client, server;
+	char c;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	program_send(client, "unread", 6);
+	assert_int_equal(recv(server, &c, 1, MSG_PEEK), 1);
+	close(server);
+	assert_int_equal(recv(client, &c, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(client);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+static void test_a_reset_is_seen_while_the_far_side_takes_nothing(void **state)
+{
+	int client, server;
+	char bytes[65536] = { 0 };
+	ssize_t n;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	fcntl(client, F_SETFL, O_NONBLOCK);
+	for (int quiet = 0; quiet < 20;) {
+		n = send(client, bytes, sizeof(bytes), MSG_NOSIGNAL);
+		quiet = n > 0 ? 0 : quiet + 1;
+		nanosleep(&(struct timespec){ 0, 5 * NS_PER_MS }, NULL);
+	}
+	sock_reset_on_close(client);
+	close(client);
+	two_nodes_wait_flows(a, 0);
+	while ((n = recv(server, bytes, sizeof(bytes), 0)) > 0)
+		;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(server);
+	two_nodes_wait_flows(b, 0);
+}
+
+#define HOLD(name)  cmocka_unit_test_setup_teardown(name, with_hold, teardown)
+#define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		HOLD(test_much_data_both_ways_at_once_arrives_whole_before_the_end),
+		HOLD(test_half_closed_either_way_the_other_direction_goes_on),
+		HOLD(test_a_reset_of_either_side_is_a_reset_for_the_other),
+		HOLD(test_unread_data_at_close_is_a_reset),
+		HOLD(test_a_reset_is_seen_while_the_far_side_takes_nothing),
+		FIRST(test_half_closed_either_way_the_other_direction_goes_on),
+		FIRST(test_a_reset_of_either_side_is_a_reset_for_the_other),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
