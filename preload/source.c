@@ -21,6 +21,7 @@
 
 #include "preload/control.h"
 #include "preload/libc.h"
+#include "preload/ports.h"
 #include "preload/shim.h"
 
 #define LOOPBACK_V4 0x7f000001u
@@ -52,12 +53,8 @@ static int bind_mirror(int fd, int family, uint32_t mirror)
 {
 	struct sockaddr_storage addr;
 	socklen_t len = mirror_sockaddr(mirror, 0, family, &addr);
-	int saved = errno, err = 0;
 
-	if (libc.bind(fd, (struct sockaddr *)&addr, len) < 0)
-		err = -errno;
-	errno = saved;
-	return err;
+	return ports_bind(fd, (struct sockaddr *)&addr, len);
 }
 
 /* IP_BIND_ADDRESS_NO_PORT: the daemon must know the port before connect() chooses one. */
