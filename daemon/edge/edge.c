@@ -35,6 +35,7 @@ static void raise_descriptor_limit(void)
 		log_warn("edge: the limit of descriptors stays as it is: %s", strerror(errno));
 }
 
+/* "Dial first": programs that were told that the far side has answered. */
 static void accept_dialled(evutil_socket_t listener, short what, void *arg)
 {
 	struct edge *edge = arg;
@@ -44,11 +45,26 @@ static void accept_dialled(evutil_socket_t listener, short what, void *arg)
 	for (int i = 0; i < APPS_PER_ROUND; i++) {
 		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		/* Without descriptors the queue waits; what is in it gives up by itself. */
-		if (fd < 0)
-			return;
-		flow_accept(edge, fd);
+		if (fd >= 0) {
+			flow_accept(edge, fd);
+			continue;
+		}
+		/* Asking again at once would only burn time. */
+		if ((errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) &&
+		    event_del(&edge->hold_event) == 0)
+			edge_timer_set(&edge->timers, &edge->hold_resume,
+				       loop_now(edge->loop) + APPS_PAUSE_MS * NS_PER_MS);
+		return;
 	}
+}
+
+static void resume_hold(struct edge_timer *timer, uint64_t now_ns)
+{
+	struct edge *edge = CONTAINER_OF(timer, struct edge, hold_resume);
+
+	(void)now_ns;
+	if (event_add(&edge->hold_event, NULL) != 0)
+		log_err("edge: libevent failed, no more connects are taken");
 }
 
 static int open_hold(struct edge *edge)
@@ -65,6 +81,7 @@ static int open_hold(struct edge *edge)
 		return 0;
 	log_warn("edge: SYN hold does not work here (%s): connects are dialled first",
 		 edge->hold.why);
+	edge->hold_resume.fired = resume_hold;
 	if (event_assign(&edge->hold_event, loop_base(edge->loop), edge->hold.listener,
 			 EV_READ | EV_PERSIST, accept_dialled, edge) != 0 ||
 	    event_add(&edge->hold_event, NULL) != 0)

@@ -34,6 +34,7 @@ struct edge {
 	struct hold hold;
 	struct event hold_event; /* "dial first": programs that connect */
 	bool has_hold_event;
+	struct edge_timer hold_resume;
 	struct apps apps;
 	struct flows flows;
 	struct dgrams *dgrams;

@@ -12,11 +12,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "shared/paths.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
 #include "tests/unit/edge/two_nodes.h"
@@ -450,6 +452,48 @@ static void test_ready_is_answered(void **state)
 	assert_int_equal(shim_ask(a, IPC_READY, &nobody, &nobody, 0, &reply), 0);
 }
 
+static void test_a_program_that_dies_while_it_is_dialled_for_ends_the_dial(void **state)
+{
+	struct endpoint local = sock_endpoint(mirror_of(a, A_ADDR), 4711);
+	struct endpoint to = mesh_endpoint(B_ADDR, FAKE_PORT_SILENT);
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	struct ipc_request request;
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+
+	(void)state;
+	paths_join(a->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
+	assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	ipc_make_request(&request, IPC_CONNECT, &local, &to, 0);
+	assert_int_equal(send(fd, &request, sizeof(request), 0), sizeof(request));
+	two_nodes_wait_flows(a, 1);
+	two_nodes_let_pass(a, 4);
+	assert_int_equal(two_nodes_stats(a).flows, 1);
+	close(fd);
+	two_nodes_wait_flows(a, 0);
+}
+
+static void test_a_program_that_was_dialled_for_and_does_not_come_is_given_up(void **state)
+{
+	struct endpoint any = any4(), local, mirror;
+	struct sockaddr_storage ss;
+	uint16_t port;
+	int fd, listener = program_listen(&any, &port);
+
+	(void)state;
+	assert_int_equal(shim_prepare(a, B_ADDR, port, &fd, &local, &mirror), 0);
+	assert_int_equal(two_nodes_stats(a).flows, 1);
+	two_nodes_let_pass(a, 6);
+	two_nodes_wait_flows(a, 0);
+	/* Too late now: whom nobody has asked for is sent away. */
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
+		0);
+	program_limit(fd);
+	assert_true(recv(fd, &port, 1, 0) <= 0);
+	close(fd);
+	close(listener);
+}
+
 #define HOLD(name)  cmocka_unit_test_setup_teardown(name, with_hold, teardown)
 #define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, teardown)
 
@@ -479,6 +523,8 @@ int main(void)
 		FIRST(test_a_program_reaches_a_peer),
 		FIRST(test_a_closed_port_refuses),
 		FIRST(test_failures_come_with_their_errno),
+		FIRST(test_a_program_that_dies_while_it_is_dialled_for_ends_the_dial),
+		FIRST(test_a_program_that_was_dialled_for_and_does_not_come_is_given_up),
 		FIRST(test_a_program_may_be_later_than_the_far_side),
 	};
 

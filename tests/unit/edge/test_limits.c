@@ -43,27 +43,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-struct later {
-	struct node *node;
-	unsigned seconds;
-};
-
-static void expire_later(void *arg)
-{
-	struct later *later = arg;
-
-	edge_expire(later->node->edge,
-		    loop_now(later->node->both->loop) + later->seconds * NS_PER_S);
-}
-
-/* The node's edge believes that so much time has passed. */
-static void let_pass(struct node *node, unsigned seconds)
-{
-	struct later later = { node, seconds };
-
-	two_nodes_call(&t, expire_later, &later);
-}
-
 static int dial_control(void)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
@@ -97,12 +76,12 @@ static void test_who_says_nothing_is_dropped_after_a_while(void **state)
 
 	(void)state;
 	assert_true(is_ready()); /* so it was accepted */
-	let_pass(a, APPS_SILENCE_S - 1);
+	two_nodes_let_pass(a, APPS_SILENCE_S - 1);
 	assert_true(send(fd, "", 0, MSG_NOSIGNAL) == 0 || errno == EPIPE);
 	close(fd);
 	fd = dial_control();
 	assert_true(is_ready());
-	let_pass(a, APPS_SILENCE_S + 1);
+	two_nodes_let_pass(a, APPS_SILENCE_S + 1);
 	assert_true(was_closed(fd));
 	close(fd);
 }
@@ -131,7 +110,7 @@ static void test_too_many_silent_clients_only_make_the_others_wait(void **state)
 	(void)state;
 	for (int i = 0; i < APPS_MAX; i++)
 		fds[i] = dial_control();
-	let_pass(a, 0);
+	two_nodes_let_pass(a, 0);
 	ready = (struct pollfd){ dial_control(), POLLIN, 0 };
 	struct ipc_request request;
 	struct endpoint nobody = mesh_endpoint("0.0.0.0", 0);
@@ -140,7 +119,7 @@ static void test_too_many_silent_clients_only_make_the_others_wait(void **state)
 	assert_int_equal(send(ready.fd, &request, sizeof(request), 0), sizeof(request));
 	while (poll(&ready, 1, 20) == 1)
 		fail_msg("the limit is not kept");
-	let_pass(a, APPS_SILENCE_S + 1);
+	two_nodes_let_pass(a, APPS_SILENCE_S + 1);
 	assert_int_equal(poll(&ready, 1, 5000), 1);
 	for (int i = 0; i < APPS_MAX; i++)
 		close(fds[i]);
@@ -310,14 +289,14 @@ static void test_idle_udp_endpoints_go_when_no_program_is_bound_any_more(void **
 	assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&ss,
 				endpoint_to_sockaddr(&to, AF_INET, &ss)),
 			 1);
-	let_pass(a, 10);
+	two_nodes_let_pass(a, 10);
 	assert_int_equal(two_nodes_stats(a).udp_endpoints, 2);
-	let_pass(a, DGRAM_IDLE_S + 1);
+	two_nodes_let_pass(a, DGRAM_IDLE_S + 1);
 	assert_int_equal(two_nodes_stats(a).udp_endpoints, 1);
-	let_pass(a, 3 * DGRAM_IDLE_S);
+	two_nodes_let_pass(a, 3 * DGRAM_IDLE_S);
 	assert_int_equal(two_nodes_stats(a).udp_endpoints, 1);
 	close(fd);
-	let_pass(a, 5 * DGRAM_IDLE_S);
+	two_nodes_let_pass(a, 5 * DGRAM_IDLE_S);
 	assert_int_equal(two_nodes_stats(a).udp_endpoints, 0);
 	assert_int_equal(a->map->pair_count[MAP_UDP_OUT], 0);
 	assert_int_equal(a->map->pair_count[MAP_UDP_IN], 0);
@@ -368,12 +347,12 @@ static void test_a_program_that_is_gone_does_not_keep_its_flow_for_ever(void **s
 	two_nodes_join(&t, B_ADDR, &client, &server);
 	shutdown(client, SHUT_WR);
 	assert_int_equal(recv(server, &c, 1, 0), 0);
-	let_pass(a, 61); /* half closed, but alive */
+	two_nodes_let_pass(a, 61); /* half closed, but alive */
 	assert_int_equal(two_nodes_stats(a).flows, 1);
 	program_send(server, "x", 1);
 	assert_int_equal(recv(client, &c, 1, 0), 1);
 	close(client);
-	let_pass(a, 122);
+	two_nodes_let_pass(a, 122);
 	assert_int_equal(two_nodes_stats(a).flows, 0);
 	assert_true(recv(server, &c, 1, 0) <= 0);
 	close(server);

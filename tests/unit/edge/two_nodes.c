@@ -291,6 +291,26 @@ void two_nodes_wait_flows(struct node *node, uint64_t flows)
 	fail_msg("flows did not become %u", (unsigned)flows);
 }
 
+struct later {
+	struct node *node;
+	unsigned seconds;
+};
+
+static void expire_later(void *arg)
+{
+	struct later *later = arg;
+
+	edge_expire(later->node->edge,
+		    loop_now(later->node->both->loop) + later->seconds * NS_PER_S);
+}
+
+void two_nodes_let_pass(struct node *node, unsigned seconds)
+{
+	struct later later = { node, seconds };
+
+	two_nodes_call(node->both, expire_later, &later);
+}
+
 /* ---- the shim ---- */
 
 struct endpoint mesh_endpoint(const char *addr, uint16_t port)

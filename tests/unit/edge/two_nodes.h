@@ -45,6 +45,9 @@ struct edge_stats two_nodes_stats(struct node *node);
 /* Until the node has that many flows; fails the test after some seconds. */
 void two_nodes_wait_flows(struct node *node, uint64_t flows);
 
+/* The node's edge believes that so much time has passed. */
+void two_nodes_let_pass(struct node *node, unsigned seconds);
+
 /* What the shim does for connect(): bound to the own mirror, asked, then connected. */
 int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local,
 	     const struct endpoint *remote, uint32_t flags, struct ipc_reply *reply);
