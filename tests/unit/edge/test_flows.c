@@ -183,20 +183,26 @@ static void test_a_taken_source_port_is_replaced_and_told(void **state)
 	struct endpoint at = any4(), local, mirror, seen, blocker;
 	uint32_t value_addr;
 	uint16_t port, value_port;
-	int fd, server, in_the_way, listener = program_listen(&at, &port);
+	int err, fd, server, in_the_way, listener = program_listen(&at, &port);
 	struct sockaddr_storage ss;
 	socklen_t len;
 
 	(void)state;
-	/* The client's port is known before the dial is answered only if we look quickly: block
-	 * both. */
-	at = sock_endpoint(mirror_of(a, A_ADDR), 0);
-	fd = socket(AF_INET, SOCK_STREAM, 0);
-	assert_int_equal(sock_bind(fd, &at), 0);
-	assert_int_equal(sock_local(fd, &local), 0);
-	blocker = sock_endpoint(mirror_of(b, A_ADDR), local.port);
-	in_the_way = socket(AF_INET, SOCK_STREAM, 0);
-	assert_int_equal(sock_bind(in_the_way, &blocker), 0);
+	/* A port that is free on both nodes, and then taken on the far one. */
+	do {
+		at = sock_endpoint(mirror_of(a, A_ADDR), 0);
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		assert_int_equal(sock_bind(fd, &at), 0);
+		assert_int_equal(sock_local(fd, &local), 0);
+		blocker = sock_endpoint(mirror_of(b, A_ADDR), local.port);
+		in_the_way = socket(AF_INET, SOCK_STREAM, 0);
+		err = sock_bind(in_the_way, &blocker);
+		if (err) {
+			close(fd);
+			close(in_the_way);
+		}
+	} while (err == -EADDRINUSE);
+	assert_int_equal(err, 0);
 	struct ipc_reply reply;
 	struct endpoint to = mesh_endpoint(B_ADDR, port);
 
