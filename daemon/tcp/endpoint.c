@@ -85,13 +85,14 @@ void tcp_destroy(struct tcp *tcp)
 
 	if (!tcp)
 		return;
+	/* First what is taken out of the table's chains; connections are just freed. */
+	while (!TAILQ_EMPTY(&tcp->time_wait))
+		tcp_time_wait_remove(tcp, TAILQ_FIRST(&tcp->time_wait));
 	while ((conn = TAILQ_FIRST(&tcp->all))) {
 		TAILQ_REMOVE(&tcp->all, conn, all_link);
 		conn_free(conn);
 	}
 	free_dead(tcp);
-	while (!TAILQ_EMPTY(&tcp->time_wait))
-		tcp_time_wait_remove(tcp, TAILQ_FIRST(&tcp->time_wait));
 	tcp_memory_finish(&tcp->memory);
 	tcp_timers_finish(&tcp->timers);
 	tcp_table_finish(&tcp->table);
