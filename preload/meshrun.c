@@ -53,16 +53,17 @@ void complain(const char *format, ...)
 
 int own_folder(char folder[static PATH_MAX])
 {
-	ssize_t n = readlink("/proc/self/exe", folder, PATH_MAX - 1);
-	char *slash;
+	char path[PATH_MAX], *slash;
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
 	if (n < 0)
 		return -errno;
-	folder[n] = '\0';
-	slash = strrchr(folder, '/');
+	path[n] = '\0';
+	slash = strrchr(path, '/');
 	if (!slash)
 		return -ENOENT;
 	*slash = '\0';
+	memcpy(folder, path, (size_t)(slash - path) + 1);
 	return 0;
 }
 

@@ -1,0 +1,290 @@
+/*
+ * The shim among threads, signals, forks and execs: it keeps nothing, so there
+ * is nothing that could be lost, leaked or locked.
+ */
+#include "tests/shim/harness.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int dial(int fd, uint16_t port)
+{
+	struct harness_addr to = at(AF_INET, PEER_V4, port);
+
+	return connect(fd, sa(&to), to.len);
+}
+
+static int open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void test_no_descriptor_is_kept(void **state)
+{
+	int before = open_descriptors(), fd;
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		fd = new_socket(AF_INET, SOCK_STREAM);
+		assert_int_equal(dial(fd, i % 2 ? PORT_ECHO : PORT_REFUSE + EHOSTUNREACH),
+				 i % 2 ? 0 : -1);
+		close(fd);
+	}
+	assert_int_equal(open_descriptors(), before);
+}
+
+static void test_it_works_with_every_descriptor_closed(void **state)
+{
+	pid_t pid = fork();
+	int status;
+
+	(void)state;
+	if (pid == 0) {
+		close_range(0, ~0u, 0);
+		_exit(dial(socket(AF_INET, SOCK_STREAM, 0), PORT_ECHO) == 0 ? 0 : errno);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void test_without_a_free_descriptor_it_fails_closed(void **state)
+{
+	struct rlimit old, few;
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = old;
+	few.rlim_cur = (rlim_t)fd + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(dial(fd, PORT_ECHO), -1);
+	assert_int_equal(errno, ENOBUFS);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(dial(fd, PORT_ECHO), 0);
+	close(fd);
+}
+
+static int alarms;
+
+static void on_alarm(int number)
+{
+	int saved = errno, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct harness_addr to = { .len = 0 };
+	struct endpoint ep = { .port = 53 };
+
+	(void)number;
+	alarms++;
+	ip_parse(PEER_V4, &ep.addr);
+	to.len = endpoint_to_sockaddr(&ep, AF_INET, &to.storage);
+	sendto(fd, "x", 1, 0, sa(&to), to.len);
+	close(fd);
+	errno = saved;
+}
+
+static void test_signal_handlers_may_use_the_mesh_while_it_is_used(void **state)
+{
+	struct sigaction act = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	struct itimerval often = { { 0, 500 }, { 0, 500 } }, never = { { 0, 0 }, { 0, 0 } };
+
+	(void)state;
+	sigaction(SIGALRM, &act, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (int i = 0; i < 300; i++) {
+		int fd = new_socket(AF_INET, SOCK_STREAM);
+
+		/* SA_RESTART or not, the kernel may end a connect with EINTR; then it goes on. */
+		while (dial(fd, PORT_ECHO) < 0 && errno != EISCONN)
+			assert_true(errno == EINTR || errno == EALREADY);
+		assert_string_equal(peer_text(fd), PEER_V4 ":20000");
+		close(fd);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	assert_true(alarms > 0);
+}
+
+static sem_t started;
+
+static void *wait_for_ever(void *fd)
+{
+	sem_post(&started);
+	dial(*(int *)fd, PORT_HOLD);
+	return NULL;
+}
+
+static void *accept_for_ever(void *fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+
+	sem_post(&started);
+	accept(*(int *)fd, (struct sockaddr *)&peer, &len);
+	return NULL;
+}
+
+static void *receive_for_ever(void *fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+	char data;
+
+	sem_post(&started);
+	recvfrom(*(int *)fd, &data, 1, 0, (struct sockaddr *)&peer, &len);
+	return NULL;
+}
+
+static void cancel(void *(*blocks)(void *), int fd)
+{
+	pthread_t thread;
+	void *result;
+
+	assert_int_equal(pthread_create(&thread, NULL, blocks, &fd), 0);
+	sem_wait(&started);
+	usleep(20000);
+	assert_int_equal(pthread_cancel(thread), 0);
+	assert_int_equal(pthread_join(thread, &result), 0);
+	assert_ptr_equal(result, PTHREAD_CANCELED);
+	close(fd);
+}
+
+static void test_blocked_calls_are_cancellation_points(void **state)
+{
+	int before = open_descriptors(), listener = new_socket(AF_INET, SOCK_STREAM);
+	int datagram = new_socket(AF_INET, SOCK_DGRAM);
+	struct harness_addr own = at(AF_INET, SELF_V4, 0);
+
+	(void)state;
+	sem_init(&started, 0, 0);
+	assert_int_equal(bind(listener, sa(&own), own.len), 0);
+	assert_int_equal(bind(datagram, sa(&own), own.len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	cancel(wait_for_ever, new_socket(AF_INET, SOCK_STREAM));
+	cancel(accept_for_ever, listener);
+	cancel(receive_for_ever, datagram);
+	assert_int_equal(open_descriptors(), before);
+}
+
+static void *dial_often(void *unused)
+{
+	(void)unused;
+	for (int i = 0; i < 50; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int r = dial(fd, i % 3 ? PORT_ECHO : PORT_FAIL_SOONER + ECONNREFUSED);
+
+		if (i % 3 ? r != 0 : r == 0 || errno != ECONNREFUSED)
+			return "wrong answer";
+		close(fd);
+	}
+	return NULL;
+}
+
+static void test_threads_and_forks_dial_at_once(void **state)
+{
+	pthread_t threads[4];
+	void *result;
+	int status;
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, dial_often, NULL), 0);
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(dial(socket(AF_INET, SOCK_STREAM, 0), PORT_ECHO) == 0 ? 0 : 1);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(pthread_join(threads[i], &result), 0);
+		assert_null(result);
+	}
+}
+
+/* The new image knows nothing but the descriptor. */
+static void test_a_connection_keeps_its_names_across_exec(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	char command[256], line[128] = "";
+	FILE *out;
+
+	(void)state;
+	assert_int_equal(dial(fd, PORT_ECHO), 0);
+	fcntl(fd, F_SETFD, 0);
+	snprintf(
+		command, sizeof(command),
+		"/usr/bin/python3 -c 'import socket; print(*socket.socket(fileno=%d).getpeername())'",
+		fd);
+	if (access("/usr/bin/python3", X_OK) < 0)
+		skip();
+	out = popen(command, "r");
+	assert_non_null(out);
+	assert_non_null(fgets(line, sizeof(line), out));
+	assert_int_equal(pclose(out), 0);
+	assert_string_equal(line, PEER_V4 " 20000\n");
+	close(fd);
+}
+
+static void test_nothing_is_printed_unless_asked(void **state)
+{
+	char command[512], text[1024];
+	FILE *out;
+	size_t n;
+
+	(void)state;
+	snprintf(command, sizeof(command),
+		 "%s getent -s files hosts node-b 2>&1; %s getent -s files hosts node-b 2>&1", "",
+		 "MESHWRAP_LOG=debug");
+	out = popen(command, "r");
+	assert_non_null(out);
+	n = fread(text, 1, sizeof(text) - 1, out);
+	text[n] = '\0';
+	pclose(out);
+	assert_non_null(strstr(text, "meshwrap["));
+	assert_true(strstr(text, "meshwrap[") > text + 5); /* only the second run */
+	assert_memory_equal(text, PEER_V6, strlen(PEER_V6));
+}
+
+static void test_it_can_be_turned_off(void **state)
+{
+	(void)state;
+	assert_int_not_equal(
+		system("MESHWRAP_OFF=1 timeout 5 getent -s files hosts node-b >/dev/null"), 0);
+	assert_int_equal(system("timeout 5 getent -s files hosts node-b >/dev/null"), 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_descriptor_is_kept),
+		cmocka_unit_test(test_it_works_with_every_descriptor_closed),
+		cmocka_unit_test(test_without_a_free_descriptor_it_fails_closed),
+		cmocka_unit_test(test_signal_handlers_may_use_the_mesh_while_it_is_used),
+		cmocka_unit_test(test_blocked_calls_are_cancellation_points),
+		cmocka_unit_test(test_threads_and_forks_dial_at_once),
+		cmocka_unit_test(test_a_connection_keeps_its_names_across_exec),
+		cmocka_unit_test(test_nothing_is_printed_unless_asked),
+		cmocka_unit_test(test_it_can_be_turned_off),
+	};
+
+	(void)argc;
+	harness_enter(argv, HARNESS_DAEMON);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
