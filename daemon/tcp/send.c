@@ -420,9 +420,15 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn)
 	return (uint32_t)MIN(limit, conn->tcp->config.buffer_max);
 }
 
+/* The oldest byte still held. Not by comparing with iss, which 2 GiB later lies in the future. */
+static uint32_t first_held(const struct tcp_conn *conn)
+{
+	return conn->state <= TCP_SYN_RCVD ? conn->iss + 1 : conn->snd_una;
+}
+
 static uint32_t space(const struct tcp_conn *conn)
 {
-	uint32_t held = conn->snd_end - seq_max(conn->snd_una, conn->iss + 1);
+	uint32_t held = conn->snd_end - first_held(conn);
 	uint32_t limit = tcp_send_limit(conn);
 
 	return held < limit ? limit - held : 0;
@@ -430,7 +436,7 @@ static uint32_t space(const struct tcp_conn *conn)
 
 size_t tcp_send_space(struct tcp_conn *conn, struct iovec pieces[static 2])
 {
-	uint32_t left, first = seq_max(conn->snd_una, conn->iss + 1), at = conn->snd_end;
+	uint32_t left, first = first_held(conn), at = conn->snd_end;
 	size_t sum = 0;
 
 	memset(pieces, 0, 2 * sizeof(*pieces));

@@ -38,6 +38,7 @@ struct node {
 
 static struct ip_addr v4[2], v6[2];
 static struct node a, b;
+static uint32_t mtu = MTU;
 
 static void on_output(void *owner, struct packet_batch *batch)
 {
@@ -123,7 +124,7 @@ static void node_open(struct node *n, int i)
 	struct tcp_config config;
 
 	memset(n, 0, sizeof(*n));
-	tcp_config_defaults(&config, MTU);
+	tcp_config_defaults(&config, mtu);
 	memset(config.secret, i + 1, sizeof(config.secret));
 	n->now_ns = NS_PER_S;
 	n->ns = netstack_create(own, 2, &config, &callbacks, on_incoming, on_event, on_cancelled,
@@ -647,6 +648,55 @@ static void test_a_tcp_segment_behind_extension_headers_or_in_fragments_arrives(
 	tcp_release(conn, a.now_ns);
 }
 
+static int setup_wide(void **state)
+{
+	mtu = 65535;
+	return setup(state);
+}
+
+static int teardown_wide(void **state)
+{
+	mtu = MTU;
+	return teardown(state);
+}
+
+/* Sequence numbers then lie on the other side of all that was remembered at the start. */
+static void test_a_stream_goes_on_beyond_two_gibibytes(void **state)
+{
+	struct endpoint from = at(false, 0, 4000), to = at(false, 1, 80);
+	uint64_t sent = 0, received = 0, wanted = UINT64_C(5) << 30;
+	struct iovec piece[4];
+	struct tcp_conn *conn;
+	unsigned count, idle = 0;
+
+	(void)state;
+	assert_int_equal(tcp_connect(netstack_tcp(a.ns), &from, &to, &a, a.now_ns, &conn), 0);
+	settle();
+	tcp_accept(b.conn, &b, b.now_ns);
+	settle();
+	while (received < wanted && idle < 1000) {
+		size_t room = tcp_send_space(conn, piece), len;
+
+		/* What the bytes are is the simulator's matter; here they only count. */
+		tcp_send_commit(conn, room);
+		sent += room;
+		a.now_ns += 10 * NS_PER_US;
+		b.now_ns = a.now_ns;
+		netstack_expire(a.ns, a.now_ns);
+		netstack_expire(b.ns, b.now_ns);
+		netstack_flush(a.ns, a.now_ns);
+		netstack_flush(b.ns, b.now_ns);
+		len = tcp_recv_data(b.conn, piece, 4, &count);
+		tcp_recv_consume(b.conn, len);
+		received += len;
+		idle = len > 0 ? 0 : idle + 1;
+	}
+	assert_true(received >= wanted);
+	assert_true(sent >= received);
+	tcp_abort(conn, a.now_ns);
+	tcp_abort(b.conn, b.now_ns);
+}
+
 #define stack_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -667,6 +717,8 @@ int main(void)
 		stack_test(test_lost_fragments_expire),
 		stack_test(test_tcp_connects_through_the_stack),
 		stack_test(test_a_tcp_segment_behind_extension_headers_or_in_fragments_arrives),
+		cmocka_unit_test_setup_teardown(test_a_stream_goes_on_beyond_two_gibibytes,
+						setup_wide, teardown_wide),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
