@@ -192,6 +192,7 @@ void tcp_enter_recovery(struct tcp_conn *conn, uint64_t now_ns)
 	conn->cc.ops->lost(&conn->cc, now_ns);
 	conn->undo_possible = conn->has_timestamps;
 	conn->undo_ts = 0;
+	tcp_rack_recovery(conn);
 	conn->tcp->stats.fast_recoveries++;
 }
 

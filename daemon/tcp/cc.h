@@ -20,7 +20,7 @@ struct tcp_cubic {
 	uint64_t round_min_ns, last_round_min_ns, css_baseline_ns;
 	uint32_t round_end; /* the round is over when this is acknowledged */
 	uint8_t round_samples, css_rounds;
-	bool in_css;
+	bool in_css, has_round;
 };
 
 struct tcp_cc {

@@ -240,6 +240,7 @@ void tcp_rack_init(struct tcp_rack *rack);
 void tcp_rack_delivered(struct tcp_conn *conn, const struct tcp_sent *sent, bool ts_is_older,
 			uint64_t now_ns);
 void tcp_rack_dsack(struct tcp_conn *conn);
+void tcp_rack_recovery(struct tcp_conn *conn);
 /* Marks lost what is; returns when to look again, or NEVER_NS. */
 uint64_t tcp_rack_detect(struct tcp_conn *conn, uint64_t now_ns);
 /* When the tail probe is due, or NEVER_NS if none is called for. */

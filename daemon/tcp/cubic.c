@@ -37,6 +37,7 @@ static void next_round(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	cubic->round_min_ns = NEVER_NS;
 	cubic->round_samples = 0;
 	cubic->round_end = ack->nxt;
+	cubic->has_round = true;
 	if (cubic->in_css && ++cubic->css_rounds >= HYSTART_CSS_ROUNDS)
 		cc->ssthresh = cc->cwnd;
 }
@@ -46,7 +47,7 @@ static void hystart(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	struct tcp_cubic *cubic = &cc->cubic;
 	uint64_t threshold;
 
-	if (seq_lt(cubic->round_end, ack->una))
+	if (!cubic->has_round || seq_lt(cubic->round_end, ack->una))
 		next_round(cc, ack);
 	if (ack->rtt_ns > 0) {
 		cubic->round_min_ns = MIN(cubic->round_min_ns, ack->rtt_ns);

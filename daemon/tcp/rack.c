@@ -58,6 +58,15 @@ void tcp_rack_dsack(struct tcp_conn *conn)
 	rack->reo_persist = REO_PERSIST;
 }
 
+/* A recovery begins: after some without a needless one, patience returns to normal. */
+void tcp_rack_recovery(struct tcp_conn *conn)
+{
+	struct tcp_rack *rack = &conn->rack;
+
+	if (rack->reo_persist > 0 && --rack->reo_persist == 0)
+		rack->reo_mult = 1;
+}
+
 static uint64_t reorder_window(struct tcp_conn *conn)
 {
 	struct tcp_rack *rack = &conn->rack;

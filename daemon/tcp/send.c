@@ -46,7 +46,7 @@ void tcp_send_set_mss(struct tcp_conn *conn)
 /* syn: the one received, or NULL when we dial. */
 void tcp_send_start(struct tcp_conn *conn, const struct tcp_segment *syn, uint64_t now_ns)
 {
-	conn->snd_una = conn->snd_nxt = conn->iss;
+	conn->snd_una = conn->snd_nxt = conn->rtt_round = conn->iss;
 	conn->snd_end = conn->iss + 1;
 	conn->progress_ns = now_ns;
 	if (syn) {

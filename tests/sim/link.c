@@ -43,6 +43,12 @@ void link_finish(struct link *link)
 	memset(link, 0, sizeof(*link));
 }
 
+void link_trim(struct link *link)
+{
+	free_list(link->unused);
+	link->unused = NULL;
+}
+
 struct link_packet *link_packet(struct link *link)
 {
 	struct link_packet *p = link->unused;

@@ -43,6 +43,7 @@ struct link {
 uint64_t link_random(uint64_t *state); /* splitmix64 */
 void link_init(struct link *link, const struct link_config *config, uint64_t seed);
 void link_finish(struct link *link);
+void link_trim(struct link *link); /* frees packets that are not in use */
 /* A packet of len bytes to fill, then link_send() it. */
 struct link_packet *link_packet(struct link *link);
 void link_send(struct link *link, struct link_packet *packet, uint64_t now_ns);

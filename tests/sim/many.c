@@ -1,0 +1,170 @@
+/*
+ * What many connections cost: memory and time of idle ones, and how many short
+ * ones a core opens, uses and closes in a second (both ends).
+ */
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "shared/util.h"
+#include "world.h"
+
+#define IDLE_CONNS  10000u
+#define SHORT_CONNS 50000u
+
+struct many {
+	struct tcp_conn **accepted, **dialled;
+	unsigned accepted_count, connected, closed;
+	bool is_short; /* 64 bytes each way, then closed */
+};
+
+static double cpu_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void many_incoming(struct side *side, struct tcp_conn *conn, const struct endpoint *local,
+			  const struct endpoint *remote)
+{
+	struct many *many = side->world->app_state;
+
+	(void)local;
+	(void)remote;
+	many->accepted[many->accepted_count++] = conn;
+	tcp_accept(conn, NULL, side->world->now_ns);
+}
+
+static void write_64(struct tcp_conn *conn)
+{
+	struct iovec space[2];
+
+	if (tcp_send_space(conn, space) < 64)
+		abort();
+	memset(space[0].iov_base, 'x', 64);
+	tcp_send_commit(conn, 64);
+}
+
+static size_t read_all(struct tcp_conn *conn)
+{
+	struct iovec data[2];
+	unsigned count;
+	size_t len = tcp_recv_data(conn, data, 2, &count);
+
+	tcp_recv_consume(conn, len);
+	return len;
+}
+
+static void many_event(struct side *side, struct tcp_conn *conn, void *user, unsigned events)
+{
+	struct many *many = side->world->app_state;
+
+	(void)user;
+	if (events & TCP_EVENT_FAILED)
+		abort();
+	if (events & TCP_EVENT_CONNECTED && side->index == 0) {
+		many->connected++;
+		write_64(conn);
+		tcp_flush(side->tcp, side->world->now_ns);
+	}
+	if (!(events & TCP_EVENT_READABLE))
+		return;
+	if (read_all(conn) > 0 && side->index == 1)
+		write_64(conn);
+	else if (side->index == 0 && many->is_short)
+		tcp_release(conn, side->world->now_ns);
+	if (side->index == 1 && tcp_recv_ended(conn)) {
+		tcp_release(conn, side->world->now_ns);
+		many->closed++;
+	}
+}
+
+static void many_cancelled(struct side *side, struct tcp_conn *conn)
+{
+	(void)side;
+	(void)conn;
+}
+
+static uint64_t many_next_ns(struct world *w)
+{
+	(void)w;
+	return NEVER_NS;
+}
+
+static const struct world_app many_app = { many_incoming, many_event, many_cancelled, many_next_ns,
+					   NULL };
+
+static void dial(struct world *w, unsigned i)
+{
+	struct many *many = w->app_state;
+	struct endpoint local = w->side[0].address, remote = w->side[1].address;
+
+	local.port = (uint16_t)(1024 + i % 60000);
+	remote.port = (uint16_t)(1 + i / 60000);
+	if (tcp_connect(w->side[0].tcp, &local, &remote, NULL, w->now_ns, &many->dialled[i]) < 0)
+		abort();
+}
+
+static void run(struct many *many, unsigned count)
+{
+	struct link_config link = { .delay_ns = 25 * NS_PER_US };
+	struct tcp_config config;
+	struct world w;
+	double start = cpu_s(), cpu;
+	size_t memory = mallinfo2().uordblks;
+
+	many->accepted = calloc(count + 1, sizeof(*many->accepted));
+	many->dialled = calloc(count + 1, sizeof(*many->dialled));
+	tcp_config_defaults(&config, 1280);
+	world_init(&w, &config, (struct link_config[2]){ link, link }, false, 1);
+	w.app = &many_app;
+	w.app_state = many;
+	for (unsigned i = 0; i < count; i++) {
+		dial(&w, i);
+		if (i % 64 != 63)
+			continue;
+		/* Not a second goes by: nothing of TIME_WAIT ends meanwhile. */
+		for (unsigned k = 0; k < 10; k++)
+			world_step(&w);
+	}
+	world_flush(&w);
+	for (uint64_t end = w.now_ns + NS_PER_S; w.now_ns < end && world_step(&w);)
+		;
+	cpu = cpu_s() - start;
+	if (many->connected != count || (many->is_short && many->closed != count))
+		abort();
+	if (many->is_short) {
+		printf("short connections: %.0f a second and core, both ends\n", count / cpu);
+	} else {
+		struct tcp_stats stats;
+		unsigned steps = 0;
+
+		link_trim(&w.side[0].link);
+		link_trim(&w.side[1].link);
+		memory = mallinfo2().uordblks - memory;
+		tcp_get_stats(w.side[1].tcp, &stats);
+		start = cpu_s();
+		for (uint64_t end = w.now_ns + 60 * NS_PER_S; w.now_ns < end && world_step(&w);)
+			steps++;
+		printf("%u idle connections: %zu bytes each end, %llu of it buffers; %u wake-ups "
+		       "and %.3f ms of CPU in a minute\n",
+		       count, memory / count / 2, (unsigned long long)stats.memory / count, steps,
+		       (cpu_s() - start) * 1e3);
+	}
+	world_finish(&w);
+	free(many->accepted);
+	free(many->dialled);
+}
+
+int main(void)
+{
+	struct many idle = { 0 }, brief = { .is_short = true };
+
+	run(&idle, IDLE_CONNS);
+	run(&brief, SHORT_CONNS);
+	return 0;
+}
