@@ -393,7 +393,6 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 		err = create_netstack(mesh, error);
 	if (err < 0)
 		goto fail;
-	mesh_peers_wake(mesh);
 	edge_set_ready(mesh->edge, true);
 	*out = mesh;
 	return 0;

@@ -11,12 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sodium.h>
+
 #include "daemon/loop.h"
 #include "daemon/mesh_private.h"
 #include "shared/util.h"
 
 #define LOOK_UP_INTERVAL_NS (30 * NS_PER_S)
-#define MAX_WOKEN           1024u /* peers greeted at start */
+#define GREETING_MS         250
+#define MAX_GREETED         1024u /* peers, at start */
 
 static const char *label(const struct config_peer *peer)
 {
@@ -64,6 +67,7 @@ static int create_peer(struct mesh *mesh, struct mesh_peer *peer, char error[sta
 int mesh_peers_create(struct mesh *mesh, char error[static 256])
 {
 	mesh->next_look_up_ns = NEVER_NS;
+	mesh->greeting_ns = loop_now(mesh->loop) + randombytes_uniform(GREETING_MS) * NS_PER_MS;
 	mesh->peers = calloc(mesh->config.peer_count + 1u, sizeof(*mesh->peers));
 	if (!mesh->peers) {
 		snprintf(error, 256, "out of memory for the peers");
@@ -99,18 +103,20 @@ void mesh_peers_log_unresolved(struct mesh *mesh)
 /*
  * A peer may still hold a session with our predecessor and would send into the
  * void until it noticed, 15 s later. Plain WireGuard lets it; a handshake now
- * spares the streams of programs that wait.
+ * spares the streams of programs that wait. Not at once but within a quarter of
+ * a second: two handshakes that cross on the way spoil each other, and nodes of
+ * one machine or cluster often start together.
  */
-void mesh_peers_wake(struct mesh *mesh)
+static void greet(struct mesh *mesh, uint64_t now_ns)
 {
-	unsigned count = MIN(mesh->config.peer_count, MAX_WOKEN);
+	unsigned count = MIN(mesh->config.peer_count, MAX_GREETED);
 
 	for (unsigned i = 0; i < count; i++) {
 		struct wg_peer_stats stats;
 
 		wg_peer_stats(mesh->peers[i].wg, &stats);
-		if (stats.has_endpoint)
-			wg_peer_wake(mesh->peers[i].wg, loop_now(mesh->loop));
+		if (stats.has_endpoint && !stats.has_session && stats.rx_bytes == 0)
+			wg_peer_wake(mesh->peers[i].wg, now_ns);
 	}
 }
 
@@ -163,11 +169,15 @@ void mesh_peers_looked_up(void *owner, unsigned token, const char *error, const 
 
 uint64_t mesh_peers_deadline(const struct mesh *mesh)
 {
-	return mesh->next_look_up_ns;
+	return MIN(mesh->next_look_up_ns, mesh->greeting_ns);
 }
 
 void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns)
 {
+	if (now_ns >= mesh->greeting_ns) {
+		mesh->greeting_ns = NEVER_NS;
+		greet(mesh, now_ns);
+	}
 	if (now_ns < mesh->next_look_up_ns)
 		return;
 	mesh->next_look_up_ns = now_ns + LOOK_UP_INTERVAL_NS;

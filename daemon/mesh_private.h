@@ -31,6 +31,7 @@ struct mesh {
 	struct netstack *netstack;
 	struct resolver *resolver;
 	struct mesh_peer *peers; /* config.peer_count of them */
+	uint64_t greeting_ns;    /* when peers are told that we are here; NEVER_NS: they were */
 	uint64_t next_look_up_ns;
 	unsigned look_up_at; /* peers before it had their turn in this pass */
 	struct log_gate look_up_gate;
@@ -42,9 +43,7 @@ struct mesh {
 /* Creates all peers of the file. 0 or -errno with a sentence. */
 int mesh_peers_create(struct mesh *mesh, char error[static 256]);
 void mesh_peers_log_unresolved(struct mesh *mesh);
-/* Tells the peers whose endpoints are known that we are (again) here. */
-void mesh_peers_wake(struct mesh *mesh);
-/* Looks host names up again where a peer does not answer. */
+/* Greets peers soon after start; looks host names up again where a peer does not answer. */
 uint64_t mesh_peers_deadline(const struct mesh *mesh);
 void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns);
 /* What resolver_create() wants; owner is the mesh. */
