@@ -25,6 +25,7 @@
 #define TCP_RTO_INITIAL_NS  NS_PER_S
 #define TCP_RTO_MIN_NS      (200 * NS_PER_MS)
 #define TCP_RTO_MAX_NS      (120 * NS_PER_S)
+#define TCP_PERSIST_MAX_NS  (15 * NS_PER_S) /* a lost window update costs no more */
 #define TCP_DELACK_NS       (40 * NS_PER_MS)
 #define TCP_TIME_WAIT_NS    (60 * NS_PER_S)
 #define TCP_SYN_RETRIES     6u               /* 1 + 2 + 4 + ... + 64 = 127 s */

@@ -22,13 +22,14 @@ uint64_t tcp_backed_off(const struct tcp_conn *conn)
 
 static bool gives_up(struct tcp_conn *conn, uint64_t now_ns)
 {
-	uint64_t since_ns = conn->progress_ns, patience_ns = TCP_USER_TIMEOUT_NS;
+	uint64_t silent_ns = now_ns - MAX(conn->progress_ns, conn->last_heard_ns);
+	bool is_over = now_ns - conn->progress_ns >= TCP_USER_TIMEOUT_NS;
 
 	if (conn->rtx == TCP_RTX_PERSIST && conn->is_held)
-		since_ns = MAX(since_ns, conn->last_heard_ns);
-	if (!conn->is_held && conn->last_heard_ns < conn->progress_ns + TCP_ORPHAN_NS)
-		patience_ns = TCP_ORPHAN_NS;
-	if (now_ns - since_ns < patience_ns)
+		is_over = silent_ns >= TCP_USER_TIMEOUT_NS;
+	if (!conn->is_held && silent_ns >= TCP_ORPHAN_NS)
+		is_over = true;
+	if (!is_over)
 		return false;
 	tcp_reply_abort(conn);
 	tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
@@ -76,7 +77,7 @@ static void persist(struct tcp_conn *conn, uint64_t now_ns)
 	if (conn->retries < UINT8_MAX)
 		conn->retries++;
 	conn->probe_due = conn->override_due = true;
-	conn->rtx_ns = now_ns + tcp_backed_off(conn);
+	conn->rtx_ns = now_ns + MIN(tcp_backed_off(conn), TCP_PERSIST_MAX_NS);
 	tcp_conn_want_output(conn);
 }
 

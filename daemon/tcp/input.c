@@ -145,6 +145,9 @@ static void unacceptable(struct tcp_conn *conn, const struct tcp_segment *s, uin
 	if (s->flags & TCP_RST)
 		return;
 	if (tcp_segment_space(s) == 0 || s->flags & TCP_SYN) {
+		/* A keepalive or window probe: whoever sends one lives. */
+		if (s->flags == TCP_ACK && s->seq == conn->rcv_nxt - 1)
+			conn->last_heard_ns = now_ns;
 		tcp_reply_challenge(conn, now_ns);
 		return;
 	}

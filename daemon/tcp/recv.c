@@ -201,6 +201,9 @@ static void store_in_order(struct tcp_conn *conn, const uint8_t *data, uint32_t 
 		tcp_buffer_clear(&conn->rcv_buffer, &conn->tcp->memory);
 		stored = store(conn, conn->rcv_nxt, data, len);
 	}
+	/* Even then an answer: it tells the far side that we live, so it goes on trying. */
+	if (stored < len)
+		conn->ack_now = true;
 	if (stored == 0)
 		return;
 	conn->tcp->stats.bytes_in += stored;

@@ -80,6 +80,14 @@ static void do_abort(struct flow_end *end)
 	end->was_aborted = true;
 	tcp_abort(end->conn, end->side->world->now_ns);
 	done(end);
+	/* From inside this one's callback, take another one along. */
+	for (unsigned i = 0; i < flows_of(end->side)->count; i++)
+		for (unsigned k = 0; k < 2; k++) {
+			struct flow_end *other = &flows_of(end->side)->flow[i].end[k];
+
+			if (other->conn && other->side == end->side && other->close == CLOSE_ABORT)
+				do_abort(other);
+		}
 }
 
 static bool abort_is_due(const struct flow_end *end)
