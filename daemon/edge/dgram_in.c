@@ -1,10 +1,9 @@
 /*
  * Datagrams from the mesh on their way to programs.
  *
- * Which socket takes those for port p is found by sending: to the own mirror
- * (wrapped programs, and all that listen on 0.0.0.0), then 127.0.0.1, then
- * ::1. A port that nobody has is refused by the kernel at once, on loopback
- * before sendto() returns, so the error queue is asked right after a first
+ * Which socket takes those for port p is found by sending to one target after
+ * the other (targets.c). A port that nobody has is refused by the kernel at
+ * once, before sendto() returns, so the error queue is asked right after a first
  * datagram; what worked is remembered, and later datagrams are just sent. Their
  * errors come as events: the route is forgotten, and the far side is told.
  *
@@ -47,8 +46,7 @@ static void remove_route(struct dgrams *all, struct dgram_route *route)
 	free(route);
 }
 
-static void set_route(struct dgrams *all, const struct dgram_route_key *key,
-		      enum dgram_target target)
+static void set_route(struct dgrams *all, const struct dgram_route_key *key, enum target target)
 {
 	struct dgram_route *route = find_route(all, key);
 
@@ -80,9 +78,9 @@ void dgram_learn_route(struct dgram *d, const struct endpoint *user, const struc
 	struct dgram_route_key key = { d->key.mirror, own->mirror, d->key.port, user->port };
 
 	set_route(d->dgrams, &key,
-		  !ip_is_v4(&user->addr)              ? DGRAM_LOOPBACK6
-		  : ip_v4(&user->addr) == own->mirror ? DGRAM_MIRROR
-						      : DGRAM_LOOPBACK);
+		  !ip_is_v4(&user->addr)              ? TARGET_LOOPBACK6
+		  : ip_v4(&user->addr) == own->mirror ? TARGET_MIRROR
+						      : TARGET_LOOPBACK);
 }
 
 /* ---- what the kernel says ---- */
@@ -107,20 +105,20 @@ static bool next_refusal(int fd, struct refusal *r)
 	return true;
 }
 
-static enum dgram_target target_of(const struct dgram *d, const struct endpoint *to)
+static enum target target_of(const struct dgram *d, const struct endpoint *to)
 {
 	uint32_t v4 = ip_is_v4(&to->addr) ? ip_v4(&to->addr) : 0;
 
 	if (d->key.v6only)
-		return DGRAM_LOOPBACK6;
-	return v4 == INADDR_LOOPBACK ? DGRAM_LOOPBACK : DGRAM_MIRROR;
+		return TARGET_LOOPBACK6;
+	return v4 == INADDR_LOOPBACK ? TARGET_LOOPBACK : TARGET_MIRROR;
 }
 
 /* A route has died: the next datagram looks for a listener again, this one is refused. */
 static void late_refusal(struct dgram *d, const struct refusal *r)
 {
 	struct edge *edge = d->dgrams->edge;
-	enum dgram_target target = target_of(d, &r->to);
+	enum target target = target_of(d, &r->to);
 	struct dgram_route_key key = { d->key.mirror, 0, d->key.port, r->to.port };
 	struct dgram_route *route;
 	struct map_own own;
@@ -187,27 +185,30 @@ static bool is_ours(const struct edge *edge, uint16_t port)
 	return map_find_pair(mapfile_map(edge->mapfile), MAP_UDP_IN, 0, port, &addr, &value);
 }
 
-/* The endpoint and the address that reach a target. 0; -ENOENT: it is none; -errno. */
-static int reach(struct dgrams *all, enum dgram_target target, const struct endpoint *remote,
-		 struct endpoint *to, struct dgram **d)
+/* The endpoint that reaches a target. 0; -ENOENT: it is none; -errno. */
+static int reach(struct dgrams *all, const struct endpoint *to, const struct endpoint *remote,
+		 struct dgram **d)
 {
-	if (target == DGRAM_LOOPBACK6)
-		to->addr = (struct ip_addr){ .byte = { [15] = 1 } };
-	else if (target == DGRAM_LOOPBACK)
-		to->addr = ip_from_v4(INADDR_LOOPBACK);
-	if (target == DGRAM_LOOPBACK6 && is_ours(all->edge, to->port))
+	bool v6 = !ip_is_v4(&to->addr);
+
+	if (v6 && is_ours(all->edge, to->port))
 		return -ENOENT;
-	return dgram_get(all, remote, target == DGRAM_LOOPBACK6, d);
+	return dgram_get(all, remote, v6, d);
 }
 
 /* Looks for who takes it. False: nobody does. */
 static bool find_listener(struct dgrams *all, const struct dgram_route_key *key,
-			  const struct endpoint *remote, const uint8_t *data, size_t len)
+			  const struct endpoint *local, const struct endpoint *remote,
+			  const uint8_t *data, size_t len)
 {
-	for (int target = DGRAM_MIRROR; target < DGRAM_NOWHERE; target++) {
-		struct endpoint to = sock_endpoint(key->own_mirror, key->local_port);
+	struct targets targets;
+
+	targets_find(&targets, all->edge->socket_table, SOCK_DGRAM, local, key->own_mirror);
+	for (unsigned i = 0; i < targets.count; i++) {
+		struct endpoint to =
+			target_endpoint(targets.target[i], key->own_mirror, local->port);
 		struct dgram *d;
-		int err = reach(all, (enum dgram_target)target, remote, &to, &d);
+		int err = reach(all, &to, remote, &d);
 
 		if (err == -ENOENT)
 			continue;
@@ -216,7 +217,7 @@ static bool find_listener(struct dgrams *all, const struct dgram_route_key *key,
 			return true;
 		if (!was_refused(d, &to)) {
 			dgram_used(d, &to);
-			set_route(all, key, (enum dgram_target)target);
+			set_route(all, key, targets.target[i]);
 			return true;
 		}
 		dgram_drop_unused(d);
@@ -240,10 +241,10 @@ void dgram_received(struct dgrams *all, const struct endpoint *local, const stru
 		return;
 	route = find_route(all, &key);
 	if (route) {
-		to = sock_endpoint(key.own_mirror, key.local_port);
-		if (reach(all, route->target, remote, &to, &d) == 0 && send_to(d, &to, data, len))
+		to = target_endpoint(route->target, key.own_mirror, local->port);
+		if (reach(all, &to, remote, &d) == 0 && send_to(d, &to, data, len))
 			dgram_used(d, &to);
-	} else if (!find_listener(all, &key, remote, data, len)) {
+	} else if (!find_listener(all, &key, local, remote, data, len)) {
 		netstack_refuse_udp(all->edge->ns, local, remote, data, len,
 				    loop_now(all->edge->loop));
 	}

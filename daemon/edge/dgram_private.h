@@ -14,9 +14,6 @@
 #define DGRAM_USERS 8  /* local ports remembered for each endpoint */
 #define DGRAM_BATCH 16 /* datagrams read at once */
 
-/* Where a datagram for local port p goes; also what a program sent from. */
-enum dgram_target { DGRAM_MIRROR, DGRAM_LOOPBACK, DGRAM_LOOPBACK6, DGRAM_NOWHERE };
-
 struct dgram_key {
 	uint32_t mirror; /* of the peer */
 	uint16_t port;   /* on the mesh */
@@ -47,7 +44,7 @@ struct dgram_route_key {
 
 struct dgram_route {
 	struct dgram_route_key key;
-	enum dgram_target target;
+	enum target target;
 	UT_hash_handle hh;
 };
 

@@ -144,7 +144,7 @@ static int set_up(struct edge *edge, char *error)
 	edge->config.dir = edge->dir;
 	edge->config.domain = edge->domain;
 	edge->ports = port_range_read();
-	edge->socket_table = sock_open_table();
+	edge->socket_table = socktable_open();
 	if (edge->socket_table < 0)
 		log_info("edge: the kernel's socket table cannot be asked (%s), closed connections "
 			 "keep their ports for a minute",

@@ -189,7 +189,7 @@ enum sock_life flow_program_life(const struct flow *flow)
 
 	if (flow->stream.fd < 0 || sock_local(flow->stream.fd, &ours) != 0)
 		return SOCK_UNKNOWN;
-	return sock_life(flow->edge->socket_table, &flow->program, &ours);
+	return socktable_life(flow->edge->socket_table, &flow->program, &ours);
 }
 
 /* Both directions have ended. */

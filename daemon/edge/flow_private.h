@@ -17,9 +17,6 @@ enum flow_state {
 	FLOW_DEAD
 };
 
-/* Where an inbound flow looks for a listener, in this order. */
-enum flow_target { TARGET_MIRROR, TARGET_LOOPBACK, TARGET_LOOPBACK6, TARGETS };
-
 struct flow {
 	struct edge *edge;
 	enum flow_state state;
@@ -38,9 +35,10 @@ struct flow {
 	struct mapfile_flow entry;
 	struct app *asker;
 	/* inbound */
-	enum flow_target target;
-	bool is_parked; /* in the table by_conn */
-	uint64_t pair;  /* key in MAP_TCP_IN, 0: none */
+	struct targets targets; /* where it looks for a listener */
+	unsigned target;        /* which of them it is at */
+	bool is_parked;         /* in the table by_conn */
+	uint64_t pair;          /* key in MAP_TCP_IN, 0: none */
 	UT_hash_handle by_program, by_conn;
 	struct flow *prev, *next; /* of all, or (next only) of the dead */
 	struct flow *next_busy;

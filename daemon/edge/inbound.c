@@ -2,9 +2,8 @@
  * A peer's connect to this node.
  *
  * The peer's SYN stays parked until a local listener has taken the connection,
- * so a closed port is a reset on the mesh, not a connection that dies. The
- * listener is looked for at the own mirror (wrapped programs bound to the mesh
- * address, and all that listen on 0.0.0.0), at 127.0.0.1, and at ::1.
+ * so a closed port is a reset on the mesh, not a connection that dies. Where
+ * the listener is looked for: targets.c.
  *
  * The local socket is bound to the peer's mirror and port, so a listener sees
  * who calls, wrapped or not. Where that port is taken one from the daemon's
@@ -41,17 +40,6 @@ static void drop_pair(struct flow *flow)
 	flow->pair = 0;
 }
 
-static struct endpoint target_endpoint(const struct flow *flow, uint32_t own_mirror)
-{
-	struct endpoint ep = sock_endpoint(own_mirror, flow->local.port);
-
-	if (flow->target == TARGET_LOOPBACK)
-		ep.addr = ip_from_v4(INADDR_LOOPBACK);
-	else if (flow->target == TARGET_LOOPBACK6)
-		memcpy(ep.addr.byte, &in6addr_loopback, sizeof(ep.addr.byte));
-	return ep;
-}
-
 /* Binds to a port of ours at the address and publishes whom it stands for. */
 static int bind_with_pair(struct flow *flow, int fd, struct endpoint at)
 {
@@ -61,7 +49,9 @@ static int bind_with_pair(struct flow *flow, int fd, struct endpoint at)
 
 	for (int i = 0; i < PORT_TRIES && err == -EADDRINUSE; i++) {
 		at.port = port_range_at(&edge->ports, (uint32_t)edge->random++);
-		err = sock_bind(fd, &at);
+		/* On ::1 our socket's own port would answer itself. */
+		if (at.port != flow->local.port)
+			err = sock_bind(fd, &at);
 	}
 	if (err)
 		return err;
@@ -78,10 +68,8 @@ static int bind_source(struct flow *flow, int fd, bool own_port)
 	struct endpoint at = sock_endpoint(flow->peer_mirror, flow->remote.port);
 	int err;
 
-	if (flow->target == TARGET_LOOPBACK6) {
-		at = target_endpoint(flow, 0);
-		return bind_with_pair(flow, fd, at);
-	}
+	if (!ip_is_v4(&flow->program.addr))
+		return bind_with_pair(flow, fd, flow->program);
 	err = own_port ? -EADDRINUSE : sock_bind(fd, &at);
 	if (err == -EADDRINUSE || err == -EADDRNOTAVAIL || err == -EACCES)
 		err = bind_with_pair(flow, fd, at);
@@ -155,7 +143,7 @@ static void call_went(struct flow *flow, int err)
 		ignore(flow);
 	} else {
 		hang_up(flow);
-		if (++flow->target == TARGETS)
+		if (++flow->target == flow->targets.count)
 			refuse(flow);
 		else
 			try_target(flow);
@@ -173,7 +161,8 @@ static void try_target(struct flow *flow)
 		refuse(flow);
 		return;
 	}
-	flow->program = target_endpoint(flow, own_mirror);
+	flow->program =
+		target_endpoint(flow->targets.target[flow->target], own_mirror, flow->local.port);
 	err = call(flow, false);
 	if (err == -EADDRNOTAVAIL && !flow->pair) {
 		/* The same four values are still in TIME_WAIT: another port then. */
@@ -223,6 +212,7 @@ void flow_incoming(struct edge *edge, struct tcp_conn *conn, const struct endpoi
 		ignore(flow);
 		return;
 	}
+	targets_find(&flow->targets, edge->socket_table, SOCK_STREAM, local, own_mirror);
 	try_target(flow);
 }
 

@@ -10,6 +10,8 @@
 #include "daemon/edge/mapfile.h"
 #include "daemon/edge/plan.h"
 #include "daemon/edge/sock.h"
+#include "daemon/edge/socktable.h"
+#include "daemon/edge/targets.h"
 #include "daemon/edge/timer.h"
 #include "daemon/loop.h"
 #include "shared/ipc.h"
@@ -25,7 +27,7 @@ struct edge {
 	struct edge_callbacks callbacks;
 	void *owner;
 	int lock_fd;
-	int socket_table; /* for sock_life(); negative: none */
+	int socket_table; /* negative: none */
 	struct mapfile *mapfile;
 	struct claims claims;
 	struct plan *plan;

@@ -4,18 +4,11 @@
  * The daemon binds sockets to mirrors of peers. A program's bind(0.0.0.0:p)
  * collides with any of them at the port p, so their ports come from a range of
  * which the kernel gives nothing to programs, where that can be had.
- *
- * sock_life() asks the kernel's socket table (sock_diag needs no privilege)
- * for one connection: a socket without an inode belongs to nobody, and neither
- * does the remainder of one that waits for our FIN.
  */
 #include "daemon/edge/sock.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/inet_diag.h>
-#include <linux/netlink.h>
-#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -138,59 +131,4 @@ bool sock_is_bound(const struct endpoint *ep, int type)
 	err = sock_bind(fd, ep);
 	close(fd);
 	return err == -EADDRINUSE;
-}
-
-int sock_open_table(void)
-{
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
-
-	return fd >= 0 ? fd : -errno;
-}
-
-static int ask_table(int fd, const struct endpoint *theirs, const struct endpoint *ours)
-{
-	struct {
-		struct nlmsghdr head;
-		struct inet_diag_req_v2 body;
-	} question = {
-		.head = { .nlmsg_len = sizeof(question),
-			  .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-			  .nlmsg_flags = NLM_F_REQUEST },
-		.body = { .sdiag_family = AF_INET,
-			  .sdiag_protocol = IPPROTO_TCP,
-			  .idiag_states = UINT32_MAX,
-			  .id = { .idiag_sport = htons(theirs->port),
-				  .idiag_dport = htons(ours->port),
-				  .idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE } } },
-	};
-
-	question.body.id.idiag_src[0] = htonl(ip_v4(&theirs->addr));
-	question.body.id.idiag_dst[0] = htonl(ip_v4(&ours->addr));
-	return send(fd, &question, sizeof(question), 0) == sizeof(question) ? 0 : -errno;
-}
-
-enum sock_life sock_life(int table, const struct endpoint *theirs, const struct endpoint *ours)
-{
-	union {
-		struct nlmsghdr head;
-		char bytes[1024];
-	} answer;
-	struct inet_diag_msg m;
-	struct nlmsgerr e;
-	ssize_t n;
-
-	if (table < 0 || !ip_is_v4(&theirs->addr) || !ip_is_v4(&ours->addr) ||
-	    ask_table(table, theirs, ours) != 0)
-		return SOCK_UNKNOWN;
-	/* The kernel answers before send() returns, and each question with one message. */
-	n = recv(table, &answer, sizeof(answer), 0);
-	if (n >= (ssize_t)(NLMSG_HDRLEN + sizeof(e)) && answer.head.nlmsg_type == NLMSG_ERROR) {
-		memcpy(&e, answer.bytes + NLMSG_HDRLEN, sizeof(e));
-		return e.error == -ENOENT ? SOCK_NONE : SOCK_UNKNOWN;
-	}
-	if (n < (ssize_t)(NLMSG_HDRLEN + sizeof(m)) ||
-	    answer.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
-		return SOCK_UNKNOWN;
-	memcpy(&m, answer.bytes + NLMSG_HDRLEN, sizeof(m));
-	return m.idiag_inode == 0 ? SOCK_ORPHAN : SOCK_HELD;
 }

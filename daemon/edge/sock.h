@@ -37,16 +37,4 @@ int sock_open(const struct endpoint *family_of, int type);
 /* Is some socket bound to this endpoint, or to its port on all addresses? */
 bool sock_is_bound(const struct endpoint *ep, int type);
 
-/* What the kernel's socket table says of the other end of a loopback TCP connection. */
-enum sock_life {
-	SOCK_UNKNOWN, /* it cannot be asked, or the connection is IPv6 */
-	SOCK_NONE,    /* there is no such socket */
-	SOCK_ORPHAN,  /* the kernel still ends the connection, but no process holds the socket */
-	SOCK_HELD
-};
-
-/* A socket for sock_life(), or -errno: then the answer is always SOCK_UNKNOWN. */
-int sock_open_table(void);
-enum sock_life sock_life(int table, const struct endpoint *theirs, const struct endpoint *ours);
-
 #endif

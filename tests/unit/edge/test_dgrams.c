@@ -124,6 +124,26 @@ static void exchange(const struct endpoint *server_at, const char *addr, bool cl
 	close(server);
 }
 
+static int connected_client(uint16_t port)
+{
+	struct endpoint at = sock_endpoint(mirror_of(a, A_ADDR), 0), ep, to;
+	int fd = udp_at(&at, &ep);
+
+	to = open_endpoint(a, B_ADDR, port, 0);
+	assert_int_equal(sock_connect(fd, &to), 0);
+	return fd;
+}
+
+static bool is_refused(int client)
+{
+	for (int i = 0; i < 100; i++) {
+		if (send(client, "?", 1, 0) < 0 && errno == ECONNREFUSED)
+			return true;
+		nanosleep(&(struct timespec){ 0, 2 * NS_PER_MS }, NULL);
+	}
+	return false;
+}
+
 static void test_datagrams_go_both_ways_in_both_families(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0);
@@ -142,8 +162,50 @@ static void test_programs_on_mirror_loopback_and_loopback6_are_found(void **stat
 	at = sock_endpoint(INADDR_LOOPBACK, 0);
 	exchange(&at, B_ADDR, false);
 	at = mesh_endpoint("::1", 0);
-	exchange(&at, B_ADDR, false);
 	exchange(&at, B_ADDR6, false);
+}
+
+/* Which of two servers gets what a new client sends to addr? */
+static int which_gets(const int server[2], const char *addr, uint16_t port)
+{
+	struct endpoint at = sock_endpoint(mirror_of(a, strchr(addr, ':') ? A_ADDR6 : A_ADDR), 0);
+	struct endpoint to = open_endpoint(a, addr, port, 0), bound;
+	struct pollfd ready[2] = { { server[0], POLLIN, 0 }, { server[1], POLLIN, 0 } };
+	int taker, client = udp_at(&at, &bound);
+
+	send_from(client, &to, "hello", 5);
+	assert_int_equal(poll(ready, 2, 5000), 1);
+	taker = ready[1].revents != 0;
+	expect(server[taker], "hello", 5);
+	close(client);
+	return taker;
+}
+
+static void test_each_family_has_its_own_server_on_one_port(void **state)
+{
+	struct endpoint any6 = mesh_endpoint("::", 0), any4 = sock_endpoint(0, 0), bound;
+	int server[2];
+
+	(void)state;
+	server[1] = udp_at(&any6, &bound);
+	any4.port = bound.port;
+	server[0] = udp_at(&any4, &bound);
+	assert_int_equal(which_gets(server, B_ADDR, bound.port), 0);
+	assert_int_equal(which_gets(server, B_ADDR6, bound.port), 1);
+	close(server[0]);
+	close(server[1]);
+}
+
+static void test_ipv4_does_not_reach_a_server_of_ipv6_only(void **state)
+{
+	struct endpoint any6 = mesh_endpoint("::", 0), bound;
+	int client, server = udp_at(&any6, &bound);
+
+	(void)state;
+	client = connected_client(bound.port);
+	assert_true(is_refused(client));
+	close(client);
+	close(server);
 }
 
 static void test_a_program_with_only_ipv6_uses_the_twin(void **state)
@@ -193,31 +255,16 @@ static void test_large_and_empty_datagrams_pass(void **state)
 	close(server);
 }
 
-static int connected_client(uint16_t port)
-{
-	struct endpoint at = sock_endpoint(mirror_of(a, A_ADDR), 0), ep, to;
-	int fd = udp_at(&at, &ep);
-
-	to = open_endpoint(a, B_ADDR, port, 0);
-	assert_int_equal(sock_connect(fd, &to), 0);
-	return fd;
-}
-
 static void test_a_closed_port_refuses_a_connected_socket(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), server_ep;
 	int client, server = udp_at(&any, &server_ep);
-	bool refused = false;
 	char c;
 
 	(void)state;
 	close(server);
 	client = connected_client(server_ep.port);
-	for (int i = 0; i < 100 && !refused; i++) {
-		refused = send(client, "?", 1, 0) < 0 && errno == ECONNREFUSED;
-		nanosleep(&(struct timespec){ 0, 2 * NS_PER_MS }, NULL);
-	}
-	assert_true(refused);
+	assert_true(is_refused(client));
 	/* And it comes back when the port opens. */
 	server = udp_at(&server_ep, &server_ep);
 	struct pollfd ready = { server, POLLIN, 0 };
@@ -236,18 +283,13 @@ static void test_when_a_server_has_gone_the_far_side_is_told_and_a_new_one_found
 {
 	struct endpoint any = sock_endpoint(0, 0), server_ep;
 	int client, server = udp_at(&any, &server_ep);
-	bool refused = false;
 
 	(void)state;
 	client = connected_client(server_ep.port);
 	assert_int_equal(send(client, "one", 3, 0), 3);
 	expect(server, "one", 3);
 	close(server);
-	for (int i = 0; i < 100 && !refused; i++) {
-		refused = send(client, "?", 1, 0) < 0 && errno == ECONNREFUSED;
-		nanosleep(&(struct timespec){ 0, 2 * NS_PER_MS }, NULL);
-	}
-	assert_true(refused);
+	assert_true(is_refused(client));
 	close(client);
 	/* Now at loopback: the old route must not be in the way. */
 	any = sock_endpoint(INADDR_LOOPBACK, server_ep.port);
@@ -318,6 +360,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_datagrams_go_both_ways_in_both_families),
 		TEST(test_programs_on_mirror_loopback_and_loopback6_are_found),
+		TEST(test_each_family_has_its_own_server_on_one_port),
+		TEST(test_ipv4_does_not_reach_a_server_of_ipv6_only),
 		TEST(test_a_program_with_only_ipv6_uses_the_twin),
 		TEST(test_the_daemons_sockets_take_no_port_of_programs),
 		TEST(test_large_and_empty_datagrams_pass),

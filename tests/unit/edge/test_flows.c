@@ -153,8 +153,43 @@ static void test_listeners_on_mirror_and_loopback_are_found(void **state)
 	listener_at(&at);
 	at = sock_endpoint(mirror_of(b, B_ADDR), 0);
 	listener_at(&at);
-	ip_parse("::1", &at.addr);
-	listener_at(&at);
+}
+
+/* Two programs' sockets on one port; which of them took the connect to addr? */
+static int which_takes(const int listener[2], const char *addr, uint16_t port)
+{
+	int taker, server, client = shim_connect(a, addr, port);
+	struct pollfd ready[2] = { { listener[0], POLLIN, 0 }, { listener[1], POLLIN, 0 } };
+
+	assert_true(client >= 0);
+	assert_int_equal(poll(ready, 2, 5000), 1);
+	taker = ready[1].revents != 0;
+	server = accept(listener[taker], NULL, NULL);
+	two_nodes_hang_up(&t, client, server);
+	return taker;
+}
+
+static void test_each_family_has_its_own_listener_on_one_port(void **state)
+{
+	struct endpoint at = mesh_endpoint("::", 0), v4 = any4(), own;
+	uint16_t port;
+	int listener[2] = { -1, program_listen(&at, &port) }, mirror;
+
+	(void)state;
+	/* Alone, the IPv6 one takes IPv6 only. */
+	assert_int_equal(shim_connect(a, B_ADDR, port), -ECONNREFUSED);
+	v4.port = port;
+	listener[0] = program_listen(&v4, &port);
+	assert_int_equal(which_takes(listener, B_ADDR, port), 0);
+	assert_int_equal(which_takes(listener, B_ADDR6, port), 1);
+	/* The more specific goes first. */
+	close(listener[0]);
+	own = sock_endpoint(mirror_of(b, B_ADDR6), port);
+	mirror = program_listen(&own, &port);
+	listener[0] = mirror;
+	assert_int_equal(which_takes(listener, B_ADDR6, port), 0);
+	close(listener[0]);
+	close(listener[1]);
 }
 
 static void test_a_listener_on_loopback6_learns_the_peer_from_the_map(void **state)
@@ -512,6 +547,7 @@ int main(void)
 		HOLD(test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses),
 		HOLD(test_the_listener_sees_the_peers_mirror_and_port),
 		HOLD(test_listeners_on_mirror_and_loopback_are_found),
+		HOLD(test_each_family_has_its_own_listener_on_one_port),
 		HOLD(test_a_listener_on_loopback6_learns_the_peer_from_the_map),
 		HOLD(test_a_taken_source_port_is_replaced_and_told),
 		HOLD(test_a_closed_port_refuses),

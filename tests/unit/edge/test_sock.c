@@ -18,6 +18,7 @@
 #include "daemon/edge/folder.h"
 #include "daemon/edge/hold.h"
 #include "daemon/edge/sock.h"
+#include "daemon/edge/socktable.h"
 #include "shared/util.h"
 
 static void expect_range(const char *text, unsigned first, unsigned last)
@@ -88,7 +89,7 @@ static void test_a_bound_port_is_seen_as_such(void **state)
 static void test_an_orphan_is_told_from_a_half_closed_socket(void **state)
 {
 	struct endpoint at = sock_endpoint(INADDR_LOOPBACK, 0), theirs, ours;
-	int client, server, listener = sock_open(&at, SOCK_STREAM), table = sock_open_table();
+	int client, server, listener = sock_open(&at, SOCK_STREAM), table = socktable_open();
 
 	(void)state;
 	assert_int_equal(sock_bind(listener, &at), 0);
@@ -100,19 +101,95 @@ static void test_an_orphan_is_told_from_a_half_closed_socket(void **state)
 	server = accept(listener, NULL, NULL);
 	assert_true(server >= 0);
 	assert_true(table >= 0);
-	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_HELD);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_HELD);
 	shutdown(client, SHUT_WR);
-	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_HELD);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_HELD);
 	close(client);
-	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_ORPHAN);
-	assert_int_equal(sock_life(-1, &theirs, &ours), SOCK_UNKNOWN);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_ORPHAN);
+	assert_int_equal(socktable_life(-1, &theirs, &ours), SOCK_UNKNOWN);
 	sock_reset_on_close(server);
 	close(server);
-	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_NONE);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_NONE);
 	ip_parse("::1", &theirs.addr);
-	assert_int_equal(sock_life(table, &theirs, &ours), SOCK_UNKNOWN);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_UNKNOWN);
 	close(table);
 	close(listener);
+}
+
+/* A program's socket, ready for flows. */
+static int bound_at(struct endpoint *at, int family, int type, int v6only)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = endpoint_to_sockaddr(at, family, &ss);
+	int fd = socket(family, type, 0);
+
+	assert_true(fd >= 0);
+	if (family == AF_INET6)
+		assert_int_equal(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)),
+				 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&ss, len), 0);
+	assert_int_equal(sock_local(fd, at), 0);
+	if (type == SOCK_STREAM)
+		assert_int_equal(listen(fd, 1), 0);
+	return fd;
+}
+
+static struct endpoint text_endpoint(const char *text, uint16_t port)
+{
+	struct endpoint ep = { .port = port };
+
+	assert_int_equal(ip_parse(text, &ep.addr), 0);
+	return ep;
+}
+
+static void test_the_table_knows_who_takes_a_new_flow(void **state)
+{
+	static const struct {
+		const char *bound, *asked;
+		int family, v6only;
+		enum sock_taker expected;
+	} c[] = {
+		{ "::", "::1", AF_INET6, 1, TAKER_ANY6 },
+		{ "::", "::1", AF_INET6, 0, TAKER_ANY },
+		{ "::", "127.0.0.9", AF_INET6, 0, TAKER_ANY },
+		{ "::", "127.0.0.9", AF_INET6, 1, TAKER_NONE },
+		{ "::1", "::1", AF_INET6, 1, TAKER_SPECIFIC },
+		{ "127.0.0.9", "127.0.0.9", AF_INET6, 0, TAKER_SPECIFIC },
+		{ "127.0.0.9", "127.0.0.9", AF_INET, 0, TAKER_SPECIFIC },
+		{ "127.0.0.8", "127.0.0.9", AF_INET, 0, TAKER_NONE },
+		{ "0.0.0.0", "127.0.0.9", AF_INET, 0, TAKER_ANY },
+		{ "0.0.0.0", "::1", AF_INET, 0, TAKER_NONE },
+	};
+	static const int types[] = { SOCK_STREAM, SOCK_DGRAM };
+	int table = socktable_open();
+
+	(void)state;
+	assert_true(table >= 0);
+	for (size_t i = 0; i < sizeof(c) / sizeof(*c) * 2; i++) {
+		int type = types[i % 2];
+		struct endpoint at = text_endpoint(c[i / 2].bound, 0), asked;
+		int fd = bound_at(&at, c[i / 2].family, type, c[i / 2].v6only);
+
+		asked = text_endpoint(c[i / 2].asked, at.port);
+		assert_int_equal(socktable_taker(table, type, &asked), c[i / 2].expected);
+		assert_int_equal(socktable_taker(-1, type, &asked), TAKER_NONE);
+		close(fd);
+		assert_int_equal(socktable_taker(table, type, &asked), TAKER_NONE);
+	}
+	close(table);
+}
+
+static void test_a_connected_socket_takes_no_new_flow(void **state)
+{
+	struct endpoint at = text_endpoint("::1", 0), far = text_endpoint("::1", 9);
+	int table = socktable_open(), fd = bound_at(&at, AF_INET6, SOCK_DGRAM, 1);
+
+	(void)state;
+	assert_int_equal(socktable_taker(table, SOCK_DGRAM, &at), TAKER_SPECIFIC);
+	assert_int_equal(sock_connect(fd, &far), 0);
+	assert_int_equal(socktable_taker(table, SOCK_DGRAM, &at), TAKER_NONE);
+	close(fd);
+	close(table);
 }
 
 static void test_the_hold_port_falls_back_where_it_is_told_to(void **state)
@@ -211,6 +288,8 @@ int main(void)
 		cmocka_unit_test(test_a_block_belongs_to_one_daemon_until_it_is_given_back),
 		cmocka_unit_test(test_a_bound_port_is_seen_as_such),
 		cmocka_unit_test(test_an_orphan_is_told_from_a_half_closed_socket),
+		cmocka_unit_test(test_the_table_knows_who_takes_a_new_flow),
+		cmocka_unit_test(test_a_connected_socket_takes_no_new_flow),
 		cmocka_unit_test(test_the_hold_port_falls_back_where_it_is_told_to),
 		cmocka_unit_test(test_the_predecessors_hold_port_is_avoided),
 		cmocka_unit_test(test_a_hold_port_is_not_shared_with_another_daemon),

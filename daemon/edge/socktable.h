@@ -1,0 +1,30 @@
+/* What the kernel's table of sockets says of the sockets of programs. */
+#ifndef MESHWRAP_DAEMON_EDGE_SOCKTABLE_H
+#define MESHWRAP_DAEMON_EDGE_SOCKTABLE_H
+
+#include "shared/endpoint.h"
+
+/* The other end of a loopback TCP connection. */
+enum sock_life {
+	SOCK_UNKNOWN, /* it cannot be asked, or the connection is IPv6 */
+	SOCK_NONE,    /* there is no such socket */
+	SOCK_ORPHAN,  /* the kernel still ends the connection, but no process holds the socket */
+	SOCK_HELD
+};
+
+/* Who would take what is sent to an endpoint. */
+enum sock_taker {
+	TAKER_NONE,     /* nobody, or it cannot be asked */
+	TAKER_ANY,      /* one on all addresses of both families, or of IPv4 */
+	TAKER_ANY6,     /* one on all addresses of IPv6 alone */
+	TAKER_SPECIFIC, /* one bound to just this address */
+};
+
+/* A socket to ask with, or -errno: then nothing is known. */
+int socktable_open(void);
+enum sock_life socktable_life(int table, const struct endpoint *theirs,
+			      const struct endpoint *ours);
+/* type: SOCK_STREAM, who listens; SOCK_DGRAM, who is bound and not connected. */
+enum sock_taker socktable_taker(int table, int type, const struct endpoint *at);
+
+#endif
