@@ -32,6 +32,8 @@
 
 /* Flushing may cause work that wants another flush (a program's answer); more is for later. */
 #define FLUSHES_PER_ROUND 4
+/* A program's own keep-alive ends at the daemon; this one finds a peer that vanished while idle. */
+#define KEEPALIVE_NS (7200 * NS_PER_S)
 
 /* ---- from the network ---- */
 
@@ -349,6 +351,7 @@ static int create_netstack(struct mesh *mesh, char error[static 256])
 	struct tcp_config tcp;
 
 	tcp_config_defaults(&tcp, c->mtu);
+	tcp.keepalive_ns = KEEPALIVE_NS;
 	randombytes_buf(tcp.secret, sizeof(tcp.secret));
 	for (unsigned i = 0; i < c->own_count; i++)
 		own[i] = c->own[i].addr;
