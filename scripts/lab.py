@@ -72,6 +72,11 @@ def wait_until(condition, timeout, what):
         time.sleep(0.02)
 
 
+def shown(argv):
+    """A command as a person wants to read it: programs given as text are left out."""
+    return " ".join("..." if "\n" in str(word) else str(word) for word in argv)[:300]
+
+
 class Process:
     """A program in the background, its output in a file."""
 
@@ -92,20 +97,20 @@ class Process:
             ended = self.popen.poll() is not None
             match = re.search(pattern, self.text)
             if ended and not match:
-                raise Failure(f"{' '.join(self.argv)[:300]}\nended with {self.popen.returncode}"
+                raise Failure(f"{shown(self.argv)}\nended with {self.popen.returncode}"
                               f" and never said {pattern!r}. It said:\n{self.text[-3000:]}")
             return match
         try:
             return wait_until(look, timeout, f"waiting for {pattern!r}")
         except Failure as failure:
-            raise Failure(f"{failure}; {self.argv[-1][:60]!r} said:\n{self.text[-3000:]}") from None
+            raise Failure(f"{failure}; {shown(self.argv)} said:\n{self.text[-3000:]}") from None
 
     def wait(self, timeout=30):
         try:
             return self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
             self.stop(signal.SIGKILL)
-            raise Failure(f"{' '.join(self.argv)[:300]}\ndid not end in {timeout} s. It said:\n"
+            raise Failure(f"{shown(self.argv)}\ndid not end in {timeout} s. It said:\n"
                           f"{self.text[-3000:]}") from None
 
     def kill(self, number):
@@ -206,11 +211,11 @@ class Lab:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()
-            raise Failure(f"{' '.join(words)[:300]}\ndid not end in {timeout} s: "
+            raise Failure(f"{shown(argv)}\ndid not end in {timeout} s: "
                           f"{str(out)[-1500:]} {str(err)[-1500:]}") from None
         result = subprocess.CompletedProcess(words, process.returncode, out, err)
         if check and result.returncode:
-            raise Failure(f"{' '.join(words)[:300]}\nended with {result.returncode}:\n"
+            raise Failure(f"{shown(argv)}\nended with {result.returncode}:\n"
                           f"{str(out)[-1500:]}\n{str(err)[-1500:]}")
         return result
 

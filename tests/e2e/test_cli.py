@@ -151,7 +151,7 @@ def test_meshctl_ping_gets_an_answer(running, target):
 
 def test_meshctl_ping_of_a_node_that_is_down_fails(running):
     a, _ = running
-    result = a.ctl("ping", "node-c", check=False, timeout=60)
+    result = a.ctl("ping", "-c", "1", "node-c", check=False, timeout=60)
     assert result.returncode != 0 and (result.stdout + result.stderr).strip()
 
 

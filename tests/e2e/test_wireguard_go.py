@@ -214,7 +214,7 @@ def test_meshd_is_killed_and_starts_again(own_pair):
     node.daemon.stop(signal.SIGKILL)
     node.start()
     # The foreign side has a session we know nothing of; it must not take longer than a handshake.
-    assert exchange(foreign, node, size=1_000_000, timeout=40)
+    assert exchange(foreign, node, size=1_000_000, timeout=70)
     assert exchange(node, foreign, size=1_000_000)
 
 
@@ -223,7 +223,7 @@ def test_wireguard_go_starts_again(own_pair):
     assert exchange(node, foreign, size=1000)
     foreign.stop()
     foreign.start([node])
-    assert exchange(node, foreign, size=1_000_000, timeout=40)
+    assert exchange(node, foreign, size=1_000_000, timeout=70)
     assert exchange(foreign, node, size=1_000_000)
 
 
