@@ -185,7 +185,6 @@ static const char *trial_refused(struct trial *t)
 	const char *bad;
 	int events;
 
-	sock_reset_on_close(t->ours);
 	bad = trial_meet(t);
 	if (bad)
 		return bad;
@@ -280,6 +279,7 @@ int hold_socket(const struct hold *hold, uint32_t peer_mirror)
 		close(fd);
 		return err;
 	}
+	sock_reset_on_close(fd);
 	return fd;
 }
 

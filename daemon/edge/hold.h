@@ -23,7 +23,10 @@ struct hold {
 int hold_open(struct hold *hold, const struct port_range *range, uint32_t avoid, bool refuse);
 void hold_close(struct hold *hold);
 
-/* A socket at (mirror of a peer, the hold port), to be given to hold_meet(). fd or -errno. */
+/*
+ * A socket at (mirror of a peer, the hold port), to be given to hold_meet();
+ * closing it resets. fd or -errno.
+ */
 int hold_socket(const struct hold *hold, uint32_t peer_mirror);
 /*
  * Meets the program's socket that is, or will be, in SYN_SENT towards this

@@ -83,6 +83,7 @@ static int call(struct flow *flow, bool own_port)
 	if (fd < 0)
 		return fd;
 	flow->stream.fd = fd;
+	sock_reset_on_close(fd);
 	/* Not in the way of a program's own bind() at this port. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0)

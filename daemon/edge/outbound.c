@@ -252,7 +252,6 @@ static void dial_failed(struct flow *flow)
 	flow_set_state(flow, FLOW_FAILING);
 	flow->give_up_ns = now_ns + PATIENCE_NS;
 	flow->tries = 0;
-	sock_reset_on_close(flow->stream.fd);
 	try_to_meet(flow, now_ns);
 }
 
@@ -278,9 +277,9 @@ void flow_accept(struct edge *edge, int fd)
 	struct flow *flow = sock_peer(fd, &from) == 0 ? find_by_program(edge, &from) : NULL;
 	int one = 1;
 
+	sock_reset_on_close(fd);
 	if (!flow || flow->state != FLOW_MEETING || edge->hold.works ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0) {
-		sock_reset_on_close(fd);
 		close(fd);
 		return;
 	}

@@ -107,12 +107,22 @@ int sock_connect(int fd, const struct endpoint *to)
 	return errno == EALREADY ? -EINPROGRESS : -errno;
 }
 
-void sock_reset_on_close(int fd)
+static void set_linger(int fd, bool reset)
 {
-	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	struct linger value = { .l_onoff = reset, .l_linger = 0 };
 
 	/* Cannot fail on a TCP socket of ours. */
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &value, sizeof(value));
+}
+
+void sock_reset_on_close(int fd)
+{
+	set_linger(fd, true);
+}
+
+void sock_finish_on_close(int fd)
+{
+	set_linger(fd, false);
 }
 
 int sock_open(const struct endpoint *ep, int type)

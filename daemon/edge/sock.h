@@ -30,8 +30,9 @@ int sock_bind(int fd, const struct endpoint *ep);
  * another -errno when it has failed. Loopback answers within the first call.
  */
 int sock_connect(int fd, const struct endpoint *to);
-/* Closing will reset instead of finish. */
+/* Closing will reset instead of finish; also when the kernel closes for a killed daemon. */
 void sock_reset_on_close(int fd);
+void sock_finish_on_close(int fd);
 /* A non-blocking socket of the endpoint's family. fd or -errno. */
 int sock_open(const struct endpoint *family_of, int type);
 /* Is some socket bound to this endpoint, or to its port on all addresses? */

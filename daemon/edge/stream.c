@@ -7,6 +7,10 @@
  * was given. So a direction that stops because the other side has no room is
  * resumed by the endpoint's own event without asking epoll again.
  *
+ * However the daemon dies, the kernel must not end a stream that is not whole:
+ * so the socket comes here set to be reset by close(), and only an orderly
+ * end takes that back.
+ *
  * The end: a read of 0 becomes tcp_send_finish(), the end of received bytes
  * becomes shutdown(SHUT_WR). The last FIN towards the program is not sent by
  * shutdown but left to close(), since the owner may prefer a reset there (see
@@ -150,8 +154,8 @@ void stream_close(struct stream *s, bool reset)
 	s->has_event = false;
 	if (s->fd < 0)
 		return;
-	if (reset)
-		sock_reset_on_close(s->fd);
+	if (!reset)
+		sock_finish_on_close(s->fd);
 	close(s->fd);
 	s->fd = -1;
 }

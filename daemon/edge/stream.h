@@ -37,7 +37,10 @@ enum stream_verdict {
 	STREAM_BROKEN, /* the program's side is dead: abort the other */
 };
 
-/* fd is established; from now on it is closed by stream_close(). 0 or -ENOMEM. */
+/*
+ * fd is established, and closing it would reset (sock_reset_on_close); from now
+ * on it is closed by stream_close(). 0 or -ENOMEM.
+ */
 int stream_open(struct stream *s, struct event_base *base, int fd, struct tcp_conn *conn,
 		event_callback_fn on_event, void *arg);
 /* What on_event was called with. */

@@ -145,6 +145,47 @@ static void test_a_reset_is_seen_while_the_far_side_takes_nothing(void **state)
 	two_nodes_wait_flows(b, 0);
 }
 
+/* Do all sockets of this process whose far end is here reset when the kernel closes them? */
+static unsigned count_resetting(const struct endpoint *program)
+{
+	unsigned count = 0;
+
+	for (int fd = 0; fd < 1024; fd++) {
+		struct endpoint peer;
+		struct linger linger;
+		socklen_t len = sizeof(linger);
+
+		if (sock_peer(fd, &peer) != 0 || !endpoint_equal(&peer, program))
+			continue;
+		assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len), 0);
+		assert_true(linger.l_onoff);
+		assert_int_equal(linger.l_linger, 0);
+		count++;
+	}
+	return count;
+}
+
+static void test_a_killed_daemon_would_reset_what_is_not_whole(void **state)
+{
+	int client, server;
+	struct endpoint at;
+	char c;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	program_say(client, server, "begun");
+	assert_int_equal(sock_local(client, &at), 0);
+	assert_int_equal(count_resetting(&at), 1);
+	assert_int_equal(sock_local(server, &at), 0);
+	assert_int_equal(count_resetting(&at), 1);
+	/* The end of one direction changes nothing for the other. */
+	shutdown(server, SHUT_WR);
+	assert_int_equal(recv(client, &c, 1, 0), 0);
+	assert_int_equal(sock_local(client, &at), 0);
+	assert_int_equal(count_resetting(&at), 1);
+	two_nodes_hang_up(&t, client, server);
+}
+
 #define HOLD(name)  cmocka_unit_test_setup_teardown(name, with_hold, teardown)
 #define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, teardown)
 
@@ -156,6 +197,8 @@ int main(void)
 		HOLD(test_a_reset_of_either_side_is_a_reset_for_the_other),
 		HOLD(test_unread_data_at_close_is_a_reset),
 		HOLD(test_a_reset_is_seen_while_the_far_side_takes_nothing),
+		HOLD(test_a_killed_daemon_would_reset_what_is_not_whole),
+		FIRST(test_a_killed_daemon_would_reset_what_is_not_whole),
 		FIRST(test_half_closed_either_way_the_other_direction_goes_on),
 		FIRST(test_a_reset_of_either_side_is_a_reset_for_the_other),
 	};
