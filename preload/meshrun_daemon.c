@@ -345,7 +345,7 @@ static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options
 	enum readiness answer = ask(dir);
 
 	if (answer == NO_DAEMON && !o->dir_is_chosen && ask(COMMON_DIR) != NO_DAEMON) {
-		strcpy(dir, COMMON_DIR);
+		memcpy(dir, COMMON_DIR, sizeof(COMMON_DIR));
 		answer = ask(dir);
 	}
 	if (answer == DAEMON_REFUSES) {
