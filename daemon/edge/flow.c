@@ -15,7 +15,8 @@
  * program's socket any more, our side ends by a reset. It loses nothing: every
  * byte of the program was read up to its FIN, and nobody is left to read
  * ours. A program that only shut down its sending side still holds its socket
- * and gets the FIN.
+ * and gets the FIN; its TIME_WAIT, which begins with that, is ended from
+ * outside (hold.c).
  *
  * A program that is gone while the far side never finishes would leave its
  * flow for ever. The kernel gives such a socket a minute (FIN_WAIT2), and so
@@ -196,11 +197,14 @@ enum sock_life flow_program_life(const struct flow *flow)
 static void finish(struct flow *flow)
 {
 	struct tcp_conn *conn = flow->conn;
+	struct edge *edge = flow->edge;
+	enum sock_life life = flow->is_inbound ? SOCK_UNKNOWN : flow_program_life(flow);
 
-	bury(flow, flow->stream.program_ended && !flow->is_inbound &&
-			   flow_program_life(flow) == SOCK_ORPHAN);
+	bury(flow, life == SOCK_ORPHAN);
+	if (life == SOCK_HELD)
+		hold_end_wait(&edge->hold, edge->socket_table, flow->peer_mirror, &flow->program);
 	flow->conn = NULL;
-	tcp_release(conn, loop_now(flow->edge->loop));
+	tcp_release(conn, loop_now(edge->loop));
 }
 
 /* Half closed by the program, and nothing for a while: is it still there? */

@@ -26,6 +26,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "daemon/edge/socktable.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
@@ -286,4 +287,29 @@ int hold_socket(const struct hold *hold, uint32_t peer_mirror)
 int hold_meet(int fd, const struct endpoint *program)
 {
 	return sock_connect(fd, program);
+}
+
+/*
+ * A socket in TIME_WAIT answers a SYN by an ACK of the old connection, which
+ * the kernel resets on behalf of the new socket, and the reset ends the wait.
+ * Only a listener at that port would take the SYN for a connect. On a busy
+ * machine our FIN may still be under way, and the wait begins too late for us:
+ * so most are ended, not all.
+ */
+void hold_end_wait(const struct hold *hold, int table, uint32_t peer_mirror,
+		   const struct endpoint *program)
+{
+	struct endpoint ours = sock_endpoint(peer_mirror, hold->port);
+	int err, fd;
+
+	if (!hold->works || socktable_life(table, program, &ours) != SOCK_WAITING ||
+	    socktable_taker(table, SOCK_STREAM, program) != TAKER_NONE)
+		return;
+	fd = hold_socket(hold, peer_mirror);
+	if (fd < 0)
+		return; /* the kernel ends it in a minute */
+	err = sock_connect(fd, program);
+	if (err != -EINPROGRESS)
+		log_debug("edge: a port stays in TIME_WAIT: %s", strerror(-err));
+	close(fd);
 }

@@ -34,5 +34,11 @@ int hold_socket(const struct hold *hold, uint32_t peer_mirror);
  * it is not there (yet), the same socket may try again.
  */
 int hold_meet(int fd, const struct endpoint *program);
+/*
+ * Is the program's port in TIME_WAIT towards the hold port at the peer's
+ * mirror, then it is freed. Our own socket there must be closed already.
+ */
+void hold_end_wait(const struct hold *hold, int table, uint32_t peer_mirror,
+		   const struct endpoint *program);
 
 #endif

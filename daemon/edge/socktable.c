@@ -135,6 +135,8 @@ enum sock_life socktable_life(int table, const struct endpoint *theirs, const st
 		return SOCK_UNKNOWN;
 	if (answer.error)
 		return answer.error == -ENOENT ? SOCK_NONE : SOCK_UNKNOWN;
+	if (answer.socket.idiag_state == TCP_TIME_WAIT)
+		return SOCK_WAITING;
 	return answer.socket.idiag_inode == 0 ? SOCK_ORPHAN : SOCK_HELD;
 }
 
