@@ -210,14 +210,9 @@ def test_socat_over_tcp(world, family):
 def test_socat_over_udp(world, family):
     port = free_port()
     server = world.b.spawn(["socat", "-d", "-d", f"UDP{family}-RECVFROM:{port},fork", "EXEC:cat"], log="socat")
-
+    server.wait_for("receiving on")
     host = f"[{world.b.v6}]" if family == 6 else "node-b"
-    got = ""
-    for _ in range(20):  # nothing tells when socat is up
-        got = world.a.run(["socat", "-t", "0.5", "-", f"UDP{family}:{host}:{port}"], input="over udp\n",
-                          check=False).stdout
-        if got:
-            break
+    got = world.a.run(["socat", "-t", "2", "-", f"UDP{family}:{host}:{port}"], input="over udp\n").stdout
     server.stop()
     assert got == "over udp\n"
 
