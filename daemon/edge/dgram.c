@@ -13,8 +13,9 @@
  * When the far side says "port unreachable", the program shall see
  * ECONNREFUSED, and only the kernel can tell it. So an endpoint that just one
  * program uses sulks: its socket is closed for a second, and the kernel
- * itself refuses what the program sends next. Its place in the map stays, and
- * a datagram from the far side wakes it at once.
+ * itself refuses what the program sends next. Meanwhile the map has no way out
+ * for it, so a program that is not connected there asks for one, which wakes
+ * it at once; so does a datagram from the far side.
  */
 #include "daemon/edge/dgram.h"
 
@@ -58,24 +59,34 @@ static enum map_table table_of(const struct dgram *d)
 	return d->key.v6only ? MAP_UDP_OUT6 : MAP_UDP_OUT;
 }
 
+static uint64_t mesh_key(const struct dgram *d)
+{
+	return map_pack(d->key.mirror, d->key.port);
+}
+
+static int publish_way_out(struct dgram *d)
+{
+	return mapfile_pair_set(d->dgrams->edge->mapfile, table_of(d), mesh_key(d), key_at(&d->at));
+}
+
+static void withdraw_way_out(struct dgram *d)
+{
+	mapfile_pair_remove(d->dgrams->edge->mapfile, table_of(d), mesh_key(d));
+}
+
 static int publish(struct dgram *d)
 {
-	struct mapfile *mf = d->dgrams->edge->mapfile;
-	uint64_t mesh = map_pack(d->key.mirror, d->key.port), here = key_at(&d->at);
 	/* The way back first: who finds the way out may be answered at once. */
-	int err = mapfile_pair_set(mf, MAP_UDP_IN, here, mesh);
+	int err =
+		mapfile_pair_set(d->dgrams->edge->mapfile, MAP_UDP_IN, key_at(&d->at), mesh_key(d));
 
-	if (err == 0)
-		err = mapfile_pair_set(mf, table_of(d), mesh, here);
-	return err;
+	return err ? err : publish_way_out(d);
 }
 
 static void withdraw(struct dgram *d)
 {
-	struct mapfile *mf = d->dgrams->edge->mapfile;
-
-	mapfile_pair_remove(mf, table_of(d), map_pack(d->key.mirror, d->key.port));
-	mapfile_pair_remove(mf, MAP_UDP_IN, key_at(&d->at));
+	withdraw_way_out(d);
+	mapfile_pair_remove(d->dgrams->edge->mapfile, MAP_UDP_IN, key_at(&d->at));
 }
 
 /* ---- the socket ---- */
@@ -196,6 +207,8 @@ int dgram_wake(struct dgram *d)
 		err = sock_bind(d->fd, &d->at);
 	if (err == 0)
 		err = watch(d);
+	if (err == 0)
+		err = publish_way_out(d);
 	if (err)
 		remove_dgram(d);
 	else
@@ -206,6 +219,7 @@ int dgram_wake(struct dgram *d)
 
 void dgram_sulk(struct dgram *d)
 {
+	withdraw_way_out(d);
 	close_socket(d);
 	edge_timer_set(&d->dgrams->edge->timers, &d->timer,
 		       loop_now(d->dgrams->edge->loop) + DGRAM_SULK_MS * NS_PER_MS);

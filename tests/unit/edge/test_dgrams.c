@@ -187,9 +187,9 @@ static void test_each_family_has_its_own_server_on_one_port(void **state)
 	int server[2];
 
 	(void)state;
-	server[1] = udp_at(&any6, &bound);
-	any4.port = bound.port;
 	server[0] = udp_at(&any4, &bound);
+	any6.port = bound.port;
+	server[1] = udp_at(&any6, &bound);
 	assert_int_equal(which_gets(server, B_ADDR, bound.port), 0);
 	assert_int_equal(which_gets(server, B_ADDR6, bound.port), 1);
 	close(server[0]);
@@ -275,6 +275,31 @@ static void test_a_closed_port_refuses_a_connected_socket(void **state)
 		(void)n;
 	}
 	assert_int_equal(recv(server, &c, 1, 0), 1);
+	close(client);
+	close(server);
+}
+
+static void test_a_refused_program_is_not_in_the_way_of_the_next_one(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0), server_ep;
+	int client, server = udp_at(&any, &server_ep);
+	uint32_t addr;
+	uint16_t port;
+
+	(void)state;
+	close(server);
+	client = connected_client(server_ep.port);
+	assert_true(is_refused(client));
+	close(client);
+	/* While the refusal lasts the map leads nobody there; who asks gets an open way. */
+	assert_false(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), server_ep.port, &addr,
+				   &port));
+	server = udp_at(&server_ep, &server_ep);
+	client = connected_client(server_ep.port);
+	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), server_ep.port, &addr,
+				  &port));
+	assert_int_equal(send(client, "one", 3, 0), 3);
+	expect(server, "one", 3);
 	close(client);
 	close(server);
 }
@@ -366,6 +391,7 @@ int main(void)
 		TEST(test_the_daemons_sockets_take_no_port_of_programs),
 		TEST(test_large_and_empty_datagrams_pass),
 		TEST(test_a_closed_port_refuses_a_connected_socket),
+		TEST(test_a_refused_program_is_not_in_the_way_of_the_next_one),
 		TEST(test_when_a_server_has_gone_the_far_side_is_told_and_a_new_one_found),
 		TEST(test_nothing_is_lost_while_the_stack_is_blocked),
 		TEST(test_what_is_no_peer_gets_no_endpoint),
