@@ -173,20 +173,19 @@ static void test_each_family_has_its_own_listener_on_one_port(void **state)
 {
 	struct endpoint at = mesh_endpoint("::", 0), v4 = any4(), own;
 	uint16_t port;
-	int listener[2] = { -1, program_listen(&at, &port) }, mirror;
+	int listener[2] = { program_listen(&v4, &port), -1 };
 
 	(void)state;
-	/* Alone, the IPv6 one takes IPv6 only. */
-	assert_int_equal(shim_connect(a, B_ADDR, port), -ECONNREFUSED);
-	v4.port = port;
-	listener[0] = program_listen(&v4, &port);
+	at.port = port;
+	listener[1] = program_listen(&at, &port);
 	assert_int_equal(which_takes(listener, B_ADDR, port), 0);
 	assert_int_equal(which_takes(listener, B_ADDR6, port), 1);
-	/* The more specific goes first. */
+	/* Alone, the IPv6 one takes IPv6 only. */
 	close(listener[0]);
+	assert_int_equal(shim_connect(a, B_ADDR, port), -ECONNREFUSED);
+	/* The more specific goes first. */
 	own = sock_endpoint(mirror_of(b, B_ADDR6), port);
-	mirror = program_listen(&own, &port);
-	listener[0] = mirror;
+	listener[0] = program_listen(&own, &port);
 	assert_int_equal(which_takes(listener, B_ADDR6, port), 0);
 	close(listener[0]);
 	close(listener[1]);
@@ -417,7 +416,8 @@ static void connect_often(bool half_close)
 	uint16_t port;
 	char c;
 	int client, server, listener = program_listen(&any, &port);
-	unsigned before = waiting_at(mirror_of(a, A_ADDR));
+	uint32_t at = mirror_of(a, A_ADDR);
+	unsigned before = waiting_at(at);
 
 	for (int i = 0; i < 300; i++) {
 		client = shim_connect(a, B_ADDR, port);
@@ -429,20 +429,19 @@ static void connect_often(bool half_close)
 			close(client);
 		program_limit(server);
 		assert_int_equal(recv(server, &c, 1, 0), 0);
-		if (half_close)
-			program_send(server, "!", 1);
 		close(server);
 		if (!half_close)
 			continue;
 		program_limit(client);
-		assert_int_equal(recv(client, &c, 1, 0), 1);
 		assert_int_equal(recv(client, &c, 1, 0), 0);
 		close(client);
 	}
 	two_nodes_wait_flows(a, 0);
 	two_nodes_wait_flows(b, 0);
-	/* On a busy machine loopback may be late, and what waits is missed. */
-	assert_true(waiting_at(mirror_of(a, A_ADDR)) <= before + (half_close ? 150 : 0));
+	/* On a busy machine loopback may be late, and what half-closed is missed. */
+	for (int i = 0; i < 100 && waiting_at(at) > before; i++)
+		nanosleep(&(struct timespec){ 0, 5 * NS_PER_MS }, NULL);
+	assert_true(waiting_at(at) <= before + (half_close ? 150 : 0));
 	close(listener);
 }
 
