@@ -64,6 +64,16 @@ static void disconnect(int fd)
 	errno = saved;
 }
 
+/* The reset that came meanwhile, or that our own disconnect left: it is told by the verdict. */
+static void forget_error(int fd)
+{
+	int ignored, saved = errno;
+	socklen_t len = sizeof(ignored);
+
+	libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, &ignored, &len);
+	errno = saved;
+}
+
 int dial_verdict(int fd, const struct map *map, const struct endpoint *local)
 {
 	struct socket_end peer;
@@ -76,6 +86,7 @@ int dial_verdict(int fd, const struct map *map, const struct endpoint *local)
 			return 0;
 		disconnect(fd);
 	}
+	forget_error(fd);
 	return flow.error > 0 ? flow.error : ECONNREFUSED;
 }
 
