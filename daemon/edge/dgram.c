@@ -171,12 +171,16 @@ void dgrams_reap(struct dgrams *all)
 	}
 }
 
-static bool has_user(const struct dgram *d)
+unsigned dgram_live_users(struct dgram *d)
 {
+	unsigned live = 0;
+
 	for (unsigned i = 0; i < d->user_count; i++)
 		if (sock_is_bound(&d->user[i], SOCK_DGRAM))
-			return true;
-	return false;
+			d->user[live++] = d->user[i];
+	d->user_count = live;
+	d->user_next = live % DGRAM_USERS;
+	return live;
 }
 
 static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
@@ -191,7 +195,7 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 			log_debug("edge: udp: a port is lost: %s", strerror(-err));
 		return;
 	}
-	if (now_ns - d->used_ns >= idle_ns && !has_user(d))
+	if (now_ns - d->used_ns >= idle_ns && dgram_live_users(d) == 0)
 		remove_dgram(d);
 	else
 		edge_timer_set(&d->dgrams->edge->timers, timer,

@@ -259,7 +259,7 @@ void dgram_failed(struct dgrams *all, const struct endpoint *local, const struct
 	for (int v6only = 0; v6only < 2; v6only++) {
 		struct dgram *d = dgram_find(all, mirror, remote->port, v6only);
 
-		if (d && d->fd >= 0 && d->user_count == 1 && d->user[0].port == local->port)
+		if (d && d->fd >= 0 && dgram_live_users(d) == 1 && d->user[0].port == local->port)
 			dgram_sulk(d);
 	}
 }

@@ -74,6 +74,8 @@ int dgram_get(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,
 	      struct dgram **out);
 /* It carries something for the program's socket at user. */
 void dgram_used(struct dgram *dgram, const struct endpoint *user);
+/* How many of those sockets are still there; the others are forgotten. */
+unsigned dgram_live_users(struct dgram *dgram);
 /* Nobody took what came from there: it goes again if no program has ever used it. */
 void dgram_drop_unused(struct dgram *dgram);
 /* Closed for now: who sends to it gets the kernel's refusal. */

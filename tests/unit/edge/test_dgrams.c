@@ -294,10 +294,14 @@ static void test_a_refused_program_is_not_in_the_way_of_the_next_one(void **stat
 	/* While the refusal lasts the map leads nobody there; who asks gets an open way. */
 	assert_false(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), server_ep.port, &addr,
 				   &port));
-	server = udp_at(&server_ep, &server_ep);
 	client = connected_client(server_ep.port);
 	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), server_ep.port, &addr,
 				  &port));
+	/* It is refused for itself, though the first one had used the same way. */
+	assert_true(is_refused(client));
+	close(client);
+	server = udp_at(&server_ep, &server_ep);
+	client = connected_client(server_ep.port);
 	assert_int_equal(send(client, "one", 3, 0), 3);
 	expect(server, "one", 3);
 	close(client);
