@@ -185,7 +185,7 @@ static void test_a_set_uid_program_is_refused(void **state)
 	char path[128];
 
 	if (getuid() != 0)
-		skip();
+		skip(); /* only root can make a file that is another user's and set-uid */
 	snprintf(path, sizeof(path), "%s/setuid", s->root);
 	copy("/bin/true", path);
 	assert_int_equal(chown(path, 65534, 65534), 0);
@@ -351,7 +351,7 @@ static void test_as_pid_one_it_reaps_forwards_and_reports(void **state)
 	write_good_meshd(s);
 	assert_int_equal(run(s, "--config", s->config, "true"), 0);
 	if (run_as_init(s, killed) < 0)
-		skip();
+		skip(); /* a PID namespace, to be PID 1 in, takes a right we do not have */
 	assert_int_equal(run_as_init(s, killed), 128 + SIGTERM);
 	assert_int_equal(run_as_init(s, forwarded), 11);
 	assert_int_equal(run_as_init(s, orphan), 5);
