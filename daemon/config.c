@@ -95,7 +95,7 @@ static bool is_usable_address(const struct ip_addr *ip)
 static int add_address(struct parser *p, const char *text)
 {
 	struct config *c = p->config;
-	struct wg_prefix own;
+	struct ip_prefix own;
 
 	if (config_value_prefix(text, &own) < 0)
 		return fail(
@@ -209,7 +209,7 @@ static int set_preshared_key(struct parser *p, char *value)
 
 static int add_allowed(struct parser *p, const char *text)
 {
-	struct wg_prefix prefix;
+	struct ip_prefix prefix;
 
 	if (config_value_prefix(text, &prefix) < 0)
 		return fail(

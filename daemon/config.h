@@ -35,7 +35,7 @@ struct config_peer {
 	char name[CONFIG_NAME_MAX]; /* "" when the file gives none */
 	uint8_t public_key[WG_KEY_LEN];
 	uint8_t preshared_key[WG_KEY_LEN];
-	struct wg_prefix *allowed;
+	struct ip_prefix *allowed;
 	unsigned allowed_count;
 	/* Host and port as written; the host may be a name, resolved by the caller. */
 	char endpoint_host[256];
@@ -48,7 +48,7 @@ struct config {
 	char name[CONFIG_NAME_MAX];
 	char domain[256];
 	uint8_t private_key[WG_KEY_LEN]; /* wiped by config_finish() */
-	struct wg_prefix own[CONFIG_MAX_OWN];
+	struct ip_prefix own[CONFIG_MAX_OWN];
 	unsigned own_count;
 	uint16_t listen_port; /* 0: any */
 	uint32_t mtu;

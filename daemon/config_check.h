@@ -6,7 +6,7 @@
 
 /* One item of AllowedIPs. */
 struct config_allowed {
-	struct wg_prefix prefix;
+	struct ip_prefix prefix;
 	unsigned peer, line; /* index of the peer; where the item stands */
 };
 

@@ -44,7 +44,7 @@ int config_value_number(const char *text, uint32_t max, uint32_t *number)
 	return 0;
 }
 
-int config_value_prefix(const char *text, struct wg_prefix *prefix)
+int config_value_prefix(const char *text, struct ip_prefix *prefix)
 {
 	const char *slash = strchr(text, '/');
 	size_t len = slash ? (size_t)(slash - text) : strlen(text);
@@ -68,7 +68,7 @@ int config_value_prefix(const char *text, struct wg_prefix *prefix)
 	return 0;
 }
 
-void config_value_mask(struct wg_prefix *prefix)
+void config_value_mask(struct ip_prefix *prefix)
 {
 	unsigned bits = prefix->len + (ip_is_v4(&prefix->addr) ? 96u : 0u);
 

@@ -16,9 +16,9 @@ int config_value_key(const char *text, uint8_t key[static WG_KEY_LEN]);
 /* Decimal, 0..max. */
 int config_value_number(const char *text, uint32_t max, uint32_t *number);
 /* "ADDRESS" or "ADDRESS/LENGTH"; bits behind the length are kept. */
-int config_value_prefix(const char *text, struct wg_prefix *prefix);
+int config_value_prefix(const char *text, struct ip_prefix *prefix);
 /* The same with the bits behind the length cleared: a network. */
-void config_value_mask(struct wg_prefix *prefix);
+void config_value_mask(struct ip_prefix *prefix);
 /* "HOST:PORT" with a name, an IPv4 address, or an IPv6 address in brackets (given without). */
 int config_value_endpoint(const char *text, char host[static 256], uint16_t *port);
 /* Host name labels, lower-cased: one of at most 63 bytes, or several with dots between. */

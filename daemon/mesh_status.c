@@ -33,7 +33,7 @@ static char *key_text(const uint8_t key[static WG_KEY_LEN], char text[static KEY
 	return sodium_bin2base64(text, KEY_TEXT, key, WG_KEY_LEN, sodium_base64_VARIANT_ORIGINAL);
 }
 
-static bool is_one_address(const struct wg_prefix *p)
+static bool is_one_address(const struct ip_prefix *p)
 {
 	return p->len == (ip_is_v4(&p->addr) ? 32 : 128);
 }

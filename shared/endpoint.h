@@ -25,6 +25,11 @@ struct endpoint {
 	uint16_t port;
 };
 
+struct ip_prefix {
+	struct ip_addr addr;
+	uint8_t len; /* in the address's own family: 0-32 or 0-128 */
+};
+
 /* v4 is in host byte order. */
 struct ip_addr ip_from_v4(uint32_t v4);
 bool ip_is_v4(const struct ip_addr *ip);

@@ -23,7 +23,7 @@ struct loop;
 /* One node of the mesh, ourselves included, as names and mirrors need it. */
 struct edge_node {
 	const char *name; /* one label, "" for none */
-	const struct wg_prefix *prefix;
+	const struct ip_prefix *prefix;
 	unsigned prefix_count; /* of a peer: its AllowedIPs; of ourselves: Address */
 	bool is_self;
 };

@@ -301,7 +301,7 @@ static int assign_all_v6(struct plan *plan, const struct spans *single, char *er
 
 /* ---- collecting ---- */
 
-static int refuse(char *error, const struct edge_node *node, const struct wg_prefix *p,
+static int refuse(char *error, const struct edge_node *node, const struct ip_prefix *p,
 		  const char *why)
 {
 	char text[IP_TEXT_MAX];
@@ -321,7 +321,7 @@ static bool overlaps(const struct span *s, const char *first, const char *last)
 	       ip_compare(&s->first, &b) <= 0 && ip_compare(&a, &s->last) <= 0;
 }
 
-static int check_prefix(const struct edge_node *node, const struct wg_prefix *p, char *error)
+static int check_prefix(const struct edge_node *node, const struct ip_prefix *p, char *error)
 {
 	struct span s = span_of(&p->addr, p->len);
 	bool v4 = ip_is_v4(&p->addr);
@@ -344,7 +344,7 @@ static int check_prefix(const struct edge_node *node, const struct wg_prefix *p,
 	return 0;
 }
 
-static int collect_prefix(struct input *in, const struct edge_node *node, const struct wg_prefix *p,
+static int collect_prefix(struct input *in, const struct edge_node *node, const struct ip_prefix *p,
 			  char *error)
 {
 	struct span net = span_of(&p->addr, p->len), one = { p->addr, p->addr };

@@ -32,7 +32,7 @@ static void lower(char *text)
 static struct ip_addr address_of(const struct edge_node *node, bool want_v4)
 {
 	for (unsigned i = 0; i < node->prefix_count; i++) {
-		const struct wg_prefix *p = &node->prefix[i];
+		const struct ip_prefix *p = &node->prefix[i];
 		bool v4 = ip_is_v4(&p->addr);
 
 		if (v4 == want_v4 && (node->is_self || p->len == (v4 ? 32 : 128)))

@@ -45,15 +45,10 @@ struct wg_callbacks {
 	void (*wall_clock)(void *owner, uint64_t *seconds, uint32_t *nanoseconds);
 };
 
-struct wg_prefix {
-	struct ip_addr addr;
-	uint8_t len; /* in the address's own family: 0-32 or 0-128 */
-};
-
 struct wg_peer_config {
 	uint8_t public_key[WG_KEY_LEN];
 	uint8_t preshared_key[WG_KEY_LEN]; /* all zero: none */
-	const struct wg_prefix *allowed;
+	const struct ip_prefix *allowed;
 	unsigned allowed_count;
 	bool has_endpoint;
 	struct endpoint endpoint;

@@ -27,7 +27,7 @@ static int parse(const char *text, struct config *c, char *error)
 	return config_parse(text, strlen(text), c, error);
 }
 
-static void assert_prefix(const struct wg_prefix *prefix, const char *text)
+static void assert_prefix(const struct ip_prefix *prefix, const char *text)
 {
 	char ip[IP_TEXT_MAX], got[IP_TEXT_MAX + 4];
 

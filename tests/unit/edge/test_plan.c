@@ -63,9 +63,9 @@ static int teardown(void **state)
 	return 0;
 }
 
-static struct wg_prefix prefix(const char *addr, unsigned len)
+static struct ip_prefix prefix(const char *addr, unsigned len)
 {
-	struct wg_prefix p = { .len = (uint8_t)len };
+	struct ip_prefix p = { .len = (uint8_t)len };
 
 	assert_int_equal(ip_parse(addr, &p.addr), 0);
 	return p;
@@ -109,7 +109,7 @@ static int apply(struct fixture *f, const struct edge_node *nodes, unsigned coun
 static void test_cgnat_addresses_are_mirrored_bit_for_bit(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("100.64.0.1", 10), peer = prefix("100.90.1.7", 32);
+	struct ip_prefix own = prefix("100.64.0.1", 10), peer = prefix("100.90.1.7", 32);
 	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", &peer, 1, false } };
 	uint32_t mirror;
 
@@ -127,8 +127,8 @@ static void test_cgnat_addresses_are_mirrored_bit_for_bit(void **state)
 static void test_a_whole_ten_is_one_range(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("100.64.0.1", 32), peer = prefix("100.64.0.0", 10);
-	struct wg_prefix other = prefix("10.64.0.0", 10);
+	struct ip_prefix own = prefix("100.64.0.1", 32), peer = prefix("100.64.0.0", 10);
+	struct ip_prefix other = prefix("10.64.0.0", 10);
 	struct edge_node nodes[] = { { "a", &own, 1, true },
 				     { "b", &peer, 1, false },
 				     { "c", &other, 1, false } };
@@ -144,7 +144,7 @@ static void test_a_whole_ten_is_one_range(void **state)
 static void test_blocks_of_other_daemons_are_left_alone(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("100.64.0.1", 32), peer = prefix("100.64.0.0", 10);
+	struct ip_prefix own = prefix("100.64.0.1", 32), peer = prefix("100.64.0.0", 10);
 	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", &peer, 1, false } };
 
 	taken_by_others[100] = true;
@@ -156,7 +156,7 @@ static void test_blocks_of_other_daemons_are_left_alone(void **state)
 static void test_without_a_free_run_the_blocks_are_taken_one_by_one(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix peer = prefix("10.0.0.0", 10);
+	struct ip_prefix peer = prefix("10.0.0.0", 10);
 	struct edge_node nodes[] = { { "b", &peer, 1, false } };
 
 	taken_by_others[70] = taken_by_others[150] = taken_by_others[200] = true;
@@ -172,8 +172,8 @@ static void test_without_a_free_run_the_blocks_are_taken_one_by_one(void **state
 static void test_small_networks_of_one_sixteen_share_a_block(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("10.7.0.1", 24);
-	struct wg_prefix peers[] = { prefix("10.7.0.2", 32), prefix("10.7.9.0", 24),
+	struct ip_prefix own = prefix("10.7.0.1", 24);
+	struct ip_prefix peers[] = { prefix("10.7.0.2", 32), prefix("10.7.9.0", 24),
 				     prefix("10.7.9.128", 25) };
 	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", peers, 3, false } };
 	uint32_t first, mirror;
@@ -190,8 +190,8 @@ static void test_small_networks_of_one_sixteen_share_a_block(void **state)
 static void test_single_ipv6_addresses_get_mirrors_and_their_networks_none(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own[] = { prefix("fd7a:115c:a1e0::1", 48), prefix("100.64.0.1", 10) };
-	struct wg_prefix peers[] = { prefix("fd7a:115c:a1e0::2", 128),
+	struct ip_prefix own[] = { prefix("fd7a:115c:a1e0::1", 48), prefix("100.64.0.1", 10) };
+	struct ip_prefix peers[] = { prefix("fd7a:115c:a1e0::2", 128),
 				     prefix("fd7a:115c:a1e0::3", 128), prefix("fd99::", 64) };
 	struct edge_node nodes[] = { { "a", own, 2, true }, { "b", peers, 3, false } };
 	uint32_t mirror;
@@ -211,9 +211,9 @@ static void test_single_ipv6_addresses_get_mirrors_and_their_networks_none(void 
 static void test_mirrors_stay_when_the_mesh_changes(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("10.7.0.1", 24);
-	struct wg_prefix first[] = { prefix("fd00::5", 128), prefix("10.7.0.2", 32) };
-	struct wg_prefix later[] = { prefix("fd00::1", 128), prefix("fd00::5", 128),
+	struct ip_prefix own = prefix("10.7.0.1", 24);
+	struct ip_prefix first[] = { prefix("fd00::5", 128), prefix("10.7.0.2", 32) };
+	struct ip_prefix later[] = { prefix("fd00::1", 128), prefix("fd00::5", 128),
 				     prefix("10.4.0.0", 14), prefix("10.7.0.2", 32) };
 	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", first, 2, false } };
 	uint32_t v6, v4_own, v4_peer;
@@ -235,7 +235,7 @@ static void test_mirrors_stay_when_the_mesh_changes(void **state)
 static void refused(struct fixture *f, const char *addr, unsigned len, bool is_self,
 		    const char *because)
 {
-	struct wg_prefix p = prefix(addr, len);
+	struct ip_prefix p = prefix(addr, len);
 	struct edge_node node = { "b", &p, 1, is_self };
 
 	assert_int_equal(apply(f, &node, 1), -EINVAL);
@@ -261,11 +261,11 @@ static void test_prefixes_that_cannot_be_on_a_mesh_are_refused(void **state)
 static void test_more_networks_than_blocks_are_refused_with_a_sentence(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix p[300];
+	struct ip_prefix p[300];
 	struct edge_node node = { "b", p, 300, false };
 
 	for (unsigned i = 0; i < 300; i++) {
-		p[i] = (struct wg_prefix){ ip_from_v4(0x0a000000 + (i << 16)), 24 };
+		p[i] = (struct ip_prefix){ ip_from_v4(0x0a000000 + (i << 16)), 24 };
 		if (i >= 256)
 			p[i].addr = ip_from_v4(0x0b000000 + (i << 16));
 	}
@@ -276,11 +276,11 @@ static void test_more_networks_than_blocks_are_refused_with_a_sentence(void **st
 static void test_more_own_addresses_than_the_map_holds_are_refused(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix p[MAP_MAX_OWN + 1];
+	struct ip_prefix p[MAP_MAX_OWN + 1];
 	struct edge_node node = { "a", p, MAP_MAX_OWN + 1, true };
 
 	for (unsigned i = 0; i <= MAP_MAX_OWN; i++)
-		p[i] = (struct wg_prefix){ ip_from_v4(0x0a000001 + i), 32 };
+		p[i] = (struct ip_prefix){ ip_from_v4(0x0a000001 + i), 32 };
 	assert_int_equal(apply(f, &node, 1), -E2BIG);
 }
 
@@ -288,11 +288,11 @@ static void test_more_ranges_than_the_map_holds_are_refused(void **state)
 {
 	struct fixture *f = *state;
 	unsigned n = MAP_MAX_RANGES + 1;
-	struct wg_prefix *p = calloc(n, sizeof(*p));
+	struct ip_prefix *p = calloc(n, sizeof(*p));
 	struct edge_node node = { "b", p, n, false };
 
 	for (unsigned i = 0; i < n; i++)
-		p[i] = (struct wg_prefix){ ip_from_v4(0x0a000000 + 2 * i), 32 };
+		p[i] = (struct ip_prefix){ ip_from_v4(0x0a000000 + 2 * i), 32 };
 	assert_int_equal(apply(f, &node, 1), -E2BIG);
 	node.prefix_count = n - 1;
 	assert_int_equal(apply(f, &node, 1), 0);
@@ -304,8 +304,8 @@ static void test_more_ranges_than_the_map_holds_are_refused(void **state)
 static void test_names_are_found_short_and_full(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own[] = { prefix("100.64.0.1", 10), prefix("fd00::1", 64) };
-	struct wg_prefix peers[] = { prefix("10.9.0.0", 24), prefix("100.64.0.2", 32),
+	struct ip_prefix own[] = { prefix("100.64.0.1", 10), prefix("fd00::1", 64) };
+	struct ip_prefix peers[] = { prefix("10.9.0.0", 24), prefix("100.64.0.2", 32),
 				     prefix("fd00::2", 128) };
 	struct edge_node nodes[] = { { "Node-A", own, 2, true },
 				     { "node-b", peers, 3, false },
@@ -330,7 +330,7 @@ static void test_names_are_found_short_and_full(void **state)
 static void test_without_a_domain_the_short_name_is_canonical(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("100.64.0.1", 10);
+	struct ip_prefix own = prefix("100.64.0.1", 10);
 	struct edge_node node = { "a", &own, 1, true };
 	char name[MAP_NAME_MAX];
 
@@ -342,7 +342,7 @@ static void test_without_a_domain_the_short_name_is_canonical(void **state)
 static void test_two_nodes_of_one_name_are_refused(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("100.64.0.1", 10);
+	struct ip_prefix own = prefix("100.64.0.1", 10);
 	struct edge_node nodes[] = { { "twin", &own, 1, true }, { "Twin", &own, 1, false } };
 
 	assert_int_equal(plan_names(nodes, 2, "mesh", &f->map->dir, f->error), -EINVAL);
@@ -352,7 +352,7 @@ static void test_two_nodes_of_one_name_are_refused(void **state)
 static void test_names_that_are_too_long_or_too_many_are_refused(void **state)
 {
 	struct fixture *f = *state;
-	struct wg_prefix own = prefix("100.64.0.1", 10);
+	struct ip_prefix own = prefix("100.64.0.1", 10);
 	unsigned n = MAP_MAX_NAMES / 2 + 1;
 	struct edge_node *nodes = calloc(n, sizeof(*nodes));
 	char(*names)[16] = calloc(n, sizeof(*names));

@@ -132,7 +132,7 @@ static uint64_t round_end(void *owner, uint64_t now_ns)
 
 static void set_nodes(struct node *node)
 {
-	struct wg_prefix p[2][2] = { 0 };
+	struct ip_prefix p[2][2] = { 0 };
 	struct edge_node nodes[] = { { "node-a", p[0], 2, node == &node->both->node[0] },
 				     { "node-b", p[1], 2, node == &node->both->node[1] } };
 	char error[256];

@@ -107,7 +107,7 @@ static void random_key(uint8_t public_key[static WG_KEY_LEN])
 static void test_impossible_peers_are_refused(void **state)
 {
 	struct wg_device *dev = quiet_device();
-	struct wg_prefix long4 = { ip_from_v4(1), 33 }, long6 = { { { 0xfd } }, 129 };
+	struct ip_prefix long4 = { ip_from_v4(1), 33 }, long6 = { { { 0xfd } }, 129 };
 	struct wg_peer_config config = { .keepalive_s = 0 };
 	struct wg_peer *peer, *second;
 
@@ -288,7 +288,7 @@ static void test_five_thousand_peers(void **state)
 	h->dev = wg_device_create(key, MTU, true, &callbacks, h);
 	h->batch.mtu = MTU;
 	for (uint32_t i = 0; i < MANY; i++) {
-		struct wg_prefix allowed[] = {
+		struct ip_prefix allowed[] = {
 			{ ip_from_v4(0x64400000 + i), 32 },
 			{ { { 0xfd, [14] = (uint8_t)(i >> 8), [15] = (uint8_t)i } }, 128 },
 		};

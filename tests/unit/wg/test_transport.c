@@ -186,7 +186,7 @@ static void test_a_source_outside_allowed_ips_is_dropped(void **state)
 static void test_a_source_of_another_peer_is_dropped(void **state)
 {
 	struct world *w = world_create(&plain);
-	struct wg_prefix prefix = { ip_from_v4(0x64400009), 32 };
+	struct ip_prefix prefix = { ip_from_v4(0x64400009), 32 };
 	struct wg_peer_config third = { .allowed = &prefix, .allowed_count = 1 };
 	struct wg_peer *peer;
 	struct wg_peer_stats stats;
@@ -211,7 +211,7 @@ static void test_a_source_of_another_peer_is_dropped(void **state)
 static void test_a_route_that_was_missing_is_found_once_there_is_a_peer(void **state)
 {
 	struct world *w = world_create(&plain);
-	struct wg_prefix prefix = { ip_from_v4(0x64400009), 32 };
+	struct ip_prefix prefix = { ip_from_v4(0x64400009), 32 };
 	struct wg_peer_config third = { .allowed = &prefix,
 					.allowed_count = 1,
 					.has_endpoint = true,

@@ -95,7 +95,7 @@ static void start(struct node *n, const struct world_options *o)
 	static const struct wg_callbacks callbacks = { on_transmit, on_receive, on_established,
 						       on_wall_clock };
 	struct node *other = &n->world->node[!n->id];
-	struct wg_prefix allowed[] = {
+	struct ip_prefix allowed[] = {
 		{ ip_from_v4(other->inner), 32 },
 		{ { { 0xfd, [15] = (uint8_t)(other->id + 1) } }, 128 },
 	};
