@@ -47,6 +47,10 @@ struct netmap_node {
 	bool is_jailed;     /* may not open flows to us */
 	bool is_wireguard_only;
 	bool is_hidden; /* shared-in user's node: not shown in status */
+	/* Nothing may flow to or from it: not signed, or it knows us by another address. */
+	bool is_unusable;
+	/* Where its PeerAPI listens, 0: none. */
+	uint16_t peerapi4_port, peerapi6_port;
 	/* The server's JSON of this node with all patches applied; "" in file mode. */
 	const char *json;
 };
@@ -86,8 +90,7 @@ struct derp_map {
 
 /* ---- packet filter: inbound rules of this node ---- */
 
-/* One SrcIPs entry or the address part of one DstPorts entry: an inclusive range, or a capability.
- */
+/* One SrcIPs entry or the address part of one DstPorts entry: an inclusive range. */
 struct netmap_range {
 	struct ip_addr first, last; /* same family */
 };
