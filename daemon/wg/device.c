@@ -108,6 +108,25 @@ struct wg_peer *wg_device_find_peer(struct wg_device *dev, const struct public_k
 	return peer;
 }
 
+static bool are_prefixes(const struct ip_prefix *p, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (p[i].len > (ip_is_v4(&p[i].addr) ? 32 : 128))
+			return false;
+	return true;
+}
+
+/* There is room for them. */
+static void set_allowed(struct wg_peer *peer, const struct ip_prefix *p, unsigned count)
+{
+	struct wg_device *dev = peer->dev;
+
+	wg_allowedips_remove_all(&dev->allowed, &peer->allowed);
+	for (unsigned i = 0; i < count; i++)
+		wg_allowedips_insert(&dev->allowed, &p[i].addr, p[i].len, peer, &peer->allowed);
+	dev->destination.is_valid = dev->source.is_valid = false;
+}
+
 static int check_config(struct wg_device *dev, const struct wg_peer_config *config)
 {
 	struct public_key key;
@@ -115,9 +134,8 @@ static int check_config(struct wg_device *dev, const struct wg_peer_config *conf
 	memcpy(key.byte, config->public_key, KEY_LEN);
 	if (public_key_equal(&key, &dev->identity->public))
 		return -EINVAL;
-	for (unsigned i = 0; i < config->allowed_count; i++)
-		if (config->allowed[i].len > (ip_is_v4(&config->allowed[i].addr) ? 32 : 128))
-			return -EINVAL;
+	if (!are_prefixes(config->allowed, config->allowed_count))
+		return -EINVAL;
 	if (wg_device_find_peer(dev, &key))
 		return -EEXIST;
 	return HASH_CNT(by_key, dev->peers) < WG_PEERS_MAX ? 0 : -E2BIG;
@@ -143,10 +161,7 @@ int wg_device_add_peer(struct wg_device *dev, const struct wg_peer_config *confi
 		goto no_table;
 	if (wg_deadlines_add(&dev->deadlines, &peer->deadline))
 		goto no_deadline;
-	for (unsigned i = 0; i < config->allowed_count; i++)
-		wg_allowedips_insert(&dev->allowed, &config->allowed[i].addr,
-				     config->allowed[i].len, peer, &peer->allowed);
-	dev->destination.is_valid = dev->source.is_valid = false;
+	set_allowed(peer, config->allowed, config->allowed_count);
 	wg_peer_rearm(peer);
 	*out = peer;
 	return 0;
@@ -211,6 +226,24 @@ void wg_peer_set_endpoint(struct wg_peer *peer, const struct endpoint *endpoint)
 	peer->has_endpoint = true;
 	wg_timers_endpoint_set(&peer->timers);
 	wg_peer_rearm(peer);
+}
+
+int wg_peer_set_allowed(struct wg_peer *peer, const struct ip_prefix *allowed, unsigned count)
+{
+	int err;
+
+	assert(!peer->dev->is_transmitting);
+	if (!are_prefixes(allowed, count))
+		return -EINVAL;
+	err = wg_allowedips_reserve(&peer->dev->allowed, count);
+	if (!err)
+		set_allowed(peer, allowed, count);
+	return err;
+}
+
+void wg_peer_renew(struct wg_peer *peer)
+{
+	peer->is_renewing = peer->keypairs.current != NULL;
 }
 
 void wg_peer_wake(struct wg_peer *peer, uint64_t now_ns)

@@ -97,6 +97,16 @@ void wg_device_expire(struct wg_device *dev, uint64_t now_ns);
 void *wg_peer_user(const struct wg_peer *peer);
 void wg_peer_stats(const struct wg_peer *peer, struct wg_peer_stats *stats);
 void wg_peer_set_endpoint(struct wg_peer *peer, const struct endpoint *endpoint);
+/*
+ * Replaces the peer's AllowedIPs; its session goes on. A prefix that another
+ * peer had is this one's now. 0, or with nothing changed -EINVAL, -E2BIG, -ENOMEM.
+ */
+int wg_peer_set_allowed(struct wg_peer *peer, const struct ip_prefix *allowed, unsigned count);
+/*
+ * The other side has probably forgotten our session (it has started again):
+ * what is sent next asks for a new one first. What still comes under the old one is taken.
+ */
+void wg_peer_renew(struct wg_peer *peer);
 /* Starts a handshake now if there is no session (subject to the rate limits). */
 void wg_peer_wake(struct wg_peer *peer, uint64_t now_ns);
 

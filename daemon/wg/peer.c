@@ -88,7 +88,8 @@ bool wg_peer_can_send(const struct wg_peer *peer, uint64_t now_ns)
 {
 	const struct wg_keypair *k = peer->keypairs.current;
 
-	return k && wg_keypair_is_alive(k, now_ns) && k->send_counter < WG_REJECT_AFTER_MESSAGES;
+	return k && !peer->is_renewing && wg_keypair_is_alive(k, now_ns) &&
+	       k->send_counter < WG_REJECT_AFTER_MESSAGES;
 }
 
 static struct wg_timestamp next_timestamp(struct wg_peer *peer)
@@ -182,6 +183,7 @@ static void completed(struct wg_peer *peer, uint64_t now_ns)
 	struct wg_device *dev = peer->dev;
 	uint32_t nanoseconds;
 
+	peer->is_renewing = false;
 	wg_timers_handshake_complete(&peer->timers);
 	dev->callbacks.wall_clock(dev->owner, &peer->handshake_wall_s, &nanoseconds);
 	peer->handshake_ns = now_ns;

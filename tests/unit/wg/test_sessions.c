@@ -272,6 +272,24 @@ static void test_traffic_for_an_hour_loses_nothing(void **state)
 	world_destroy(w);
 }
 
+static void test_a_renewed_session_is_replaced_before_more_is_sent(void **state)
+{
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	world_connect(w);
+	world_run(w, 6 * NS_PER_S);
+	wg_peer_renew(w->node[0].peer);
+	world_exchange(w, 1); /* the old one still brings us something */
+	assert_int_equal(initiations(w), 1);
+	world_exchange(w, 0);
+	assert_int_equal(initiations(w), 2);
+	world_exchange(w, 0);
+	assert_int_equal(initiations(w), 2);
+	world_check_indices(w);
+	world_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -291,6 +309,7 @@ int main(void)
 		cmocka_unit_test(test_either_role_renews_after_2_to_the_60_packets),
 		cmocka_unit_test(test_packets_under_the_previous_keys_still_arrive),
 		cmocka_unit_test(test_traffic_for_an_hour_loses_nothing),
+		cmocka_unit_test(test_a_renewed_session_is_replaced_before_more_is_sent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* Packets: order, trains, routing, replay, roaming, peers that go. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,6 +101,30 @@ static void test_a_shorter_packet_ends_its_train_and_a_longer_one_starts_another
 	assert_int_equal(a->transmits, 3);
 	world_settle(w);
 	assert_int_equal(w->node[1].received, ARRAY_LEN(lens));
+	world_destroy(w);
+}
+
+static void test_new_allowed_addresses_take_effect_within_a_session(void **state)
+{
+	struct world *w = world_create(&plain);
+	struct node *a = &w->node[0], *b = &w->node[1];
+	struct ip_prefix moved = { ip_from_v4(0x64400042), 32 };
+	struct ip_prefix broken = { ip_from_v4(0x64400042), 33 };
+	struct ip_addr old = ip_from_v4(0x64400002);
+
+	(void)state;
+	world_connect(w);
+	assert_int_equal(wg_peer_set_allowed(a->peer, &broken, 1), -EINVAL);
+	assert_ptr_equal(wg_device_route(a->dev, &old), a->peer);
+	assert_int_equal(wg_peer_set_allowed(a->peer, &moved, 1), 0);
+	assert_null(wg_device_route(a->dev, &old));
+	assert_ptr_equal(wg_device_route(a->dev, &moved.addr), a->peer);
+	world_send_from_to(w, 1, 0x64400002, 0x64400001, 1); /* not its any more */
+	world_send_from_to(w, 1, 0x64400042, 0x64400001, 2);
+	world_settle(w);
+	assert_int_equal(a->seq[a->received - 1], 2);
+	assert_int_equal(a->peer->dropped_source, 1);
+	assert_int_equal(a->sent_type[WG_INITIATION] + b->sent_type[WG_INITIATION], 1);
 	world_destroy(w);
 }
 
@@ -529,6 +554,7 @@ int main(void)
 		cmocka_unit_test(test_equal_packets_leave_as_one_train),
 		cmocka_unit_test(
 			test_a_shorter_packet_ends_its_train_and_a_longer_one_starts_another),
+		cmocka_unit_test(test_new_allowed_addresses_take_effect_within_a_session),
 		cmocka_unit_test(test_packets_that_nobody_routes_are_left_out),
 		cmocka_unit_test(test_an_ipv6_packet_goes_its_way),
 		cmocka_unit_test(test_a_packet_may_be_as_long_as_ip_allows),
