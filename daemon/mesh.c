@@ -64,7 +64,7 @@ static void wg_received(void *owner, struct wg_peer *peer, struct packet *packet
 	struct mesh *mesh = owner;
 
 	(void)peer;
-	netstack_input(mesh->netstack, packets, count, loop_now(mesh->loop));
+	netstack_input(mesh->netstack, NULL, packets, count, loop_now(mesh->loop));
 }
 
 /* ---- to the network ---- */

@@ -2,8 +2,9 @@
  * The network stack of one node: who a packet is for, and what it is.
  *
  * In: parse, check that it is for us and from somebody else, then hand it to
- * tcp/, to the owner (UDP), or answer it (ICMP). Out: everything is written
- * straight into one batch (output.h), TCP's segments included.
+ * tcp/, to the owner (UDP), or answer it (ICMP, TSMP). Out: everything is written
+ * straight into one batch (output.h), TCP's segments included. With a filter each
+ * packet is judged as it came, before reassembly, and each datagram sent is told to it.
  *
  * There is no routing, no neighbour discovery and no port table here: the tunnel
  * is the only link, its other side is known by AllowedIPs, and which ports are
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/stack/filter.h"
 #include "daemon/stack/icmp.h"
 #include "daemon/stack/ip.h"
 #include "daemon/stack/output.h"
@@ -27,7 +29,6 @@
 #include "shared/util.h"
 #include "shared/wire.h"
 
-#define MAX_OWN    64
 #define UDP_HEADER 8u
 
 struct netstack {
@@ -39,10 +40,12 @@ struct netstack {
 	void *owner;
 	struct tcp *tcp;
 	struct reassembly *reassembly;
-	struct icmp_gate icmp_gate;
+	struct filter *filter;
+	struct netstack_tsmp_callbacks tsmp;
+	struct icmp_gate icmp_gate, reject_gate;
 	struct netstack_stats stats;
 	unsigned own_count;
-	struct ip_addr own[MAX_OWN];
+	struct ip_addr own[NETSTACK_OWN_MAX];
 	struct output output;
 };
 
@@ -101,7 +104,7 @@ netstack_create(const struct ip_addr *own, unsigned own_count, const struct tcp_
 {
 	const struct tcp_callbacks tcp_callbacks = { reserve_for_tcp, commit_for_tcp, pass_incoming,
 						     pass_event, pass_cancelled };
-	struct netstack *ns = own_count <= MAX_OWN ? calloc(1, sizeof(*ns)) : NULL;
+	struct netstack *ns = own_count <= NETSTACK_OWN_MAX ? calloc(1, sizeof(*ns)) : NULL;
 
 	if (!ns)
 		return NULL;
@@ -137,6 +140,23 @@ void netstack_destroy(struct netstack *ns)
 struct tcp *netstack_tcp(struct netstack *ns)
 {
 	return ns->tcp;
+}
+
+void netstack_set_filter(struct netstack *ns, struct filter *filter)
+{
+	ns->filter = filter;
+}
+
+void netstack_set_own(struct netstack *ns, const struct ip_addr *own, unsigned own_count)
+{
+	ns->own_count = MIN(own_count, NETSTACK_OWN_MAX);
+	if (ns->own_count)
+		memcpy(ns->own, own, ns->own_count * sizeof(*own));
+}
+
+void netstack_set_tsmp(struct netstack *ns, const struct netstack_tsmp_callbacks *callbacks)
+{
+	ns->tsmp = *callbacks;
 }
 
 /* ---- in ---- */
@@ -225,6 +245,79 @@ static void input_icmp(struct netstack *ns, const struct ip_packet *p, uint64_t 
 	}
 }
 
+/* ---- TSMP ---- */
+
+static int send_tsmp(struct netstack *ns, const struct ip_addr *src, const struct ip_addr *dst,
+		     const struct tsmp_message *m)
+{
+	uint8_t bytes[TSMP_MAX];
+	const struct output_payload payload = { bytes, 0, bytes, tsmp_write(m, bytes) };
+
+	return output_datagram(&ns->output, src, dst, TSMP_PROTOCOL, &payload);
+}
+
+/* The flow is local -> remote; only one that is not open yet believes it. */
+static void input_reject(struct netstack *ns, const struct ip_packet *p,
+			 const struct tsmp_message *m, uint64_t now_ns)
+{
+	const struct endpoint local = { p->dst, m->src_port }, remote = { p->src, m->dst_port };
+
+	ns->stats.rejects_in++;
+	if (m->maybe_broken)
+		return;
+	if (m->protocol == IP_PROTOCOL_TCP)
+		tcp_refused(ns->tcp, &local, &remote, ECONNREFUSED, now_ns);
+	else if (m->protocol == IP_PROTOCOL_UDP)
+		ns->callbacks.udp_failed(ns->owner, &local, &remote, ECONNREFUSED);
+}
+
+static void input_tsmp(struct netstack *ns, const struct ip_packet *p, uint64_t now_ns)
+{
+	static const uint8_t no_key[TSMP_KEY_LEN];
+	struct tsmp_message m;
+
+	if (tsmp_parse(ip_payload(p), p->payload_len, &m) < 0) {
+		ns->stats.bad_packets++;
+		return;
+	}
+	ns->stats.tsmp_in++;
+	switch (m.kind) {
+	case TSMP_PING:
+		m.kind = TSMP_PONG;
+		send_tsmp(ns, &p->dst, &p->src, &m);
+		break;
+	case TSMP_PONG:
+		if (ns->tsmp.pong)
+			ns->tsmp.pong(ns->owner, &p->src, m.data, m.peerapi_port);
+		break;
+	case TSMP_REJECT:
+		input_reject(ns, p, &m, now_ns);
+		break;
+	case TSMP_DISCO_KEY:
+		if (ns->tsmp.disco_key && memcmp(m.disco_key, no_key, sizeof(no_key)) != 0)
+			ns->tsmp.disco_key(ns->owner, &p->src, m.disco_key);
+		break;
+	}
+}
+
+/* Tells the sender of an IPv4 TCP SYN that our rules refused it. */
+static void send_reject(struct netstack *ns, const struct packet *packet, uint64_t now_ns)
+{
+	struct tsmp_message m = { .kind = TSMP_REJECT,
+				  .protocol = IP_PROTOCOL_TCP,
+				  .reason = TSMP_REASON_ACL };
+	struct ip_packet p;
+
+	if (ip_packet_parse(packet->data, packet->len, &p) < 0 || p.is_v6 ||
+	    p.protocol != IP_PROTOCOL_TCP || p.payload_len < 20 || !is_own(ns, &p.dst) ||
+	    !ip_is_valid_source(&p.src) || is_own(ns, &p.src))
+		return;
+	m.src_port = load_be16(ip_payload(&p));
+	m.dst_port = load_be16(ip_payload(&p) + 2);
+	if (icmp_gate_pass(&ns->reject_gate, now_ns) && send_tsmp(ns, &p.dst, &p.src, &m) == 0)
+		ns->stats.rejects_out++;
+}
+
 static void send_error(struct netstack *ns, const struct ip_addr *src, const struct ip_addr *dst,
 		       enum icmp_reason reason, uint32_t pointer,
 		       const struct output_payload *quoted, uint64_t now_ns)
@@ -268,6 +361,8 @@ static void input_whole(struct netstack *ns, const struct ip_packet *p, uint8_t 
 		input_udp(ns, p);
 	else if (p->protocol == (p->is_v6 ? IP_PROTOCOL_ICMPV6 : IP_PROTOCOL_ICMP))
 		input_icmp(ns, p, now_ns);
+	else if (p->protocol == TSMP_PROTOCOL)
+		input_tsmp(ns, p, now_ns);
 	else
 		input_unsupported(ns, p, now_ns);
 }
@@ -316,11 +411,29 @@ static void input_packet(struct netstack *ns, struct packet *packet, uint64_t no
 	}
 }
 
-void netstack_input(struct netstack *ns, struct packet *packets, unsigned count, uint64_t now_ns)
+static bool passes_filter(struct netstack *ns, const struct filter_source *source,
+			  const struct packet *packet, uint64_t now_ns)
+{
+	enum filter_verdict verdict =
+		ns->filter ? filter_in(ns->filter, source, packet->data, packet->len)
+			   : FILTER_ACCEPT;
+
+	if (verdict == FILTER_ACCEPT)
+		return true;
+	ns->stats.filtered++;
+	if (verdict == FILTER_DROP_RULES)
+		send_reject(ns, packet, now_ns);
+	return false;
+}
+
+void netstack_input(struct netstack *ns, const struct filter_source *source, struct packet *packets,
+		    unsigned count, uint64_t now_ns)
 {
 	ns->stats.packets_in += count;
-	for (unsigned i = 0; i < count; i++)
-		input_packet(ns, &packets[i], now_ns);
+	for (unsigned i = 0; i < count; i++) {
+		if (passes_filter(ns, source, &packets[i], now_ns))
+			input_packet(ns, &packets[i], now_ns);
+	}
 }
 
 /* ---- rounds ---- */
@@ -384,9 +497,12 @@ int netstack_send_udp(struct netstack *ns, const struct endpoint *local,
 		checksum = 0xffff; /* zero would say: none */
 	memcpy(head + 6, &checksum, sizeof(checksum));
 	err = output_datagram(&ns->output, &local->addr, &remote->addr, IP_PROTOCOL_UDP, &payload);
-	if (err == 0)
-		ns->stats.udp_out++;
-	return err;
+	if (err < 0)
+		return err;
+	ns->stats.udp_out++;
+	if (ns->filter)
+		filter_flow_out(ns->filter, IP_PROTOCOL_UDP, local, remote);
+	return 0;
 }
 
 void netstack_refuse_udp(struct netstack *ns, const struct endpoint *local,
@@ -418,6 +534,15 @@ int netstack_ping(struct netstack *ns, const struct ip_addr *local, const struct
 	if (err == 0)
 		ns->stats.icmp_out++;
 	return err;
+}
+
+int netstack_tsmp_ping(struct netstack *ns, const struct ip_addr *local,
+		       const struct ip_addr *remote, const uint8_t data[static TSMP_PING_DATA])
+{
+	struct tsmp_message ping = { .kind = TSMP_PING };
+
+	memcpy(ping.data, data, sizeof(ping.data));
+	return send_tsmp(ns, local, remote, &ping);
 }
 
 void netstack_get_stats(const struct netstack *ns, struct netstack_stats *stats)

@@ -13,9 +13,14 @@
 #include <stdint.h>
 
 #include "daemon/packet.h"
+#include "daemon/stack/tsmp.h"
 #include "daemon/tcp/endpoint.h"
 #include "shared/endpoint.h"
 
+#define NETSTACK_OWN_MAX 64
+
+struct filter;
+struct filter_source;
 struct netstack;
 
 struct netstack_callbacks {
@@ -32,13 +37,25 @@ struct netstack_callbacks {
 		     const uint8_t *data, size_t len);
 };
 
+/* TSMP, which programs never see. Any may be NULL. */
+struct netstack_tsmp_callbacks {
+	/* An answer to netstack_tsmp_ping(); peerapi_port 0: it has none. */
+	void (*pong)(void *owner, const struct ip_addr *from,
+		     const uint8_t data[static TSMP_PING_DATA], uint16_t peerapi_port);
+	/* The peer with this address says that this is its disco key now; never zero. */
+	void (*disco_key)(void *owner, const struct ip_addr *from,
+			  const uint8_t key[static TSMP_KEY_LEN]);
+};
+
 struct netstack_stats {
-	uint64_t packets_in, packets_out, bad_packets, not_for_us, unsupported;
+	uint64_t packets_in, packets_out, bad_packets, not_for_us, unsupported, filtered;
+	uint64_t tsmp_in, rejects_in, rejects_out;
 	uint64_t udp_in, udp_out, icmp_in, icmp_out;
 	uint64_t fragments_in, reassembled, reassembly_failed;
 };
 
-/* own: this node's addresses. tcp callbacks get owner, too. NULL on -ENOMEM. */
+/* own: this node's addresses, at most NETSTACK_OWN_MAX. tcp callbacks get owner, too. NULL on
+ * -ENOMEM. */
 struct netstack *
 netstack_create(const struct ip_addr *own, unsigned own_count, const struct tcp_config *tcp_config,
 		const struct netstack_callbacks *callbacks,
@@ -49,8 +66,22 @@ netstack_create(const struct ip_addr *own, unsigned own_count, const struct tcp_
 void netstack_destroy(struct netstack *ns);
 struct tcp *netstack_tcp(struct netstack *ns);
 
-/* A batch from the tunnel. Call netstack_flush() when all batches of the round are in. */
-void netstack_input(struct netstack *ns, struct packet *packets, unsigned count, uint64_t now_ns);
+/*
+ * What may come in; the filter is the caller's and outlives the stack or the
+ * next call. NULL, as at first: everything (a mesh without rules).
+ */
+void netstack_set_filter(struct netstack *ns, struct filter *filter);
+/* Other own addresses; connections of those that went away are the caller's to end. */
+void netstack_set_own(struct netstack *ns, const struct ip_addr *own, unsigned own_count);
+/* Copied; they get owner, too. */
+void netstack_set_tsmp(struct netstack *ns, const struct netstack_tsmp_callbacks *callbacks);
+
+/*
+ * A batch from the tunnel, all of one peer. source: who it is, for the filter;
+ * NULL: no capabilities. Call netstack_flush() when all batches of the round are in.
+ */
+void netstack_input(struct netstack *ns, const struct filter_source *source, struct packet *packets,
+		    unsigned count, uint64_t now_ns);
 void netstack_flush(struct netstack *ns, uint64_t now_ns);
 uint64_t netstack_deadline(const struct netstack *ns);
 void netstack_expire(struct netstack *ns, uint64_t now_ns);
@@ -67,6 +98,9 @@ void netstack_refuse_udp(struct netstack *ns, const struct endpoint *local,
 			 uint64_t now_ns);
 int netstack_ping(struct netstack *ns, const struct ip_addr *local, const struct ip_addr *remote,
 		  uint16_t id, uint16_t seq, const uint8_t *data, size_t len);
+/* As netstack_ping(), for pong of netstack_set_tsmp(). */
+int netstack_tsmp_ping(struct netstack *ns, const struct ip_addr *local,
+		       const struct ip_addr *remote, const uint8_t data[static TSMP_PING_DATA]);
 void netstack_get_stats(const struct netstack *ns, struct netstack_stats *stats);
 
 #endif

@@ -142,6 +142,9 @@ void tcp_release(struct tcp_conn *conn, uint64_t now_ns);
  */
 void tcp_icmp_error(struct tcp *tcp, const uint8_t *quoted, size_t len, int error, uint32_t mtu,
 		    uint64_t now_ns);
+/* The far side's node said that it refuses local -> remote: ends it in SYN_SENT. */
+void tcp_refused(struct tcp *tcp, const struct endpoint *local, const struct endpoint *remote,
+		 int error, uint64_t now_ns);
 
 void tcp_get_stats(const struct tcp *tcp, struct tcp_stats *stats);
 

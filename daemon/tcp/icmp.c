@@ -3,7 +3,9 @@
  *
  * Anyone on the path can forge one, so it must quote a segment that is in
  * flight, and it ends only a connection that is not open yet. For an open one
- * it is remembered as the reason in case the connection dies of silence.
+ * it is remembered as the reason in case the connection dies of silence. A
+ * refusal that quotes no sequence number (the far side's packet filter, which
+ * speaks inside the tunnel) is believed only by a connection not open yet.
  */
 #include <errno.h>
 #include <string.h>
@@ -56,4 +58,16 @@ void tcp_icmp_error(struct tcp *tcp, const uint8_t *quoted, size_t len, int erro
 		tcp_conn_fail(conn, error);
 	else
 		conn->soft_error = error;
+}
+
+void tcp_refused(struct tcp *tcp, const struct endpoint *local, const struct endpoint *remote,
+		 int error, uint64_t now_ns)
+{
+	struct tcp_flow_key key = tcp_flow_key(local, remote);
+	uint64_t hash;
+	struct tcp_flow *flow = tcp_table_find(&tcp->table, &key, &hash);
+
+	tcp->now_ns = now_ns;
+	if (flow && !flow->is_time_wait && ((struct tcp_conn *)flow)->state == TCP_SYN_SENT)
+		tcp_conn_fail((struct tcp_conn *)flow, error);
 }

@@ -178,7 +178,7 @@ static void run(struct node *n, const uint8_t *data, size_t size)
 		if (flags & REPAIR && len > 0)
 			repair(n, copy, len);
 		packet = (struct packet){ copy, (uint32_t)len };
-		netstack_input(n->ns, &packet, 1, n->now_ns);
+		netstack_input(n->ns, NULL, &packet, 1, n->now_ns);
 		free(copy);
 		act(n, flags);
 		data += 3 + len;

@@ -37,7 +37,7 @@ static void output(void *owner, struct packet_batch *batch)
 	struct node *node = owner;
 
 	node->packets += batch->count;
-	netstack_input(node->other->ns, batch->packet, batch->count, loop_now(node->both->loop));
+	netstack_input(node->other->ns, NULL, batch->packet, batch->count, loop_now(node->both->loop));
 }
 
 static void udp_received(void *owner, const struct endpoint *local, const struct endpoint *remote,

@@ -52,7 +52,7 @@ static void on_output(void *owner, struct packet_batch *batch)
 		memcpy(n->last, batch->packet[i].data, n->last_len);
 	}
 	if (n->other)
-		netstack_input(n->other->ns, batch->packet, batch->count, n->now_ns);
+		netstack_input(n->other->ns, NULL, batch->packet, batch->count, n->now_ns);
 }
 
 static void on_udp(void *owner, const struct endpoint *local, const struct endpoint *remote,
@@ -187,7 +187,7 @@ static void inject(uint8_t *bytes, size_t len)
 {
 	struct packet packet = { bytes, (uint32_t)len };
 
-	netstack_input(b.ns, &packet, 1, b.now_ns);
+	netstack_input(b.ns, NULL, &packet, 1, b.now_ns);
 	settle();
 }
 
