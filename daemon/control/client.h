@@ -20,6 +20,7 @@
 struct control;
 struct loop;
 struct state;
+struct tls_context;
 
 #define CONTROL_CAPABILITY_VERSION 119
 #define CONTROL_ENDPOINTS_MAX      64
@@ -120,7 +121,7 @@ struct control_self {
 };
 
 /*
- * NULL with a sentence in error: bad URL, no memory, unreadable ca_file. state
+ * NULL with a sentence in error: bad URL or key, no memory. state
  * must outlive it. Nothing is sent before control_start().
  */
 struct control *control_create(struct loop *loop, const struct control_config *config,
