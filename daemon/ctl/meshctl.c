@@ -195,7 +195,7 @@ static void print_status(json_object *status)
 static int run_status(const struct options *opt)
 {
 	struct http_answer answer;
-	json_object *status = ask(opt, "GET", "/v0/status", &answer);
+	json_object *status = ask(opt, "GET", "/localapi/v0/status", &answer);
 
 	if (status && opt->json)
 		puts(answer.body);
@@ -259,7 +259,7 @@ static json_object *find_node(json_object *status, const char *who)
 static int run_ip(const struct options *opt, const char *who)
 {
 	struct http_answer answer;
-	json_object *status = ask(opt, "GET", "/v0/status", &answer), *node;
+	json_object *status = ask(opt, "GET", "/localapi/v0/status", &answer), *node;
 	int result = 1;
 
 	if (status) {
@@ -291,16 +291,17 @@ static int ping_once(const struct options *opt, const char *who, const char *tar
 
 	if (!pong)
 		goto out;
-	result = *text_of(pong, "error") ? 1 : 0;
+	result = *text_of(pong, "Err") ? 1 : 0;
 	if (opt->json) {
 		puts(answer.body);
 	} else if (result == 0) {
-		printf("pong from %s (%s)", text_of(pong, "name"), text_of(pong, "address"));
+		printf("pong from %s (%s)", text_of(pong, "NodeName"), text_of(pong, "NodeIP"));
 		if (*via)
 			printf(" via %s", via);
-		printf(" in %.1f ms\n", json_object_get_double(part_of(pong, "rtt_ms")));
+		printf(" in %.1f ms\n",
+		       json_object_get_double(part_of(pong, "LatencySeconds")) * 1000);
 	} else {
-		fprintf(stderr, "meshctl: no pong from %s: %s\n", who, text_of(pong, "error"));
+		fprintf(stderr, "meshctl: no pong from %s: %s\n", who, text_of(pong, "Err"));
 		/* Asking for what does not exist again would not help. */
 		if (answer.status == 404)
 			result = -1;
@@ -316,7 +317,7 @@ out:
 static bool find_via(const struct options *opt, const char *who, char *via, size_t via_len)
 {
 	struct http_answer answer;
-	json_object *status = ask(opt, "GET", "/v0/status", &answer);
+	json_object *status = ask(opt, "GET", "/localapi/v0/status", &answer);
 
 	if (status)
 		snprintf(via, via_len, "%s", text_of(find_node(status, who), "CurAddr"));
@@ -327,7 +328,7 @@ static bool find_via(const struct options *opt, const char *who, char *via, size
 
 static int run_ping(const struct options *opt, const char *who)
 {
-	char target[512] = "/v0/ping?to=", via[ENDPOINT_TEXT_MAX] = "";
+	char target[512] = "/localapi/v0/ping?ip=", via[ENDPOINT_TEXT_MAX] = "";
 	size_t prefix = strlen(target);
 	int answered = 0, result = 0;
 

@@ -317,6 +317,11 @@ void edge_pinged(struct edge *edge, uint32_t ticket, uint64_t round_trip_ns)
 	localapi_pinged(edge->api, ticket, round_trip_ns);
 }
 
+struct localapi *edge_localapi(struct edge *edge)
+{
+	return edge->api;
+}
+
 uint64_t edge_deadline(const struct edge *edge)
 {
 	if (edge->flows.busy && !edge->flows.is_pumping)

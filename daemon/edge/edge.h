@@ -18,6 +18,7 @@
 #include "shared/endpoint.h"
 
 struct edge;
+struct localapi;
 struct loop;
 
 /* One node of the mesh, ourselves included, as names and mirrors need it. */
@@ -70,6 +71,9 @@ void edge_udp_failed(struct edge *edge, const struct endpoint *local, const stru
 		     int error);
 /* The answer to a ping; round_trip_ns NEVER_NS: none came in time. */
 void edge_pinged(struct edge *edge, uint32_t ticket, uint64_t round_trip_ns);
+
+/* Where meshctl's questions come in: see localapi_set_backend(). */
+struct localapi *edge_localapi(struct edge *edge);
 
 uint64_t edge_deadline(const struct edge *edge);
 void edge_expire(struct edge *edge, uint64_t now_ns);

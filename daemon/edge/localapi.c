@@ -1,17 +1,19 @@
 /*
- * The local API, served by libevent's HTTP server on DIR/api.
+ * The local API, served by libevent's HTTP server on DIR/api. The paths and
+ * shapes are in localapi.h; who answers is the backend, or, as long as there is
+ * none, the edge's owner.
  *
- *	GET  /v0/status        the owner's text
- *	GET  /v0/ip            {"addresses": [...]}
- *	POST /v0/ping?to=WHO   {"to", "address", "name", "rtt_ms"} or {"error"}
+ * A late answer's request waits in a small table under a ticket, with a time
+ * limit. If meshctl leaves before, the server frees the request and its close
+ * callback takes it out of the table.
  *
- * A ping's answer is late: its request waits in a small table under a ticket,
- * with a time limit. If meshctl leaves before, the server frees the request
- * and its close callback takes the ping out of the table.
+ * Reading is for whoever may use this daemon; what changes the node is for its
+ * owner and root, whatever --allow-all-users says.
  */
 #include "daemon/edge/localapi.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,23 +31,28 @@
 #include "shared/log.h"
 #include "shared/util.h"
 
-#define PAUSE_MS 100 /* without accepting, after the kernel had no descriptor */
+#define PAUSE_MS      100 /* without accepting, after the kernel had no descriptor */
+#define PING_SIZE_MAX 65000
 
-struct ping {
+static const char no_backend[] = "this daemon cannot do that";
+
+struct waiting {
 	struct localapi *api;
 	struct evhttp_request *request; /* NULL: free */
 	uint32_t ticket;
 	struct edge_timer timer;
-	json_object *answer;
+	bool is_ping;
+	struct ip_addr ip; /* of a ping */
 };
 
 struct localapi {
 	struct edge *edge;
+	struct localapi_backend backend;
 	struct evhttp *http;
 	struct evconnlistener *listener; /* owned by http once bound */
 	struct edge_timer resume;
 	uint32_t next_ticket;
-	struct ping ping[LOCALAPI_PINGS_MAX];
+	struct waiting waiting[LOCALAPI_WAITING_MAX];
 };
 
 /* ---- answers ---- */
@@ -56,7 +63,7 @@ static void send_text(struct evhttp_request *request, int code, const char *text
 
 	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
 			  "application/json");
-	if (body && text && evbuffer_add_printf(body, "%s\n", text) >= 0)
+	if (body && text && evbuffer_add(body, text, strlen(text)) == 0)
 		evhttp_send_reply(request, code, NULL, body);
 	else
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
@@ -68,86 +75,167 @@ static void send_text(struct evhttp_request *request, int code, const char *text
 static void send_json(struct evhttp_request *request, int code, json_object *object)
 {
 	send_text(request, code,
-		  object ? json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN) : NULL);
+		  object ? json_object_to_json_string_ext(
+				   object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+			 : NULL);
 	json_object_put(object);
 }
 
 static void add_text(json_object *object, const char *key, const char *text)
 {
 	if (object)
-		json_object_object_add(object, key, json_object_new_string(text));
+		json_object_object_add(object, key, json_object_new_string(text ? text : ""));
 }
 
-/* about: what the request named, or NULL. */
-static void send_problem(struct evhttp_request *request, int code, const char *about,
-			 const char *text)
+static void add_number(json_object *object, const char *key, int number)
+{
+	if (object)
+		json_object_object_add(object, key, json_object_new_int(number));
+}
+
+static void send_problem(struct evhttp_request *request, int code, const char *text)
 {
 	json_object *object = json_object_new_object();
 
-	if (about)
-		add_text(object, "to", about);
 	add_text(object, "error", text);
 	send_json(request, code, object);
 }
 
-/* ---- ping ---- */
+/* ---- late answers ---- */
 
-static void end_ping(struct ping *ping)
+static void stop_waiting(struct waiting *w)
 {
-	edge_timer_cancel(&ping->api->edge->timers, &ping->timer);
-	json_object_put(ping->answer);
-	ping->answer = NULL;
-	ping->request = NULL;
+	edge_timer_cancel(&w->api->edge->timers, &w->timer);
+	w->request = NULL;
 }
 
 static void asker_left(struct evhttp_connection *connection, void *arg)
 {
 	(void)connection;
-	end_ping(arg);
+	stop_waiting(arg);
 }
 
-static void answer_ping(struct ping *ping)
+/* The request is the caller's to answer from now on. */
+static struct evhttp_request *take_request(struct waiting *w)
 {
-	struct evhttp_request *request = ping->request;
-	json_object *answer = ping->answer;
+	struct evhttp_request *request = w->request;
 
-	ping->answer = NULL;
 	evhttp_connection_set_closecb(evhttp_request_get_connection(request), NULL, NULL);
-	end_ping(ping);
-	send_json(request, HTTP_OK, answer);
+	stop_waiting(w);
+	return request;
 }
 
-static void ping_timed_out(struct edge_timer *timer, uint64_t now_ns)
+static struct waiting *waiting_of(struct localapi *api, uint32_t ticket)
 {
-	struct ping *ping = CONTAINER_OF(timer, struct ping, timer);
+	for (int i = 0; i < LOCALAPI_WAITING_MAX; i++)
+		if (api->waiting[i].request && api->waiting[i].ticket == ticket)
+			return &api->waiting[i];
+	return NULL;
+}
+
+/* NULL after having refused. */
+static struct waiting *start_waiting(struct localapi *api, struct evhttp_request *request,
+				     unsigned seconds)
+{
+	struct waiting *w = NULL;
+
+	for (int i = 0; i < LOCALAPI_WAITING_MAX && !w; i++)
+		if (!api->waiting[i].request)
+			w = &api->waiting[i];
+	if (!w) {
+		send_problem(request, HTTP_SERVUNAVAIL, "too many questions at once");
+		return NULL;
+	}
+	w->request = request;
+	w->ticket = api->next_ticket++;
+	w->is_ping = false;
+	edge_timer_set(&api->edge->timers, &w->timer,
+		       loop_now(api->edge->loop) + seconds * NS_PER_S);
+	evhttp_connection_set_closecb(evhttp_request_get_connection(request), asker_left, w);
+	return w;
+}
+
+/* The backend has refused at once; unless it has answered before that. */
+static void refuse_waiting(struct localapi *api, uint32_t ticket, const char *error)
+{
+	struct waiting *w = waiting_of(api, ticket);
+
+	if (w)
+		send_problem(take_request(w), HTTP_SERVUNAVAIL, error);
+}
+
+static void answer_ping(struct waiting *w, const struct localapi_pong *pong)
+{
+	json_object *o = json_object_new_object();
+	char ip[IP_TEXT_MAX];
+
+	add_text(o, "IP", ip_format(&w->ip, ip));
+	add_text(o, "NodeIP", pong->node_ip);
+	add_text(o, "NodeName", pong->node_name);
+	add_text(o, "Err", pong->error);
+	if (o)
+		json_object_object_add(o, "LatencySeconds",
+				       json_object_new_double(pong->latency_s));
+	add_text(o, "Endpoint", pong->endpoint);
+	add_text(o, "PeerRelay", "");
+	add_number(o, "DERPRegionID", pong->derp_region);
+	add_text(o, "DERPRegionCode", pong->derp_code);
+	if (pong->peerapi_port)
+		add_number(o, "PeerAPIPort", pong->peerapi_port);
+	if (o && pong->is_local)
+		json_object_object_add(o, "IsLocalIP", json_object_new_boolean(true));
+	send_json(take_request(w), HTTP_OK, o);
+}
+
+static void timed_out(struct edge_timer *timer, uint64_t now_ns)
+{
+	struct waiting *w = CONTAINER_OF(timer, struct waiting, timer);
 
 	(void)now_ns;
-	add_text(ping->answer, "error", "no answer in time");
-	answer_ping(ping);
+	if (w->is_ping)
+		answer_ping(w, &(struct localapi_pong){ .error = LOCALAPI_NO_ANSWER });
+	else
+		send_problem(take_request(w), HTTP_SERVUNAVAIL, LOCALAPI_NO_ANSWER);
 }
 
-static struct ping *ping_of_ticket(struct localapi *api, uint32_t ticket)
+void localapi_ponged(struct localapi *api, uint32_t ticket, const struct localapi_pong *pong)
 {
-	for (int i = 0; i < LOCALAPI_PINGS_MAX; i++)
-		if (api->ping[i].request && api->ping[i].ticket == ticket)
-			return &api->ping[i];
-	return NULL;
+	struct waiting *w = waiting_of(api, ticket);
+
+	if (w && w->is_ping)
+		answer_ping(w, pong);
+}
+
+void localapi_answered(struct localapi *api, uint32_t ticket, const char *json, const char *error)
+{
+	struct waiting *w = waiting_of(api, ticket);
+
+	if (!w || w->is_ping)
+		return;
+	if (error)
+		send_problem(take_request(w), HTTP_SERVUNAVAIL, error);
+	else
+		send_text(take_request(w), HTTP_OK, json);
 }
 
 void localapi_pinged(struct localapi *api, uint32_t ticket, uint64_t round_trip_ns)
 {
-	struct ping *ping = ping_of_ticket(api, ticket);
+	struct waiting *w = waiting_of(api, ticket);
+	char name[MAP_NAME_MAX] = "", ip[IP_TEXT_MAX];
+	struct localapi_pong pong = { .node_name = name };
 
-	if (!ping)
+	if (!w || !w->is_ping)
 		return; /* it was late, or the asker has left */
+	map_name_of(mapfile_map(api->edge->mapfile), &w->ip, name);
+	pong.node_ip = ip_format(&w->ip, ip);
 	if (round_trip_ns == NEVER_NS)
-		add_text(ping->answer, "error", "no answer in time");
-	else if (ping->answer)
-		json_object_object_add(
-			ping->answer, "rtt_ms",
-			json_object_new_double((double)round_trip_ns / (double)NS_PER_MS));
-	answer_ping(ping);
+		pong.error = LOCALAPI_NO_ANSWER;
+	else
+		pong.latency_s = (double)round_trip_ns / (double)NS_PER_S;
+	answer_ping(w, &pong);
 }
+
+/* ---- ping ---- */
 
 static bool find_address(const struct map *map, const char *who, struct ip_addr *addr)
 {
@@ -162,145 +250,278 @@ static bool find_address(const struct map *map, const char *who, struct ip_addr 
 	return !ip_equal(addr, &none);
 }
 
-static struct ping *begin_ping(struct localapi *api, struct evhttp_request *request,
-			       const char *who, const struct ip_addr *addr)
+static bool parse_type(const char *text, enum localapi_ping_type *type)
 {
-	const struct map *map = mapfile_map(api->edge->mapfile);
-	char text[IP_TEXT_MAX], name[MAP_NAME_MAX] = "";
-	struct ping *ping = NULL;
+	static const char *const names[] = { [LOCALAPI_PING_DISCO] = "disco",
+					     [LOCALAPI_PING_TSMP] = "TSMP",
+					     [LOCALAPI_PING_ICMP] = "ICMP" };
 
-	for (int i = 0; i < LOCALAPI_PINGS_MAX && !ping; i++)
-		if (!api->ping[i].request)
-			ping = &api->ping[i];
-	if (!ping)
-		return NULL;
-	ping->answer = json_object_new_object();
-	if (!ping->answer)
-		return NULL;
-	map_name_of(map, addr, name);
-	add_text(ping->answer, "to", who);
-	add_text(ping->answer, "address", ip_format(addr, text));
-	add_text(ping->answer, "name", name);
-	ping->request = request;
-	ping->ticket = api->next_ticket++;
-	edge_timer_set(&api->edge->timers, &ping->timer,
-		       loop_now(api->edge->loop) + LOCALAPI_PING_S * NS_PER_S);
-	evhttp_connection_set_closecb(evhttp_request_get_connection(request), asker_left, ping);
-	return ping;
+	*type = LOCALAPI_PING_DISCO;
+	if (!text)
+		return true;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		*type = (enum localapi_ping_type)i;
+		if (strcmp(text, names[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
-static void ping_whom(struct localapi *api, struct evhttp_request *request, const char *who)
+static bool parse_size(const char *text, unsigned *size)
 {
+	char *end;
+	unsigned long n;
+
+	*size = 0;
+	if (!text)
+		return true;
+	n = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || n > PING_SIZE_MAX)
+		return false;
+	*size = (unsigned)n;
+	return true;
+}
+
+static void serve_ping(struct localapi *api, struct evhttp_request *request,
+		       struct evkeyvalq *query)
+{
+	const struct localapi_backend *b = &api->backend;
+	const char *who = evhttp_find_header(query, "ip");
+	char error[LOCALAPI_ERROR_MAX] = "";
 	struct edge *edge = api->edge;
-	struct ip_addr addr;
-	struct ping *ping;
+	enum localapi_ping_type type;
+	struct waiting *w;
+	struct ip_addr ip;
 	uint32_t ticket;
+	unsigned size;
 	int err;
 
-	if (!find_address(mapfile_map(edge->mapfile), who, &addr)) {
-		send_problem(request, HTTP_NOTFOUND, who, "no node of this name or address");
+	if (!who || !parse_type(evhttp_find_header(query, "type"), &type) ||
+	    !parse_size(evhttp_find_header(query, "size"), &size)) {
+		send_problem(request, HTTP_BADREQUEST,
+			     "ping takes ip, type (disco, TSMP, ICMP) and size");
 		return;
 	}
-	ping = begin_ping(api, request, who, &addr);
-	if (!ping) {
-		send_problem(request, HTTP_SERVUNAVAIL, who, "too many pings at once");
+	if (!find_address(mapfile_map(edge->mapfile), who, &ip)) {
+		send_problem(request, HTTP_NOTFOUND, "no node of this name or address");
 		return;
 	}
-	ticket = ping->ticket;
-	err = edge->callbacks.ping(edge->owner, &addr, ticket);
-	/* It may have been answered already. */
-	ping = err ? ping_of_ticket(api, ticket) : NULL;
-	if (!ping)
+	w = start_waiting(api, request, LOCALAPI_PING_S);
+	if (!w)
 		return;
-	add_text(ping->answer, "error", strerror(err));
-	answer_ping(ping);
+	w->is_ping = true;
+	w->ip = ip;
+	ticket = w->ticket;
+	if (b->ping) {
+		err = b->ping(b->owner, &ip, type, size, ticket, error);
+	} else {
+		err = edge->callbacks.ping(edge->owner, &ip, ticket);
+		if (err)
+			snprintf(error, sizeof(error), "%s", strerror(err));
+	}
+	w = err ? waiting_of(api, ticket) : NULL;
+	if (w)
+		answer_ping(w, &(struct localapi_pong){ .error = error });
 }
 
-static void serve_ping(struct localapi *api, struct evhttp_request *request)
-{
-	struct evkeyvalq query;
-	const char *who;
+/* ---- reading ---- */
 
-	if (evhttp_parse_query_str(evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request)),
-				   &query) != 0) {
-		send_problem(request, HTTP_BADREQUEST, NULL, "no node is named");
-		return;
-	}
-	who = evhttp_find_header(&query, "to");
-	if (who)
-		ping_whom(api, request, who);
+static void serve_status(struct localapi *api, struct evhttp_request *request,
+			 struct evkeyvalq *query)
+{
+	const struct localapi_backend *b = &api->backend;
+	const char *peers = evhttp_find_header(query, "peers");
+	char *text;
+
+	if (b->status)
+		text = b->status(b->owner, !peers || strcmp(peers, "false") != 0);
 	else
-		send_problem(request, HTTP_BADREQUEST, NULL, "no node is named");
-	evhttp_clear_headers(&query);
-}
-
-/* ---- the rest ---- */
-
-static void serve_status(struct localapi *api, struct evhttp_request *request)
-{
-	char *text = api->edge->callbacks.status(api->edge->owner);
-
+		text = api->edge->callbacks.status(api->edge->owner);
 	send_text(request, HTTP_OK, text);
 	free(text);
 }
 
-static void serve_ip(struct localapi *api, struct evhttp_request *request)
+static void serve_whois(struct localapi *api, struct evhttp_request *request,
+			struct evkeyvalq *query)
 {
-	const struct map *map = mapfile_map(api->edge->mapfile);
-	json_object *object = json_object_new_object(), *list = json_object_new_array();
-	char text[IP_TEXT_MAX];
-	struct map_own own;
+	const struct localapi_backend *b = &api->backend;
+	const char *addr = evhttp_find_header(query, "addr");
+	char error[LOCALAPI_ERROR_MAX] = "", *text;
 
-	for (uint32_t i = 0; list && map_own_at(map, i, &own); i++)
-		json_object_array_add(list, json_object_new_string(ip_format(&own.addr, text)));
-	if (object)
-		json_object_object_add(object, "addresses", list);
+	if (!addr || !b->whois) {
+		send_problem(request, addr ? HTTP_NOTIMPLEMENTED : HTTP_BADREQUEST,
+			     addr ? no_backend : "whois takes addr");
+		return;
+	}
+	text = b->whois(b->owner, addr, error);
+	if (text)
+		send_text(request, HTTP_OK, text);
 	else
-		json_object_put(list);
-	send_json(request, HTTP_OK, object);
+		send_problem(request, HTTP_NOTFOUND, error);
+	free(text);
 }
 
+static void serve_netcheck(struct localapi *api, struct evhttp_request *request,
+			   struct evkeyvalq *query)
+{
+	const struct localapi_backend *b = &api->backend;
+	char error[LOCALAPI_ERROR_MAX] = "";
+	struct waiting *w;
+	uint32_t ticket;
+
+	(void)query;
+	if (!b->netcheck) {
+		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		return;
+	}
+	w = start_waiting(api, request, LOCALAPI_NETCHECK_S);
+	if (!w)
+		return;
+	ticket = w->ticket;
+	if (b->netcheck(b->owner, ticket, error) != 0)
+		refuse_waiting(api, ticket, error);
+}
+
+/* ---- changing the node ---- */
+
+static void send_done(struct evhttp_request *request, int err, const char *error)
+{
+	if (err)
+		send_problem(request, HTTP_SERVUNAVAIL, error);
+	else
+		send_text(request, HTTP_OK, "{}");
+}
+
+static void set_running(struct localapi *api, struct evhttp_request *request, bool running)
+{
+	const struct localapi_backend *b = &api->backend;
+	char error[LOCALAPI_ERROR_MAX] = "";
+
+	if (b->set_running)
+		send_done(request, b->set_running(b->owner, running, error), error);
+	else
+		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+}
+
+static void serve_up(struct localapi *api, struct evhttp_request *request, struct evkeyvalq *query)
+{
+	(void)query;
+	set_running(api, request, true);
+}
+
+static void serve_down(struct localapi *api, struct evhttp_request *request,
+		       struct evkeyvalq *query)
+{
+	(void)query;
+	set_running(api, request, false);
+}
+
+static void serve_login(struct localapi *api, struct evhttp_request *request,
+			struct evkeyvalq *query)
+{
+	const struct localapi_backend *b = &api->backend;
+	char error[LOCALAPI_ERROR_MAX] = "";
+
+	(void)query;
+	if (b->login)
+		send_done(request, b->login(b->owner, error), error);
+	else
+		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+}
+
+static void serve_logout(struct localapi *api, struct evhttp_request *request,
+			 struct evkeyvalq *query)
+{
+	const struct localapi_backend *b = &api->backend;
+	char error[LOCALAPI_ERROR_MAX] = "";
+	struct waiting *w;
+	uint32_t ticket;
+
+	(void)query;
+	if (!b->logout) {
+		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		return;
+	}
+	w = start_waiting(api, request, LOCALAPI_LOGOUT_S);
+	if (!w)
+		return;
+	ticket = w->ticket;
+	if (b->logout(b->owner, ticket, error) != 0)
+		refuse_waiting(api, ticket, error);
+}
+
+/* ---- the server ---- */
+
+enum who { ANY_USER, OWNER };
+
 static const struct route {
-	const char *path;
+	const char *name; /* below PATH_PREFIX */
 	enum evhttp_cmd_type method;
-	const char *allow;
-	void (*serve)(struct localapi *api, struct evhttp_request *request);
+	enum who who;
+	void (*serve)(struct localapi *api, struct evhttp_request *request,
+		      struct evkeyvalq *query);
 } routes[] = {
-	{ "/v0/status", EVHTTP_REQ_GET, "GET", serve_status },
-	{ "/v0/ip", EVHTTP_REQ_GET, "GET", serve_ip },
-	{ "/v0/ping", EVHTTP_REQ_POST, "POST", serve_ping },
+	{ "status", EVHTTP_REQ_GET, ANY_USER, serve_status },
+	{ "whois", EVHTTP_REQ_GET, ANY_USER, serve_whois },
+	{ "ping", EVHTTP_REQ_POST, ANY_USER, serve_ping },
+	{ "netcheck", EVHTTP_REQ_POST, ANY_USER, serve_netcheck },
+	{ "up", EVHTTP_REQ_POST, OWNER, serve_up },
+	{ "down", EVHTTP_REQ_POST, OWNER, serve_down },
+	{ "login-interactive", EVHTTP_REQ_POST, OWNER, serve_login },
+	{ "logout", EVHTTP_REQ_POST, OWNER, serve_logout },
 };
 
-static bool may_ask(const struct localapi *api, struct evhttp_request *request)
+static const struct route *find_route(const char *path)
+{
+	static const char prefix[] = "/localapi/v0/";
+
+	if (!path || strncmp(path, prefix, sizeof(prefix) - 1) != 0)
+		return NULL;
+	for (size_t i = 0; i < ARRAY_LEN(routes); i++)
+		if (strcmp(path + sizeof(prefix) - 1, routes[i].name) == 0)
+			return &routes[i];
+	return NULL;
+}
+
+static bool may_ask(const struct localapi *api, struct evhttp_request *request, enum who who)
 {
 	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 	int fd = bufferevent_getfd(evhttp_connection_get_bufferevent(connection));
 
-	return folder_may_ask(fd, api->edge->config.allow_all_users);
+	return folder_may_ask(fd, who == ANY_USER && api->edge->config.allow_all_users);
 }
 
 static void serve(struct evhttp_request *request, void *arg)
 {
 	struct localapi *api = arg;
-	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+	const struct route *route = find_route(evhttp_uri_get_path(uri));
+	struct evkeyvalq query;
 
-	if (!may_ask(api, request)) {
-		send_problem(request, 403, NULL, "this daemon serves another user");
+	if (!may_ask(api, request, ANY_USER)) {
+		send_problem(request, 403, "this daemon serves another user");
 		return;
 	}
-	for (size_t i = 0; path && i < ARRAY_LEN(routes); i++) {
-		if (strcmp(path, routes[i].path) != 0)
-			continue;
-		if (evhttp_request_get_command(request) == routes[i].method) {
-			routes[i].serve(api, request);
-			return;
-		}
+	if (!route) {
+		send_problem(request, HTTP_NOTFOUND, "no such path");
+		return;
+	}
+	if (evhttp_request_get_command(request) != route->method) {
 		evhttp_add_header(evhttp_request_get_output_headers(request), "Allow",
-				  routes[i].allow);
-		send_problem(request, HTTP_BADMETHOD, NULL, "this path takes another method");
+				  route->method == EVHTTP_REQ_GET ? "GET" : "POST");
+		send_problem(request, HTTP_BADMETHOD, "this path takes another method");
 		return;
 	}
-	send_problem(request, HTTP_NOTFOUND, NULL, "no such path");
+	if (!may_ask(api, request, route->who)) {
+		send_problem(request, 403, "only the daemon's own user and root may do that");
+		return;
+	}
+	if (evhttp_parse_query_str(evhttp_uri_get_query(uri), &query) != 0) {
+		send_problem(request, HTTP_BADREQUEST, "the question is not well formed");
+		return;
+	}
+	route->serve(api, request, &query);
+	evhttp_clear_headers(&query);
 }
 
 static void accept_failed(struct evconnlistener *listener, void *arg)
@@ -351,9 +572,9 @@ int localapi_open(struct edge *edge, struct localapi **out)
 	api->edge = edge;
 	api->next_ticket = 1;
 	api->resume.fired = resume;
-	for (int i = 0; i < LOCALAPI_PINGS_MAX; i++) {
-		api->ping[i].api = api;
-		api->ping[i].timer.fired = ping_timed_out;
+	for (int i = 0; i < LOCALAPI_WAITING_MAX; i++) {
+		api->waiting[i].api = api;
+		api->waiting[i].timer.fired = timed_out;
 	}
 	api->http = evhttp_new(loop_base(edge->loop));
 	err = api->http ? listen_here(api) : -ENOMEM;
@@ -371,11 +592,16 @@ int localapi_open(struct edge *edge, struct localapi **out)
 	return 0;
 }
 
+void localapi_set_backend(struct localapi *api, const struct localapi_backend *backend)
+{
+	api->backend = *backend;
+}
+
 void localapi_close(struct localapi *api)
 {
 	if (!api)
 		return;
-	/* Frees its connections, whose close callbacks end the pings. */
+	/* Frees its connections, whose close callbacks end what waits. */
 	if (api->http)
 		evhttp_free(api->http);
 	edge_timer_cancel(&api->edge->timers, &api->resume);

@@ -1,21 +1,86 @@
-/* What meshctl asks: HTTP on a Unix socket. */
+/*
+ * What meshctl asks: HTTP on the Unix socket DIR/api, with the paths and shapes
+ * of the stock client's API where it has them.
+ *
+ *	GET  /localapi/v0/status[?peers=false]
+ *	GET  /localapi/v0/whois?addr=IP[:PORT]
+ *	POST /localapi/v0/ping?ip=IP&type=disco|TSMP|ICMP[&size=N]
+ *	POST /localapi/v0/netcheck
+ *	POST /localapi/v0/up | down | login-interactive | logout    owner and root only
+ *
+ * An answer may be late: the request waits under a ticket, for a bounded time.
+ */
 #ifndef MESHWRAP_DAEMON_EDGE_LOCALAPI_H
 #define MESHWRAP_DAEMON_EDGE_LOCALAPI_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-#define LOCALAPI_PINGS_MAX 64
-#define LOCALAPI_PING_S    5
-#define LOCALAPI_IDLE_S    10
-#define LOCALAPI_MAX_BYTES 16384 /* of a request */
+#include "shared/endpoint.h"
+
+#define LOCALAPI_WAITING_MAX 64 /* requests whose answers are to come */
+#define LOCALAPI_PING_S      60 /* callers have shorter limits of their own */
+#define LOCALAPI_NETCHECK_S  30
+#define LOCALAPI_LOGOUT_S    30
+#define LOCALAPI_IDLE_S      90
+#define LOCALAPI_MAX_BYTES   16384 /* of a request */
+#define LOCALAPI_ERROR_MAX   256
+#define LOCALAPI_NO_ANSWER   "no answer in time" /* of a ping that got none */
 
 struct edge;
 struct localapi;
 
-/* 0 or -errno. */
+enum localapi_ping_type { LOCALAPI_PING_DISCO, LOCALAPI_PING_TSMP, LOCALAPI_PING_ICMP };
+
+/* How a ping went. Texts are read at once; NULL is "". */
+struct localapi_pong {
+	const char *node_ip, *node_name; /* who answered */
+	const char *error;               /* a sentence; then nothing else counts */
+	double latency_s;
+	const char *endpoint; /* "1.2.3.4:5" when it came directly */
+	int derp_region;      /* else by this relay */
+	const char *derp_code;
+	uint16_t peerapi_port;
+	bool is_local; /* the address is our own; error says so */
+};
+
+/*
+ * Who answers. Texts that are returned are malloc'd. A function that fails
+ * writes one sentence to error. Late answers come by localapi_ponged() and
+ * localapi_answered() with the ticket, also from inside the call.
+ * A NULL function is answered with "not available".
+ */
+struct localapi_backend {
+	/* JSON of `status --json`, indented by 2, no newline at its end; NULL: no memory. */
+	char *(*status)(void *owner, bool want_peers);
+	/* JSON of `whois --json`; NULL with error: "peer not found". addr: "IP" or "IP:PORT". */
+	char *(*whois)(void *owner, const char *addr, char error[static LOCALAPI_ERROR_MAX]);
+	/* 0 or -errno; localapi_ponged() follows when 0. size: of an ICMP payload, 0 usual. */
+	int (*ping)(void *owner, const struct ip_addr *ip, enum localapi_ping_type type,
+		    unsigned size, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);
+	/*
+	 * The JSON report with one key more, "Regions": {"id": {"Code", "Name"}}, for
+	 * people's eyes. localapi_answered() follows when 0.
+	 */
+	int (*netcheck)(void *owner, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);
+	/* up (also: log in again where that is needed) and down. 0 or -errno. */
+	int (*set_running)(void *owner, bool running, char error[static LOCALAPI_ERROR_MAX]);
+	/* Fetches a new URL, which then is AuthURL of status. 0 or -errno. */
+	int (*login)(void *owner, char error[static LOCALAPI_ERROR_MAX]);
+	/* localapi_answered() with json "" or an error follows when 0. */
+	int (*logout)(void *owner, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);
+	void *owner;
+};
+
+/* 0 or -errno. Until localapi_set_backend() the edge's callbacks answer status and ping. */
 int localapi_open(struct edge *edge, struct localapi **api);
 void localapi_close(struct localapi *api);
-/* What edge_pinged() reports. */
+void localapi_set_backend(struct localapi *api, const struct localapi_backend *backend);
+/* Late answers; a ticket that nobody waits for any more is fine. */
+void localapi_ponged(struct localapi *api, uint32_t ticket, const struct localapi_pong *pong);
+/* error NULL: json is the answer. */
+void localapi_answered(struct localapi *api, uint32_t ticket, const char *json, const char *error);
+/* File mode's short form of the above. */
 void localapi_pinged(struct localapi *api, uint32_t ticket, uint64_t round_trip_ns);
 
 #endif

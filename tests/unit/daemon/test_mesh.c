@@ -222,14 +222,14 @@ static void test_two_nodes_ping_each_other(void **state)
 {
 	(void)state;
 	start_a();
-	assert_answer(&a, "POST", "/v0/ping?to=node-b", "error");
+	assert_answer(&a, "POST", "/localapi/v0/ping?ip=node-b", "\"Err\":\"No route to host\"");
 	start_b(); /* greets a, which learns by that where it is */
-	assert_answer(&b, "POST", "/v0/ping?to=node-a", "rtt_ms");
-	assert_answer(&a, "POST", "/v0/ping?to=100.64.0.2", "rtt_ms");
-	assert_answer(&a, "POST", "/v0/ping?to=fd7a::2", "rtt_ms");
-	assert_answer(&a, "GET", "/v0/status", "\"Online\":true");
-	assert_answer(&a, "GET", "/v0/status", "\"CurAddr\":\"");
-	assert_answer(&b, "GET", "/v0/status",
+	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
+	assert_answer(&a, "POST", "/localapi/v0/ping?ip=100.64.0.2", "\"Err\":\"\"");
+	assert_answer(&a, "POST", "/localapi/v0/ping?ip=fd7a::2", "\"Err\":\"\"");
+	assert_answer(&a, "GET", "/localapi/v0/status", "\"Online\":true");
+	assert_answer(&a, "GET", "/localapi/v0/status", "\"CurAddr\":\"");
+	assert_answer(&b, "GET", "/localapi/v0/status",
 		      "\"HostName\":\"node-a\",\"DNSName\":\"node-a.mesh.\"");
 }
 
@@ -237,9 +237,9 @@ static void test_a_peer_that_is_gone_does_not_answer(void **state)
 {
 	(void)state;
 	start_pair();
-	assert_answer(&b, "POST", "/v0/ping?to=node-a", "rtt_ms");
+	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
 	stop(&a);
-	assert_answer(&b, "POST", "/v0/ping?to=node-a", "error");
+	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"no answer in time\"");
 }
 
 static void test_a_taken_folder_is_told(void **state)
@@ -253,7 +253,7 @@ static void test_a_taken_folder_is_told(void **state)
 	assert_true(start(&c, "[Interface]\nPrivateKey=%s\nAddress=100.64.0.9\n", c.private_text) <
 		    0);
 	assert_non_null(strstr(c.error, a.dir));
-	assert_answer(&a, "GET", "/v0/status", "Running");
+	assert_answer(&a, "GET", "/localapi/v0/status", "Running");
 }
 
 static void test_a_taken_port_is_told(void **state)

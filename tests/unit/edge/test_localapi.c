@@ -1,4 +1,5 @@
 /* What meshctl hears. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "daemon/edge/localapi.h"
 #include "shared/paths.h"
 #include "tests/unit/edge/two_nodes.h"
 
@@ -67,48 +69,207 @@ static int status_of(const char *method, const char *target)
 static void test_status_is_the_owners_text(void **state)
 {
 	(void)state;
-	assert_int_equal(status_of("GET", "/v0/status"), 200);
-	assert_non_null(strstr(answer, "\r\n\r\n{\"state\":\"test\"}\n"));
-}
-
-static void test_ip_lists_own_addresses(void **state)
-{
-	(void)state;
-	assert_int_equal(status_of("GET", "/v0/ip"), 200);
-	assert_non_null(strstr(answer, "{\"addresses\":[\"" A_ADDR "\",\"" A_ADDR6 "\"]}"));
+	assert_int_equal(status_of("GET", "/localapi/v0/status"), 200);
+	assert_non_null(strstr(answer, "\r\n\r\n{\"state\":\"test\"}"));
 }
 
 static void test_a_ping_is_answered_by_name_and_by_address(void **state)
 {
 	(void)state;
-	assert_int_equal(status_of("POST", "/v0/ping?to=node-b"), 200);
-	assert_non_null(strstr(answer, "{\"to\":\"node-b\",\"address\":\"" B_ADDR "\",\"name\":"
-				       "\"node-b.mesh\",\"rtt_ms\":1.5}"));
-	assert_int_equal(status_of("POST", "/v0/ping?to=fd00%3A%3A2"), 200);
-	assert_non_null(strstr(answer, "\"address\":\"fd00::2\""));
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b"), 200);
+	assert_non_null(strstr(answer, "{\"IP\":\"" B_ADDR "\",\"NodeIP\":\"" B_ADDR
+				       "\",\"NodeName\":\"node-b.mesh\",\"Err\":\"\","
+				       "\"LatencySeconds\":0.0015,\"Endpoint\":\"\","
+				       "\"PeerRelay\":\"\",\"DERPRegionID\":0,"
+				       "\"DERPRegionCode\":\"\"}"));
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=fd00%3A%3A2&type=ICMP"), 200);
+	assert_non_null(strstr(answer, "\"IP\":\"fd00::2\""));
 }
 
 static void test_a_ping_that_cannot_leave_says_why(void **state)
 {
 	(void)state;
 	a->reachable = 113;
-	assert_int_equal(status_of("POST", "/v0/ping?to=node-b"), 200);
-	assert_non_null(strstr(answer, "\"error\":\"No route to host\""));
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b"), 200);
+	assert_non_null(strstr(answer, "\"Err\":\"No route to host\""));
 	a->reachable = 0;
 }
 
 static void test_wrong_questions_get_their_status(void **state)
 {
 	(void)state;
-	assert_int_equal(status_of("GET", "/v0/nothing"), 404);
-	assert_int_equal(status_of("POST", "/v0/status"), 405);
+	assert_int_equal(status_of("GET", "/localapi/v0/nothing"), 404);
+	assert_int_equal(status_of("GET", "/localapi/v0"), 404);
+	assert_int_equal(status_of("GET", "/v0/status"), 404);
+	assert_int_equal(status_of("POST", "/localapi/v0/status"), 405);
 	assert_non_null(strstr(answer, "Allow: GET"));
-	assert_int_equal(status_of("DELETE", "/v0/ip"), 405);
-	assert_int_equal(status_of("GET", "/v0/ping?to=node-b"), 405);
-	assert_int_equal(status_of("POST", "/v0/ping"), 400);
-	assert_int_equal(status_of("POST", "/v0/ping?who=node-b"), 400);
-	assert_int_equal(status_of("POST", "/v0/ping?to=node-x"), 404);
-	assert_non_null(strstr(answer, "\"to\":\"node-x\""));
+	assert_int_equal(status_of("DELETE", "/localapi/v0/whois"), 405);
+	assert_int_equal(status_of("GET", "/localapi/v0/ping?ip=node-b"), 405);
+	assert_int_equal(status_of("GET", "/localapi/v0/logout"), 405);
+	assert_non_null(strstr(answer, "Allow: POST"));
+	assert_int_equal(status_of("POST", "/localapi/v0/ping"), 400);
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?who=node-b"), 400);
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b&type=smoke"), 400);
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b&size=-1"), 400);
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b&size=65001"), 400);
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-x"), 404);
+	assert_int_equal(status_of("GET", "/localapi/v0/whois"), 400);
+}
+
+static void test_without_a_backend_most_is_not_available(void **state)
+{
+	(void)state;
+	assert_int_equal(status_of("GET", "/localapi/v0/whois?addr=100.64.0.2"), 501);
+	assert_int_equal(status_of("POST", "/localapi/v0/netcheck"), 501);
+	assert_int_equal(status_of("POST", "/localapi/v0/up"), 501);
+	assert_int_equal(status_of("POST", "/localapi/v0/down"), 501);
+	assert_int_equal(status_of("POST", "/localapi/v0/logout"), 501);
+	assert_int_equal(status_of("POST", "/localapi/v0/login-interactive"), 501);
+}
+
+/* ---- a backend that answers at once, or refuses ---- */
+
+struct backend {
+	struct localapi *api;
+	int err; /* of all calls */
+	bool wanted_peers, running;
+	char whois[64];
+};
+
+static int refuse(const struct backend *b, char *error)
+{
+	if (b->err)
+		snprintf(error, LOCALAPI_ERROR_MAX, "it refuses");
+	return b->err;
+}
+
+static char *back_status(void *owner, bool want_peers)
+{
+	struct backend *b = owner;
+
+	b->wanted_peers = want_peers;
+	return strdup("{\n  \"BackendState\": \"Running\"\n}");
+}
+
+static char *back_whois(void *owner, const char *addr, char error[static LOCALAPI_ERROR_MAX])
+{
+	struct backend *b = owner;
+
+	snprintf(b->whois, sizeof(b->whois), "%s", addr);
+	return refuse(b, error) ? NULL : strdup("{}");
+}
+
+static int back_ping(void *owner, const struct ip_addr *ip, enum localapi_ping_type type,
+		     unsigned size, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX])
+{
+	struct backend *b = owner;
+	const struct localapi_pong pong = { .node_ip = "100.64.0.2",
+					    .node_name = "node-b",
+					    .latency_s = 0.25,
+					    .derp_region = type == LOCALAPI_PING_TSMP ? 900 : 0,
+					    .derp_code = "lo",
+					    .peerapi_port = (uint16_t)size,
+					    .is_local = size != 0 };
+
+	(void)ip;
+	if (refuse(b, error))
+		return b->err;
+	localapi_ponged(b->api, ticket, &pong);
+	localapi_ponged(b->api, ticket, &pong); /* nobody waits for this one */
+	return 0;
+}
+
+static int back_late(void *owner, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX])
+{
+	struct backend *b = owner;
+
+	if (refuse(b, error))
+		return b->err;
+	localapi_answered(b->api, ticket, "{\"UDP\":true}", NULL);
+	return 0;
+}
+
+static int back_fail(void *owner, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX])
+{
+	struct backend *b = owner;
+
+	(void)error;
+	localapi_answered(b->api, ticket, NULL, "the server is gone");
+	return 0;
+}
+
+static int back_set_running(void *owner, bool running, char error[static LOCALAPI_ERROR_MAX])
+{
+	struct backend *b = owner;
+
+	b->running = running;
+	return refuse(b, error);
+}
+
+static int back_login(void *owner, char error[static LOCALAPI_ERROR_MAX])
+{
+	return refuse(owner, error);
+}
+
+static void set_backend(void *arg)
+{
+	struct backend *b = arg;
+	const struct localapi_backend backend = { back_status,      back_whois,
+						  back_ping,        back_late,
+						  back_set_running, back_login,
+						  back_fail,        b };
+
+	b->api = edge_localapi(a->edge);
+	localapi_set_backend(b->api, &backend);
+}
+
+static void test_a_backend_answers_everything(void **state)
+{
+	struct backend b = { 0 };
+
+	(void)state;
+	two_nodes_call(&t, set_backend, &b);
+	assert_int_equal(status_of("GET", "/localapi/v0/status"), 200);
+	assert_non_null(strstr(answer, "\r\n\r\n{\n  \"BackendState\": \"Running\"\n}"));
+	assert_int_equal(answer[strlen(answer) - 1], '}');
+	assert_true(b.wanted_peers);
+	assert_int_equal(status_of("GET", "/localapi/v0/status?peers=false"), 200);
+	assert_false(b.wanted_peers);
+	assert_int_equal(status_of("GET", "/localapi/v0/whois?addr=100.64.0.2%3A80"), 200);
+	assert_string_equal(b.whois, "100.64.0.2:80");
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b&type=TSMP"), 200);
+	assert_non_null(strstr(answer, "\"LatencySeconds\":0.25,"));
+	assert_non_null(strstr(answer, "\"DERPRegionID\":900,\"DERPRegionCode\":\"lo\"}"));
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b&size=80"), 200);
+	assert_non_null(strstr(answer, ",\"PeerAPIPort\":80,\"IsLocalIP\":true}"));
+	assert_int_equal(status_of("POST", "/localapi/v0/netcheck"), 200);
+	assert_non_null(strstr(answer, "{\"UDP\":true}"));
+	assert_int_equal(status_of("POST", "/localapi/v0/up"), 200);
+	assert_true(b.running);
+	assert_int_equal(status_of("POST", "/localapi/v0/down"), 200);
+	assert_false(b.running);
+	assert_int_equal(status_of("POST", "/localapi/v0/login-interactive"), 200);
+	assert_int_equal(status_of("POST", "/localapi/v0/logout"), 503);
+	assert_non_null(strstr(answer, "{\"error\":\"the server is gone\"}"));
+}
+
+static void test_a_backends_refusal_is_told(void **state)
+{
+	static const char *const posts[] = { "netcheck", "up", "down", "login-interactive" };
+	struct backend b = { .err = -EINVAL };
+	char path[64];
+
+	(void)state;
+	two_nodes_call(&t, set_backend, &b);
+	for (size_t i = 0; i < sizeof(posts) / sizeof(posts[0]); i++) {
+		snprintf(path, sizeof(path), "/localapi/v0/%s", posts[i]);
+		assert_int_equal(status_of("POST", path), 503);
+		assert_non_null(strstr(answer, "{\"error\":\"it refuses\"}"));
+	}
+	assert_int_equal(status_of("GET", "/localapi/v0/whois?addr=100.64.0.9"), 404);
+	assert_non_null(strstr(answer, "{\"error\":\"it refuses\"}"));
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b"), 200);
+	assert_non_null(strstr(answer, "\"Err\":\"it refuses\""));
 }
 
 static void swallow(void *arg)
@@ -121,24 +282,26 @@ static void swallow(void *arg)
 
 static void test_a_silent_peer_is_an_error_and_a_late_answer_nothing(void **state)
 {
-	char request[] = "POST /v0/ping?to=node-b HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
+	char request[] =
+		"POST /localapi/v0/ping?ip=node-b HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
 	int fd = dial_api();
 
 	(void)state;
 	a->reachable = -1; /* the harness keeps silent */
 	program_send(fd, request, strlen(request));
-	assert_int_equal(status_of("GET", "/v0/ip"), 200); /* the first one has arrived */
+	assert_int_equal(status_of("GET", "/localapi/v0/status"),
+			 200); /* the first one has arrived */
 	two_nodes_call(&t, swallow, a->edge);
 	two_nodes_call(&t, swallow, a->edge);
 	answer[program_receive(fd, answer, sizeof(answer) - 1)] = '\0';
-	assert_non_null(strstr(answer, "\"error\":\"no answer in time\""));
+	assert_non_null(strstr(answer, "\"Err\":\"no answer in time\""));
 	close(fd);
 	/* Who leaves takes its ping along. */
 	fd = dial_api();
 	program_send(fd, request, strlen(request));
-	assert_int_equal(status_of("GET", "/v0/ip"), 200);
+	assert_int_equal(status_of("GET", "/localapi/v0/status"), 200);
 	close(fd);
-	assert_int_equal(status_of("GET", "/v0/ip"), 200);
+	assert_int_equal(status_of("GET", "/localapi/v0/status"), 200);
 	two_nodes_call(&t, swallow, a->edge);
 	a->reachable = 0;
 }
@@ -158,7 +321,7 @@ static void test_another_user_is_refused(void **state)
 	assert_int_equal(chmod(path, 0666), 0);
 	child = fork();
 	if (child == 0)
-		_exit(setuid(65534) == 0 && status_of("GET", "/v0/status") == 403 ? 0 : 1);
+		_exit(setuid(65534) == 0 && status_of("GET", "/localapi/v0/status") == 403 ? 0 : 1);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 }
@@ -169,10 +332,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_status_is_the_owners_text),
-		TEST(test_ip_lists_own_addresses),
 		TEST(test_a_ping_is_answered_by_name_and_by_address),
 		TEST(test_a_ping_that_cannot_leave_says_why),
 		TEST(test_wrong_questions_get_their_status),
+		TEST(test_without_a_backend_most_is_not_available),
+		TEST(test_a_backend_answers_everything),
+		TEST(test_a_backends_refusal_is_told),
 		TEST(test_a_silent_peer_is_an_error_and_a_late_answer_nothing),
 		TEST(test_another_user_is_refused),
 	};
