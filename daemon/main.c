@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,17 +20,9 @@
 #include <sodium.h>
 
 #include "daemon/mesh.h"
+#include "daemon/options.h"
 #include "shared/log.h"
-#include "shared/paths.h"
 #include "shared/util.h"
-
-#define EXIT_USAGE 2
-
-struct options {
-	const char *config_path;
-	char dir[PATHS_MAX];
-	struct mesh_options mesh;
-};
 
 /* The file, and what the file system told of it. */
 struct file {
@@ -39,101 +30,6 @@ struct file {
 	size_t len;
 	mode_t mode;
 };
-
-static const char usage_text[] =
-	"usage: meshd --config FILE [--dir DIR] [--log-level error|warning|info|debug]\n"
-	"             [--allow-all-users] [--no-syn-hold]\n"
-	"       meshd --help | --version\n"
-	"\n"
-	"Runs one mesh node from a WireGuard file, in the foreground. Programs join it with\n"
-	"meshrun; meshctl shows it.\n"
-	"\n"
-	"  --config FILE      the WireGuard file: wg-quick's keys, plus '# Name = node-a'\n"
-	"  --dir DIR          the runtime folder ($MESHWRAP_DIR, else $XDG_RUNTIME_DIR/meshwrap,\n"
-	"                     else /run/meshwrap for root, else /tmp/meshwrap-UID)\n"
-	"  --log-level LEVEL  what to tell on standard error; default info\n"
-	"  --allow-all-users  programs of every user of this machine may use the mesh;\n"
-	"                     otherwise those of this user and root\n"
-	"  --no-syn-hold      dial first, then let programs connect, as where the kernel\n"
-	"                     does not support holding a SYN\n";
-
-static int usage_error(const char *sentence)
-{
-	fprintf(stderr, "meshd: %s; see meshd --help\n", sentence);
-	return EXIT_USAGE;
-}
-
-static int set_level(const char *name)
-{
-	static const struct {
-		const char *name;
-		enum log_level level;
-	} levels[] = { { "error", LOG_ERR },
-		       { "warning", LOG_WARN },
-		       { "info", LOG_INFO },
-		       { "debug", LOG_DEBUG } };
-
-	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
-		if (strcmp(levels[i].name, name) == 0) {
-			log_set_level(levels[i].level);
-			return 0;
-		}
-	}
-	return usage_error("--log-level is one of error, warning, info, debug");
-}
-
-/* -1: go on; else the exit status. */
-static int parse_options(int argc, char **argv, struct options *o)
-{
-	enum { CONFIG = 1, DIR_, LEVEL, ALL_USERS, NO_SYN_HOLD, HELP, VERSION };
-	static const struct option known[] = {
-		{ "config", required_argument, NULL, CONFIG },
-		{ "dir", required_argument, NULL, DIR_ },
-		{ "log-level", required_argument, NULL, LEVEL },
-		{ "allow-all-users", no_argument, NULL, ALL_USERS },
-		{ "no-syn-hold", no_argument, NULL, NO_SYN_HOLD },
-		{ "help", no_argument, NULL, HELP },
-		{ "version", no_argument, NULL, VERSION },
-		{ NULL, 0, NULL, 0 },
-	};
-	const char *dir = getenv("MESHWRAP_DIR");
-	int c;
-
-	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-		switch (c) {
-		case CONFIG:
-			o->config_path = optarg;
-			break;
-		case DIR_:
-			dir = optarg;
-			break;
-		case LEVEL:
-			if (set_level(optarg) != 0)
-				return EXIT_USAGE;
-			break;
-		case ALL_USERS:
-			o->mesh.allow_all_users = true;
-			break;
-		case NO_SYN_HOLD:
-			o->mesh.refuse_synhold = true;
-			break;
-		case HELP:
-			return fputs(usage_text, stdout) < 0;
-		case VERSION:
-			return printf("meshd %s\n", MESHWRAP_VERSION) < 0;
-		default:
-			return EXIT_USAGE; /* getopt has said why */
-		}
-	}
-	if (optind < argc)
-		return usage_error("there are only options");
-	if (!o->config_path)
-		return usage_error("--config FILE is missing");
-	if (paths_runtime_dir(dir, getenv("XDG_RUNTIME_DIR"), getuid(), o->dir) < 0)
-		return usage_error("the name of the runtime folder is too long");
-	o->mesh.dir = o->dir;
-	return -1;
-}
 
 static int read_fd(int fd, struct file *file)
 {
@@ -251,34 +147,55 @@ static int run(struct mesh *mesh)
 	return err;
 }
 
-int main(int argc, char **argv)
+/* The node of a WireGuard file. NULL after saying what is wrong. */
+static struct mesh *create_from_file(const struct options *o)
 {
-	struct options options = { 0 };
+	const struct mesh_options options = { o->dir, o->allow_all_users, o->refuse_synhold };
 	struct config config;
 	struct mesh *mesh;
 	char error[256];
 	mode_t mode;
-	int status = parse_options(argc, argv, &options);
 
-	if (status >= 0)
-		return status;
-	if (sodium_init() < 0) {
-		fputs("meshd: libsodium does not work here; reinstall it\n", stderr);
-		return EXIT_FAILURE;
-	}
-	signal(SIGPIPE, SIG_IGN);
-	drop_privileges();
-	if (!load_config(options.config_path, &config, &mode))
-		return EXIT_FAILURE;
-	if (mesh_create(&config, &options.mesh, &mesh, error) < 0) {
+	if (!load_config(o->config_path, &config, &mode))
+		return NULL;
+	if (mesh_create(&config, &options, &mesh, error) < 0) {
 		fprintf(stderr, "meshd: %s\n", error);
-		return EXIT_FAILURE;
+		return NULL;
 	}
 	if (S_ISREG(mode) && mode & (S_IRGRP | S_IROTH | S_IWGRP | S_IWOTH))
 		log_warn("meshd: %s holds a private key and others may read it; chmod 600 it",
-			 options.config_path);
-	mesh_log_warnings(mesh);
-	status = run(mesh) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+			 o->config_path);
+	return mesh;
+}
+
+static struct mesh *create(const struct options *o)
+{
+	if (o->mode == OPTIONS_FILE)
+		return create_from_file(o);
+	fprintf(stderr, "meshd: this version cannot join %s; give --config FILE\n",
+		o->login.server_url);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct mesh *mesh;
+	int status = options_parse(argc, argv, &options);
+
+	if (status >= 0) {
+		options_finish(&options);
+		return status;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	drop_privileges();
+	mesh = create(&options);
+	status = EXIT_FAILURE;
+	if (mesh) {
+		mesh_log_warnings(mesh);
+		status = run(mesh) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	mesh_destroy(mesh);
+	options_finish(&options);
 	return status;
 }

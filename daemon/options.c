@@ -1,0 +1,654 @@
+/*
+ * One table says for each option its name, its variable in the environment and
+ * how its value is taken. Three sources are read in this order, and the later
+ * one wins: the environment, TS_EXTRA_ARGS (the options of the stock client that
+ * people hand to its container), and the command line.
+ *
+ * A file (--config) and a server exclude each other. On the command line that
+ * is an error; otherwise the command line decides, and where it names neither,
+ * MESHWRAP_CONFIG does before the variables of a login.
+ *
+ * The auth key is refused on the command line: every user of the machine can
+ * read that. In the environment its bytes are overwritten, so that
+ * /proc/PID/environ does not show them any more either.
+ */
+#include "daemon/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "daemon/crypto/keys.h"
+#include "daemon/options_key.h"
+#include "shared/log.h"
+#include "shared/util.h"
+
+#define EXIT_USAGE     2
+#define EXTRA_MAX      8192
+#define HOSTNAME_MAX   253
+#define CAPABILITY_MAX 10000
+
+struct options_memory {
+	struct options_key key;
+	char url[2048], hostname[HOSTNAME_MAX + 1], tags[4096];
+	char state_dir[PATH_MAX], extra[EXTRA_MAX];
+};
+
+static const char usage_text[] =
+	"usage: meshd --config FILE [OPTIONS]\n"
+	"       meshd --login-server URL [--auth-key-file FILE] [--state DIR] [OPTIONS]\n"
+	"       meshd --help | --version\n"
+	"\n"
+	"Runs one mesh node in the foreground: from a WireGuard file, or as a member of a\n"
+	"tailnet. Programs join it with meshrun; meshctl shows it. Every option can be set by\n"
+	"the variable beside it; the command line wins.\n"
+	"\n"
+	"  --config FILE          wg-quick's keys, plus '# Name = node-a'     MESHWRAP_CONFIG\n"
+	"\n"
+	"  --login-server URL     the coordination server; default\n"
+	"                         " LOGIN_DEFAULT_SERVER "            TS_LOGIN_SERVER\n"
+	"  --auth-key-file FILE   holds the key that registers this node; without one a URL to\n"
+	"                         visit is printed       TS_AUTHKEY=KEY or TS_AUTHKEY=file:FILE\n"
+	"  --auth-key-fd N        the same, from an open descriptor\n"
+	"  --hostname NAME        default: the machine's                          TS_HOSTNAME\n"
+	"  --state DIR            where identity and map are kept; without it they are in\n"
+	"                         memory, and the node is ephemeral              TS_STATE_DIR\n"
+	"  --ca FILE              a CA to trust besides the system's              MESHWRAP_CA\n"
+	"  --accept-routes[=BOOL] use the subnets of other nodes; no       TS_ACCEPT_ROUTES\n"
+	"  --accept-dns[=BOOL]    use the tailnet's names; yes                TS_ACCEPT_DNS\n"
+	"  --shields-up[=BOOL]    refuse all that comes in; no                TS_SHIELDS_UP\n"
+	"  --advertise-tags LIST  tag:a,tag:b                              TS_ADVERTISE_TAGS\n"
+	"  --port N               UDP port; default any                            TS_PORT\n"
+	"  --capability-version N what to claim to the server    TS_CAPABILITY_VERSION\n"
+	"\n"
+	"  --socks5-server ADDR                                             TS_SOCKS5_SERVER\n"
+	"  --outbound-http-proxy-listen ADDR                   TS_OUTBOUND_HTTP_PROXY_LISTEN\n"
+	"                         a proxy there, as in 127.0.0.1:1055; both may be the same\n"
+	"  --dir DIR              the runtime folder (default $XDG_RUNTIME_DIR/meshwrap, else\n"
+	"                         /run/meshwrap for root, else /tmp/meshwrap-UID) MESHWRAP_DIR\n"
+	"  --log-level LEVEL      error, warning, info or debug; info      MESHWRAP_LOG_LEVEL\n"
+	"  --allow-all-users      programs of every user of this machine may use the mesh;\n"
+	"                         otherwise those of this user and root\n"
+	"  --no-syn-hold          dial first, then let programs connect, as where the kernel\n"
+	"                         does not support holding a SYN\n"
+	"\n"
+	"TS_EXTRA_ARGS may hold --login-server and others of these, as for the stock client.\n";
+
+enum id {
+	CONFIG = 1,
+	LOGIN_SERVER,
+	AUTH_KEY,
+	AUTH_KEY_FILE,
+	AUTH_KEY_FD,
+	HOSTNAME,
+	STATE,
+	CA,
+	ACCEPT_ROUTES,
+	ACCEPT_DNS,
+	SHIELDS_UP,
+	TAGS,
+	PORT,
+	CAPABILITY_VERSION,
+	SOCKS5,
+	HTTP_PROXY,
+	DIR_,
+	LEVEL,
+	ALL_USERS,
+	NO_SYN_HOLD,
+	HELP,
+	VERSION
+};
+
+static const struct option known[] = {
+	{ "config", required_argument, NULL, CONFIG },
+	{ "login-server", required_argument, NULL, LOGIN_SERVER },
+	{ "auth-key", required_argument, NULL, AUTH_KEY },
+	{ "authkey", required_argument, NULL, AUTH_KEY },
+	{ "auth-key-file", required_argument, NULL, AUTH_KEY_FILE },
+	{ "auth-key-fd", required_argument, NULL, AUTH_KEY_FD },
+	{ "hostname", required_argument, NULL, HOSTNAME },
+	{ "state", required_argument, NULL, STATE },
+	{ "statedir", required_argument, NULL, STATE },
+	{ "ca", required_argument, NULL, CA },
+	{ "accept-routes", optional_argument, NULL, ACCEPT_ROUTES },
+	{ "accept-dns", optional_argument, NULL, ACCEPT_DNS },
+	{ "shields-up", optional_argument, NULL, SHIELDS_UP },
+	{ "advertise-tags", required_argument, NULL, TAGS },
+	{ "port", required_argument, NULL, PORT },
+	{ "capability-version", required_argument, NULL, CAPABILITY_VERSION },
+	{ "socks5-server", required_argument, NULL, SOCKS5 },
+	{ "outbound-http-proxy-listen", required_argument, NULL, HTTP_PROXY },
+	{ "dir", required_argument, NULL, DIR_ },
+	{ "log-level", required_argument, NULL, LEVEL },
+	{ "allow-all-users", no_argument, NULL, ALL_USERS },
+	{ "no-syn-hold", no_argument, NULL, NO_SYN_HOLD },
+	{ "help", no_argument, NULL, HELP },
+	{ "version", no_argument, NULL, VERSION },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* TS_AUTHKEY apart, which is not only read. */
+static const struct variable {
+	const char *name;
+	enum id id;
+} variables[] = {
+	{ "MESHWRAP_CONFIG", CONFIG },
+	{ "TS_LOGIN_SERVER", LOGIN_SERVER },
+	{ "TS_HOSTNAME", HOSTNAME },
+	{ "TS_STATE_DIR", STATE },
+	{ "MESHWRAP_CA", CA },
+	{ "TS_ACCEPT_ROUTES", ACCEPT_ROUTES },
+	{ "TS_ACCEPT_DNS", ACCEPT_DNS },
+	{ "TS_SHIELDS_UP", SHIELDS_UP },
+	{ "TS_ADVERTISE_TAGS", TAGS },
+	{ "TS_PORT", PORT },
+	{ "TS_CAPABILITY_VERSION", CAPABILITY_VERSION },
+	{ "TS_SOCKS5_SERVER", SOCKS5 },
+	{ "TS_OUTBOUND_HTTP_PROXY_LISTEN", HTTP_PROXY },
+	{ "MESHWRAP_DIR", DIR_ },
+	{ "MESHWRAP_LOG_LEVEL", LEVEL },
+};
+
+static const char *const key_variables[] = { "TS_AUTH_KEY", "TS_AUTHKEY" };
+
+/* What one source has named. */
+struct seen {
+	bool file, login;
+};
+
+/* What is being read; error says what is wrong with it. */
+struct reading {
+	struct options *o;
+	const char *dir;
+	struct seen seen;
+	bool is_command_line;
+	char error[256];
+};
+
+/* ---- values ---- */
+
+static bool bad(struct reading *r, const char *sentence)
+{
+	snprintf(r->error, sizeof(r->error), "%s", sentence);
+	return false;
+}
+
+static bool take_flag(struct reading *r, const char *text, bool *flag)
+{
+	static const char *const yes[] = { "1", "t", "true", "yes", "on" };
+	static const char *const no[] = { "0", "f", "false", "no", "off" };
+
+	*flag = true;
+	if (!text)
+		return true;
+	for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+		*flag = strcasecmp(text, yes[i]) == 0;
+		if (*flag || strcasecmp(text, no[i]) == 0)
+			return true;
+	}
+	return bad(r, "takes true or false");
+}
+
+static bool take_number(struct reading *r, const char *text, unsigned max, unsigned *number)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || n > max) {
+		snprintf(r->error, sizeof(r->error), "takes a number up to %u", max);
+		return false;
+	}
+	*number = (unsigned)n;
+	return true;
+}
+
+static bool take_level(struct reading *r, const char *name)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} levels[] = { { "error", LOG_ERR },
+		       { "warning", LOG_WARN },
+		       { "info", LOG_INFO },
+		       { "debug", LOG_DEBUG } };
+
+	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
+		if (strcmp(levels[i].name, name) == 0) {
+			log_set_level(levels[i].level);
+			return true;
+		}
+	}
+	return bad(r, "is one of error, warning, info, debug");
+}
+
+static bool take_url(struct reading *r, const char *text)
+{
+	struct options_memory *m = r->o->memory;
+	size_t len = strlen(text), scheme = 0;
+
+	if (strncasecmp(text, "http://", 7) == 0)
+		scheme = 7;
+	else if (strncasecmp(text, "https://", 8) == 0)
+		scheme = 8;
+	while (len > scheme && text[len - 1] == '/')
+		len--;
+	if (scheme == 0 || len == scheme || text[scheme] == '/' || len >= sizeof(m->url))
+		return bad(r, "takes a URL, as in https://headscale.example.com");
+	for (size_t i = 0; i < len; i++)
+		if (text[i] <= ' ' || text[i] >= 0x7f || strchr("\"<>@?#\\", text[i]))
+			return bad(r, "takes a URL of just scheme, host, port and path");
+	memcpy(m->url, text, len);
+	m->url[len] = '\0';
+	for (size_t i = 0; i < scheme; i++)
+		m->url[i] = (char)tolower((unsigned char)m->url[i]);
+	r->o->login.server_url = m->url;
+	return true;
+}
+
+static bool is_name_char(char c)
+{
+	return isalnum((unsigned char)c) || c == '-';
+}
+
+static bool take_hostname(struct reading *r, const char *text)
+{
+	struct options_memory *m = r->o->memory;
+	size_t len = strlen(text), label = 0;
+
+	if (len == 0 || len > HOSTNAME_MAX)
+		return bad(r, "takes a name of at most 253 characters");
+	for (size_t i = 0; i <= len; i++) {
+		bool is_end = text[i] == '.' || text[i] == '\0';
+
+		if (is_end && (i == label || i - label > 63 || text[i - 1] == '-'))
+			return bad(r, "takes a name whose parts have 1 to 63 characters");
+		if ((!is_end && !is_name_char(text[i])) || (i == label && text[i] == '-'))
+			return bad(r, "takes letters, digits and hyphens");
+		if (is_end)
+			label = i + 1;
+	}
+	memcpy(m->hostname, text, len + 1);
+	return true;
+}
+
+static bool take_state(struct reading *r, const char *text)
+{
+	struct options_memory *m = r->o->memory;
+	char cwd[PATH_MAX];
+	int n;
+
+	r->o->login.state_dir = NULL;
+	if (strcmp(text, "mem:") == 0)
+		return true;
+	if (text[0] == '/')
+		n = snprintf(m->state_dir, sizeof(m->state_dir), "%s", text);
+	else if (getcwd(cwd, sizeof(cwd)))
+		n = snprintf(m->state_dir, sizeof(m->state_dir), "%s/%s", cwd, text);
+	else
+		return bad(r, "must be an absolute path here");
+	if (n < 0 || (size_t)n >= sizeof(m->state_dir))
+		return bad(r, "is too long");
+	r->o->login.state_dir = m->state_dir;
+	return true;
+}
+
+static bool is_tag(const char *text)
+{
+	static const char prefix[] = "tag:";
+
+	if (strncmp(text, prefix, sizeof(prefix) - 1) != 0)
+		return false;
+	text += sizeof(prefix) - 1;
+	if (!isalpha((unsigned char)*text))
+		return false;
+	while (is_name_char(*text))
+		text++;
+	return *text == '\0';
+}
+
+static bool take_tags(struct reading *r, const char *text)
+{
+	struct login_setup *login = &r->o->login;
+	struct options_memory *m = r->o->memory;
+	char *rest = m->tags, *tag;
+
+	if (strlen(text) >= sizeof(m->tags))
+		return bad(r, "has too many tags");
+	strcpy(m->tags, text);
+	login->tag_count = 0;
+	while ((tag = strsep(&rest, ",")) != NULL) {
+		if (*tag == '\0')
+			continue;
+		if (!is_tag(tag))
+			return bad(r, "takes tags as in tag:web,tag:host");
+		if (login->tag_count == LOGIN_TAGS_MAX)
+			return bad(r, "has too many tags");
+		login->tags[login->tag_count++] = tag;
+	}
+	return true;
+}
+
+static bool take_key(struct reading *r, enum id id, char *value)
+{
+	struct options_key *key = &r->o->memory->key;
+	unsigned fd;
+
+	if (id == AUTH_KEY_FILE)
+		return options_key_from_file(key, value, r->error) == 0;
+	if (id == AUTH_KEY_FD)
+		return take_number(r, value, INT_MAX, &fd) &&
+		       options_key_from_fd(key, (int)fd, r->error) == 0;
+	if (r->is_command_line && strncmp(value, "file:", 5) != 0) {
+		secret_wipe(value, strlen(value));
+		return bad(r, "would show the key to every user of this machine; set TS_AUTHKEY, "
+			      "or give --auth-key-file FILE");
+	}
+	return options_key_from_text(key, value, r->error) == 0;
+}
+
+/* False with r->error: "takes ...", to follow the option's name. value may be NULL if optional. */
+static bool take_login(struct reading *r, enum id id, char *value)
+{
+	struct login_setup *login = &r->o->login;
+	unsigned number;
+
+	switch (id) {
+	case LOGIN_SERVER:
+		r->seen.login = true;
+		return take_url(r, value);
+	case AUTH_KEY:
+	case AUTH_KEY_FILE:
+	case AUTH_KEY_FD:
+		r->seen.login = true;
+		return take_key(r, id, value);
+	case HOSTNAME:
+		return take_hostname(r, value);
+	case STATE:
+		r->seen.login = true;
+		return take_state(r, value);
+	case CA:
+		login->ca_file = value;
+		return true;
+	case ACCEPT_ROUTES:
+		return take_flag(r, value, &login->accept_routes);
+	case ACCEPT_DNS:
+		return take_flag(r, value, &login->accept_dns);
+	case SHIELDS_UP:
+		return take_flag(r, value, &login->shields_up);
+	case TAGS:
+		return take_tags(r, value);
+	case PORT:
+		if (!take_number(r, value, UINT16_MAX, &number))
+			return false;
+		login->port = (uint16_t)number;
+		return true;
+	case CAPABILITY_VERSION:
+		return take_number(r, value, CAPABILITY_MAX, &login->capability_version);
+	default:
+		return bad(r, "is not known");
+	}
+}
+
+static bool take(struct reading *r, enum id id, char *value)
+{
+	struct options *o = r->o;
+
+	switch (id) {
+	case CONFIG:
+		r->seen.file = true;
+		o->config_path = value;
+		return true;
+	case SOCKS5:
+		o->socks5_listen = *value ? value : NULL;
+		return true;
+	case HTTP_PROXY:
+		o->http_listen = *value ? value : NULL;
+		return true;
+	case DIR_:
+		r->dir = value;
+		return true;
+	case LEVEL:
+		return take_level(r, value);
+	case ALL_USERS:
+		o->allow_all_users = true;
+		return true;
+	case NO_SYN_HOLD:
+		o->refuse_synhold = true;
+		return true;
+	default:
+		return take_login(r, id, value);
+	}
+}
+
+/* ---- sources ---- */
+
+static int complain(const char *source, const char *error)
+{
+	fprintf(stderr, "meshd: %s%s%s; see meshd --help\n", source, *source ? " " : "", error);
+	return EXIT_USAGE;
+}
+
+static void unset_wiped(const char *name)
+{
+	char *value = getenv(name);
+
+	if (!value)
+		return;
+	secret_wipe(value, strlen(value));
+	unsetenv(name);
+}
+
+/* -1 or the exit status; the key has left the environment in either case. */
+static int read_key_variables(struct reading *r)
+{
+	int status = -1;
+
+	for (size_t i = 0; i < ARRAY_LEN(key_variables); i++) {
+		char *value = getenv(key_variables[i]);
+
+		if (value && *value && status < 0) {
+			r->seen.login = true;
+			if (options_key_from_text(&r->o->memory->key, value, r->error) != 0)
+				status = complain("", r->error);
+		}
+		unset_wiped(key_variables[i]);
+	}
+	return status;
+}
+
+static int read_environment(struct reading *r)
+{
+	int status = read_key_variables(r);
+
+	for (size_t i = 0; i < ARRAY_LEN(variables) && status < 0; i++) {
+		char *value = getenv(variables[i].name);
+
+		if (value && *value && !take(r, variables[i].id, value))
+			status = complain(variables[i].name, r->error);
+	}
+	return status;
+}
+
+/* The option of that name ("--name" up to '=' or its end) and its value in the word, if any. */
+static const struct option *find_known(const char *word, char **value)
+{
+	char *equals = strchr(word, '=');
+	size_t len;
+
+	word += strspn(word, "-");
+	len = equals ? (size_t)(equals - word) : strlen(word);
+	*value = equals ? equals + 1 : NULL;
+	for (const struct option *k = known; k->name; k++)
+		if (strlen(k->name) == len && strncmp(k->name, word, len) == 0)
+			return k;
+	return NULL;
+}
+
+/* What the stock client's `up` knows and this node has no use for is said once and left out. */
+static int read_extra_words(struct reading *r, char *text)
+{
+	char *rest = NULL, *value, *word = strtok_r(text, " \t\r\n", &rest);
+
+	for (; word; word = strtok_r(NULL, " \t\r\n", &rest)) {
+		const struct option *k = word[0] == '-' ? find_known(word, &value) : NULL;
+
+		if (!k || k->val == HELP || k->val == VERSION) {
+			if (word[0] == '-')
+				log_warn("meshd: TS_EXTRA_ARGS: %.*s has no meaning here and is "
+					 "left out",
+					 (int)strcspn(word, "="), word);
+			continue;
+		}
+		if (!value && k->has_arg == required_argument)
+			value = strtok_r(NULL, " \t\r\n", &rest);
+		if (!value && k->has_arg == required_argument)
+			return complain(k->name, "in TS_EXTRA_ARGS has no value");
+		if (!take(r, (enum id)k->val, value))
+			return complain(k->name, r->error);
+	}
+	return -1;
+}
+
+static int read_extra(struct reading *r)
+{
+	char *value = getenv("TS_EXTRA_ARGS"), *copy = r->o->memory->extra;
+
+	if (!value)
+		return -1;
+	if (strlen(value) >= EXTRA_MAX)
+		return complain("TS_EXTRA_ARGS", "is too long");
+	strcpy(copy, value);
+	/* It may hold the key, too; options_key_from_text() wipes it in our copy. */
+	if (strstr(value, "authkey") || strstr(value, "auth-key"))
+		unset_wiped("TS_EXTRA_ARGS");
+	return read_extra_words(r, copy);
+}
+
+static const char *name_of(int id)
+{
+	for (const struct option *k = known; k->name; k++)
+		if (k->val == id)
+			return k->name;
+	return "";
+}
+
+static int read_command_line(struct reading *r, int argc, char **argv)
+{
+	char name[64];
+	int c;
+
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+		if (c == HELP)
+			return fputs(usage_text, stdout) < 0;
+		if (c == VERSION)
+			return printf("meshd %s\n", MESHWRAP_VERSION) < 0;
+		if (c == '?')
+			return EXIT_USAGE; /* getopt has said why */
+		if (!take(r, (enum id)c, optarg)) {
+			bool is_sentence = strstr(r->error, "the auth key") != NULL;
+
+			snprintf(name, sizeof(name), "--%s", name_of(c));
+			return complain(is_sentence ? "" : name, r->error);
+		}
+	}
+	return optind < argc ? complain("", "there are only options") : -1;
+}
+
+/* ---- what follows from them ---- */
+
+/* The machine's name with what a host name cannot hold as hyphens. */
+static void choose_hostname(struct reading *r)
+{
+	struct options_memory *m = r->o->memory;
+	char text[HOSTNAME_MAX + 1] = "";
+	size_t len = 0;
+
+	if (!m->hostname[0] && gethostname(text, sizeof(text) - 1) == 0) {
+		text[strcspn(text, ".")] = '\0';
+		for (char *c = text; *c && len < 63; c++)
+			if (is_name_char(*c) || len > 0)
+				text[len++] = is_name_char(*c) ? *c : '-';
+		while (len > 0 && text[len - 1] == '-')
+			len--;
+		text[len] = '\0';
+		if (!take_hostname(r, text))
+			strcpy(m->hostname, "meshwrap");
+	}
+	r->o->login.hostname = m->hostname;
+}
+
+static int choose_mode(struct reading *r, struct seen environment)
+{
+	struct options *o = r->o;
+	struct seen seen = r->seen.file || r->seen.login ? r->seen : environment;
+
+	if (r->seen.file && r->seen.login)
+		return complain("", "--config and a login exclude each other");
+	if (!seen.file && !seen.login)
+		return complain("", "--config FILE or --login-server URL is missing");
+	o->mode = seen.file ? OPTIONS_FILE : OPTIONS_LOGIN;
+	return -1;
+}
+
+static int finish_reading(struct reading *r, struct seen environment)
+{
+	struct options *o = r->o;
+	int status = choose_mode(r, environment);
+
+	if (status >= 0)
+		return status;
+	if (paths_runtime_dir(r->dir, getenv("XDG_RUNTIME_DIR"), getuid(), o->dir) < 0)
+		return complain("", "the name of the runtime folder is too long");
+	if (o->mode == OPTIONS_FILE) {
+		options_key_finish(&o->memory->key);
+		return -1;
+	}
+	choose_hostname(r);
+	if (!o->login.server_url)
+		o->login.server_url = LOGIN_DEFAULT_SERVER;
+	o->login.ephemeral = !o->login.state_dir;
+	o->login.auth_key = o->memory->key.text;
+	o->login.auth_key_len = o->memory->key.len;
+	return -1;
+}
+
+int options_parse(int argc, char **argv, struct options *options)
+{
+	struct reading r = { .o = options };
+	struct seen environment;
+	int status;
+
+	*options = (struct options){ .login = { .accept_dns = true } };
+	options->memory = calloc(1, sizeof(*options->memory));
+	if (!options->memory || crypto_init() != 0) {
+		fputs("meshd: out of memory, or libsodium does not work here\n", stderr);
+		return EXIT_FAILURE;
+	}
+	status = read_environment(&r);
+	if (status < 0)
+		status = read_extra(&r);
+	environment = r.seen;
+	r.seen = (struct seen){ 0 };
+	r.is_command_line = true;
+	if (status < 0)
+		status = read_command_line(&r, argc, argv);
+	if (status < 0)
+		status = finish_reading(&r, environment);
+	return status;
+}
+
+void options_finish(struct options *options)
+{
+	if (options->memory)
+		options_key_finish(&options->memory->key);
+	free(options->memory);
+	options->memory = NULL;
+	options->login.auth_key = NULL;
+}
