@@ -23,7 +23,7 @@
 #define DNS_LABEL_MAX     63
 #define DNS_HOSTS_MAX     65536
 #define DNS_HOST_IPS_MAX  64
-#define DNS_ROUTES_MAX    1024
+#define DNS_SUFFIXES_MAX  16384
 #define DNS_RESOLVERS_MAX 8  /* of one route; more are ignored */
 #define DNS_SEARCH_MAX    32 /* domains */
 
@@ -40,8 +40,8 @@ struct dns_host {
 
 struct dns_suffix {
 	const char *name;
-	uint8_t labels;
-	bool is_zone; /* nobody else knows names below: never forwarded */
+	unsigned order; /* of being added */
+	bool is_zone;   /* nobody else knows names below: never forwarded */
 	uint8_t resolver_count;
 	const struct endpoint *resolvers;
 };
