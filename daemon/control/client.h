@@ -30,14 +30,14 @@ struct tls_context;
 #define CONTROL_SENTENCE_MAX       512
 
 struct control_config {
-	const char *server_url;  /* "http://host:8080" or "https://host[:port]" */
-	const char *ca_file;     /* PEM; NULL: the system's */
-	const char *host_name;   /* of any form; sent as a DNS label */
-	const char *version;     /* of this program */
-	int capability_version;  /* 0: CONTROL_CAPABILITY_VERSION */
-	const char *auth_key;    /* NULL: none. Copied to secret memory; wipe yours */
-	size_t auth_key_len;     /* white space around it is no part of it */
-	const char *const *tags; /* "tag:x" to ask for */
+	const char *server_url;        /* "http://host:8080" or "https://host[:port]" */
+	const struct tls_context *tls; /* for https; must outlive the client */
+	const char *host_name;         /* of any form; sent as a DNS label */
+	const char *version;           /* of this program */
+	int capability_version;        /* 0: CONTROL_CAPABILITY_VERSION */
+	const char *auth_key;          /* NULL: none. Copied to secret memory; wipe yours */
+	size_t auth_key_len;           /* white space around it is no part of it */
+	const char *const *tags;       /* "tag:x" to ask for */
 	unsigned tag_count;
 	bool is_ephemeral;
 	bool trusts_new_server_key; /* the user's answer to a changed server key; for this start */
@@ -158,6 +158,7 @@ void control_ping_done(struct control *control, uint64_t token, const char *json
 
 struct control_info {
 	enum control_status status;
+	bool is_login_failed;     /* nothing more is tried until the user acts: see sentence */
 	bool is_connected;        /* the map stream is up */
 	uint64_t connected_ns;    /* since when, monotonic; 0: not */
 	uint64_t last_message_ns; /* from the map stream, monotonic; 0: none */

@@ -1,0 +1,356 @@
+/*
+ * The state file.
+ *
+ * One JSON object in "state.json". A save writes "state.tmp" anew, syncs it,
+ * keeps the present file as "state.prev" (a second name for it), renames over
+ * it and syncs the folder: at every moment there is one whole file, and after
+ * a save has returned it is the new one.
+ *
+ * What cannot be read is never reset: a node that silently becomes another
+ * one is worse than a node that does not start. A damaged file is replaced by
+ * its predecessor, with a warning; the predecessor is then kept until a good
+ * file is in place. A file of another version is left alone.
+ */
+#include "daemon/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "daemon/state_text.h"
+#include "shared/util.h"
+
+#define FILE_NAME "state.json"
+#define PREV_NAME "state.prev"
+#define TMP_NAME  "state.tmp"
+#define LOCK_NAME "state.lock"
+
+static int fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+static int fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(error, STATE_ERROR_MAX, format, args);
+	va_end(args);
+	return err;
+}
+
+/* ---- reading ---- */
+
+/* The whole file, freed by secret wiping of *len bytes. NULL with *err. */
+static char *read_all(int fd, size_t size, size_t *len, int *err)
+{
+	char *text = malloc(size + 1);
+
+	*len = 0;
+	if (!text) {
+		*err = -ENOMEM;
+		return NULL;
+	}
+	while (*len < size) {
+		ssize_t n = read(fd, text + *len, size - *len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			*err = -errno;
+			secret_wipe(text, size);
+			free(text);
+			return NULL;
+		}
+		if (n == 0)
+			break;
+		*len += (size_t)n;
+	}
+	return text;
+}
+
+/* 0; -ENOENT; -errno with a sentence. */
+static int load(struct state *state, const char *name, char error[STATE_ERROR_MAX])
+{
+	int fd = openat(state->folder_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
+	size_t len = 0;
+	char *text;
+	int err;
+
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : fail(error, -errno, "it cannot be opened: %m");
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
+		close(fd);
+		return fail(error, -EPERM, "it is no file of this user");
+	}
+	if ((uint64_t)st.st_size > STATE_FILE_MAX) {
+		close(fd);
+		return fail(error, -EBADMSG, "it is too large");
+	}
+	text = read_all(fd, (size_t)st.st_size, &len, &err);
+	close(fd);
+	if (!text)
+		return fail(error, err, "it cannot be read: %s", strerror(-err));
+	err = state_parse(state, text, len, error);
+	secret_wipe(text, len);
+	free(text);
+	return err;
+}
+
+/* ---- opening ---- */
+
+static int make_folder(const char *path)
+{
+	char *copy = strdup(path);
+	int err = copy ? 0 : -ENOMEM;
+
+	for (char *at = copy ? copy + 1 : NULL; err == 0 && at; at++) {
+		at = strchr(at, '/');
+		if (at)
+			*at = '\0';
+		if (mkdir(copy, 0700) != 0 && errno != EEXIST)
+			err = -errno;
+		if (!at)
+			break;
+		*at = '/';
+	}
+	free(copy);
+	return err;
+}
+
+static int open_folder(struct state *state, const char *folder, char error[STATE_ERROR_MAX])
+{
+	int err;
+
+	state->folder = strdup(folder);
+	if (!state->folder)
+		return fail(error, -ENOMEM, "no memory for the state");
+	state->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (state->folder_fd < 0 && errno == ENOENT) {
+		err = make_folder(folder);
+		if (err != 0)
+			return fail(error, err, "the state folder %.300s cannot be made: %s",
+				    folder, strerror(-err));
+		state->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (state->folder_fd < 0)
+		return fail(error, -errno, "the state folder %.300s cannot be opened: %m", folder);
+	state->lock_fd = openat(state->folder_fd, LOCK_NAME,
+				O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (state->lock_fd < 0)
+		return fail(error, -errno, "the state folder %.300s cannot be locked: %m", folder);
+	if (flock(state->lock_fd, LOCK_EX | LOCK_NB) != 0)
+		return fail(error, -errno,
+			    errno == EWOULDBLOCK
+				    ? "the state folder %.300s is in use by another daemon"
+				    : "the state folder %.300s cannot be locked: %m",
+			    folder);
+	return 0;
+}
+
+static int load_any(struct state *state, char error[STATE_ERROR_MAX], char warning[STATE_ERROR_MAX])
+{
+	char why[STATE_ERROR_MAX] = "it is missing", prev_why[STATE_ERROR_MAX];
+	int err = load(state, FILE_NAME, why), prev_err;
+
+	if (err == 0)
+		return 0;
+	if (err != -ENOENT && err != -EBADMSG)
+		return fail(error, err, "%.200s/" FILE_NAME ": %.200s; not touching it",
+			    state->folder, why);
+	prev_err = load(state, PREV_NAME, prev_why);
+	if (prev_err == 0) {
+		state->is_recovered = true;
+		snprintf(warning, STATE_ERROR_MAX,
+			 "%.200s/" FILE_NAME
+			 ": %.100s; going on with the one before it, " PREV_NAME,
+			 state->folder, why);
+		return 0;
+	}
+	if (err == -ENOENT && prev_err == -ENOENT) {
+		private_key_generate(&state->data->machine_key);
+		return 0;
+	}
+	return fail(error, err,
+		    "%.200s/" FILE_NAME ": %.100s, and there is no good " PREV_NAME
+		    "; not touching "
+		    "it: repair it, or remove both to log in anew",
+		    state->folder, why);
+}
+
+struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
+			 char warning[static STATE_ERROR_MAX])
+{
+	struct state *state = calloc(1, sizeof(*state));
+
+	error[0] = warning[0] = '\0';
+	if (!state) {
+		fail(error, -ENOMEM, "no memory for the state");
+		return NULL;
+	}
+	state->folder_fd = state->lock_fd = -1;
+	state->data = secret_alloc(sizeof(*state->data));
+	if (!state->data) {
+		fail(error, -ENOMEM, "no memory for the state");
+		goto out;
+	}
+	state->data->prefs.wants_running = true;
+	if (!folder) {
+		private_key_generate(&state->data->machine_key);
+		return state;
+	}
+	if (open_folder(state, folder, error) == 0 && load_any(state, error, warning) == 0)
+		return state;
+out:
+	state_close(state);
+	return NULL;
+}
+
+void state_close(struct state *state)
+{
+	if (!state)
+		return;
+	if (state->lock_fd >= 0)
+		close(state->lock_fd);
+	if (state->folder_fd >= 0)
+		close(state->folder_fd);
+	secret_free(state->data);
+	free(state->netmap);
+	free(state->folder);
+	free(state);
+}
+
+struct state_data *state_data(struct state *state)
+{
+	return state->data;
+}
+
+bool state_is_in_memory(const struct state *state)
+{
+	return !state->folder;
+}
+
+const char *state_netmap(const struct state *state, size_t *len)
+{
+	*len = state->netmap_len;
+	return state->netmap;
+}
+
+int state_set_netmap(struct state *state, const char *json, size_t len)
+{
+	char *copy = NULL;
+
+	if (json) {
+		if (len > STATE_NETMAP_MAX)
+			return -EMSGSIZE;
+		copy = malloc(len + 1);
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, json, len);
+		copy[len] = '\0';
+	}
+	free(state->netmap);
+	state->netmap = copy;
+	state->netmap_len = copy ? len : 0;
+	return 0;
+}
+
+/* ---- writing ---- */
+
+static int write_all(int fd, const char *bytes, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, bytes, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		bytes += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int write_file(struct state *state, int fd)
+{
+	struct json_object *rest = state_make_rest(state);
+	char head[STATE_HEAD_MAX];
+	const char *text;
+	size_t len;
+	int err = -ENOMEM;
+
+	text = rest ? json_object_to_json_string_length(
+			      rest, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len)
+		    : NULL;
+	if (text) {
+		err = write_all(fd, head, state_make_head(state->data, head));
+		if (err == 0)
+			err = write_all(fd, text + 1, len - 1);
+		if (err == 0)
+			err = write_all(fd, "\n", 1);
+		if (err == 0 && fsync(fd) != 0)
+			err = -errno;
+	}
+	secret_wipe(head, sizeof(head));
+	json_object_put(rest);
+	return err;
+}
+
+/* The present file becomes the previous one; it has both names for a moment. */
+static int keep_previous(struct state *state)
+{
+	if (state->is_recovered)
+		return 0;
+	if (unlinkat(state->folder_fd, PREV_NAME, 0) != 0 && errno != ENOENT)
+		return -errno;
+	if (linkat(state->folder_fd, FILE_NAME, state->folder_fd, PREV_NAME, 0) != 0 &&
+	    errno != ENOENT && errno != EPERM && errno != EOPNOTSUPP) /* some have no links */
+		return -errno;
+	return 0;
+}
+
+static int replace_file(struct state *state)
+{
+	int fd, err;
+
+	if (unlinkat(state->folder_fd, TMP_NAME, 0) != 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(state->folder_fd, TMP_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	err = write_file(state, fd);
+	if (close(fd) != 0 && err == 0)
+		err = -errno;
+	if (err == 0)
+		err = keep_previous(state);
+	if (err == 0 && renameat(state->folder_fd, TMP_NAME, state->folder_fd, FILE_NAME) != 0)
+		err = -errno;
+	if (err != 0) {
+		unlinkat(state->folder_fd, TMP_NAME, 0);
+		return err;
+	}
+	state->is_recovered = false;
+	return fsync(state->folder_fd) == 0 ? 0 : -errno;
+}
+
+int state_save(struct state *state, char error[static STATE_ERROR_MAX])
+{
+	int err;
+
+	error[0] = '\0';
+	if (!state->folder)
+		return 0;
+	err = replace_file(state);
+	if (err != 0)
+		fail(error, err, "the state cannot be written to %.300s: %s", state->folder,
+		     strerror(-err));
+	return err;
+}

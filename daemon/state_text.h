@@ -1,0 +1,26 @@
+/* The text of the state file, for state.c alone. */
+#ifndef MESHWRAP_DAEMON_STATE_TEXT_H
+#define MESHWRAP_DAEMON_STATE_TEXT_H
+
+#include "daemon/state.h"
+
+struct json_object;
+
+#define STATE_FILE_MAX (2u * STATE_NETMAP_MAX)
+#define STATE_HEAD_MAX 1024 /* the part with the keys */
+
+struct state {
+	struct state_data *data;
+	char *netmap;
+	size_t netmap_len;
+	char *folder; /* NULL: in memory */
+	int folder_fd, lock_fd;
+	bool is_recovered; /* the present file is damaged, its predecessor is the good one */
+};
+
+/* '{' and the members with secrets, each followed by a comma: their length. */
+size_t state_make_head(const struct state_data *data, char head[static STATE_HEAD_MAX]);
+/* The members that are no secret. NULL: -ENOMEM. */
+struct json_object *state_make_rest(const struct state *state);
+
+#endif
