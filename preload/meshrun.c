@@ -1,7 +1,7 @@
 /*
  * meshrun: puts a program on the mesh, and becomes it.
  *
- *     meshrun [--config FILE] [--dir DIR] [--timeout S] [--] PROGRAM ARGS
+ *     meshrun [--config FILE | --login-server URL] [OPTIONS] [--] PROGRAM ARGS
  *
  * After the daemon has answered, all that is left to do is three variables and
  * exec: the program keeps our process id, terminal and signals, and its exit
@@ -24,20 +24,56 @@
 #define MAX_TIMEOUT_S     86400
 
 static const char usage_text[] =
-	"usage: meshrun [--config FILE] [--dir DIR] [--timeout SECONDS] [--] PROGRAM [ARG...]\n"
+	"usage: meshrun [OPTIONS] [--] PROGRAM [ARG...]\n"
 	"\n"
-	"Runs PROGRAM on the mesh of the daemon that runs in DIR, starting meshd with FILE\n"
-	"if none runs, as soon as the mesh is usable.\n"
+	"Runs PROGRAM on the mesh of the daemon that runs in DIR. If none runs, meshd is started\n"
+	"with a WireGuard file or to join a tailnet; PROGRAM begins as soon as the mesh is usable.\n"
 	"\n"
-	"  --config FILE      WireGuard file of this node (MESHWRAP_CONFIG)\n"
-	"  --dir DIR          runtime folder of the daemon (MESHWRAP_DIR)\n"
-	"  --timeout SECONDS  how long to wait for the mesh; 30 unless told\n"
+	"  --config FILE        WireGuard file of this node                (MESHWRAP_CONFIG)\n"
+	"  --login-server URL   coordination server to join by             (TS_LOGIN_SERVER)\n"
+	"                       the key: TS_AUTHKEY=KEY or TS_AUTHKEY=file:PATH; PROGRAM does\n"
+	"                       not see it. Without a key a URL to visit is shown\n"
+	"  --auth-key-file FILE --hostname NAME --state DIR --ca FILE --accept-routes\n"
+	"  --accept-dns=BOOL --shields-up --advertise-tags LIST --port N\n"
+	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR --capability-version N\n"
+	"                       for meshd, see there\n"
+	"  --dir DIR            runtime folder of the daemon               (MESHWRAP_DIR)\n"
+	"  --timeout SECONDS    how long to wait for the mesh; 30 unless told, and without\n"
+	"                       limit while a person is to log this node in\n"
 	"  --help, --version\n";
 
 struct options {
 	const char *config, *dir;
+	struct login login;
 	unsigned timeout_s;
+	bool timeout_is_chosen;
 	int program; /* index into argv */
+};
+
+enum id { CONFIG = 1, DIR_, TIMEOUT, AUTH_KEY, FOR_MESHD, HELP, VERSION };
+
+static const struct option known[] = {
+	{ "config", required_argument, NULL, CONFIG },
+	{ "dir", required_argument, NULL, DIR_ },
+	{ "timeout", required_argument, NULL, TIMEOUT },
+	{ "auth-key", required_argument, NULL, AUTH_KEY },
+	{ "authkey", required_argument, NULL, AUTH_KEY },
+	{ "login-server", required_argument, NULL, FOR_MESHD },
+	{ "auth-key-file", required_argument, NULL, FOR_MESHD },
+	{ "hostname", required_argument, NULL, FOR_MESHD },
+	{ "state", required_argument, NULL, FOR_MESHD },
+	{ "ca", required_argument, NULL, FOR_MESHD },
+	{ "accept-routes", optional_argument, NULL, FOR_MESHD },
+	{ "accept-dns", optional_argument, NULL, FOR_MESHD },
+	{ "shields-up", optional_argument, NULL, FOR_MESHD },
+	{ "advertise-tags", required_argument, NULL, FOR_MESHD },
+	{ "port", required_argument, NULL, FOR_MESHD },
+	{ "capability-version", required_argument, NULL, FOR_MESHD },
+	{ "socks5-server", required_argument, NULL, FOR_MESHD },
+	{ "outbound-http-proxy-listen", required_argument, NULL, FOR_MESHD },
+	{ "help", no_argument, NULL, HELP },
+	{ "version", no_argument, NULL, VERSION },
+	{ NULL, 0, NULL, 0 },
 };
 
 void complain(const char *format, ...)
@@ -78,48 +114,95 @@ static bool parse_seconds(const char *text, unsigned *seconds)
 	return true;
 }
 
+/* meshd's option as it was given. 0 or the exit status. */
+static int pass_on(struct login *login, const char *name, const char *value)
+{
+	char *word;
+
+	if (login->count + 2 > LOGIN_WORDS_MAX) {
+		complain("too many options");
+		return EXIT_USAGE;
+	}
+	/* Words live as long as we do. */
+	if (asprintf(&word, "--%s%s%s", name, value ? "=" : "", value ? value : "") < 0) {
+		complain("out of memory");
+		return EXIT_NO_MESH;
+	}
+	login_add(login, word, NULL);
+	return 0;
+}
+
+/* -1: go on; else the exit status. */
+static int take(struct options *o, int id, const char *name)
+{
+	int status;
+
+	switch (id) {
+	case CONFIG:
+		o->config = optarg;
+		return -1;
+	case DIR_:
+		o->dir = optarg;
+		return -1;
+	case TIMEOUT:
+		o->timeout_is_chosen = true;
+		if (parse_seconds(optarg, &o->timeout_s))
+			return -1;
+		complain("--timeout takes whole seconds, at most %d, not \"%s\"", MAX_TIMEOUT_S,
+			 optarg);
+		return EXIT_USAGE;
+	case AUTH_KEY:
+		return login_add_key(&o->login, optarg) ? -1 : EXIT_USAGE;
+	case FOR_MESHD:
+		status = pass_on(&o->login, name, optarg);
+		return status ? status : -1;
+	case HELP:
+		fputs(usage_text, stdout);
+		return 0;
+	case VERSION:
+		puts("meshrun " MESHWRAP_VERSION);
+		return 0;
+	default:
+		return EXIT_USAGE; /* getopt has said what is wrong */
+	}
+}
+
 /* -1: go on; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
-	static const struct option known[] = { { "config", required_argument, NULL, 'c' },
-					       { "dir", required_argument, NULL, 'd' },
-					       { "timeout", required_argument, NULL, 't' },
-					       { "help", no_argument, NULL, 'h' },
-					       { "version", no_argument, NULL, 'v' },
-					       { NULL, 0, NULL, 0 } };
-	int c;
+	int id, at = 0, status;
 
-	*o = (struct options){ .timeout_s = DEFAULT_TIMEOUT_S };
-	while ((c = getopt_long(argc, argv, "+", known, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-			o->config = optarg;
-			break;
-		case 'd':
-			o->dir = optarg;
-			break;
-		case 't':
-			if (parse_seconds(optarg, &o->timeout_s))
-				break;
-			complain("--timeout takes whole seconds, at most %d, not \"%s\"",
-				 MAX_TIMEOUT_S, optarg);
-			return EXIT_USAGE;
-		case 'h':
-			fputs(usage_text, stdout);
-			return 0;
-		case 'v':
-			puts("meshrun " MESHWRAP_VERSION);
-			return 0;
-		default:
-			return EXIT_USAGE; /* getopt has said what is wrong */
-		}
+	o->timeout_s = DEFAULT_TIMEOUT_S;
+	while ((id = getopt_long(argc, argv, "+", known, &at)) != -1) {
+		status = take(o, id, known[at].name);
+		if (status >= 0)
+			return status;
 	}
 	if (optind == argc) {
 		complain("no program given; see meshrun --help");
 		return EXIT_USAGE;
 	}
+	if (o->config && o->login.count) {
+		complain("--config and a login exclude each other");
+		return EXIT_USAGE;
+	}
 	o->program = optind;
 	return -1;
+}
+
+/* The command line says how a daemon is to be started, else the environment. */
+static void choose_daemon(struct options *o, struct daemon_options *daemon)
+{
+	const char *config = getenv("MESHWRAP_CONFIG");
+
+	daemon->timeout_s = o->timeout_s;
+	daemon->timeout_is_chosen = o->timeout_is_chosen;
+	if (o->login.count)
+		daemon->login = &o->login;
+	else if (o->config || (config && *config))
+		daemon->config = o->config ? o->config : config;
+	else if (o->login.is_wanted_by_environment)
+		daemon->login = &o->login;
 }
 
 /* The daemon's folder, absolute: the program may change its own. */
@@ -204,10 +287,13 @@ static int set_environment(const char *dir)
 int main(int argc, char **argv)
 {
 	struct daemon_options daemon = { 0 };
+	static struct options o;
 	char dir[PATHS_MAX];
-	struct options o;
 	int status;
 
+	/* First of all, so that the key is gone from the environment whatever follows. */
+	if (!login_read_environment(&o.login))
+		return EXIT_USAGE;
 	status = parse_options(argc, argv, &o);
 	if (status >= 0)
 		return status;
@@ -216,9 +302,9 @@ int main(int argc, char **argv)
 		status = program_check(argv[o.program]);
 	if (status)
 		return status;
-	daemon.config = o.config ? o.config : getenv("MESHWRAP_CONFIG");
-	daemon.timeout_s = o.timeout_s;
+	choose_daemon(&o, &daemon);
 	status = daemon_wait(dir, &daemon);
+	login_finish(&o.login);
 	if (!status)
 		status = set_environment(dir);
 	if (status)

@@ -19,13 +19,38 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Folder of this executable, without a trailing slash. 0 or -errno. */
 int own_folder(char folder[static PATH_MAX]);
 
-/* Will the shim be loaded into this program? 0, or the exit status after having complained. */
+/* Can this program be put on the mesh? 0, or the exit status after having complained. */
 int program_check(const char *program);
 
+#define LOGIN_WORDS_MAX 64
+#define LOGIN_KEY_MAX   4096
+
+/* A daemon that joins by a server: meshd's options, and the key besides them. */
+struct login {
+	const char *words[LOGIN_WORDS_MAX]; /* of our command line */
+	unsigned count;
+	bool is_wanted_by_environment;
+	char key[LOGIN_KEY_MAX + 1]; /* or file:PATH; "": meshd finds it itself or does without */
+	size_t key_len;
+	char *extra; /* TS_EXTRA_ARGS where it holds the key, else NULL */
+};
+
+/* An option for meshd; value NULL for a flag. The texts must stay. */
+void login_add(struct login *login, const char *name, const char *value);
+/* --auth-key VALUE: false after refusing (and wiping) what is no file:PATH. */
+bool login_add_key(struct login *login, char *value);
+/* Takes what is secret out of the environment. False after complaining. */
+bool login_read_environment(struct login *login);
+/* The key, to be read from a descriptor above 2; it is wiped here. The descriptor or -errno. */
+int login_key_pipe(struct login *login);
+void login_finish(struct login *login);
+
 struct daemon_options {
-	const char *config; /* NULL: do not start one */
-	bool dir_is_chosen; /* dir was named by the user: look nowhere else */
+	const char *config;  /* NULL: not by a file */
+	struct login *login; /* NULL: not by a server; both NULL: do not start one */
+	bool dir_is_chosen;  /* dir was named by the user: look nowhere else */
 	unsigned timeout_s;
+	bool timeout_is_chosen; /* else waiting for a person has no limit */
 };
 /*
  * Waits until the daemon of dir is usable, having started one if need be; dir
@@ -36,7 +61,9 @@ int daemon_wait(char dir[static PATHS_MAX], const struct daemon_options *options
 /* As PID 1: runs the program as a child, reaps all, forwards signals; the exit status. */
 int init_run(char **argv);
 
-/* exec, and what it means that it came back. */
+/* exec, traced if need be, and what it means that it came back. */
 int program_exec(char **argv);
+/* The same for a child of a wrapped program, whose environment is complete. */
+int program_continue(const char *file, char **argv);
 
 #endif

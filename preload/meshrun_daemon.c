@@ -7,6 +7,9 @@
  * have a child it never made. So a keeper process stands between while we wait:
  * it tells us if the daemon ends, and once the mesh is usable it is killed.
  *
+ * While a server decides whether this node may join, the daemon's status tells
+ * what a person must know: the URL to visit, or why it will not be.
+ *
  * Two meshruns may start a daemon at once. One of them ends with "already
  * running"; whoever started it keeps waiting if somebody answers.
  */
@@ -27,12 +30,14 @@
 #include <unistd.h>
 
 #include "preload/meshrun.h"
+#include "preload/meshrun_status.h"
 #include "shared/ipc.h"
 #include "shared/util.h"
 
 #define COMMON_DIR    "/run/meshwrap"
 #define LOG_FILE      "meshd.log"
 #define ASK_EVERY_MS  20
+#define LOOK_EVERY_MS 200  /* at the status */
 #define SAY_AFTER_MS  1000 /* progress, on a terminal */
 #define END_WITHIN_MS 2000
 #define GRACE_MS      500 /* after our daemon ended: is there another one? */
@@ -155,31 +160,44 @@ static int open_log(const char *dir, off_t *start)
 	return fd;
 }
 
-static void become_daemon(const char *meshd, const char *dir, const char *config, int log)
+/* What the daemon is started with. */
+struct launch {
+	char meshd[PATH_MAX];
+	const char *dir, *words[LOGIN_WORDS_MAX + 4];
+	const char *extra;   /* TS_EXTRA_ARGS for it alone, or NULL */
+	char key_number[16]; /* of key_fd, for its command line */
+	int log, key_fd;     /* key_fd negative: none */
+};
+
+static void become_daemon(const struct launch *l)
 {
 	int null = open("/dev/null", O_RDONLY);
 
 	setsid();
 	prctl(PR_SET_PDEATHSIG, 0);
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(log, STDOUT_FILENO) < 0 ||
-	    dup2(log, STDERR_FILENO) < 0 || setenv("MESHWRAP_DIR", dir, 1) < 0)
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(l->log, STDOUT_FILENO) < 0 ||
+	    dup2(l->log, STDERR_FILENO) < 0 || setenv("MESHWRAP_DIR", l->dir, 1) < 0 ||
+	    (l->extra && setenv("TS_EXTRA_ARGS", l->extra, 1) < 0) ||
+	    (l->key_fd >= 0 && fcntl(l->key_fd, F_SETFD, 0) < 0))
 		_exit(EXIT_NOT_OURS);
 	unsetenv("LD_PRELOAD");
 	if (null > STDERR_FILENO)
 		close(null);
-	execl(meshd, meshd, "--config", config, (char *)NULL);
-	dprintf(STDERR_FILENO, "%s: %s\n", meshd, strerror(errno));
+	execv(l->meshd, (char *const *)l->words);
+	dprintf(STDERR_FILENO, "%s: %s\n", l->meshd, strerror(errno));
 	_exit(EXIT_NOT_FOUND);
 }
 
 /* The keeper's life: start the daemon, say its pid, wait for its end. */
-static void keep(const char *meshd, const char *dir, const char *config, int log, int pipe)
+static void keep(const struct launch *l, int pipe)
 {
 	pid_t daemon = fork();
 	int status = 0;
 
 	if (daemon == 0)
-		become_daemon(meshd, dir, config, log);
+		become_daemon(l);
+	if (l->key_fd >= 0)
+		close(l->key_fd);
 	if (daemon < 0 || write(pipe, &daemon, sizeof(daemon)) != sizeof(daemon))
 		_exit(1);
 	/* Nothing of the terminal's concerns it: we end it ourselves. */
@@ -192,8 +210,7 @@ static void keep(const char *meshd, const char *dir, const char *config, int log
 	_exit(0);
 }
 
-static int start_keeper(const char *meshd, const char *dir, const char *config, int log,
-			struct keeper *k)
+static int start_keeper(const struct launch *l, struct keeper *k)
 {
 	int pipes[2];
 
@@ -202,7 +219,7 @@ static int start_keeper(const char *meshd, const char *dir, const char *config, 
 	k->pid = fork();
 	if (k->pid == 0) {
 		close(pipes[0]);
-		keep(meshd, dir, config, log, pipes[1]);
+		keep(l, pipes[1]);
 	}
 	close(pipes[1]);
 	k->pipe = pipes[0];
@@ -264,78 +281,168 @@ static void show_daemons_words(int log, off_t start, const char *dir)
 
 /* ---- waiting ---- */
 
-static void say_progress(uint64_t start, bool *said)
+struct wait {
+	const char *dir;
+	const struct daemon_options *options;
+	struct keeper *k; /* its pid 0: the daemon is not ours */
+	int log;          /* of ours */
+	off_t log_start;
+	uint64_t began, ended, next_look;
+	bool said;       /* that we wait */
+	bool for_person; /* who visits the URL or approves the node */
+	struct login_status status;
+	char said_url[STATUS_TEXT_MAX];
+};
+
+static void say_progress(struct wait *w)
 {
-	if (*said || !isatty(STDERR_FILENO) || now_ms() - start < SAY_AFTER_MS)
+	if (w->said || !isatty(STDERR_FILENO) || now_ms() - w->began < SAY_AFTER_MS)
 		return;
 	fprintf(stderr, "meshrun: waiting for the mesh ...\n");
-	*said = true;
+	w->said = true;
 }
 
-/* Until ready (0) or not (the exit status). k->pid 0: the daemon is not ours. */
-static int wait_ready(const char *dir, unsigned timeout_s, struct keeper *k, int log, off_t start)
+/* What the daemon says of its login, told once. False: it has failed for good. */
+static bool look_at_login(struct wait *w)
 {
-	uint64_t began = now_ms(), ended = 0;
-	bool said = false;
+	struct login_status *status = &w->status;
 
+	if (now_ms() < w->next_look || !status_ask(w->dir, status))
+		return true;
+	w->next_look = now_ms() + LOOK_EVERY_MS;
+	if (status->error[0]) {
+		complain("%s", status->error);
+		return false;
+	}
+	if (status->url[0] && strcmp(status->url, w->said_url) != 0) {
+		fprintf(stderr,
+			"meshrun: waiting for login: to let this node join, visit\n\n\t%s\n\n",
+			status->url);
+		memcpy(w->said_url, status->url, sizeof(w->said_url));
+		w->for_person = w->said = true;
+	}
+	if (strcmp(status->state, "NeedsMachineAuth") == 0 && !w->for_person) {
+		fprintf(stderr, "meshrun: waiting until an administrator approves this node\n");
+		w->for_person = w->said = true;
+	}
+	return true;
+}
+
+static bool is_too_late(const struct wait *w)
+{
+	const struct daemon_options *o = w->options;
+
+	if (w->for_person && !o->timeout_is_chosen)
+		return false;
+	if (now_ms() - w->began < o->timeout_s * UINT64_C(1000))
+		return false;
+	complain("the mesh is not usable after %u s%s%s%s; see meshctl status, or wait longer "
+		 "with --timeout",
+		 o->timeout_s, w->status.state[0] ? " (" : "", w->status.state,
+		 w->status.state[0] ? ")" : "");
+	return true;
+}
+
+/* Is there no daemon any more to wait for? Says so. */
+static bool has_ended(struct wait *w, enum readiness answer)
+{
+	if (w->k->daemon_ended && !w->ended)
+		w->ended = now_ms();
+	if (answer != NO_DAEMON)
+		return false;
+	if (w->ended && now_ms() - w->ended >= GRACE_MS) {
+		show_daemons_words(w->log, w->log_start, w->dir);
+		return true;
+	}
+	if (!w->k->pid) {
+		complain("the daemon of %s has ended; start it again", w->dir);
+		return true;
+	}
+	return false;
+}
+
+/* Until ready (0) or not (the exit status). */
+static int wait_ready(struct wait *w)
+{
+	w->began = now_ms();
+	w->next_look = w->began + LOOK_EVERY_MS;
 	for (;;) {
-		enum readiness answer = ask(dir);
+		enum readiness answer = ask(w->dir);
 
 		if (answer == DAEMON_READY)
 			return 0;
 		if (caught)
 			return 128 + caught;
-		if (k->daemon_ended && !ended)
-			ended = now_ms();
-		if (ended && answer == NO_DAEMON && now_ms() - ended >= GRACE_MS) {
-			show_daemons_words(log, start, dir);
+		if (has_ended(w, answer) || (answer == DAEMON_STARTING && !look_at_login(w)) ||
+		    is_too_late(w))
 			return EXIT_NO_MESH;
-		}
-		if (!k->pid && answer == NO_DAEMON) {
-			complain("the daemon of %s has ended; start it again", dir);
-			return EXIT_NO_MESH;
-		}
-		if (now_ms() - began >= timeout_s * UINT64_C(1000)) {
-			complain("the mesh is not usable after %u s; see meshctl status, or wait "
-				 "longer with --timeout",
-				 timeout_s);
-			return EXIT_NO_MESH;
-		}
-		say_progress(began, &said);
-		keeper_look(k, ASK_EVERY_MS);
+		say_progress(w);
+		keeper_look(w->k, ASK_EVERY_MS);
 	}
+}
+
+/* The daemon's command line. False after complaining. */
+static bool make_words(struct launch *l, const struct daemon_options *o)
+{
+	struct login *login = o->login;
+	unsigned n = 0;
+
+	l->words[n++] = l->meshd;
+	if (o->config) {
+		l->words[n++] = "--config";
+		l->words[n++] = o->config;
+		return true;
+	}
+	l->extra = login->extra;
+	/* The key first, so that --auth-key-file wins over the environment. */
+	if (login->key_len) {
+		l->key_fd = login_key_pipe(login);
+		if (l->key_fd < 0) {
+			complain("cannot hand over the auth key: %s", strerror(-l->key_fd));
+			return false;
+		}
+		snprintf(l->key_number, sizeof(l->key_number), "%d", l->key_fd);
+		l->words[n++] = "--auth-key-fd";
+		l->words[n++] = l->key_number;
+	}
+	for (unsigned i = 0; i < login->count; i++)
+		l->words[n++] = login->words[i];
+	return true;
 }
 
 static int start_and_wait(const char *dir, const struct daemon_options *o)
 {
+	struct launch l = { .dir = dir, .key_fd = -1, .log = -1 };
 	struct keeper k = { .pid = 0 };
-	char meshd[PATH_MAX];
-	int log, status = EXIT_NO_MESH;
-	off_t start;
+	struct wait w = { .dir = dir, .options = o, .k = &k };
+	int status = EXIT_NO_MESH;
 
-	if (access(o->config, R_OK) < 0) {
+	if (o->config && access(o->config, R_OK) < 0) {
 		complain("cannot read the config file %s: %s", o->config, strerror(errno));
 		return EXIT_NO_MESH;
 	}
-	if (!find_meshd(meshd)) {
-		complain("meshd is not installed beside meshrun; start it yourself: "
-			 "meshd --config %s",
-			 o->config);
+	if (!find_meshd(l.meshd)) {
+		complain("meshd is not installed beside meshrun; start it yourself: meshd --help "
+			 "says how");
 		return EXIT_NO_MESH;
 	}
 	if (make_folder(dir) < 0)
 		return EXIT_NO_MESH;
-	log = open_log(dir, &start);
-	if (log < 0)
+	l.log = w.log = open_log(dir, &w.log_start);
+	if (l.log < 0)
 		return EXIT_NO_MESH;
-	if (start_keeper(meshd, dir, o->config, log, &k) < 0)
-		complain("cannot start meshd: %s", strerror(errno));
-	else
-		status = wait_ready(dir, o->timeout_s, &k, log, start);
+	if (make_words(&l, o)) {
+		if (start_keeper(&l, &k) < 0)
+			complain("cannot start meshd: %s", strerror(errno));
+		else
+			status = wait_ready(&w);
+	}
+	if (l.key_fd >= 0)
+		close(l.key_fd);
 	if (status && k.pid > 0 && !k.daemon_ended)
 		end_daemon(&k);
 	end_keeper(&k);
-	close(log);
+	close(l.log);
 	return status;
 }
 
@@ -355,11 +462,11 @@ static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options
 		return EXIT_NO_MESH;
 	}
 	if (answer != NO_DAEMON)
-		return wait_ready(dir, o->timeout_s, &none, -1, 0);
-	if (o->config)
+		return wait_ready(&(struct wait){ .dir = dir, .options = o, .k = &none });
+	if (o->config || o->login)
 		return start_and_wait(dir, o);
 	complain("no mesh daemon runs for %s; start one with meshd --config FILE, or give "
-		 "meshrun --config FILE",
+		 "meshrun --config FILE or --login-server URL",
 		 dir);
 	return EXIT_NO_MESH;
 }

@@ -1,0 +1,161 @@
+/*
+ * A look at GET /localapi/v0/status for three strings, without a library: a walk
+ * over the text that counts braces and knows strings is all it takes. What comes from
+ * a server goes to a terminal, so control characters become spaces.
+ */
+#include "preload/meshrun_status.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shared/paths.h"
+
+#define ANSWER_MAX 65536
+
+static int hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* The escape after a backslash at p as one character; '?' where it is none of ASCII. */
+static char unescape(const char *p, const char *end, size_t *used)
+{
+	int value = 0;
+
+	*used = 1;
+	switch (*p) {
+	case 'n':
+	case 't':
+	case 'r':
+	case 'b':
+	case 'f':
+		return ' ';
+	case 'u':
+		if (end - p < 5)
+			return '?';
+		for (int i = 1; i <= 4; i++)
+			value = hex_value(p[i]) < 0 ? 0x10000 : value * 16 + hex_value(p[i]);
+		*used = 5;
+		return value < 0x80 ? (char)value : '?';
+	default:
+		return *p;
+	}
+}
+
+/* Reads the string after a quote at p into text, as far as it fits. Returns where it ends. */
+static const char *read_string(const char *p, const char *end, char *text, size_t room)
+{
+	size_t len = 0, used;
+
+	while (p < end && *p != '"') {
+		char c = *p++;
+
+		if (c == '\\' && p < end) {
+			c = unescape(p, end, &used);
+			p += used;
+		}
+		if ((unsigned char)c < ' ' || c == 0x7f)
+			c = ' ';
+		if (len + 1 < room)
+			text[len++] = c;
+	}
+	text[len] = '\0';
+	return p < end ? p + 1 : end;
+}
+
+static const char *skip_space(const char *p, const char *end)
+{
+	while (p < end && strchr(" \t\r\n", *p) && *p)
+		p++;
+	return p;
+}
+
+void status_find(const char *json, size_t len, const char *key, char *text, size_t room)
+{
+	const char *p = json, *end = json + len;
+	char name[64];
+	int depth = 0;
+
+	text[0] = '\0';
+	while (p < end) {
+		char c = *p++;
+
+		if (c == '{' || c == '[')
+			depth++;
+		else if (c == '}' || c == ']')
+			depth--;
+		if (c != '"')
+			continue;
+		p = skip_space(read_string(p, end, name, sizeof(name)), end);
+		if (depth != 1 || p == end || *p != ':' || strcmp(name, key) != 0)
+			continue;
+		p = skip_space(p + 1, end);
+		if (p < end && *p == '"')
+			read_string(p + 1, end, text, room);
+		return;
+	}
+}
+
+static int connect_api(const char *dir)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct timeval wait = { .tv_sec = 1 };
+	int fd;
+
+	if (paths_join(dir, PATHS_API, addr.sun_path, sizeof(addr.sun_path)) < 0)
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static size_t exchange(int fd, char *answer, size_t room)
+{
+	static const char question[] = "GET /localapi/v0/status?peers=false HTTP/1.0\r\n"
+				       "Host: meshwrap\r\n\r\n";
+	size_t len = 0;
+	ssize_t n;
+
+	if (send(fd, question, sizeof(question) - 1, MSG_NOSIGNAL) != sizeof(question) - 1)
+		return 0;
+	while (len < room && (n = recv(fd, answer + len, room - len, 0)) > 0)
+		len += (size_t)n;
+	return len;
+}
+
+bool status_ask(const char *dir, struct login_status *status)
+{
+	char *answer = malloc(ANSWER_MAX);
+	int fd = answer ? connect_api(dir) : -1;
+	const char *body = NULL;
+	size_t len;
+
+	memset(status, 0, sizeof(*status));
+	if (fd >= 0) {
+		len = exchange(fd, answer, ANSWER_MAX);
+		body = memmem(answer, len, "\r\n\r\n", 4);
+		close(fd);
+	}
+	if (body) {
+		len -= (size_t)(body - answer);
+		status_find(body, len, "BackendState", status->state, sizeof(status->state));
+		status_find(body, len, "AuthURL", status->url, sizeof(status->url));
+		status_find(body, len, "LoginError", status->error, sizeof(status->error));
+	}
+	free(answer);
+	return body != NULL;
+}

@@ -1,0 +1,24 @@
+/* What the daemon says of its login while the mesh is not usable yet. */
+#ifndef MESHWRAP_PRELOAD_MESHRUN_STATUS_H
+#define MESHWRAP_PRELOAD_MESHRUN_STATUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define STATUS_TEXT_MAX 1024
+
+struct login_status {
+	char state[64];              /* "NeedsLogin", "Starting", ...; "": not known */
+	char url[STATUS_TEXT_MAX];   /* where a person logs this node in */
+	char error[STATUS_TEXT_MAX]; /* why the login has failed for good */
+};
+
+/* Asks the daemon of dir. False: it does not answer, nothing is known. */
+bool status_ask(const char *dir, struct login_status *status);
+/*
+ * Pure: the text of the string under key at the top level of a JSON object, only
+ * printable and cut to what fits; "" when there is none. json need not be well formed.
+ */
+void status_find(const char *json, size_t len, const char *key, char *text, size_t room);
+
+#endif
