@@ -91,6 +91,9 @@ void netcheck_network_changed(struct netcheck *nc);
 const struct netcheck_report *netcheck_last(const struct netcheck *nc);
 uint64_t netcheck_last_ns(const struct netcheck *nc);
 int netcheck_home(const struct netcheck *nc);
+/* Addresses the world sees us at, best first: of the running report as far as it is, or the last.
+ */
+unsigned netcheck_mapped(const struct netcheck *nc, struct endpoint *out, unsigned max);
 
 uint64_t netcheck_deadline(const struct netcheck *nc);
 void netcheck_expire(struct netcheck *nc, uint64_t now_ns);
