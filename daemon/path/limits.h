@@ -21,7 +21,8 @@
 #define LATE_PONG_NS        (500 * NS_PER_MS)
 #define LATE_PONG_FACTOR    4
 #define TRY_INTERVAL_NS     (250 * NS_PER_MS) /* between looks for addresses to ping, while sending */
-#define WG_ONLY_PATIENCE_NS (10 * NS_PER_S)   /* with one of several endpoints */
+#define STUN_DOUBT_NS       (2 * NS_PER_S) /* an older STUN result is asked again when a path breaks */
+#define WG_ONLY_PATIENCE_NS (10 * NS_PER_S)  /* with one of several endpoints */
 #define DEADLINE_GRAIN_NS   (50 * NS_PER_MS) /* deadlines of peers are rounded up to it */
 
 #define CANDIDATES_MAX 100 /* of one peer */

@@ -237,6 +237,7 @@ static void call_received(struct paths *paths, struct path_peer *peer,
 			  const struct disco_message *m)
 {
 	unsigned taken = 0;
+	bool has_news = false;
 
 	peer->last_rx_ns = paths->now_ns;
 	if (!may_call(peer, paths->now_ns)) {
@@ -255,6 +256,7 @@ static void call_received(struct paths *paths, struct path_peer *peer,
 			continue;
 		}
 		taken++;
+		has_news |= !candidate_find(peer, &ep);
 		c = candidate_add(paths, peer, &ep, paths->now_ns);
 		if (c)
 			c->is_in_call = true;
@@ -263,6 +265,9 @@ static void call_received(struct paths *paths, struct path_peer *peer,
 	peer_forget_throttles(peer);
 	for (unsigned i = 0; i < peer->candidate_count; i++)
 		peer_ping(paths, peer, &peer->candidates[i], paths->now_ns);
+	/* It is somewhere else: the pongs to come shall decide anew. */
+	if (has_news)
+		peer->trust_until_ns = 0;
 	peer_touch(paths, peer);
 }
 

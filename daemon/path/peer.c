@@ -315,10 +315,12 @@ static void heartbeat(struct paths *paths, struct path_peer *peer, uint64_t now_
 void peer_expire(struct paths *paths, struct path_peer *peer, uint64_t now_ns)
 {
 	if (now_ns >= awaiting_deadline(peer)) {
-		if (peer->trust_until_ns > late_ns(peer))
+		if (peer->trust_until_ns > late_ns(peer)) {
+			self_doubt_stun(paths, now_ns);
 			peer_doubt(paths, peer, now_ns);
-		else
+		} else {
 			peer_clear_best(paths, peer);
+		}
 	}
 	if (now_ns >= peer->heartbeat_ns)
 		heartbeat(paths, peer, now_ns);

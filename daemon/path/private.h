@@ -186,6 +186,8 @@ struct disco_peer *disco_peer_find(const struct paths *paths,
 /* self.c */
 int self_start(struct paths *paths);
 bool self_stun_is_fresh(const struct paths *paths, uint64_t now_ns);
+/* A path broke: perhaps our own NAT gave us another address. */
+void self_doubt_stun(struct paths *paths, uint64_t now_ns);
 /* Starts a report unless one runs. */
 void self_restun(struct paths *paths, bool is_full, uint64_t now_ns);
 void self_stun_received(struct paths *paths, const struct endpoint *from, const uint8_t *bytes,

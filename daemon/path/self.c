@@ -137,6 +137,12 @@ bool self_stun_is_fresh(const struct paths *paths, uint64_t now_ns)
 	return paths->stun_ns != 0 && now_ns - paths->stun_ns <= STUN_FRESH_NS;
 }
 
+void self_doubt_stun(struct paths *paths, uint64_t now_ns)
+{
+	if (now_ns - paths->stun_ns >= STUN_DOUBT_NS)
+		paths->stun_ns = 0;
+}
+
 /* Calls that waited for our address to be known. */
 static void send_pending_calls(struct paths *paths, uint64_t now_ns)
 {
