@@ -18,10 +18,10 @@
 
 #define REQUEST_MAX 1024
 
-static int connect_unix(const char *path, int timeout_s)
+static int connect_unix(const char *path, int timeout_ms)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	struct timeval wait = { .tv_sec = timeout_s };
+	struct timeval wait = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
 	int fd, err;
 
 	if (strlen(path) >= sizeof(addr.sun_path))
@@ -169,7 +169,7 @@ int http_escape(const char *text, char *out, size_t out_len)
 	return 0;
 }
 
-int http_ask(const char *socket_path, const char *method, const char *target, int timeout_s,
+int http_ask(const char *socket_path, const char *method, const char *target, int timeout_ms,
 	     struct http_answer *answer)
 {
 	char request[REQUEST_MAX], *bytes = NULL;
@@ -181,7 +181,7 @@ int http_ask(const char *socket_path, const char *method, const char *target, in
 		     target);
 	if (n < 0 || (size_t)n >= sizeof(request))
 		return -E2BIG;
-	fd = connect_unix(socket_path, timeout_s);
+	fd = connect_unix(socket_path, timeout_ms);
 	if (fd < 0)
 		return fd;
 	err = send_all(fd, request, (size_t)n);

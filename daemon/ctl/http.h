@@ -15,9 +15,9 @@ struct http_answer {
 /*
  * method and target as they stand in the request line. 0; -ENOENT or
  * -ECONNREFUSED: no daemon; -EACCES: it is not ours; -ETIMEDOUT after
- * timeout_s without a byte; -EPROTO for what is no HTTP answer; -E2BIG.
+ * timeout_ms without a byte; -EPROTO for what is no HTTP answer; -E2BIG.
  */
-int http_ask(const char *socket_path, const char *method, const char *target, int timeout_s,
+int http_ask(const char *socket_path, const char *method, const char *target, int timeout_ms,
 	     struct http_answer *answer);
 
 /*

@@ -105,7 +105,7 @@ static int ask_server(const char *text, int timeout_s, struct server *s, struct 
 	assert_int_equal(bind(s->listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(s->listener, 1), 0);
 	assert_int_equal(pthread_create(&thread, NULL, serve, s), 0);
-	err = http_ask(addr.sun_path, "GET", "/v0/status", timeout_s, answer);
+	err = http_ask(addr.sun_path, "GET", "/v0/status", timeout_s * 1000, answer);
 	pthread_join(thread, NULL);
 	close(s->listener);
 	unlink(addr.sun_path);
@@ -142,10 +142,10 @@ static void test_no_daemon_is_told_from_other_failures(void **state)
 	struct http_answer answer;
 
 	(void)state;
-	assert_int_equal(http_ask("/nowhere/api", "GET", "/", 1, &answer), -ENOENT);
+	assert_int_equal(http_ask("/nowhere/api", "GET", "/", 1000, &answer), -ENOENT);
 	memset(longer, 'x', sizeof(longer));
 	longer[sizeof(longer) - 1] = '\0';
-	assert_int_equal(http_ask(longer, "GET", "/", 1, &answer), -ENAMETOOLONG);
+	assert_int_equal(http_ask(longer, "GET", "/", 1000, &answer), -ENAMETOOLONG);
 }
 
 int main(void)

@@ -155,7 +155,7 @@ static void *ask_in_thread(void *arg)
 
 	q->err = paths_join(q->node->dir, PATHS_API, path, sizeof(path));
 	if (q->err == 0)
-		q->err = http_ask(path, q->method, q->target, 20, &q->answer);
+		q->err = http_ask(path, q->method, q->target, 20000, &q->answer);
 	q->is_answered = true;
 	return NULL;
 }

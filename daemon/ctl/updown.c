@@ -1,0 +1,146 @@
+/* meshctl up, down, logout: what changes the node. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/ctl/ctl.h"
+#include "daemon/ctl/flags.h"
+
+#define LOOK_EVERY_US  200000
+#define LOGOUT_MS      35000
+#define LOGIN_AFTER_MS 1000 /* without a URL: ask for one */
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Words after flags are wrong for all three. -1: go on; else the exit status. */
+static int take_flags(const struct flag *flags, int argc, char **argv)
+{
+	char error[FLAGS_ERROR_MAX];
+	int words = flags_take(flags, argc, argv, error);
+
+	if (words == 0)
+		return -1;
+	fprintf(stderr, "%s\n", words < 0 ? error : "too many non-flag arguments");
+	return words < 0 ? 2 : 1;
+}
+
+static bool post(const struct ctl *ctl, const char *path, int timeout_ms)
+{
+	struct ctl_answer answer;
+
+	if (!ctl_ask_or_tell(ctl, "POST", path, timeout_ms, &answer))
+		return false;
+	ctl_answer_finish(&answer);
+	return true;
+}
+
+struct waiting {
+	const struct ctl *ctl;
+	int64_t began_ms, timeout_ms; /* 0: no limit */
+	char url[1024];
+	bool has_asked;
+};
+
+/* One look at a node that shall run: -1 not yet, else the exit status. */
+static int look(struct waiting *w, json_object *status)
+{
+	const char *state = ctl_text(status, "BackendState"), *url = ctl_text(status, "AuthURL");
+	const char *error = ctl_text(status, "LoginError");
+
+	if (strcmp(state, "Running") == 0) {
+		if (w->url[0])
+			fputs("Success.\n", stderr);
+		return 0;
+	}
+	if (*error) {
+		fprintf(stderr, "%s\n", error);
+		return 1;
+	}
+	if (*url && strcmp(url, w->url) != 0) {
+		snprintf(w->url, sizeof(w->url), "%s", url);
+		fprintf(stderr, "\nTo authenticate, visit:\n\n\t%s\n\n", url);
+	}
+	if (strcmp(state, "NeedsLogin") == 0 && !*url && !w->has_asked &&
+	    now_ms() - w->began_ms >= LOGIN_AFTER_MS) {
+		w->has_asked = true;
+		if (!post(w->ctl, "login-interactive", CTL_ANSWER_MS))
+			return 1;
+	}
+	return -1;
+}
+
+static int wait_running(struct waiting *w)
+{
+	struct ctl_answer answer;
+	int result;
+
+	for (;;) {
+		if (!ctl_ask_or_tell(w->ctl, "GET", "status?peers=false", CTL_ANSWER_MS, &answer))
+			return 1;
+		result = look(w, answer.json);
+		ctl_answer_finish(&answer);
+		if (result >= 0)
+			return result;
+		if (w->timeout_ms && now_ms() - w->began_ms >= w->timeout_ms) {
+			fputs("timeout waiting for the node to enter a Running state; check health "
+			      "with \"meshctl status\"\n",
+			      stderr);
+			return 1;
+		}
+		usleep(LOOK_EVERY_US);
+	}
+}
+
+int ctl_up(const struct ctl *ctl, int argc, char **argv)
+{
+	struct waiting w = { .ctl = ctl };
+	bool json = ctl->json;
+	const struct flag flags[] = { { "timeout", FLAG_DURATION, { .ms = &w.timeout_ms } },
+				      { "json", FLAG_BOOL, { .is_set = &json } },
+				      { NULL, FLAG_BOOL, { NULL } } };
+	int status = take_flags(flags, argc, argv);
+
+	if (status >= 0) {
+		fputs("other settings are meshd's options\n", stderr);
+		return status;
+	}
+	w.began_ms = now_ms();
+	return post(ctl, "up", CTL_ANSWER_MS) ? wait_running(&w) : 1;
+}
+
+int ctl_down(const struct ctl *ctl, int argc, char **argv)
+{
+	static const struct flag none[] = { { NULL, FLAG_BOOL, { NULL } } };
+	struct ctl_answer answer;
+	bool was_stopped;
+	int status = take_flags(none, argc, argv);
+
+	if (status >= 0)
+		return status;
+	if (!ctl_ask_or_tell(ctl, "GET", "status?peers=false", CTL_ANSWER_MS, &answer))
+		return 1;
+	was_stopped = strcmp(ctl_text(answer.json, "BackendState"), "Stopped") == 0;
+	ctl_answer_finish(&answer);
+	if (was_stopped) {
+		fputs("Tailscale was already stopped.\n", stderr);
+		return 0;
+	}
+	return post(ctl, "down", CTL_ANSWER_MS) ? 0 : 1;
+}
+
+int ctl_logout(const struct ctl *ctl, int argc, char **argv)
+{
+	static const struct flag none[] = { { NULL, FLAG_BOOL, { NULL } } };
+	int status = take_flags(none, argc, argv);
+
+	if (status >= 0)
+		return status;
+	return post(ctl, "logout", LOGOUT_MS) ? 0 : 1;
+}
