@@ -70,7 +70,7 @@ int peer_stage_init(struct peer_stage *stage, struct netmap *nm, struct json_obj
 	struct json_object *full = read_member(message, "Peers", json_type_array);
 	struct json_object *some = read_member(message, "PeersChanged", json_type_array);
 	struct json_object *list = read_length(full, 1) ? full : some;
-	bool is_full = nm->is_fresh || list == full;
+	bool is_full = nm->is_fresh || read_length(full, 1);
 
 	*stage = (struct peer_stage){ .slot = NULL };
 	stage->slot = calloc((size_t)nm->peer_count + read_length(list, MESSAGE_NODES_MAX) + 1,
