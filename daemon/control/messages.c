@@ -99,12 +99,13 @@ static void add_net_info(struct json_object *hostinfo, const struct control_self
 	if (self->preferred_derp > 0)
 		add(info, "PreferredDERP", json_object_new_int(self->preferred_derp));
 	for (unsigned i = 0; i < MIN(self->latency_count, CONTROL_LATENCIES_MAX); i++) {
-		char name[32];
+		char name[32], seconds[32];
+		double value = (double)self->latencies[i].latency_ns / (double)NS_PER_S;
 
 		snprintf(name, sizeof(name), "%d-v%c", self->latencies[i].region,
 			 self->latencies[i].is_v6 ? '6' : '4');
-		add(latencies, name,
-		    json_object_new_double((double)self->latencies[i].latency_ns / NS_PER_S));
+		snprintf(seconds, sizeof(seconds), "%.9g", value);
+		add(latencies, name, json_object_new_double_s(value, seconds));
 	}
 	if (self->latency_count > 0)
 		add(info, "DERPLatency", latencies);

@@ -1,0 +1,348 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon/crypto/keytext.h"
+#include "daemon/state.h"
+
+static char folder[64];
+static char error[STATE_ERROR_MAX], warning[STATE_ERROR_MAX];
+
+static const char *in_folder(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return path;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	strcpy(folder, "/tmp/test-state-XXXXXX");
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	static const char *const names[] = { "state.json", "state.prev", "state.tmp",
+					     "state.lock" };
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++)
+		unlink(in_folder(names[i]));
+	return rmdir(folder);
+}
+
+static void put_file(const char *name, const char *text)
+{
+	FILE *f = fopen(in_folder(name), "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static char *get_file(const char *name)
+{
+	char *text = calloc(1, 65536);
+	FILE *f = fopen(in_folder(name), "r");
+
+	assert_non_null(f);
+	assert_true(fread(text, 1, 65535, f) > 0);
+	fclose(f);
+	return text;
+}
+
+static struct state *must_open(void)
+{
+	struct state *s = state_open(folder, error, warning);
+
+	if (!s)
+		fail_msg("%s", error);
+	return s;
+}
+
+static void fill(struct state_data *d)
+{
+	private_key_generate(&d->node_key);
+	private_key_generate(&d->old_node_key);
+	private_key_generate((struct private_key *)&d->server_key);
+	d->has_node_key = d->has_old_node_key = d->has_server_key = d->is_registered = true;
+	strcpy(d->server_url, "http://h:8080");
+	strcpy(d->login_name, "user@\"\\example");
+	strcpy(d->prefs.host_name, "box");
+	d->prefs.accepts_routes = true;
+	d->prefs.wants_running = false;
+	d->tai64n_s = 1767323045;
+}
+
+static void test_everything_comes_back_from_the_file(void **state)
+{
+	struct state *s = must_open();
+	struct state_data copy;
+	struct stat st;
+	size_t len;
+
+	(void)state;
+	assert_string_equal(warning, "");
+	fill(state_data(s));
+	assert_int_equal(state_set_netmap(s, "{\"a\":\"\\n\"}", 10), 0);
+	assert_int_equal(state_save(s, error), 0);
+	copy = *state_data(s);
+	state_close(s);
+	assert_int_equal(stat(in_folder("state.json"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	s = must_open();
+	assert_memory_equal(&copy.machine_key, &state_data(s)->machine_key, KEY_LEN);
+	assert_memory_equal(&copy.node_key, &state_data(s)->node_key, KEY_LEN);
+	assert_memory_equal(&copy.old_node_key, &state_data(s)->old_node_key, KEY_LEN);
+	assert_memory_equal(&copy.server_key, &state_data(s)->server_key, KEY_LEN);
+	assert_string_equal(copy.login_name, state_data(s)->login_name);
+	assert_string_equal(copy.server_url, state_data(s)->server_url);
+	assert_memory_equal(&copy.prefs, &state_data(s)->prefs, sizeof(copy.prefs));
+	assert_int_equal(copy.tai64n_s, state_data(s)->tai64n_s);
+	assert_true(state_data(s)->is_registered && state_data(s)->has_old_node_key);
+	assert_string_equal(state_netmap(s, &len), "{\"a\":\"\\n\"}");
+	state_close(s);
+}
+
+static void test_a_second_daemon_is_kept_out(void **state)
+{
+	struct state *s = must_open();
+
+	(void)state;
+	assert_null(state_open(folder, error, warning));
+	assert_non_null(strstr(error, "in use by another"));
+	state_close(s);
+	s = must_open();
+	state_close(s);
+}
+
+/* Every truncation and many flips: refused or recovered, never another identity. */
+static void test_a_damaged_file_is_replaced_by_the_one_before(void **state)
+{
+	struct state *s = must_open();
+	struct private_key machine = state_data(s)->machine_key;
+	struct public_key machine_public, identity;
+	char *good;
+	size_t len;
+
+	(void)state;
+	private_key_public(&machine, &machine_public);
+	fill(state_data(s));
+	assert_int_equal(state_save(s, error), 0);
+	assert_int_equal(state_save(s, error), 0);
+	state_close(s);
+	good = get_file("state.json");
+	len = strlen(good);
+	for (size_t i = 0; i < len - 1; i += 7) {
+		char *torn = strndup(good, i);
+
+		put_file("state.json", torn);
+		s = must_open();
+		assert_non_null(strstr(warning, "state.prev"));
+		assert_memory_equal(&state_data(s)->machine_key, &machine, KEY_LEN);
+		state_close(s);
+		free(torn);
+	}
+	for (size_t i = 0; i < 400; i++) {
+		char kept = good[i];
+
+		good[i] ^= 1;
+		put_file("state.json", good);
+		good[i] = kept;
+		s = state_open(folder, error, warning);
+		if (s) {
+			/* (X25519 ignores some bits of a private key.) */
+			private_key_public(&state_data(s)->machine_key, &identity);
+			assert_true(public_key_equal(&identity, &machine_public));
+		}
+		state_close(s);
+	}
+	/* A save heals it, and does not make the damaged one the predecessor. */
+	put_file("state.json", "{");
+	s = must_open();
+	assert_int_equal(state_save(s, error), 0);
+	state_close(s);
+	s = must_open();
+	assert_string_equal(warning, "");
+	state_close(s);
+	put_file("state.json", "{");
+	s = must_open();
+	state_close(s);
+	free(good);
+}
+
+static void test_what_cannot_be_understood_is_left_alone(void **state)
+{
+	static const char *const bad[] = {
+		"", "{", "[]", "{}", "{\"Version\":\"1\"}", "{\"Version\":1}", "{\"Version\":2}"
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct stat st;
+
+		put_file("state.json", bad[i]);
+		assert_null(state_open(folder, error, warning));
+		assert_non_null(strstr(error, "not touching it"));
+		assert_int_equal(stat(in_folder("state.json"), &st), 0);
+		assert_int_equal(st.st_size, strlen(bad[i]));
+	}
+	unlink(in_folder("state.json"));
+	assert_int_equal(symlink("/etc/hostname", in_folder("state.json")), 0);
+	assert_null(state_open(folder, error, warning));
+}
+
+static void test_a_file_of_another_version_is_not_replaced_by_its_predecessor(void **state)
+{
+	struct state *s = must_open();
+
+	(void)state;
+	assert_int_equal(state_save(s, error), 0);
+	assert_int_equal(state_save(s, error), 0);
+	state_close(s);
+	put_file("state.json", "{\"Version\":2}");
+	assert_null(state_open(folder, error, warning));
+	assert_non_null(strstr(error, "another version"));
+}
+
+static void test_a_full_disk_is_told_and_leaves_the_old_file(void **state)
+{
+	struct state *s = must_open();
+	struct private_key machine = state_data(s)->machine_key;
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(state_save(s, error), 0);
+	state_close(s);
+	pid = fork();
+	if (pid == 0) {
+		struct rlimit limit = { 4096, 4096 };
+		char *big = calloc(1, 1 << 20);
+
+		sigaction(SIGXFSZ, &ignore, NULL);
+		memset(big, 'x', (1 << 20) - 1);
+		s = state_open(folder, error, warning);
+		if (!s || state_set_netmap(s, big, 1 << 19) != 0)
+			_exit(1);
+		if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
+			_exit(2);
+		_exit(state_save(s, error) == -EFBIG && strstr(error, "cannot be written") ? 0 : 4);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	s = must_open();
+	assert_string_equal(warning, "");
+	assert_memory_equal(&state_data(s)->machine_key, &machine, KEY_LEN);
+	state_close(s);
+	assert_int_not_equal(access(in_folder("state.tmp"), F_OK), 0);
+}
+
+/* A child saves for ever and is killed at any moment. */
+static void test_a_kill_at_any_moment_leaves_a_whole_file(void **state)
+{
+	struct state *s = must_open();
+	struct private_key machine = state_data(s)->machine_key;
+
+	(void)state;
+	assert_int_equal(state_save(s, error), 0);
+	state_close(s);
+	for (int i = 0; i < 40; i++) {
+		struct timespec pause = { 0, (i * 531 + 97) * 1000 % 20000000 };
+		pid_t pid = fork();
+		int status;
+
+		if (pid == 0) {
+			s = state_open(folder, error, warning);
+			if (!s || warning[0])
+				_exit(1);
+			for (;;) {
+				fill(state_data(s));
+				state_save(s, error);
+			}
+		}
+		nanosleep(&pause, NULL);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		s = must_open();
+		assert_string_equal(warning, "");
+		assert_memory_equal(&state_data(s)->machine_key, &machine, KEY_LEN);
+		state_close(s);
+	}
+}
+
+static void test_memory_is_a_state_too(void **state)
+{
+	struct state *s = state_open(NULL, error, warning);
+
+	(void)state;
+	assert_non_null(s);
+	assert_true(state_is_in_memory(s));
+	assert_false(key_is_zero(state_data(s)->machine_key.byte));
+	assert_int_equal(state_save(s, error), 0);
+	assert_int_equal(state_set_netmap(s, "", STATE_NETMAP_MAX + 1ul), -EMSGSIZE);
+	state_close(s);
+	state_close(NULL);
+}
+
+static void test_folders_are_made_and_bad_ones_named(void **state)
+{
+	char path[128];
+	struct stat st;
+	struct state *s;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/a/b", folder);
+	s = state_open(path, error, warning);
+	assert_non_null(s);
+	state_close(s);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	snprintf(path, sizeof(path), "%s/a/b/state.lock", folder);
+	assert_null(state_open(path, error, warning));
+	assert_non_null(strstr(error, "cannot be"));
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/a/b", folder);
+	rmdir(path);
+	snprintf(path, sizeof(path), "%s/a", folder);
+	rmdir(path);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(test_everything_comes_back_from_the_file),
+		TEST(test_a_second_daemon_is_kept_out),
+		TEST(test_a_damaged_file_is_replaced_by_the_one_before),
+		TEST(test_what_cannot_be_understood_is_left_alone),
+		TEST(test_a_file_of_another_version_is_not_replaced_by_its_predecessor),
+		TEST(test_a_full_disk_is_told_and_leaves_the_old_file),
+		TEST(test_a_kill_at_any_moment_leaves_a_whole_file),
+		TEST(test_memory_is_a_state_too),
+		TEST(test_folders_are_made_and_bad_ones_named),
+	};
+
+	if (crypto_init() != 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
