@@ -8,8 +8,6 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "preload/address.h"
 #include "preload/libc.h"
@@ -26,7 +24,7 @@ static void set_v6only(int fd, int value)
 {
 	int saved = errno;
 
-	syscall(SYS_setsockopt, fd, IPPROTO_IPV6, IPV6_V6ONLY, &value, sizeof(value));
+	libc.setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &value, sizeof(value));
 	errno = saved;
 }
 

@@ -47,6 +47,11 @@ static int raw_getsockopt(int fd, int level, int name, void *value, socklen_t *l
 	return (int)syscall(SYS_getsockopt, fd, level, name, value, len);
 }
 
+static int raw_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+}
+
 static ssize_t raw_sendto(int fd, const void *data, size_t n, int flags,
 			  const struct sockaddr *addr, socklen_t len)
 {

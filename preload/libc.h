@@ -22,9 +22,14 @@
  * definition, because libc's headers declare these with argument types
  * (transparent unions) that only gcc lets one redefine.
  */
+#ifndef MESHWRAP_TRACER
 #define SHIM_EXPORT(ret, name, args)                                                \
 	ret shim_##name args __asm__(#name) __attribute__((visibility("default"))); \
 	ret shim_##name args
+#else
+/* In the tracer they are plain functions, and the table below makes calls in the traced program. */
+#define SHIM_EXPORT(ret, name, args) ret shim_##name args
+#endif
 
 /* Plain system calls: usable at any time, from signal handlers too. */
 #define LIBC_SOCKET_CALLS(X)                                                                \
@@ -35,6 +40,7 @@
 	X(int, getsockname, (int fd, struct sockaddr *addr, socklen_t *len))                \
 	X(int, getpeername, (int fd, struct sockaddr *addr, socklen_t *len))                \
 	X(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *len))      \
+	X(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len)) \
 	X(ssize_t, sendto,                                                                  \
 	  (int fd, const void *data, size_t n, int flags, const struct sockaddr *addr,      \
 	   socklen_t len))                                                                  \
@@ -83,6 +89,12 @@ struct libc_calls {
 #undef LIBC_MEMBER
 
 extern struct libc_calls libc;
+
+#ifdef MESHWRAP_TRACER
+#define LIBC_HOOK(ret, name, args) ret shim_##name args;
+LIBC_SOCKET_CALLS(LIBC_HOOK)
+#undef LIBC_HOOK
+#endif
 
 /* May be called again; not from a signal handler the first time. */
 void libc_bind(void);

@@ -1,10 +1,14 @@
 /*
- * Can the shim be loaded into this program?
+ * How is this program put on the mesh?
  *
- * The dynamic linker ignores LD_PRELOAD where it cannot work (static and
- * foreign programs) and where it must not (set-uid ones). Such a program would
- * run and silently be off the mesh, so meshrun refuses it in one sentence.
+ * The dynamic linker loads the shim into programs that use this libc. Where it
+ * cannot (static programs, Go, another libc) the program is traced. Programs
+ * that gain another user's rights can be entered by nobody; running them
+ * silently off the mesh is no answer, so they are refused in one sentence.
  * Scripts are judged by their interpreter.
+ *
+ * The shim itself starts static children by us: with MESHWRAP_EXEC naming the
+ * file, all arguments are the child's own, its argv[0] too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +21,7 @@
 
 #include "preload/binfmt.h"
 #include "preload/meshrun.h"
+#include "preload/trace.h"
 
 #define HEAD_BYTES  65536 /* where program headers and interpreters are in practice */
 #define MAX_SCRIPTS 4     /* as the kernel follows them */
@@ -26,7 +31,6 @@ static bool find_program(const char *name, char path[static PATH_MAX])
 {
 	const char *dirs = getenv("PATH"), *end;
 	int error = ENOENT;
-
 	struct stat st;
 
 	if (strchr(name, '/')) {
@@ -79,13 +83,15 @@ static bool gains_rights(const struct stat *st)
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getgid());
 }
 
+enum way { WAY_SHIM, WAY_TRACE };
+
 static int refuse(const char *program, const char *why)
 {
-	complain("%s %s, so this version cannot put it on the mesh", program, why);
+	complain("%s %s, so it cannot be put on the mesh", program, why);
 	return EXIT_NOT_OURS;
 }
 
-static int check_file(const char *program, const char *path, char *head)
+static int judge_file(const char *program, const char *path, char *head, enum way *way)
 {
 	char interpreter[ELF_INTERPRETER_MAX], script[ELF_INTERPRETER_MAX];
 	struct stat st;
@@ -99,15 +105,15 @@ static int check_file(const char *program, const char *path, char *head)
 			return refuse(program, "runs with another user's rights (set-uid)");
 		switch (binfmt_elf(head, (size_t)n, interpreter)) {
 		case ELF_STATIC:
-			return refuse(program, "is statically linked");
 		case ELF_GO:
-			return refuse(program, "is a Go program, which does not use libc");
+			*way = WAY_TRACE;
+			return 0;
 		case ELF_FOREIGN:
 			return refuse(program, "is made for another kind of machine");
 		case ELF_DYNAMIC:
-			return strstr(interpreter, "ld-musl")
-				       ? refuse(program, "uses musl and not glibc")
-				       : 0;
+			if (strstr(interpreter, "ld-musl"))
+				*way = WAY_TRACE;
+			return 0;
 		case ELF_NONE:
 			break;
 		}
@@ -119,32 +125,158 @@ static int check_file(const char *program, const char *path, char *head)
 	return 0;
 }
 
+static int judge(const char *program, const char *path, enum way *way)
+{
+	const char *wish = getenv("MESHWRAP_TRACE");
+	char *head = malloc(HEAD_BYTES);
+	int status;
+
+	if (!head) {
+		complain("out of memory");
+		return EXIT_NO_MESH;
+	}
+	*way = WAY_SHIM;
+	status = judge_file(program, path, head, way);
+	free(head);
+	if (wish && strcmp(wish, "1") == 0)
+		*way = WAY_TRACE;
+	return status;
+}
+
 int program_check(const char *program)
 {
 	char path[PATH_MAX];
-	char *head;
-	int status;
+	enum way way;
 
 	if (!find_program(program, path)) {
 		complain("%s: %s", program, errno == ENOENT ? "no such program" : strerror(errno));
 		return errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
 	}
-	head = malloc(HEAD_BYTES);
-	if (!head) {
+	return judge(program, path, &way);
+}
+
+/*
+ * A traced program must not have the shim inside as well; in one that uses
+ * another libc it could not even be loaded. Of a list only ours is taken out.
+ */
+static void unset_preload(void)
+{
+	const char *old = getenv("LD_PRELOAD");
+	char *kept = old ? strdup(old) : NULL, *out = kept, *word, *rest;
+
+	if (!kept) {
+		unsetenv("LD_PRELOAD");
+		return;
+	}
+	*kept = '\0';
+	rest = strdup(old);
+	for (char *at = rest; at && (word = strsep(&at, ": "));) {
+		if (!*word || strstr(word, "/libmeshwrap.so"))
+			continue;
+		out += sprintf(out, "%s%s", out == kept ? "" : ":", word);
+	}
+	if (*kept)
+		setenv("LD_PRELOAD", kept, 1);
+	else
+		unsetenv("LD_PRELOAD");
+	free(rest);
+	free(kept);
+}
+
+/* The folder of the mesh we are traced for already; NULL: we are not. */
+static const char *traced_for(void)
+{
+	const char *dir = getenv("MESHWRAP_TRACED");
+	char line[256];
+	FILE *f = dir && *dir ? fopen("/proc/self/status", "re") : NULL;
+	bool is_traced = false;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, "TracerPid:", 10) == 0)
+			is_traced = atoi(line + 10) != 0;
+	if (f)
+		fclose(f);
+	return is_traced ? dir : NULL;
+}
+
+static bool is_dynamic(const char *path)
+{
+	char interpreter[ELF_INTERPRETER_MAX], *head = malloc(HEAD_BYTES);
+	struct stat st;
+	ssize_t n = head ? read_head(path, head, &st) : -1;
+	bool yes = n >= 0 && binfmt_elf(head, (size_t)n, interpreter) == ELF_DYNAMIC;
+
+	free(head);
+	return yes;
+}
+
+static int trace_file(const char *path, char **argv)
+{
+	const char *dir = getenv("MESHWRAP_DIR"), *traced = traced_for();
+
+	/* A static program passes the variable on to its children, who can have the shim. */
+	if (is_dynamic(path))
+		unset_preload();
+	if (traced && dir && strcmp(traced, dir) == 0)
+		return -1;
+	if (traced)
+		return refuse(argv[0], "would need a second tracer, for another mesh");
+	if (dir && setenv("MESHWRAP_TRACED", dir, 1) < 0) {
 		complain("out of memory");
 		return EXIT_NO_MESH;
 	}
-	status = check_file(program, path, head);
-	free(head);
-	return status;
+	return trace_exec(path, argv);
+}
+
+static int run(const char *path, char **argv)
+{
+	int status, error;
+	enum way way;
+
+	status = judge(argv[0], path, &way);
+	if (!status && way == WAY_TRACE) {
+		status = trace_file(path, argv);
+		if (status >= 0)
+			return status;
+	} else if (status) {
+		return status;
+	}
+	execv(path, argv);
+	error = errno;
+	if (error == ENOEXEC)
+		return -1;
+	complain("%s: %s", argv[0], strerror(error));
+	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
 }
 
 int program_exec(char **argv)
 {
-	int error;
+	char path[PATH_MAX];
+	int status;
 
-	execvp(argv[0], argv);
-	error = errno;
-	complain("%s: %s", argv[0], strerror(error));
-	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
+	if (find_program(argv[0], path)) {
+		status = run(path, argv);
+		if (status >= 0)
+			return status;
+	}
+	execvp(argv[0], argv); /* a script without "#!" is for the shell */
+	complain("%s: %s", argv[0], strerror(errno));
+	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
+}
+
+int program_continue(const char *file, char **argv)
+{
+	char path[PATH_MAX];
+	int status;
+
+	if (snprintf(path, sizeof(path), "%s", file) >= (int)sizeof(path)) {
+		complain("%s: %s", file, strerror(ENAMETOOLONG));
+		return EXIT_NOT_OURS;
+	}
+	unsetenv("MESHWRAP_EXEC");
+	status = run(path, argv);
+	if (status >= 0)
+		return status;
+	complain("%s: %s", file, strerror(ENOEXEC));
+	return EXIT_NOT_OURS;
 }

@@ -87,8 +87,7 @@ static uint32_t draw(void)
 
 static bool show_window(int fd, uint32_t window)
 {
-	return syscall(SYS_setsockopt, fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &window,
-		       sizeof(window)) == 0;
+	return libc.setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &window, sizeof(window)) == 0;
 }
 
 static uint32_t random_window(uint32_t range)

@@ -108,6 +108,12 @@ static bool set_dir(const char *dir)
 	return true;
 }
 
+#ifdef MESHWRAP_TRACER
+static bool is_own_tool(void)
+{
+	return false; /* meshrun, on behalf of somebody else's program */
+}
+#else
 static bool is_own_tool(void)
 {
 	static const char *const tools[] = { "meshd", "meshctl", "meshrun" };
@@ -125,6 +131,7 @@ static bool is_own_tool(void)
 			return true;
 	return false;
 }
+#endif
 
 static bool read_environment(void)
 {
@@ -171,10 +178,12 @@ static void start(void)
 	errno = saved;
 }
 
+#ifndef MESHWRAP_TRACER /* which knows its folder only later, and starts at its first call */
 __attribute__((constructor)) static void shim_constructor(void)
 {
 	start();
 }
+#endif
 
 bool shim_is_on(void)
 {

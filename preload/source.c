@@ -36,7 +36,7 @@
 
 static void set_flag(int fd, int level, int name, int value)
 {
-	syscall(SYS_setsockopt, fd, level, name, &value, sizeof(value));
+	libc.setsockopt(fd, level, name, &value, sizeof(value));
 }
 
 bool source_is_v6only(int fd)
@@ -144,16 +144,17 @@ bool source_is_taken(int type, const struct endpoint *at)
 	int family = ip_is_v4(&at->addr) ? AF_INET : AF_INET6;
 	struct sockaddr_storage addr;
 	socklen_t len = endpoint_to_sockaddr(at, family, &addr);
-	int saved = errno;
+	int saved = errno, on = 1;
 	int fd = (int)syscall(SYS_socket, family, type | SOCK_CLOEXEC, 0);
 	bool taken = false;
 
+	/* A socket of our own, not the program's: libc's table is not for it. */
 	if (fd >= 0) {
 		if (type == SOCK_STREAM)
-			set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+			syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 		else if (family == AF_INET6)
-			set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-		taken = libc.bind(fd, (struct sockaddr *)&addr, len) < 0 && errno == EADDRINUSE;
+			syscall(SYS_setsockopt, fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+		taken = syscall(SYS_bind, fd, &addr, len) < 0 && errno == EADDRINUSE;
 		syscall(SYS_close, fd);
 	}
 	errno = saved;

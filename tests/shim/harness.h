@@ -3,7 +3,8 @@
  *
  * The program starts twice: outside, where it makes a folder, starts fakemesh
  * and runs itself again with LD_PRELOAD; and inside, where the tests run.
- * LIBMESHWRAP and FAKEMESH in the environment say where those are.
+ * LIBMESHWRAP and FAKEMESH in the environment say where those are. With
+ * MESHRUN_TRACE, a meshrun, the second is traced instead, without the shim.
  */
 #ifndef MESHWRAP_TESTS_SHIM_HARNESS_H
 #define MESHWRAP_TESTS_SHIM_HARNESS_H
@@ -28,6 +29,9 @@ enum harness_daemon {
 /* Call first in main(); returns in the inside process only. */
 void harness_enter(char **argv, enum harness_daemon daemon);
 
+/* From outside, by the tracer: what needs libc (names, interfaces) is not there. */
+bool harness_is_traced(void);
+
 /* "1.2.3.4" and port, or a v6 address, as a socket address for a socket of family. */
 struct harness_addr {
 	struct sockaddr_storage storage;
@@ -46,7 +50,7 @@ const char *sockaddr_text(const void *addr, socklen_t len);
 uint16_t local_port(int fd);
 
 int new_socket(int family, int type);
-/* The kernel's own view, past the shim. */
+/* The kernel's own view, past the shim; nobody gets past the tracer. */
 struct endpoint raw_local(int fd);
 /* The mirror of a mesh address, by the map in the test's folder. */
 uint32_t mirror_of(const char *mesh);

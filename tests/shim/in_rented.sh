@@ -1,5 +1,6 @@
 #!/bin/sh
-# in_rented.sh LAUNCHER TEST [ARG...]: a test under the conditions of a rented container.
+# in_rented.sh LAUNCHER TEST [ARG...]: a test under the conditions of a rented container, whose
+# flags are in RENTED. With MESHRUN_TRACE the test is traced there instead of wrapped.
 # The test and the shim are copied to where any user can read them. 77: cannot be done here.
 set -eu
 launcher=$1 test=$2
@@ -13,6 +14,11 @@ chmod 755 "$stage"
 cp "$test" "$stage/test"
 cp "$LIBMESHWRAP" "$stage/libmeshwrap.so"
 cp "$FAKEMESH" "$stage/fakemesh"
+if [ -n "${MESHRUN_TRACE-}" ]; then
+	cp "$MESHRUN_TRACE" "$stage/meshrun"
+	export MESHRUN_TRACE="$stage/meshrun"
+fi
 export LIBMESHWRAP="$stage/libmeshwrap.so" FAKEMESH="$stage/fakemesh"
 cd /
-/usr/bin/python3 "$launcher" "$stage/test" "$@"
+# shellcheck disable=SC2086 # flags are words
+/usr/bin/python3 "$launcher" ${RENTED-} "$stage/test" "$@"

@@ -88,6 +88,8 @@ static void test_names_stay_known(void **state)
 	struct addrinfo hints = { .ai_family = AF_INET }, *list;
 
 	(void)state;
+	if (harness_is_traced())
+		skip(); /* these are libc's names */
 	if (!own_works)
 		return;
 	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), 0);

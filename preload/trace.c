@@ -1,0 +1,189 @@
+/*
+ * How a program comes under trace.
+ *
+ * The program keeps the process it was started as, with its process id, parent,
+ * terminal and exit status; the tracer is a process beside it, as strace -D has
+ * it. So nothing has to be forwarded, and who kills the program kills it.
+ *
+ *   meshrun ---- becomes the program
+ *      \- (ends at once) - watcher - tracer
+ *
+ * The tracer has a session of its own, so that a terminal's keys do not reach
+ * it, and ends with the last program. The watcher is there for the one case in
+ * which the tracer is killed: its programs then die with it, and somebody has to say why.
+ * Both let go of standard error when the program has ended, since whoever reads it waits for that.
+ */
+#include "preload/trace.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "preload/meshrun.h"
+#include "preload/trace_filter.h"
+#include "preload/trace_loop.h"
+#include "preload/trace_regs.h"
+#include "shared/util.h"
+
+static int program_has_ended = -1; /* the tracer's end of a pipe to the watcher */
+
+/* Nothing of the program's is kept open, except standard error. */
+static void close_all_but(int a, int b)
+{
+	int low = MIN(a, b), high = MAX(a, b);
+
+	close(STDIN_FILENO);
+	close(STDOUT_FILENO);
+	syscall(SYS_close_range, STDERR_FILENO + 1, low - 1, 0);
+	if (low + 1 < high)
+		syscall(SYS_close_range, low + 1, high - 1, 0);
+	syscall(SYS_close_range, high + 1, ~0u, 0);
+}
+
+static void first_ended(void)
+{
+	ssize_t n = write(program_has_ended, "e", 1);
+
+	(void)n; /* the watcher is gone: then nobody will complain */
+	close(program_has_ended);
+	close(STDERR_FILENO);
+}
+
+static void __attribute__((noreturn)) be_tracer(pid_t program, int link)
+{
+	int32_t word = getpid();
+	char go;
+
+	prctl(PR_SET_NAME, "meshrun-trace");
+	if (send(link, &word, sizeof(word), MSG_NOSIGNAL) != sizeof(word) ||
+	    recv(link, &go, 1, 0) != 1)
+		_exit(EXIT_NO_MESH);
+	word = ptrace(PTRACE_SEIZE, program, 0, TRACE_OPTIONS) < 0 ? errno : 0;
+	if (send(link, &word, sizeof(word), MSG_NOSIGNAL) != sizeof(word) || word)
+		_exit(EXIT_NO_MESH);
+	close(link);
+	word = trace_loop_run(program, first_ended);
+	if (word)
+		complain("the tracer has ended, and its programs with it: %s", strerror(-word));
+	_exit(word ? EXIT_NO_MESH : 0);
+}
+
+static void __attribute__((noreturn)) be_watcher(pid_t tracer, int ended)
+{
+	int status = 0;
+	char byte;
+
+	close_all_but(ended, ended);
+	prctl(PR_SET_NAME, "meshrun-watch");
+	if (read(ended, &byte, 1) == 1)
+		close(STDERR_FILENO);
+	waitpid(tracer, &status, 0);
+	if (WIFSIGNALED(status))
+		complain("the process that keeps this program on the mesh was killed (signal %d), "
+			 "and the program ended with it",
+			 WTERMSIG(status));
+	_exit(0);
+}
+
+/* In the child that ends at once. */
+static void __attribute__((noreturn)) start_tracer(pid_t program, int link)
+{
+	sigset_t all;
+	int ended[2];
+	pid_t pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	setsid();
+	if (fork() != 0)
+		_exit(0);
+	if (chdir("/") < 0 || pipe(ended) < 0)
+		_exit(EXIT_NO_MESH);
+	pid = fork();
+	if (pid < 0)
+		_exit(EXIT_NO_MESH);
+	if (pid > 0)
+		be_watcher(pid, ended[0]);
+	close_all_but(link, ended[1]);
+	program_has_ended = ended[1];
+	be_tracer(program, link);
+}
+
+/* A number from the tracer; false: it has gone. */
+static bool hear(int link, int32_t *word)
+{
+	ssize_t n;
+
+	do {
+		n = recv(link, word, sizeof(*word), 0);
+	} while (n < 0 && errno == EINTR);
+	return n == sizeof(*word);
+}
+
+/* 0 or a positive errno. */
+static int be_seized(int link)
+{
+	int32_t word;
+	int err;
+
+	if (!hear(link, &word))
+		return ECHILD;
+	/* Where only ancestors may trace (Yama), the program has to name its tracer. */
+	prctl(PR_SET_PTRACER, (unsigned long)word, 0, 0, 0);
+	err = send(link, "g", 1, MSG_NOSIGNAL) == 1 && hear(link, &word) ? word : ECHILD;
+	prctl(PR_SET_PTRACER, 0, 0, 0, 0);
+	return err;
+}
+
+static int start_trace(void)
+{
+	int link[2], err = 0;
+	pid_t self = getpid(), child;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
+		return errno;
+	child = fork();
+	if (child == 0) {
+		close(link[0]);
+		start_tracer(self, link[1]);
+	}
+	if (child < 0)
+		err = errno;
+	close(link[1]);
+	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (!err)
+		err = be_seized(link[0]);
+	close(link[0]);
+	return err;
+}
+
+int trace_exec(const char *file, char **argv)
+{
+	int err = start_trace();
+
+	if (err) {
+		complain("%s can only be put on the mesh by tracing it (ptrace), which this system "
+			 "refuses: %s",
+			 file, strerror(err));
+		return EXIT_NOT_OURS;
+	}
+	err = -trace_filter_install();
+	if (err) {
+		complain("%s can only be put on the mesh by a seccomp filter, which this system "
+			 "refuses: %s",
+			 file, strerror(err));
+		return EXIT_NOT_OURS;
+	}
+	execv(file, argv);
+	err = errno;
+	complain("%s: %s", file, strerror(err));
+	return err == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
+}

@@ -1,0 +1,8 @@
+/* The calls that are trapped. */
+#ifndef MESHWRAP_PRELOAD_TRACE_CALLS_H
+#define MESHWRAP_PRELOAD_TRACE_CALLS_H
+
+/* Serves the call at whose entry the struct trace_task has stopped; for trace_task_serve(). */
+void trace_calls_run(void *task);
+
+#endif

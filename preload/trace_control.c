@@ -1,0 +1,71 @@
+/*
+ * Asking the daemon on behalf of a traced program: the same exchange as in the
+ * shim, but the tracer serves other threads while it waits. The program's
+ * thread stays stopped; a signal for it comes when the answer has come.
+ */
+#include "preload/control.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "preload/shim.h"
+#include "preload/trace_loop.h"
+#include "preload/trace_task.h"
+#include "shared/util.h"
+
+#define AGAIN_NS (2 * NS_PER_MS) /* the daemon's queue is full */
+
+static int connect_daemon(int fd, uint64_t deadline_ns)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	const char *path = shim_control_path();
+
+	if (!path || strlen(path) >= sizeof(addr.sun_path))
+		return -ENETUNREACH;
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	while (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		if (errno != EAGAIN || trace_loop_now() >= deadline_ns)
+			return -ENETUNREACH;
+		trace_task_wait(-1, trace_loop_now() + AGAIN_NS);
+	}
+	return 0;
+}
+
+static int exchange(int fd, const struct ipc_request *request, uint64_t deadline_ns,
+		    struct ipc_reply *reply)
+{
+	char in[sizeof(*reply) + 1]; /* one more: a longer answer is seen as such */
+	ssize_t n;
+	int err = connect_daemon(fd, deadline_ns);
+
+	if (err < 0)
+		return err;
+	if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request))
+		return -ENETUNREACH;
+	while ((n = recv(fd, in, sizeof(in), 0)) < 0 && errno == EAGAIN) {
+		if (trace_loop_now() >= deadline_ns)
+			return -ETIMEDOUT;
+		trace_task_wait(fd, deadline_ns);
+	}
+	if (n <= 0 || ipc_check_reply(in, (size_t)n, request->type, reply) < 0)
+		return -ENETUNREACH;
+	return -reply->error;
+}
+
+int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply)
+{
+	struct trace_task *task = trace_current();
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int err;
+
+	if (fd < 0)
+		return -ENOBUFS;
+	task->question = fd;
+	err = exchange(fd, request, trace_loop_now() + wait_s * NS_PER_S, reply);
+	task->question = -1;
+	close(fd);
+	return err;
+}

@@ -1,0 +1,120 @@
+/*
+ * The seccomp filter. It sees numbers only, so a call stops when its scalar
+ * arguments do not rule out that an address is given or asked for.
+ *
+ * What would pass us by is refused: io_uring (programs then use epoll, as in
+ * any container), and the socket calls of another kind of machine's programs.
+ * An IPv4 address has 16 bytes, an IPv6 one at least 24; shorter ones pass.
+ */
+#include "preload/trace_filter.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+
+#include "shared/util.h"
+
+#if defined(__x86_64__)
+#define OUR_ARCH         AUDIT_ARCH_X86_64
+#define OTHER_BIND       361 /* of i386 */
+#define OTHER_CONN       362
+#define OTHER_SENDTO     369
+#define OTHER_SENDMSG    370
+#define OTHER_SENDMMSG   345
+#define OTHER_SOCKETCALL 102
+#define X32_BIT          0x40000000u
+#elif defined(__aarch64__)
+#define OUR_ARCH         AUDIT_ARCH_AARCH64
+#define OTHER_BIND       282 /* of arm */
+#define OTHER_CONN       283
+#define OTHER_SENDTO     290
+#define OTHER_SENDMSG    296
+#define OTHER_SENDMMSG   374
+#define OTHER_SOCKETCALL 102
+#define X32_BIT          0x80000000u /* there is no such thing */
+#endif
+#define IO_URING_SETUP 425
+
+#define SMALLEST_ADDRESS 16
+
+#define LOAD(field)    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define LOW(i)         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[i]))
+#define HIGH(i)        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[i]) + 4)
+#define RET(action)    BPF_STMT(BPF_RET | BPF_K, action)
+#define EQ(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
+#define GE(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, k, yes, no)
+#define ALLOW          RET(SECCOMP_RET_ALLOW)
+#define TRACE          RET(SECCOMP_RET_TRACE)
+#define REFUSE(error)  RET(SECCOMP_RET_ERRNO | (error))
+
+/* Each group leaves the number loaded when it is not its call. */
+#define TRACE_ALWAYS(nr)       EQ(nr, 0, 1), TRACE
+#define TRACE_ADDRESS(nr, len) EQ(nr, 0, 4), LOW(len), GE(SMALLEST_ADDRESS, 0, 1), TRACE, ALLOW
+#define TRACE_POINTER(nr, i)   EQ(nr, 0, 6), LOW(i), EQ(0, 0, 2), HIGH(i), EQ(0, 1, 0), TRACE, ALLOW
+#define REFUSE_CALL(nr, error) EQ(nr, 0, 1), REFUSE(error)
+
+static const struct sock_filter program[] = {
+	LOAD(arch),
+	EQ(OUR_ARCH, 19, 0),
+	/* Another machine's call, from 32-bit code. */
+	LOAD(nr),
+	REFUSE_CALL(OTHER_BIND, ENETUNREACH),
+	REFUSE_CALL(OTHER_CONN, ENETUNREACH),
+	REFUSE_CALL(OTHER_SENDTO, ENETUNREACH),
+	REFUSE_CALL(OTHER_SENDMSG, ENETUNREACH),
+	REFUSE_CALL(OTHER_SENDMMSG, ENETUNREACH),
+	REFUSE_CALL(IO_URING_SETUP, ENOSYS),
+	EQ(OTHER_SOCKETCALL, 0, 4),
+	LOW(0),
+	EQ(1, 2, 0),  /* socket() itself may be */
+	GE(18, 1, 0), /* accept4(), recvmmsg() */
+	REFUSE(ENETUNREACH),
+	ALLOW,
+	/* Ours. */
+	LOAD(nr),
+	GE(X32_BIT, 0, 1),
+	REFUSE(ENOSYS),
+	TRACE_ADDRESS(SYS_connect, 2),
+	TRACE_ADDRESS(SYS_bind, 2),
+	TRACE_POINTER(SYS_sendto, 4),
+	TRACE_POINTER(SYS_recvfrom, 4),
+#ifdef SYS_accept
+	TRACE_POINTER(SYS_accept, 1),
+#endif
+	TRACE_POINTER(SYS_accept4, 1),
+	TRACE_ALWAYS(SYS_getsockname),
+	TRACE_ALWAYS(SYS_getpeername),
+	TRACE_ALWAYS(SYS_sendmsg),
+	TRACE_ALWAYS(SYS_sendmmsg),
+	TRACE_ALWAYS(SYS_recvmsg),
+	TRACE_ALWAYS(SYS_recvmmsg),
+	REFUSE_CALL(IO_URING_SETUP, ENOSYS),
+	EQ(SYS_getsockopt, 0, 5),
+	LOW(1),
+	EQ(SOL_SOCKET, 0, 3),
+	LOW(2),
+	EQ(SO_ERROR, 0, 1),
+	TRACE,
+	ALLOW,
+};
+
+int trace_filter_install(void)
+{
+	struct sock_fprog fprog = { ARRAY_LEN(program), (struct sock_filter *)program };
+
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &fprog) == 0)
+		return 0;
+	if (errno != EACCES)
+		return -errno;
+	/* Without privilege only who can gain none may have a filter. */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &fprog) == 0 ? 0 : -errno;
+}

@@ -1,0 +1,8 @@
+/* Which system calls of a traced program stop. */
+#ifndef MESHWRAP_PRELOAD_TRACE_FILTER_H
+#define MESHWRAP_PRELOAD_TRACE_FILTER_H
+
+/* For this thread and all it will start. 0 or -errno. Sets no_new_privs where that is demanded. */
+int trace_filter_install(void);
+
+#endif

@@ -1,0 +1,283 @@
+/*
+ * One thread, one loop.
+ *
+ * Threads are seized (PTRACE_SEIZE), so that stops for job control are told
+ * apart from signals and last as long as they should (PTRACE_LISTEN). Everything
+ * a program starts is traced from its first instruction on; the system may
+ * tell us of a child before it tells us whose it is, which waits then.
+ *
+ * A filter once installed stays in all descendants, and its trapped calls fail
+ * without a tracer. So a dynamic program that a static one starts cannot be let
+ * go: when the shim is inside, its calls are passed on unseen.
+ *
+ * If we die, the kernel kills what we trace (PTRACE_O_EXITKILL): a thread left
+ * in the middle of a call of ours would go on with registers that are not its own.
+ */
+#include "preload/trace_loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload/trace_calls.h"
+#include "preload/trace_memory.h"
+#include "preload/trace_program.h"
+#include "preload/trace_task.h"
+#include "shared/util.h"
+
+#define LOOK_AROUND 32 /* stops served before answers are looked at */
+
+uint64_t trace_loop_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* ---- a thread starts another ---- */
+
+/* Does the child of this clone(), clone3(), fork() or vfork() belong to the same process? */
+static bool makes_thread(pid_t tid)
+{
+	struct trace_regs regs;
+	unsigned long args[6];
+	long flags;
+
+	if (!trace_regs_get(tid, &regs))
+		return false;
+	trace_regs_args(&regs, args);
+	switch (trace_regs_nr(&regs)) {
+	case SYS_clone:
+		return args[0] & CLONE_THREAD;
+	case SYS_clone3:
+		errno = 0;
+		flags = ptrace(PTRACE_PEEKDATA, tid, args[0], 0);
+		return errno ? true : (flags & CLONE_THREAD) != 0;
+	default:
+		return false;
+	}
+}
+
+static void child_started(struct trace_task *parent)
+{
+	struct trace_task *child;
+	unsigned long tid;
+
+	if (ptrace(PTRACE_GETEVENTMSG, parent->tid, 0, &tid) < 0)
+		return;
+	child = trace_task_get((pid_t)tid);
+	if (!child)
+		return;
+	child->is_passed = parent->is_passed;
+	child->tgid = makes_thread(parent->tid) ? parent->tgid : child->tid;
+	if (child->is_held) {
+		child->is_held = false;
+		trace_task_resume(child, 0);
+	}
+}
+
+/*
+ * Somebody has died; was it before we heard of a child it had just started?
+ * Such a child is on its own: a process, whatever it was meant to be.
+ */
+static void release_orphans(void)
+{
+	for (struct trace_task *t = trace_task_next(NULL); t; t = trace_task_next(t))
+		if (t->is_held) {
+			t->is_held = false;
+			t->tgid = t->tid;
+			t->is_passed = trace_program_is_passed(t->tid);
+			trace_task_resume(t, 0);
+		}
+}
+
+static void image_replaced(struct trace_task *task)
+{
+	unsigned long former = 0;
+
+	ptrace(PTRACE_GETEVENTMSG, task->tid, 0, &former);
+	trace_task_exec(task, (pid_t)former);
+	task->is_passed = trace_program_is_passed(task->tid);
+}
+
+/* ---- stops ---- */
+
+static void call_trapped(struct trace_task *task)
+{
+	if (task->phase == TRACE_STARTING || task->phase == TRACE_INSIDE) {
+		trace_task_resume(task, 0); /* one of ours, seen by our own filter */
+		return;
+	}
+	if (task->is_passed || !trace_regs_get(task->tid, &task->at_call)) {
+		trace_task_resume(task, 0);
+		return;
+	}
+	task->phase = TRACE_ENTERED;
+	trace_task_serve(task, trace_calls_run);
+}
+
+static void event_stop(struct trace_task *task, int event, int signal)
+{
+	switch (event) {
+	case PTRACE_EVENT_SECCOMP:
+		call_trapped(task);
+		return;
+	case PTRACE_EVENT_CLONE:
+	case PTRACE_EVENT_FORK:
+	case PTRACE_EVENT_VFORK:
+		child_started(task);
+		break;
+	case PTRACE_EVENT_EXEC:
+		image_replaced(task);
+		break;
+	case PTRACE_EVENT_STOP:
+		if (task->tgid == 0) {
+			task->is_held = true;
+			return;
+		}
+		if (signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN ||
+		    signal == SIGTTOU) {
+			ptrace(PTRACE_LISTEN, task->tid, 0, 0);
+			return;
+		}
+		break;
+	}
+	trace_task_resume(task, 0);
+}
+
+/* A stop at the beginning or at the end of a call of ours. */
+static void syscall_stop(struct trace_task *task)
+{
+	if (task->phase == TRACE_STARTING) {
+		trace_task_begun(task);
+	} else if (task->phase == TRACE_INSIDE) {
+		task->phase = TRACE_LEFT;
+		trace_task_serve(task, trace_calls_run);
+	} else {
+		trace_task_resume(task, 0);
+	}
+}
+
+static void stopped(pid_t tid, int status)
+{
+	struct trace_task *task = trace_task_get(tid);
+	int signal = WSTOPSIG(status), event = status >> 16;
+
+	if (!task) {
+		kill(tid, SIGKILL); /* out of memory: better ended than outside the mesh */
+		return;
+	}
+	if (event)
+		event_stop(task, event, signal);
+	else if (signal == (SIGTRAP | 0x80))
+		syscall_stop(task);
+	else
+		trace_task_resume(task, signal);
+}
+
+static void changed(pid_t tid, int status)
+{
+	struct trace_task *task;
+
+	if (WIFSTOPPED(status)) {
+		stopped(tid, status);
+		return;
+	}
+	task = trace_task_find(tid);
+	if (!task)
+		return;
+	trace_task_destroy(task);
+	release_orphans();
+}
+
+/* ---- answers ---- */
+
+/* Waits for a stop (when it may), an answer or a deadline, and serves who got one. */
+static int look_around(int signals, bool may_wait)
+{
+	unsigned waiting = trace_task_waiting();
+	struct pollfd *polls = calloc(waiting + 1u, sizeof(*polls));
+	pid_t *tids = calloc(waiting + 1u, sizeof(*tids));
+	uint64_t now = trace_loop_now(), first = UINT64_MAX;
+	struct signalfd_siginfo info;
+	struct trace_task *task;
+	unsigned n = 0;
+	int wait_ms = 0;
+
+	if (!polls || !tids) {
+		free(polls);
+		free(tids);
+		return -ENOMEM;
+	}
+	for (task = trace_task_next(NULL); task && n < waiting; task = trace_task_next(task)) {
+		if (!task->deadline_ns)
+			continue;
+		polls[n] = (struct pollfd){ task->awaited, POLLIN, 0 };
+		tids[n++] = task->tid;
+		first = MIN(first, task->deadline_ns);
+	}
+	polls[n] = (struct pollfd){ signals, POLLIN, 0 };
+	if (may_wait)
+		wait_ms = first <= now ? 0 : (int)MIN((first - now) / NS_PER_MS + 1, 60000u);
+	if (poll(polls, n + 1, wait_ms) > 0 && polls[n].revents)
+		while (read(signals, &info, sizeof(info)) > 0)
+			;
+	now = trace_loop_now();
+	for (unsigned i = 0; i < n; i++) {
+		task = trace_task_find(tids[i]);
+		if (task && task->deadline_ns && (polls[i].revents || now >= task->deadline_ns))
+			trace_task_serve(task, trace_calls_run);
+	}
+	free(polls);
+	free(tids);
+	return 0;
+}
+
+static int open_signals(void)
+{
+	sigset_t all, child;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	return signalfd(-1, &child, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+int trace_loop_run(pid_t program, void (*first_ended)(void))
+{
+	struct trace_task *first = trace_task_get(program);
+	int signals = open_signals(), status, err = 0;
+	unsigned served = 0;
+	pid_t tid;
+
+	if (signals < 0)
+		return -errno;
+	if (!first)
+		return -ENOMEM;
+	first->tgid = program;
+	first->is_passed = true; /* until it has exec'd */
+	while (trace_task_count() && !err) {
+		tid = waitpid(-1, &status, __WALL | (trace_task_waiting() ? WNOHANG : 0));
+		if (tid < 0 && errno != EINTR)
+			break; /* nobody is left */
+		if (tid > 0)
+			changed(tid, status);
+		if (tid == program && !WIFSTOPPED(status))
+			first_ended();
+		if (trace_task_waiting() && (tid <= 0 || ++served % LOOK_AROUND == 0))
+			err = look_around(signals, tid <= 0);
+	}
+	close(signals);
+	return err;
+}
