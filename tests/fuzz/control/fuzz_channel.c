@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct channel *ch;
 	struct h2 *h2;
 
-	if (size < 1)
+	if (size < 1 || crypto_init() != 0)
 		return 0;
 	if (data[0] & 1) {
 		feed_h2(data + 1, size - 1);

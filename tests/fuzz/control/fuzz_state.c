@@ -7,7 +7,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char error[STATE_ERROR_MAX], warning[STATE_ERROR_MAX];
-	struct state *state = state_open(NULL, error, warning);
+	struct state *state = crypto_init() == 0 ? state_open(NULL, error, warning) : NULL;
 
 	if (!state)
 		return 0;
