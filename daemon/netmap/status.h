@@ -45,6 +45,10 @@ struct json_object *status_build(const struct netmap *nm, const struct status_so
 /* One PeerStatus; is_self: ourselves. */
 struct json_object *status_build_node(const struct netmap *nm, const struct netmap_node *node,
 				      bool is_self, const struct status_source *source);
+/* {Name, MagicDNSSuffix, MagicDNSEnabled}. */
+struct json_object *status_build_tailnet(const struct netmap *nm);
+/* {ID, LoginName, DisplayName, ProfilePicURL?}. */
+struct json_object *status_build_user(const struct netmap_user *user);
 /* {Node, UserProfile, CapMap, CurrentTailnet}. */
 struct json_object *status_build_whois(const struct netmap *nm, const struct netmap_node *node);
 

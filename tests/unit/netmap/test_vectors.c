@@ -26,8 +26,8 @@ static void check_prefixes(const struct ip_prefix *p, unsigned count, struct jso
 	for (unsigned i = 0; i < count; i++) {
 		ip_format(&p[i].addr, text);
 		sprintf(text + strlen(text), "/%u", p[i].len);
-		assert_string_equal(text, json_object_get_string(
-						  json_object_array_get_idx(wanted, i)));
+		assert_string_equal(text,
+				    json_object_get_string(json_object_array_get_idx(wanted, i)));
 	}
 }
 
@@ -37,9 +37,8 @@ static void check_endpoints(const struct netmap_node *n, struct json_object *wan
 
 	assert_int_equal(n->endpoint_count, wanted ? json_object_array_length(wanted) : 0);
 	for (unsigned i = 0; i < n->endpoint_count; i++)
-		assert_string_equal(
-			endpoint_format(&n->endpoints[i], text),
-			json_object_get_string(json_object_array_get_idx(wanted, i)));
+		assert_string_equal(endpoint_format(&n->endpoints[i], text),
+				    json_object_get_string(json_object_array_get_idx(wanted, i)));
 }
 
 static void check_peer(const struct netmap_node *n, struct json_object *wanted)
@@ -60,7 +59,7 @@ static void check_peer(const struct netmap_node *n, struct json_object *wanted)
 			 json_object_get_boolean(vectors_get(wanted, "LastSeenSet")));
 	assert_int_equal(n->key_expiry != 0,
 			 json_object_object_get_ex(wanted, "KeyExpiry", &expiry));
-	assert_int_equal(n->online, !online			      ? NETMAP_ONLINE_UNKNOWN
+	assert_int_equal(n->online, !online                           ? NETMAP_ONLINE_UNKNOWN
 				    : json_object_get_boolean(online) ? NETMAP_ONLINE
 								      : NETMAP_OFFLINE);
 	assert_int_equal(strlen(n->name) + 1, strlen(name));
@@ -77,16 +76,15 @@ static void check_filter(const struct netmap *nm, struct json_object *wanted)
 		struct json_object *rule = json_object_array_get_idx(wanted, i);
 		struct json_object *dst =
 			json_object_array_get_idx(vectors_get(rule, "DstPorts"), 0);
-		struct json_object *src =
-			json_object_array_get_idx(vectors_get(rule, "SrcIPs"), 0);
+		struct json_object *src = json_object_array_get_idx(vectors_get(rule, "SrcIPs"), 0);
 		struct netmap_range range[2];
 
 		assert_int_equal(rules[i].src_count,
 				 netmap_range_parse(json_object_get_string(src), range));
 		assert_memory_equal(rules[i].src, range, rules[i].src_count * sizeof(*range));
-		assert_int_equal(rules[i].dst[0].first_port,
-				 json_object_get_int(
-					 vectors_get(vectors_get(dst, "Ports"), "First")));
+		assert_int_equal(
+			rules[i].dst[0].first_port,
+			json_object_get_int(vectors_get(vectors_get(dst, "Ports"), "First")));
 	}
 }
 
@@ -115,7 +113,8 @@ static void check_state(const struct netmap *nm, struct json_object *wanted)
 			    json_object_get_string(vectors_get(wanted, "domain")));
 	assert_memory_equal(netmap_self(nm)->name, self_name, strlen(netmap_self(nm)->name));
 	check_filter(nm, vectors_get(wanted, "packet_filter_rules_concatenated"));
-	json_object_object_foreach (vectors_get(wanted, "user_logins"), id, login) {
+	json_object_object_foreach(vectors_get(wanted, "user_logins"), id, login)
+	{
 		const struct netmap_user *user = netmap_user(nm, atoll(id));
 
 		assert_non_null(user);
@@ -165,7 +164,8 @@ static void test_all_messages_of_real_servers_apply(void **state)
 	struct json_object *file = vectors_load("headscale_messages.json");
 
 	(void)state;
-	json_object_object_foreach (file, server, messages) {
+	json_object_object_foreach(file, server, messages)
+	{
 		struct netmap *nm = netmap_create();
 
 		if (!json_object_is_type(messages, json_type_array))

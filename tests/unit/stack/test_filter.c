@@ -120,8 +120,8 @@ static void run_case(struct json_object *o)
 
 	print_message("%s\n", json_object_get_string(json_object_object_get(o, "name")));
 	for (unsigned i = 0; i < count; i++)
-		local[i] = prefix_of(
-			json_object_get_string(json_object_array_get_idx(prefixes, i)));
+		local[i] =
+			prefix_of(json_object_get_string(json_object_array_get_idx(prefixes, i)));
 	world_open(&w, json_object_to_json_string(json_object_object_get(o, "rules")), local,
 		   count);
 	w.caps = json_object_object_get(o, "source_node_caps");
@@ -182,23 +182,24 @@ static void test_the_flow_used_longest_ago_is_forgotten(void **state)
 	(void)state;
 	world_open(&w, "[]", &local, 1);
 	for (unsigned i = 0; i <= 512; i++)
-		filter_out(w.f, p,
-			   make(p, IP_PROTOCOL_UDP, at(me, (uint16_t)(10000 + i)), at(peer, 53), 0));
-	assert_int_equal(filter_in(w.f, NULL, p,
-				   make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10000), 0)),
-			 FILTER_DROP_RULES);
-	assert_int_equal(filter_in(w.f, NULL, p,
-				   make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10001), 0)),
-			 FILTER_ACCEPT);
+		filter_out(
+			w.f, p,
+			make(p, IP_PROTOCOL_UDP, at(me, (uint16_t)(10000 + i)), at(peer, 53), 0));
+	assert_int_equal(
+		filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10000), 0)),
+		FILTER_DROP_RULES);
+	assert_int_equal(
+		filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10001), 0)),
+		FILTER_ACCEPT);
 	/* Used just now, so that the next new one costs another. */
 	filter_flow_out(w.f, IP_PROTOCOL_UDP, &(struct endpoint){ at(me, 1).addr, 1 },
 			&(struct endpoint){ at(peer, 1).addr, 1 });
-	assert_int_equal(filter_in(w.f, NULL, p,
-				   make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10001), 0)),
-			 FILTER_ACCEPT);
-	assert_int_equal(filter_in(w.f, NULL, p,
-				   make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10002), 0)),
-			 FILTER_DROP_RULES);
+	assert_int_equal(
+		filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10001), 0)),
+		FILTER_ACCEPT);
+	assert_int_equal(
+		filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_UDP, at(peer, 53), at(me, 10002), 0)),
+		FILTER_DROP_RULES);
 	filter_get_stats(w.f, &stats);
 	assert_int_equal(stats.flows, 512);
 	assert_int_equal(stats.flows_evicted, 2);
@@ -219,12 +220,12 @@ static void test_flows_outlive_their_rules(void **state)
 	assert_int_equal(
 		filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_UDP, at(peer, 8), at(me, 7), 0)),
 		FILTER_ACCEPT);
-	assert_int_equal(filter_in(w.f, NULL, p,
-				   make(p, IP_PROTOCOL_TCP, at(peer, 8), at(me, 7), TCP_SYN)),
-			 FILTER_DROP_RULES);
-	assert_int_equal(filter_in(w.f, NULL, p,
-				   make(p, IP_PROTOCOL_TCP, at(peer, 8), at(me, 7), TCP_ACK)),
-			 FILTER_ACCEPT);
+	assert_int_equal(
+		filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_TCP, at(peer, 8), at(me, 7), TCP_SYN)),
+		FILTER_DROP_RULES);
+	assert_int_equal(
+		filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_TCP, at(peer, 8), at(me, 7), TCP_ACK)),
+		FILTER_ACCEPT);
 	world_close(&w);
 }
 
@@ -294,9 +295,10 @@ static void test_rules_cannot_be_widened_by_entries_that_are_invalid(void **stat
 		struct world w;
 
 		world_open(&w, invalid[i], &local, 1);
-		assert_int_equal(filter_in(w.f, NULL, p,
-					   make(p, IP_PROTOCOL_TCP, at(peer, 8), at(me, 7), TCP_SYN)),
-				 FILTER_DROP_RULES);
+		assert_int_equal(
+			filter_in(w.f, NULL, p,
+				  make(p, IP_PROTOCOL_TCP, at(peer, 8), at(me, 7), TCP_SYN)),
+			FILTER_DROP_RULES);
 		assert_int_equal(filter_in(w.f, NULL, p,
 					   make(p, IP_PROTOCOL_UDP, at(peer, 8), at(me, 7), 0)),
 				 FILTER_DROP_RULES);
