@@ -36,7 +36,8 @@ struct job {
 	unsigned token;
 	/* written by the thread before it wakes the resolver */
 	const char *error;
-	struct endpoint ep;
+	struct endpoint found[RESOLVE_MAX];
+	unsigned found_count;
 };
 
 struct resolver {
@@ -44,7 +45,8 @@ struct resolver {
 	void *owner;
 	int wake_fd;
 	struct event *event;
-	struct job *job; /* NULL: none runs */
+	struct job *job;          /* NULL: none runs */
+	const struct job *answer; /* while done() runs */
 };
 
 bool resolve_is_numeric(const char *host)
@@ -65,38 +67,45 @@ static bool is_invalid_name(const char *host)
 	return len >= n && strncasecmp(host + len - n, suffix, n) == 0;
 }
 
-const char *resolve_wait(const char *host, uint16_t port, struct endpoint *ep, bool *is_final)
+/* As resolve_wait(), all of them, in the order in which the system would try them. */
+static const char *look_up(const char *host, uint16_t port, struct endpoint found[], unsigned max,
+			   unsigned *count, bool *is_final)
 {
 	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
 					.ai_socktype = SOCK_DGRAM,
 					.ai_flags = AI_ADDRCONFIG };
-	struct addrinfo *found = NULL;
-	const char *error = "it has no address";
+	struct addrinfo *list = NULL;
 	int code;
 
 	*is_final = false;
-	if (ip_parse(host, &ep->addr) == 0) {
-		ep->port = port;
+	*count = 0;
+	if (ip_parse(host, &found[0].addr) == 0) {
+		found[0].port = port;
+		*count = 1;
 		return NULL;
 	}
 	if (is_invalid_name(host)) {
 		*is_final = true;
 		return gai_strerror(EAI_NONAME);
 	}
-	code = getaddrinfo(host, NULL, &hints, &found);
+	code = getaddrinfo(host, NULL, &hints, &list);
 	if (code != 0) {
 		*is_final = code == EAI_NONAME;
 		return gai_strerror(code);
 	}
-	for (const struct addrinfo *a = found; a; a = a->ai_next) {
-		if (endpoint_from_sockaddr(a->ai_addr, a->ai_addrlen, ep) == 0) {
-			ep->port = port;
-			error = NULL;
-			break;
-		}
+	for (const struct addrinfo *a = list; a && *count < max; a = a->ai_next) {
+		if (endpoint_from_sockaddr(a->ai_addr, a->ai_addrlen, &found[*count]) == 0)
+			found[(*count)++].port = port;
 	}
-	freeaddrinfo(found);
-	return error;
+	freeaddrinfo(list);
+	return *count > 0 ? NULL : "it has no address";
+}
+
+const char *resolve_wait(const char *host, uint16_t port, struct endpoint *ep, bool *is_final)
+{
+	unsigned count;
+
+	return look_up(host, port, ep, 1, &count, is_final);
 }
 
 static void job_unref(struct job *job)
@@ -113,7 +122,8 @@ static void *run_job(void *arg)
 	uint64_t one = 1;
 	bool is_final;
 
-	job->error = resolve_wait(job->host, job->port, &job->ep, &is_final);
+	job->error = look_up(job->host, job->port, job->found, RESOLVE_MAX, &job->found_count,
+			     &is_final);
 	/* Cannot fail: an eventfd with room for it, and ours. */
 	while (write(job->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
@@ -131,7 +141,8 @@ static void job_finished(evutil_socket_t fd, short events, void *arg)
 	if (read(fd, &count, sizeof(count)) < 0 || !job)
 		return;
 	r->job = NULL;
-	r->done(r->owner, job->token, job->error, &job->ep);
+	r->answer = job;
+	r->done(r->owner, job->token, job->error, &job->found[0]);
 	job_unref(job);
 }
 
@@ -165,6 +176,12 @@ void resolver_destroy(struct resolver *r)
 	if (r->job)
 		job_unref(r->job);
 	free(r);
+}
+
+unsigned resolver_found(const struct resolver *r, const struct endpoint **found)
+{
+	*found = r->answer->found;
+	return r->answer->found_count;
 }
 
 /* A detached thread that gets no signals: they are for the loop. */

@@ -12,6 +12,8 @@
 struct loop;
 struct resolver;
 
+#define RESOLVE_MAX 16 /* addresses of a name; more are left out */
+
 /* error: NULL, or what went wrong, in words; ep is set without one. */
 typedef void resolve_done(void *owner, unsigned token, const char *error,
 			  const struct endpoint *ep);
@@ -27,6 +29,8 @@ const char *resolve_wait(const char *host, uint16_t port, struct endpoint *ep, b
 struct resolver *resolver_create(struct loop *loop, resolve_done *done, void *owner);
 /* A look-up that still runs ends without being told. */
 void resolver_destroy(struct resolver *r);
+/* All addresses, in the order of trying; only inside done(), and only without an error. */
+unsigned resolver_found(const struct resolver *r, const struct endpoint **found);
 /* Looks host up; done() is called later from the loop. 0; -EBUSY while one runs; -errno. */
 int resolver_start(struct resolver *r, const char *host, uint16_t port, unsigned token);
 
