@@ -57,7 +57,8 @@ enum control_status {
 	CONTROL_NEEDS_LOGIN,        /* by hand: control_login_url(), or another auth key */
 	CONTROL_NEEDS_MACHINE_AUTH, /* an administrator must approve this node */
 	CONTROL_RUNNING,            /* logged in, and a map has come */
-	CONTROL_REFUSED,            /* we will not go on: see the sentence */
+	/* we will not go on, see the sentence; the mesh goes on with the map it has */
+	CONTROL_REFUSED,
 };
 /* "NoState", "NeedsLogin", ... as status output says it. */
 const char *control_status_name(enum control_status status);

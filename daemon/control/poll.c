@@ -67,10 +67,12 @@ static void note_url(struct control *c, const char *url)
 static void note_node(struct control *c, const struct messages_notes *notes)
 {
 	c->key_expiry = notes->key_expiry;
-	if (notes->is_expired)
+	if (notes->is_expired) {
+		/* An expired node is often called unauthorized too. */
 		control_set_timer_in(c, TIMER_KEY_EXPIRY, 0);
-	else
-		set_expiry_timer(c);
+		return;
+	}
+	set_expiry_timer(c);
 	if (notes->is_authorized)
 		control_set_status(c, CONTROL_RUNNING, "%s", "");
 	else
