@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include <json-c/json.h>
+#include <json.h>
 
 #include "daemon/netmap/types.h"
 #include "daemon/path/netcheck.h"
