@@ -1,0 +1,596 @@
+/*
+ * One relay connection.
+ *
+ * The nodes of the region are tried in order until one lets us log in, all within 10 s.
+ * With TLS 1.3 and a relay that shows its key in a certificate, the request and our
+ * first frames leave in one flight (fast start), and no HTTP answer comes; else
+ * they follow the 101 and the relay's key frame.
+ *
+ * Receiving: bytes are read into one buffer of 128 KiB and parsed where they lie; runs
+ * of packets of one source are handed on together, in place. Only frames that we
+ * read must fit, so unknown ones are skipped as they come. Sending: frames are
+ * laid straight into the stream's queue: one copy, and many in one TLS record.
+ *
+ * A relay is not trusted. It may send anything: what makes us work (pings, gone peers) is
+ * rationed, what makes us wait is clamped, and a frame that cannot be is the end.
+ */
+#include "daemon/derp/client.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <sodium.h>
+
+#include "daemon/derp/bucket.h"
+#include "daemon/derp/copy.h"
+#include "daemon/http1.h"
+#include "daemon/loop.h"
+#include "daemon/stream.h"
+#include "shared/log.h"
+
+#define LOGIN_NS    (10 * NS_PER_S)
+#define NODE_NS     (NS_PER_S * 3 / 2) /* to connect to a node while there are others */
+#define SILENCE_NS  (120 * NS_PER_S)
+#define PONG_NS     (3 * NS_PER_S)
+#define BUFFER_LEN  (128u * 1024)
+#define READ_ROUND  (512u * 1024) /* bytes before others get their turn */
+#define NOTSENT_MAX (128u * 1024)
+#define GONE_BURST  8192 /* PeerGone frames that are believed at once, */
+#define GONE_PER_S  200  /* and each second after that */
+#define HEALTH_MAX  200
+#define DEAD_REGION "the map names no usable node of this region"
+
+static_assert(BUFFER_LEN >= DERP_HEADER + DERP_KNOWN_MAX, "what is read fits");
+
+enum client_state {
+	CLIENT_NEW,        /* -> DIALING */
+	CLIENT_DIALING,    /* -> UPGRADING, GREETING (fast start), CLOSED */
+	CLIENT_UPGRADING,  /* the answer to the request is to come -> GREETING, CLOSED */
+	CLIENT_GREETING,   /* the relay's key is to come -> LOGGING_IN, CLOSED */
+	CLIENT_LOGGING_IN, /* we said who we are -> UP, CLOSED */
+	CLIENT_UP,         /* -> CLOSED */
+	CLIENT_CLOSED,
+};
+
+struct derp_client {
+	struct loop *loop;
+	const struct tls_context *tls;
+	const struct private_key *key;
+	const struct derp_region *region;
+	struct derp_client_callbacks callbacks;
+	void *owner;
+	enum client_state state;
+	struct net_stream *stream;
+	struct event *timer;
+	unsigned node; /* index of the one in use */
+	bool has_node, is_preferred, was_preferred_said, is_destroyed;
+	struct public_key relay_key;
+	uint64_t login_by_ns, heard_ns;
+	uint64_t pong_by_ns; /* NEVER_NS: no ping is out */
+	uint8_t ping[DERP_PING];
+	bool has_limit;
+	struct bucket limit; /* bytes that the relay lets us send */
+	struct bucket gone;  /* PeerGone frames that are believed */
+	struct log_gate gate;
+	char sentence[NET_STREAM_REASON_MAX];
+
+	struct public_key from; /* of the run of packets */
+	unsigned packet_count;
+	struct packet packet[BATCH_PACKETS];
+	size_t have, skip; /* bytes in the buffer; bytes to come that nobody reads */
+	uint8_t buffer[BUFFER_LEN];
+};
+
+static void try_node(struct derp_client *c);
+
+static bool is_over(const struct derp_client *c)
+{
+	return c->is_destroyed || c->state == CLIENT_CLOSED;
+}
+
+/* ---- ends and deadlines ---- */
+
+static void close_stream(struct derp_client *c)
+{
+	net_stream_destroy(c->stream);
+	c->stream = NULL;
+	c->has_node = false;
+	c->have = c->skip = 0;
+	c->packet_count = 0;
+}
+
+static void end(struct derp_client *c)
+{
+	c->state = CLIENT_CLOSED;
+	close_stream(c);
+	evtimer_del(c->timer);
+	c->callbacks.down(c->owner, c->sentence);
+}
+
+/* The connection is of no use; before the login the next node may be. */
+static void connection_failed(struct derp_client *c, const char *sentence)
+{
+	if (is_over(c))
+		return;
+	if (sentence != c->sentence)
+		snprintf(c->sentence, sizeof(c->sentence), "%s", sentence);
+	if (c->state == CLIENT_UP || loop_now(c->loop) >= c->login_by_ns) {
+		end(c);
+		return;
+	}
+	close_stream(c);
+	c->state = CLIENT_DIALING;
+	c->node++;
+	try_node(c);
+}
+
+static void arm(struct derp_client *c)
+{
+	uint64_t now = loop_now(c->loop), at = c->login_by_ns, in;
+	struct timeval tv;
+
+	if (c->state == CLIENT_UP)
+		at = MIN(c->heard_ns + SILENCE_NS, c->pong_by_ns);
+	in = at > now ? at - now : 0;
+	tv.tv_sec = (time_t)(in / NS_PER_S);
+	tv.tv_usec = (suseconds_t)(in % NS_PER_S / NS_PER_US) + 1;
+	evtimer_add(c->timer, &tv);
+}
+
+static void timer_fired(evutil_socket_t fd, short events, void *arg)
+{
+	struct derp_client *c = arg;
+	uint64_t now = loop_now(c->loop);
+
+	(void)fd;
+	(void)events;
+	if (is_over(c))
+		return;
+	if (c->state == CLIENT_NEW) {
+		/* Not from inside derp_client_open(): down() may be the first thing to say. */
+		c->state = CLIENT_DIALING;
+		arm(c);
+		try_node(c);
+	} else if (c->state != CLIENT_UP && now >= c->login_by_ns)
+		connection_failed(c, c->sentence[0] ? c->sentence
+						    : "the relay did not let us in within 10 s");
+	else if (c->state == CLIENT_UP && now >= c->pong_by_ns)
+		connection_failed(c, "the relay did not answer a ping");
+	else if (c->state == CLIENT_UP && now >= c->heard_ns + SILENCE_NS)
+		connection_failed(c, "the relay was silent for two minutes");
+	else
+		arm(c);
+}
+
+/* ---- frames out ---- */
+
+static void put_frame(struct derp_client *c, enum derp_type type, const void *payload, size_t len)
+{
+	uint8_t *at = net_stream_reserve(c->stream, DERP_HEADER + len);
+
+	if (!at) /* the relay does not read: what it asked for it does not get */
+		return;
+	derp_put_header(at, type, len);
+	memcpy(at + DERP_HEADER, payload, len);
+	net_stream_commit(c->stream, DERP_HEADER + len);
+}
+
+static void say_preferred(struct derp_client *c)
+{
+	uint8_t is_home = c->is_preferred;
+
+	if (c->state < CLIENT_LOGGING_IN || is_over(c) || c->was_preferred_said == c->is_preferred)
+		return;
+	put_frame(c, DERP_NOTE_PREFERRED, &is_home, 1);
+	c->was_preferred_said = c->is_preferred;
+}
+
+/* False: the relay's key is none. */
+static bool say_who_we_are(struct derp_client *c)
+{
+	uint8_t nonce[DERP_NONCE], frame[DERP_INFO_MAX];
+	size_t len;
+
+	randombytes_buf(nonce, sizeof(nonce));
+	len = derp_seal_client_info(frame, c->key, &c->relay_key, nonce);
+	if (len == 0 || net_stream_write(c->stream, frame, len) != 0)
+		return false;
+	c->state = CLIENT_LOGGING_IN;
+	c->was_preferred_said = false;
+	say_preferred(c);
+	return true;
+}
+
+static void connected(void *owner)
+{
+	struct derp_client *c = owner;
+	const struct derp_node *node = &c->region->nodes[c->node];
+	bool is_fast = net_stream_relay_key(c->stream, c->relay_key.byte);
+	char head[768], host[300];
+	int len;
+
+	derp_node_authority(node, host);
+	len = snprintf(head, sizeof(head),
+		       "GET /derp HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n"
+		       "%s%s%s%s\r\n",
+		       host, is_fast ? "Derp-Fast-Start: 1\r\n" : "",
+		       c->node > 0 ? "Ideal-Node: " : "",
+		       c->node > 0 ? c->region->nodes[0].name : "", c->node > 0 ? "\r\n" : "");
+	if (net_stream_write(c->stream, head, (size_t)len) != 0) {
+		connection_failed(c, "the request does not fit");
+		return;
+	}
+	c->has_node = true;
+	if (!is_fast)
+		c->state = CLIENT_UPGRADING;
+	else if (!say_who_we_are(c))
+		connection_failed(c, "the relay's certificate shows an unusable key");
+}
+
+/* ---- frames in ---- */
+
+static void hand_on(struct derp_client *c)
+{
+	unsigned count = c->packet_count;
+
+	c->packet_count = 0;
+	if (count > 0)
+		c->callbacks.received(c->owner, &c->from, c->packet, count);
+}
+
+static void packet_received(struct derp_client *c, const struct derp_frame *frame)
+{
+	if (c->packet_count == BATCH_PACKETS ||
+	    (c->packet_count > 0 && memcmp(c->from.byte, frame->key, KEY_LEN) != 0))
+		hand_on(c);
+	if (is_over(c))
+		return;
+	if (c->packet_count == 0)
+		memcpy(c->from.byte, frame->key, KEY_LEN);
+	c->packet[c->packet_count++] =
+		(struct packet){ (uint8_t *)frame->bytes, (uint32_t)frame->len };
+}
+
+static void peer_gone(struct derp_client *c, const struct derp_frame *frame)
+{
+	uint64_t now = loop_now(c->loop);
+	struct public_key peer;
+
+	if (!bucket_take(&c->gone, 1, now)) {
+		log_limited(&c->gate, now, LOG_WARN,
+			    "derp: region %d: it reports too many peers gone, ignored",
+			    c->region->id);
+		return;
+	}
+	memcpy(peer.byte, frame->key, KEY_LEN);
+	c->callbacks.peer_gone(c->owner, &peer, frame->reason);
+}
+
+static void health_told(struct derp_client *c, const struct derp_frame *frame)
+{
+	char text[HEALTH_MAX + 1];
+	size_t len = MIN(frame->len, HEALTH_MAX);
+
+	for (size_t i = 0; i < len; i++) /* it goes to logs and terminals */
+		text[i] = frame->bytes[i] < ' ' || frame->bytes[i] > '~' ? '?'
+									 : (char)frame->bytes[i];
+	text[len] = '\0';
+	c->callbacks.health(c->owner, text);
+}
+
+static void server_info(struct derp_client *c, const struct derp_frame *frame)
+{
+	struct derp_server_info info;
+
+	if (derp_open_server_info(frame->bytes, frame->len, c->key, &c->relay_key, &info) != 0) {
+		connection_failed(c, "the relay's answer to our login cannot be opened");
+		return;
+	}
+	c->has_limit = info.bytes_per_second > 0;
+	bucket_init(&c->limit, info.bytes_per_second, info.burst, loop_now(c->loop));
+	if (c->state != CLIENT_LOGGING_IN)
+		return;
+	c->state = CLIENT_UP;
+	c->sentence[0] = '\0';
+	arm(c);
+	c->callbacks.up(c->owner);
+}
+
+static void server_key(struct derp_client *c, const struct derp_frame *frame)
+{
+	if (c->state != CLIENT_GREETING)
+		return; /* after a fast start it is known */
+	memcpy(c->relay_key.byte, frame->key, KEY_LEN);
+	if (!say_who_we_are(c))
+		connection_failed(c, "the relay's key is unusable");
+}
+
+static void control_frame(struct derp_client *c, const struct derp_frame *frame)
+{
+	switch (frame->type) {
+	case DERP_SERVER_KEY:
+		server_key(c, frame);
+		break;
+	case DERP_SERVER_INFO:
+		if (c->state >= CLIENT_LOGGING_IN)
+			server_info(c, frame);
+		break;
+	case DERP_PEER_GONE:
+		peer_gone(c, frame);
+		break;
+	case DERP_TYPE_PING:
+		put_frame(c, DERP_TYPE_PONG, frame->bytes, frame->len);
+		break;
+	case DERP_TYPE_PONG:
+		if (memcmp(frame->bytes, c->ping, DERP_PING) == 0)
+			c->pong_by_ns = NEVER_NS;
+		break;
+	case DERP_HEALTH:
+		health_told(c, frame);
+		break;
+	case DERP_RESTARTING:
+		c->callbacks.restarting(c->owner, frame->wait_ms);
+		break;
+	}
+}
+
+static void frame_received(struct derp_client *c, const struct derp_frame *frame)
+{
+	if (frame->is_skipped)
+		return;
+	if (frame->type == DERP_RECV_PACKET) {
+		if (c->state >= CLIENT_LOGGING_IN)
+			packet_received(c, frame);
+		return;
+	}
+	hand_on(c); /* in the order of arrival */
+	if (!is_over(c))
+		control_frame(c, frame);
+}
+
+/* Parses frames from at on; gives where the first incomplete one starts. */
+static size_t take_frames(struct derp_client *c, size_t at)
+{
+	while (!is_over(c)) {
+		struct net_stream *stream = c->stream;
+		struct derp_frame frame;
+		size_t need;
+		long len = derp_frame_parse(c->buffer + at, c->have - at, &frame, &need);
+
+		if (len == -EPROTO) {
+			connection_failed(c, "the relay sent an impossible frame");
+			return 0;
+		}
+		if (len == -EAGAIN) {
+			if (need == 0 || derp_type_is_known(frame.type))
+				break;
+			c->skip = need - (c->have - at); /* whatever it is, not for us */
+			at = c->have;
+			break;
+		}
+		at += (size_t)len;
+		frame_received(c, &frame);
+		if (c->stream != stream)
+			return 0; /* on to the next node */
+	}
+	if (!is_over(c))
+		hand_on(c);
+	return at;
+}
+
+/* The answer to the request, if it is complete; what follows are frames. */
+static size_t take_upgrade(struct derp_client *c)
+{
+	struct http1_head head;
+	int err = http1_parse_head((const char *)c->buffer, c->have, &head);
+
+	if (err == -EAGAIN)
+		return 0;
+	if (err != 0 || head.status != 101) {
+		snprintf(c->sentence, sizeof(c->sentence),
+			 err ? "the server is no relay"
+			     : "the server does not relay (HTTP status %d)",
+			 err ? 0 : head.status);
+		connection_failed(c, c->sentence);
+		return 0;
+	}
+	c->state = CLIENT_GREETING;
+	return head.len;
+}
+
+static void consume(struct derp_client *c)
+{
+	struct net_stream *stream = c->stream;
+	size_t at = MIN(c->skip, c->have);
+
+	c->skip -= at;
+	if (c->state == CLIENT_UPGRADING)
+		at = take_upgrade(c);
+	if (!is_over(c) && c->stream == stream && c->state != CLIENT_UPGRADING)
+		at = take_frames(c, at);
+	if (is_over(c) || c->stream != stream)
+		return;
+	if (at > 0) /* whole frames count, not bytes that dribble in */
+		c->heard_ns = loop_now(c->loop);
+	c->have -= at;
+	memmove(c->buffer, c->buffer + at, c->have);
+}
+
+static void readable(void *owner)
+{
+	struct derp_client *c = owner;
+	struct net_stream *stream = c->stream;
+	size_t total = 0;
+	long n = 0;
+
+	while (total < READ_ROUND && n >= 0) {
+		while (c->have < BUFFER_LEN && (n = net_stream_read(stream, c->buffer + c->have,
+								    BUFFER_LEN - c->have)) > 0) {
+			c->have += (size_t)n;
+			total += (size_t)n;
+		}
+		consume(c);
+		if (is_over(c) || c->stream != stream)
+			return;
+	}
+}
+
+static void drained(void *owner)
+{
+	struct derp_client *c = owner;
+
+	if (c->state == CLIENT_UP)
+		c->callbacks.drained(c->owner);
+}
+
+static void closed(void *owner, const char *sentence)
+{
+	struct derp_client *c = owner;
+
+	if (c->state == CLIENT_LOGGING_IN)
+		sentence = "the relay hung up on our login: it may not admit this node";
+	connection_failed(c, sentence);
+}
+
+/* ---- life ---- */
+
+/* The next usable node from c->node on. */
+static void try_node(struct derp_client *c)
+{
+	static const struct net_stream_callbacks callbacks = { connected, readable, drained,
+							       closed };
+	struct derp_target target;
+	uint64_t now = loop_now(c->loop);
+
+	while (c->node < c->region->node_count &&
+	       !derp_node_target(&c->region->nodes[c->node], c->tls, &target))
+		c->node++;
+	if (c->node >= c->region->node_count || now >= c->login_by_ns) {
+		if (!c->sentence[0])
+			snprintf(c->sentence, sizeof(c->sentence), DEAD_REGION);
+		end(c);
+		return;
+	}
+	target.options.limit_ns = c->login_by_ns - now;
+	if (c->node + 1 < c->region->node_count)
+		target.options.attempt_ns = NODE_NS;
+	target.options.queue_max = DERP_QUEUE_MAX;
+	target.options.queue_low = DERP_QUEUE_LOW;
+	target.options.notsent_max = NOTSENT_MAX;
+	c->stream = net_stream_open(c->loop, &target.options, &callbacks, c);
+	if (!c->stream) {
+		snprintf(c->sentence, sizeof(c->sentence), "out of memory");
+		end(c);
+	}
+}
+
+struct derp_client *derp_client_open(struct loop *loop, const struct tls_context *tls,
+				     const struct private_key *key,
+				     const struct derp_region *region,
+				     const struct derp_client_callbacks *callbacks, void *owner)
+{
+	const struct timeval at_once = { 0, 0 };
+	struct derp_client *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->loop = loop;
+	c->tls = tls;
+	c->key = key;
+	c->region = region;
+	c->callbacks = *callbacks;
+	c->owner = owner;
+	c->heard_ns = loop_now(loop);
+	c->login_by_ns = c->heard_ns + LOGIN_NS;
+	c->pong_by_ns = NEVER_NS;
+	bucket_init(&c->gone, GONE_PER_S, GONE_BURST, c->heard_ns);
+	c->timer = evtimer_new(loop_base(loop), timer_fired, c);
+	if (!c->timer || evtimer_add(c->timer, &at_once) != 0) {
+		free(c);
+		return NULL;
+	}
+	return c;
+}
+
+void derp_client_destroy(struct derp_client *c)
+{
+	if (!c || c->is_destroyed)
+		return;
+	c->is_destroyed = true;
+	close_stream(c);
+	event_free(c->timer);
+	/* Where memory is short it leaks: its caller may be one of its callbacks. */
+	loop_defer(c->loop, free, c);
+}
+
+/* ---- the owner's calls ---- */
+
+void derp_client_set_preferred(struct derp_client *c, bool is_home)
+{
+	c->is_preferred = is_home;
+	say_preferred(c);
+}
+
+int derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
+		     size_t len, size_t segment_len)
+{
+	size_t count = (len + segment_len - 1) / segment_len;
+	size_t total = len + count * DERP_SEND_EXTRA;
+	uint8_t *at;
+
+	if (c->state != CLIENT_UP)
+		return -EAGAIN;
+	/* The relay's own limit, which it asks us to keep by dropping. */
+	if (c->has_limit && !bucket_take(&c->limit, total, loop_now(c->loop)))
+		return -ENOBUFS;
+	at = net_stream_reserve(c->stream, total);
+	if (!at)
+		return -ENOBUFS;
+	for (size_t i = 0; i < len; i += segment_len) {
+		size_t n = MIN(segment_len, len - i);
+
+		derp_put_send(at, to, n);
+		memcpy(at + DERP_SEND_EXTRA, bytes + i, n);
+		at += DERP_SEND_EXTRA + n;
+	}
+	net_stream_commit(c->stream, total);
+	return 0;
+}
+
+void derp_client_ping(struct derp_client *c)
+{
+	if (c->state != CLIENT_UP || c->pong_by_ns != NEVER_NS)
+		return;
+	randombytes_buf(c->ping, sizeof(c->ping));
+	put_frame(c, DERP_TYPE_PING, c->ping, sizeof(c->ping));
+	c->pong_by_ns = loop_now(c->loop) + PONG_NS;
+	arm(c);
+}
+
+size_t derp_client_queued(const struct derp_client *c)
+{
+	return c->stream ? net_stream_queued(c->stream) : 0;
+}
+
+bool derp_client_is_up(const struct derp_client *c)
+{
+	return c->state == CLIENT_UP;
+}
+
+const char *derp_client_node(const struct derp_client *c)
+{
+	return c->has_node ? c->region->nodes[c->node].name : "";
+}
+
+void derp_client_remote(const struct derp_client *c, struct endpoint *remote)
+{
+	struct endpoint local;
+
+	*remote = (struct endpoint){ 0 };
+	if (c->has_node)
+		net_stream_addresses(c->stream, remote, &local);
+}
