@@ -40,6 +40,7 @@
 #define WAKE_UP_SLOTS 64
 #define DATAGRAMS     256 /* given to the owner at once */
 #define SOCKETS       2
+#define UNREACHABLE   8 /* addresses told in one round of the loop */
 
 union gro_control {
 	struct cmsghdr align;
@@ -68,6 +69,10 @@ struct udp_path {
 	struct iovec piece[SLOTS];
 	struct sockaddr_storage address[SLOTS];
 	union gro_control control[SLOTS];
+	void (*unreachable)(void *owner, const struct endpoint *to);
+	struct event *tell; /* of the addresses that cannot be sent to */
+	struct endpoint unreachable_to[UNREACHABLE];
+	unsigned unreachable_count;
 	unsigned datagram_count;
 	struct udp_datagram datagram[DATAGRAMS];
 };
@@ -297,8 +302,52 @@ void udp_path_destroy(struct udp_path *path)
 		return;
 	for (unsigned i = 0; i < SOCKETS; i++)
 		socket_close(&path->socket[i]);
+	if (path->tell)
+		event_free(path->tell);
 	free(path->slots);
 	free(path);
+}
+
+static void note_unreachable(void *owner, const struct endpoint *to)
+{
+	struct udp_path *path = owner;
+
+	for (unsigned i = 0; i < path->unreachable_count; i++) {
+		if (endpoint_equal(&path->unreachable_to[i], to))
+			return;
+	}
+	if (path->unreachable_count == UNREACHABLE)
+		return;
+	path->unreachable_to[path->unreachable_count++] = *to;
+	event_active(path->tell, EV_TIMEOUT, 0);
+}
+
+static void tell_unreachable(evutil_socket_t fd, short events, void *arg)
+{
+	struct udp_path *path = arg;
+	unsigned count = path->unreachable_count;
+	struct endpoint to[UNREACHABLE];
+
+	(void)fd;
+	(void)events;
+	memcpy(to, path->unreachable_to, sizeof(to));
+	path->unreachable_count = 0;
+	for (unsigned i = 0; i < count; i++)
+		path->unreachable(path->owner, &to[i]);
+}
+
+int udp_path_on_unreachable(struct udp_path *path,
+			    void (*unreachable)(void *owner, const struct endpoint *to))
+{
+	path->unreachable = unreachable;
+	path->tell = event_new(loop_base(path->loop), -1, 0, tell_unreachable, path);
+	if (!path->tell)
+		return -ENOMEM;
+	for (unsigned i = 0; i < SOCKETS; i++) {
+		if (path->socket[i].queue)
+			udp_queue_on_unreachable(path->socket[i].queue, note_unreachable, path);
+	}
+	return 0;
 }
 
 uint16_t udp_path_port(const struct udp_path *path)

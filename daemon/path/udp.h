@@ -49,6 +49,13 @@ uint16_t udp_path_port(const struct udp_path *path);
  */
 void udp_path_send(struct udp_path *path, const struct endpoint *to, const uint8_t *bytes,
 		   size_t len, size_t segment_len);
+/*
+ * Tells of addresses that the kernel says cannot be sent to (host or network
+ * unreachable), from the loop and not from within a send; some may be missed.
+ * Once, after creation. 0 or -ENOMEM.
+ */
+int udp_path_on_unreachable(struct udp_path *path,
+			    void (*unreachable)(void *owner, const struct endpoint *to));
 /* One sendmmsg per family. What the kernel does not take now is copied and kept, bounded. */
 void udp_path_flush(struct udp_path *path);
 void udp_path_get_stats(const struct udp_path *path, struct udp_stats *stats);

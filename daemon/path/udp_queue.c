@@ -60,6 +60,8 @@ struct udp_queue {
 	union segment_control control[UDP_QUEUE_MESSAGES];
 	STAILQ_HEAD(, copy) backlog;
 	size_t backlog_bytes;
+	void (*unreachable)(void *owner, const struct endpoint *to);
+	void *owner;
 };
 
 struct udp_queue *udp_queue_create(int fd, int family, struct udp_stats *stats)
@@ -91,6 +93,14 @@ void udp_queue_destroy(struct udp_queue *q)
 	while (!STAILQ_EMPTY(&q->backlog))
 		drop_first_copy(q);
 	free(q);
+}
+
+void udp_queue_on_unreachable(struct udp_queue *q,
+			      void (*unreachable)(void *owner, const struct endpoint *to),
+			      void *owner)
+{
+	q->unreachable = unreachable;
+	q->owner = owner;
 }
 
 bool udp_queue_is_blocked(const struct udp_queue *q)
@@ -239,10 +249,16 @@ static size_t handle_error(struct udp_queue *q, unsigned i, int err)
 	case EINTR:
 	case ECONNREFUSED:
 		return send_singly(q, i);
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+		if (q->unreachable)
+			q->unreachable(q->owner, &q->to[i]);
+		break;
 	default:
-		count_dropped(q, len, q->segment_len[i]);
-		return len;
+		break;
 	}
+	count_dropped(q, len, q->segment_len[i]);
+	return len;
 }
 
 /* Sends messages from i on as far as the kernel takes them; returns how many it has taken. */

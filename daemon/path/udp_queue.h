@@ -23,6 +23,10 @@ struct udp_queue;
  */
 struct udp_queue *udp_queue_create(int fd, int family, struct udp_stats *stats);
 void udp_queue_destroy(struct udp_queue *q);
+/* Called from within sends that the kernel refuses with host or network unreachable. */
+void udp_queue_on_unreachable(struct udp_queue *q,
+			      void (*unreachable)(void *owner, const struct endpoint *to),
+			      void *owner);
 /* As udp_path_send(). */
 void udp_queue_add(struct udp_queue *q, const struct endpoint *to, const uint8_t *bytes, size_t len,
 		   size_t segment_len);

@@ -311,6 +311,36 @@ static void test_nonsense_lengths_are_dropped_and_counted(void **state)
 	assert_int_equal(f->a->stats.tx_dropped, 2);
 }
 
+static void on_unreachable(void *owner, const struct endpoint *to)
+{
+	struct fixture *f = owner;
+
+	f->last_from = *to;
+	f->received++;
+}
+
+static void test_unreachable_addresses_are_told_once_and_not_within_the_send(void **state)
+{
+	struct fixture *f = *state;
+	struct endpoint to = address_of("127.0.0.1", f->b);
+
+	assert_int_equal(udp_path_on_unreachable(f->a, on_unreachable), 0);
+	for (unsigned i = 0; i < 2 * UNREACHABLE; i++) {
+		sendmmsg_error = i % 2 ? EHOSTUNREACH : ENETUNREACH;
+		udp_path_send(f->a, &to, train, 10, 10);
+		udp_path_flush(f->a);
+	}
+	assert_int_equal(f->received, 0);
+	run_until(f, 1);
+	assert_true(endpoint_equal(&f->last_from, &to));
+	for (unsigned i = 0; i < 2 * UNREACHABLE; i++) {
+		to.port++;
+		udp_path_send(f->a, &to, train, 10, 10);
+		udp_path_flush(f->a);
+	}
+	run_until(f, 1 + UNREACHABLE);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -327,6 +357,7 @@ int main(void)
 		T(test_many_messages_flush_by_themselves),
 		T(test_a_taken_port_is_told),
 		T(test_nonsense_lengths_are_dropped_and_counted),
+		T(test_unreachable_addresses_are_told_once_and_not_within_the_send),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
