@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
-#include <strings.h>
 
 #include "preload/libc.h"
 #include "preload/shim.h"
@@ -54,6 +53,13 @@ static enum route_kind route_without_map(struct route *route)
 	return ROUTE_OUTSIDE;
 }
 
+/* Unlike the mesh, name servers are what they always were when the daemon is gone. */
+static bool is_server(struct route *route)
+{
+	return map_server_mirror(route->map, &route->mesh.addr, &route->mirror) &&
+	       map_is_alive(route->map);
+}
+
 enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct route *route)
 {
 	const struct map *map;
@@ -64,9 +70,13 @@ enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct ro
 	map = shim_map();
 	if (!map && shim_is_default_mesh(&route->mesh.addr))
 		map = shim_map_again(NULL);
-	if (!map || map->dir.range_count == 0)
+	if (!map || map_dir(map)->range_count == 0)
 		return route_without_map(route);
 	route->map = map;
+	if (__builtin_expect(route->mesh.port == MAP_DNS_PORT, 0) && is_server(route)) {
+		route->kind = ROUTE_SERVER;
+		return ROUTE_SERVER;
+	}
 	switch (map_to_mirror(map, &route->mesh.addr, &route->mirror)) {
 	case MAP_OUTSIDE:
 		return ROUTE_OUTSIDE;
@@ -79,6 +89,14 @@ enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct ro
 		break;
 	}
 	return route_closed(route, map_is_alive(map) ? EHOSTUNREACH : ENETUNREACH);
+}
+
+bool route_own(const struct route *route, struct map_own *own)
+{
+	bool v6 = !ip_is_v4(&route->mesh.addr);
+
+	return map_own(route->map, v6, own) ||
+	       (route->kind == ROUTE_SERVER && map_own(route->map, !v6, own));
 }
 
 static int socket_end(int (*get)(int fd, struct sockaddr *addr, socklen_t *len), int fd,
@@ -176,7 +194,11 @@ bool flow_fits(const struct map *map, const struct map_flow *flow, const struct 
 
 	if (map->hold_port && peer->port != map->hold_port)
 		return false;
-	return ip_is_v4(&peer->addr) && map_to_mirror(map, &flow->remote, &mirror) == MAP_PEER &&
+	if (!ip_is_v4(&peer->addr))
+		return false;
+	if (flow->remote_port == MAP_DNS_PORT && map_server_mirror(map, &flow->remote, &mirror))
+		return mirror == ip_v4(&peer->addr);
+	return map_to_mirror(map, &flow->remote, &mirror) == MAP_PEER &&
 	       mirror == ip_v4(&peer->addr);
 }
 
@@ -303,20 +325,4 @@ socklen_t mesh_sockaddr(const struct map *map, const struct endpoint *mesh, int 
 	    !map_v4_of_v6(map, &mesh->addr, &shown.addr))
 		return 0;
 	return endpoint_to_sockaddr(&shown, family, to);
-}
-
-bool is_in_domain(const struct map *map, const char *name)
-{
-	char domain[MAP_NAME_MAX];
-	size_t name_len, domain_len;
-
-	memcpy(domain, map->dir.domain, sizeof(domain));
-	domain[sizeof(domain) - 1] = '\0';
-	domain_len = strlen(domain);
-	name_len = strnlen(name, MAP_NAME_MAX);
-	if (name_len && name[name_len - 1] == '.')
-		name_len--;
-	return domain_len && name_len > domain_len && name_len < MAP_NAME_MAX &&
-	       name[name_len - domain_len - 1] == '.' &&
-	       strncasecmp(name + name_len - domain_len, domain, domain_len) == 0;
 }

@@ -19,13 +19,14 @@ enum route_kind {
 	ROUTE_OUTSIDE, /* no mesh address, or none we can read: leave the call alone */
 	ROUTE_OWN,     /* this node's own address */
 	ROUTE_PEER,    /* another node, and the daemon lives */
+	ROUTE_SERVER,  /* port 53 of a name server of this machine, and the daemon lives */
 	ROUTE_CLOSED   /* a mesh address that cannot be reached: fail with error */
 };
 
 struct route {
 	enum route_kind kind;
 	int error;       /* of ROUTE_CLOSED, a positive errno */
-	uint32_t mirror; /* of ROUTE_OWN and ROUTE_PEER */
+	uint32_t mirror; /* of ROUTE_OWN, ROUTE_PEER and ROUTE_SERVER */
 	struct endpoint mesh;
 	const struct map *map;
 };
@@ -35,6 +36,12 @@ struct route {
  * costs a range look-up.
  */
 enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct route *route);
+
+/*
+ * The own address to talk to it from: of its family. A name server is answered
+ * by the daemon itself, so any will do.
+ */
+bool route_own(const struct route *route, struct map_own *own);
 
 /* Could the program own this memory? Spares obvious nonsense a crash: the kernel says EFAULT. */
 static inline bool is_plausible(const void *p)
@@ -80,9 +87,6 @@ bool local_to_mesh(const struct map *map, int fd, const struct endpoint *local,
  */
 socklen_t mesh_sockaddr(const struct map *map, const struct endpoint *mesh, int family,
 			struct sockaddr_storage *to);
-
-/* Does this name end in the mesh's domain? Then nobody else may be asked for it. */
-bool is_in_domain(const struct map *map, const char *name);
 
 /* The flow this socket dialled, if the daemon holds, carries or refused one for it. */
 bool dialled_flow(const struct map *map, const struct endpoint *local, struct map_flow *flow);

@@ -53,6 +53,8 @@ SHIM_EXPORT(int, bind, (int fd, const struct sockaddr *addr, socklen_t len))
 
 	if (__builtin_expect(route_find(addr, len, &route) == ROUTE_OUTSIDE, 1))
 		return libc.bind(fd, addr, len);
+	if (route.kind == ROUTE_SERVER)
+		return libc.bind(fd, addr, len); /* it may well be us who serve there */
 	err = socket_local(fd, &local);
 	if (err < 0)
 		return fail(-err);

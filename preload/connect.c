@@ -140,7 +140,7 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 		return result;
 	if (route->mesh.port == 0)
 		return fail(ECONNREFUSED);
-	err = source_take(fd, route->map, !ip_is_v4(&route->mesh.addr), local);
+	err = source_take(fd, route, local);
 	if (err < 0)
 		return fail(-err);
 	ipc_make_request(&request, IPC_CONNECT, &local->ep, &route->mesh, 0);
@@ -205,12 +205,12 @@ static int connect_stream_own(int fd, const struct route *route, struct socket_e
 			return connect_own_v6(fd, target.port);
 	}
 	/* A socket bound elsewhere on this machine may dial us too. */
-	source_take(fd, route->map, is_v6, local);
+	source_take(fd, route, local);
 	result = connect_to(fd, &mirror, local->family);
 	shim_debug("connect to ourselves", &route->mesh, NULL, result ? errno : 0);
 	if (!was_refused(fd, result))
 		return result;
-	source_take(fd, route->map, is_v6, local);
+	source_take(fd, route, local);
 	return connect_to(fd, &plain, local->family);
 }
 
@@ -220,20 +220,18 @@ static int connect_datagram_own(int fd, const struct route *route, struct socket
 
 	if (!ip_is_v4(&to.addr))
 		return connect_own_v6(fd, to.port);
-	if (source_take(fd, route->map, !ip_is_v4(&route->mesh.addr), local) < 0 &&
-	    local->family == AF_INET6 && source_is_v6only(fd))
+	if (source_take(fd, route, local) < 0 && local->family == AF_INET6 && source_is_v6only(fd))
 		return connect_own_v6(fd, to.port);
 	return connect_to(fd, &to, local->family);
 }
 
 static int connect_datagram_peer(int fd, const struct route *route, struct socket_end *local)
 {
-	bool is_v6 = !ip_is_v4(&route->mesh.addr);
 	struct endpoint to;
 	bool v6only = false;
 	int err;
 
-	err = source_take(fd, route->map, is_v6, local);
+	err = source_take(fd, route, local);
 	if (err == -ENETUNREACH && ip_is_any(&local->ep.addr) && source_is_v6only(fd)) {
 		v6only = true; /* bound to [::] and IPv6 only: by way of ::1 */
 		err = 0;
@@ -256,27 +254,6 @@ static int connect_closed(int fd, const struct route *route, int type)
 	return fail(route->error);
 }
 
-int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
-{
-	struct socket_end local;
-	int err = socket_local(fd, &local);
-	int type = err < 0 ? err : socket_type(fd);
-
-	if (type < 0)
-		return fail(-type);
-	if (local.family != addr->sa_family && (type != SOCK_DGRAM || local.family != AF_INET6))
-		return libc.connect(fd, addr, len); /* which refuses the family */
-	if (type != SOCK_STREAM && type != SOCK_DGRAM)
-		return fail(ENETUNREACH); /* raw packets do not pass the mirror */
-	if (route->kind == ROUTE_CLOSED)
-		return connect_closed(fd, route, type);
-	if (route->kind == ROUTE_OWN)
-		return type == SOCK_DGRAM ? connect_datagram_own(fd, route, &local)
-					  : connect_stream_own(fd, route, &local);
-	return type == SOCK_DGRAM ? connect_datagram_peer(fd, route, &local)
-				  : connect_stream_peer(fd, route, &local);
-}
-
 /*
  * Outside the mesh: the kernel's affair, except that a socket which tried the
  * mesh before still has our mirror as its source, and cannot leave with it.
@@ -292,6 +269,51 @@ static int connect_outside(int fd, const struct sockaddr *addr, socklen_t len)
 		return result;
 	errno = saved;
 	return libc.connect(fd, addr, len);
+}
+
+/*
+ * A name server of this machine. What the daemon cannot take over goes to the
+ * server itself, as it would without us.
+ */
+static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, int type,
+			  const struct route *route, struct socket_end *local)
+{
+	uint32_t loopback;
+	int result;
+
+	if ((type != SOCK_STREAM && type != SOCK_DGRAM) ||
+	    !(ip_is_any(&local->ep.addr) || loopback_of(&local->ep.addr, &loopback)))
+		return connect_outside(fd, addr, len);
+	if (type == SOCK_STREAM && !is_fresh(fd, route->map, &result))
+		return result;
+	result = type == SOCK_DGRAM ? connect_datagram_peer(fd, route, local)
+				    : connect_stream_peer(fd, route, local);
+	if (result == 0 || errno == EINPROGRESS || errno == EINTR || errno == EAGAIN)
+		return result;
+	return connect_outside(fd, addr, len);
+}
+
+int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
+{
+	struct socket_end local;
+	int err = socket_local(fd, &local);
+	int type = err < 0 ? err : socket_type(fd);
+
+	if (type < 0)
+		return fail(-type);
+	if (local.family != addr->sa_family && (type != SOCK_DGRAM || local.family != AF_INET6))
+		return libc.connect(fd, addr, len); /* which refuses the family */
+	if (route->kind == ROUTE_SERVER)
+		return connect_server(fd, addr, len, type, route, &local);
+	if (type != SOCK_STREAM && type != SOCK_DGRAM)
+		return fail(ENETUNREACH); /* raw packets do not pass the mirror */
+	if (route->kind == ROUTE_CLOSED)
+		return connect_closed(fd, route, type);
+	if (route->kind == ROUTE_OWN)
+		return type == SOCK_DGRAM ? connect_datagram_own(fd, route, &local)
+					  : connect_stream_own(fd, route, &local);
+	return type == SOCK_DGRAM ? connect_datagram_peer(fd, route, &local)
+				  : connect_stream_peer(fd, route, &local);
 }
 
 SHIM_EXPORT(int, connect, (int fd, const struct sockaddr *addr, socklen_t len))

@@ -43,29 +43,28 @@ static long do_receive(int fd, void *data, size_t len)
 	return syscall(SYS_recvfrom, fd, data, len, 0, NULL, NULL);
 }
 
-static int exchange(int fd, const struct ipc_request *request, struct ipc_reply *reply)
+/* Both ways in one piece: how long the answer is, or -errno. */
+static long exchange(int fd, const void *question, size_t len, void *answer, size_t room)
 {
-	struct ipc_request out = *request;
-	char in[sizeof(*reply) + 1]; /* one more: a longer answer is seen as such */
 	long n;
 
-	if (retry(do_send, fd, &out, sizeof(out)) != sizeof(out))
+	if (retry(do_send, fd, (void *)question, len) != (long)len)
 		return -ENETUNREACH;
-	n = retry(do_receive, fd, in, sizeof(in));
+	n = retry(do_receive, fd, answer, room);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return -ETIMEDOUT;
-	if (n <= 0 || ipc_check_reply(in, (size_t)n, request->type, reply) < 0)
-		return -ENETUNREACH;
-	return -reply->error;
+	return n > 0 ? n : -ENETUNREACH;
 }
 
-int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply)
+static long ask(const void *question, size_t question_len, unsigned wait_s, void *answer,
+		size_t room)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct timeval wait = { .tv_sec = wait_s };
 	const char *path = shim_control_path();
 	int saved = errno;
-	int fd, err;
+	long n;
+	int fd;
 
 	if (!path || strlen(path) >= sizeof(addr.sun_path))
 		return -ENETUNREACH;
@@ -78,10 +77,34 @@ int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_r
 	syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
 	syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 	if (retry(do_connect, fd, &addr, sizeof(addr)) < 0)
-		err = -ENETUNREACH;
+		n = -ENETUNREACH;
 	else
-		err = exchange(fd, request, reply);
+		n = exchange(fd, question, question_len, answer, room);
 	syscall(SYS_close, fd);
 	errno = saved;
-	return err;
+	return n;
+}
+
+int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply)
+{
+	char in[sizeof(*reply) + 1]; /* one more: a longer answer is seen as such */
+	long n = ask(request, sizeof(*request), wait_s, in, sizeof(in));
+
+	if (n < 0)
+		return (int)n;
+	if (ipc_check_reply(in, (size_t)n, request->type, reply) < 0)
+		return -ENETUNREACH;
+	return -reply->error;
+}
+
+int control_look_up(const struct ipc_lookup *question, unsigned wait_s, struct ipc_found *found)
+{
+	char in[sizeof(*found) + 1];
+	long n = ask(question, sizeof(*question), wait_s, in, sizeof(in));
+
+	if (n < 0)
+		return (int)n;
+	if (ipc_check_found(in, (size_t)n, found) < 0)
+		return -ENETUNREACH;
+	return -found->error;
 }

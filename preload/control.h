@@ -9,5 +9,7 @@
  * own error, or -ENETUNREACH when no daemon answers. wait_s bounds the wait.
  */
 int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply);
+/* The same for a name. */
+int control_look_up(const struct ipc_lookup *question, unsigned wait_s, struct ipc_found *found);
 
 #endif

@@ -37,7 +37,7 @@ struct block {
 
 static void copy_ifname(const struct map *map, char name[static MAP_IFNAME_MAX])
 {
-	memcpy(name, map->dir.ifname, MAP_IFNAME_MAX);
+	memcpy(name, map_dir(map)->ifname, MAP_IFNAME_MAX);
 	name[MAP_IFNAME_MAX - 1] = '\0';
 }
 
@@ -117,7 +117,7 @@ SHIM_EXPORT(int, getifaddrs, (struct ifaddrs * *list))
 	const struct map *map = shim_map();
 	int result = libc.getifaddrs(list);
 
-	if (result < 0 || !map || !*map->dir.ifname || append_mesh(map, list))
+	if (result < 0 || !map || !*map_dir(map)->ifname || append_mesh(map, list))
 		return result;
 	libc.freeifaddrs(*list);
 	errno = ENOMEM;

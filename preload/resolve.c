@@ -1,17 +1,16 @@
 /*
- * getaddrinfo() and getnameinfo(): mesh names are answered from the map, all
- * others by libc untouched.
+ * getaddrinfo() and getnameinfo(): names of the mesh, and those whose
+ * resolvers the daemon knows, are answered here, all others by libc untouched.
  *
- * A mesh name is looked up by asking libc for its numeric addresses, one after
- * the other, and chaining the answers: services, protocols, hints and errors
+ * An answer is put together by asking libc for its numeric addresses, one after
+ * the other, and chaining what it gives: services, protocols, hints and errors
  * are then libc's own, and so is the memory, node by node as it frees it. Only
  * the canonical name is ours (malloc'd, as libc's is).
  *
  * IPv4 comes first: every peer of a mesh has it in practice, and programs that
  * take only the first answer were written for it. A name that is known but has
  * no address of the wanted family is EAI_NODATA, an unknown name of the mesh's
- * domain is EAI_NONAME, and no server is asked: mesh names must not leak. Names stay known when the
- * daemon is gone.
+ * domain is EAI_NONAME, and no server is asked: mesh names must not leak.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -21,6 +20,7 @@
 
 #include "preload/address.h"
 #include "preload/libc.h"
+#include "preload/lookup.h"
 #include "preload/shim.h"
 
 #ifndef EAI_NODATA
@@ -52,68 +52,85 @@ static int add_address(struct answer *a, const struct ip_addr *ip, int family)
 	return 0;
 }
 
-static bool has_v4(const struct map_name *name)
-{
-	return !ip_is_any(&name->v4);
-}
-
-static bool has_v6(const struct map_name *name)
-{
-	return !ip_is_any(&name->v6);
-}
-
 /* AI_ADDRCONFIG: is this family configured, as far as the mesh goes? */
-static bool is_usable(const struct map *map, int flags, bool v6)
+static bool is_usable(const struct map *map, int flags, const struct ip_addr *ip)
 {
 	struct map_own own;
+	uint32_t mirror;
 
-	return !(flags & AI_ADDRCONFIG) || map_own(map, v6, &own);
+	return !(flags & AI_ADDRCONFIG) || map_to_mirror(map, ip, &mirror) == MAP_OUTSIDE ||
+	       map_own(map, !ip_is_v4(ip), &own);
 }
 
-static int collect(const struct map *map, struct answer *a, const struct map_name *name, int family,
-		   int flags)
+static int collect_family(const struct lookup *l, struct answer *a, bool v4, int family, int flags)
 {
-	bool v4 = has_v4(name) && is_usable(map, flags, false);
-	bool v6 = has_v6(name) && is_usable(map, flags, true);
 	int err = 0;
 
-	if (v4 && family != AF_INET6)
-		err = add_address(a, &name->v4, AF_INET);
-	if (!err && v6 && family != AF_INET)
-		err = add_address(a, &name->v6, AF_INET6);
-	if (!err && v4 && family == AF_INET6 && (flags & AI_V4MAPPED) && (!v6 || flags & AI_ALL))
-		err = add_address(a, &name->v4, AF_INET6);
+	for (unsigned i = 0; !err && i < l->count; i++)
+		if (ip_is_v4(&l->ip[i]) == v4 && is_usable(l->map, flags, &l->ip[i]))
+			err = add_address(a, &l->ip[i], family);
+	return err;
+}
+
+static int collect(const struct lookup *l, struct answer *a, int family, int flags)
+{
+	int err = 0;
+
+	if (family != AF_INET6)
+		err = collect_family(l, a, true, AF_INET, flags);
+	if (!err && family != AF_INET)
+		err = collect_family(l, a, false, AF_INET6, flags);
+	if (!err && family == AF_INET6 && (flags & AI_V4MAPPED) && (!a->first || flags & AI_ALL))
+		err = collect_family(l, a, true, AF_INET6, flags);
 	return err ? err : a->first ? 0 : EAI_NODATA;
 }
 
-/* The full name of the node for AI_CANONNAME, else what was asked for. */
-static int add_canonical(const struct map *map, const struct map_name *name, const char *asked,
-			 struct addrinfo *first)
+/* The full name for AI_CANONNAME, without a trailing dot. */
+static int add_canonical(const char *name, struct addrinfo *first)
 {
-	char full[MAP_NAME_MAX];
-	bool known = map_name_of(map, has_v4(name) ? &name->v4 : &name->v6, full);
+	size_t len = strlen(name);
+	char *copy = malloc(len + 1);
 
+	if (!copy)
+		return EAI_MEMORY;
+	if (len && name[len - 1] == '.')
+		len--;
+	for (size_t i = 0; i < len; i++)
+		copy[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
+	copy[len] = '\0';
 	free(first->ai_canonname);
-	first->ai_canonname = strdup(known ? full : asked);
-	return first->ai_canonname ? 0 : EAI_MEMORY;
+	first->ai_canonname = copy;
+	return 0;
 }
 
-static int resolve(const struct map *map, const struct map_name *name, const char *node,
-		   const struct addrinfo *hints, struct answer *a)
+static int resolve(const struct lookup *l, const char *service, const struct addrinfo *hints,
+		   struct addrinfo **list)
 {
 	int flags = hints ? hints->ai_flags : AI_V4MAPPED | AI_ADDRCONFIG;
 	int family = hints ? hints->ai_family : AF_UNSPEC;
+	struct answer a = { .service = service };
 	int err;
 
 	if (hints)
-		a->hints = *hints;
-	a->hints.ai_flags = (flags & AI_NUMERICSERV) | AI_NUMERICHOST;
-	err = collect(map, a, name, family, flags);
+		a.hints = *hints;
+	a.hints.ai_flags = (flags & AI_NUMERICSERV) | AI_NUMERICHOST;
+	a.end = &a.first;
+	err = collect(l, &a, family, flags);
 	if (!err && (flags & AI_CANONNAME))
-		err = add_canonical(map, name, node, a->first);
-	if (err && a->first)
-		libc.freeaddrinfo(a->first);
+		err = add_canonical(l->candidate, a.first);
+	if (err && a.first)
+		libc.freeaddrinfo(a.first);
+	if (!err)
+		*list = a.first;
 	return err;
+}
+
+static unsigned wanted(const struct addrinfo *hints)
+{
+	if (!hints || hints->ai_family == AF_UNSPEC ||
+	    (hints->ai_family == AF_INET6 && hints->ai_flags & AI_V4MAPPED))
+		return IPC_LOOKUP_V4 | IPC_LOOKUP_V6;
+	return hints->ai_family == AF_INET ? IPC_LOOKUP_V4 : IPC_LOOKUP_V6;
 }
 
 /* Flags and families we do not know are libc's to judge. */
@@ -131,22 +148,40 @@ SHIM_EXPORT(int, getaddrinfo,
 	    (const char *node, const char *service, const struct addrinfo *hints,
 	     struct addrinfo **list))
 {
-	const struct map *map = shim_map();
-	struct answer a = { .service = service };
-	struct map_name name;
-	int err;
+	int err = 0, last = EAI_NONAME;
+	struct lookup l;
 
-	if (!map || !node || !is_plain(hints))
+	if (!shim_map() || !node || !is_plain(hints))
 		return libc.getaddrinfo(node, service, hints, list);
-	if (!map_find_name(map, node, &name))
-		return is_in_domain(map, node) ? EAI_NONAME
-					       : libc.getaddrinfo(node, service, hints, list);
-	a.end = &a.first;
-	err = resolve(map, &name, node, hints, &a);
-	shim_debug("getaddrinfo", NULL, NULL, err ? ENOENT : 0);
-	if (!err)
-		*list = a.first;
-	return err;
+	lookup_begin(&l, shim_map(), node, wanted(hints));
+	for (;;) {
+		switch (lookup_next(&l)) {
+		case LOOKUP_LIBC:
+			err = libc.getaddrinfo(l.is_searched ? l.candidate : node, service, hints,
+					       list);
+			break;
+		case LOOKUP_FOUND:
+			err = resolve(&l, service, hints, list);
+			shim_debug("getaddrinfo", NULL, NULL, err ? ENOENT : 0);
+			break;
+		case LOOKUP_NO_DATA:
+			err = EAI_NODATA;
+			break;
+		case LOOKUP_NO_NAME:
+			err = EAI_NONAME;
+			break;
+		case LOOKUP_AGAIN:
+			err = EAI_AGAIN;
+			break;
+		case LOOKUP_END:
+			return last;
+		}
+		if (err != EAI_NONAME && err != EAI_NODATA)
+			return err;
+		/* That a candidate exists is remembered when no other gives an address. */
+		if (last != EAI_NODATA)
+			last = err;
+	}
 }
 
 static int put_host(const char *name, char *host, socklen_t host_len)
@@ -164,14 +199,19 @@ SHIM_EXPORT(int, getnameinfo,
 	    (const struct sockaddr *addr, socklen_t len, char *host, socklen_t host_len,
 	     char *service, socklen_t service_len, int flags))
 {
+	const struct map *map = shim_map();
 	char name[MAP_NAME_MAX];
-	struct route route;
+	struct endpoint ep;
+	uint32_t mirror;
 	int err;
 
-	if ((flags & NI_NUMERICHOST) || !host || host_len == 0 ||
-	    route_find(addr, len, &route) == ROUTE_OUTSIDE)
+	if ((flags & NI_NUMERICHOST) || !host || host_len == 0 || !map || !is_plausible(addr) ||
+	    endpoint_from_sockaddr(addr, len, &ep) < 0)
 		return libc.getnameinfo(addr, len, host, host_len, service, service_len, flags);
-	if (!shim_map() || !map_name_of(shim_map(), &route.mesh.addr, name)) {
+	if (!map_name_of(map, &ep.addr, name)) {
+		if (map_to_mirror(map, &ep.addr, &mirror) == MAP_OUTSIDE)
+			return libc.getnameinfo(addr, len, host, host_len, service, service_len,
+						flags);
 		if (flags & NI_NAMEREQD)
 			return EAI_NONAME;
 		return libc.getnameinfo(addr, len, host, host_len, service, service_len,

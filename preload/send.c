@@ -139,7 +139,7 @@ static int choose_source(const struct sender *s, const struct route *route, stru
 	*mirror = 0;
 	*local = s->local.ep;
 	if (ip_is_any(&local->addr)) {
-		if (!map_own(route->map, !ip_is_v4(&route->mesh.addr), &own))
+		if (!route_own(route, &own))
 			return -ENETUNREACH;
 		*mirror = own.mirror;
 		local->addr = ip_from_v4(own.mirror);
@@ -217,12 +217,14 @@ static ssize_t send_routed(int fd, const struct msghdr *msg, int flags, const st
 		return send_stream(fd, msg, flags, route);
 	if (s.local.family != AF_INET && s.local.family != AF_INET6)
 		return libc.sendmsg(fd, msg, flags);
-	if (s.type != SOCK_DGRAM)
+	if (s.type != SOCK_DGRAM && route->kind != ROUTE_SERVER)
 		return fail(ENETUNREACH); /* raw packets do not pass the mirror */
-	if (is_refused_family(&s, msg))
+	if (s.type != SOCK_DGRAM || is_refused_family(&s, msg))
 		return libc.sendmsg(fd, msg, flags);
 	err = translate(&s, msg, route, &out);
 	shim_debug("send", &s.local.ep, &route->mesh, -err);
+	if (err < 0 && route->kind == ROUTE_SERVER)
+		return libc.sendmsg(fd, msg, flags); /* to the server itself */
 	if (err < 0)
 		return fail(-err);
 	return libc.sendmsg(fd, &out.msg, flags);
@@ -271,6 +273,10 @@ static unsigned translate_batch(const struct sender *s, const struct mmsghdr *ms
 		if (is_outside(&msgs[n].msg_hdr, &route) || is_refused_family(s, &msgs[n].msg_hdr))
 			continue;
 		*error = translate(s, &msgs[n].msg_hdr, &route, &out[n]);
+		if (*error < 0 && route.kind == ROUTE_SERVER) {
+			*error = 0;
+			continue; /* to the server itself */
+		}
 		if (*error < 0)
 			break;
 		batch[n].msg_hdr = out[n].msg;
@@ -315,6 +321,8 @@ SHIM_EXPORT(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned count, int fl
 		i = count;
 	if (__builtin_expect(i == count, 1) || sender_look(fd, &s) < 0 || s.type == SOCK_STREAM ||
 	    (s.local.family != AF_INET && s.local.family != AF_INET6))
+		return libc.sendmmsg(fd, msgs, count, flags);
+	if (s.type != SOCK_DGRAM && route.kind == ROUTE_SERVER)
 		return libc.sendmmsg(fd, msgs, count, flags);
 	if (s.type != SOCK_DGRAM)
 		return (int)fail(ENETUNREACH);

@@ -92,16 +92,16 @@ static int bind_source(int fd, bool want_v6, uint32_t mirror, struct socket_end 
 	return err;
 }
 
-int source_take(int fd, const struct map *map, bool want_v6, struct socket_end *local)
+int source_take(int fd, const struct route *route, struct socket_end *local)
 {
 	struct ip_addr mesh;
 	struct map_own own;
 	uint32_t loopback;
 	int err;
 
-	if (!map_own(map, want_v6, &own))
+	if (!route_own(route, &own))
 		return -ENETUNREACH;
-	err = bind_source(fd, want_v6, own.mirror, local);
+	err = bind_source(fd, !ip_is_v4(&route->mesh.addr), own.mirror, local);
 	if (err < 0)
 		return err;
 	if (ip_is_any(&local->ep.addr)) {
@@ -112,7 +112,7 @@ int source_take(int fd, const struct map *map, bool want_v6, struct socket_end *
 	}
 	if (!loopback_of(&local->ep.addr, &loopback))
 		return -ENETUNREACH;
-	if (loopback == LOOPBACK_V4 || is_own_mirror(map, loopback, &mesh))
+	if (loopback == LOOPBACK_V4 || is_own_mirror(route->map, loopback, &mesh))
 		return 0;
 	return -ENETUNREACH;
 }

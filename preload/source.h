@@ -13,11 +13,11 @@
 #define SOURCE_WAIT_S 5
 
 /*
- * Binds fd to our own mirror of want_v6's family unless it is bound, and puts
+ * Binds fd to our own mirror of the route's family unless it is bound, and puts
  * into local where the kernel will send from (local->family must be set).
  * -ENETUNREACH when that is no source the mesh has; other -errno as connect's.
  */
-int source_take(int fd, const struct map *map, bool want_v6, struct socket_end *local);
+int source_take(int fd, const struct route *route, struct socket_end *local);
 /* Undoes it for a socket that is to be used outside the mesh; false if it was not ours. */
 bool source_drop(int fd, int type);
 

@@ -58,6 +58,67 @@ int ipc_check_reply(const void *bytes, size_t len, enum ipc_type type, struct ip
 	return 0;
 }
 
+static bool is_zero(const void *bytes, size_t len)
+{
+	const uint8_t *b = bytes;
+
+	for (size_t i = 0; i < len; i++)
+		if (b[i])
+			return false;
+	return true;
+}
+
+int ipc_check_lookup(const void *bytes, size_t len, struct ipc_lookup *out)
+{
+	const uint32_t families = IPC_LOOKUP_V4 | IPC_LOOKUP_V6;
+	struct ipc_lookup l;
+	size_t name_len;
+
+	if (len != sizeof(l))
+		return -EPROTO;
+	memcpy(&l, bytes, sizeof(l));
+	if (l.magic != IPC_MAGIC || l.version != IPC_VERSION || l.type != IPC_LOOKUP)
+		return -EPROTO;
+	name_len = strnlen(l.name, sizeof(l.name));
+	if ((l.flags & ~families) || !(l.flags & families) || name_len == 0 ||
+	    name_len == sizeof(l.name) || !is_zero(l.name + name_len, sizeof(l.name) - name_len))
+		return -EINVAL;
+	*out = l;
+	return 0;
+}
+
+int ipc_check_found(const void *bytes, size_t len, struct ipc_found *out)
+{
+	struct ipc_found f;
+
+	if (len != sizeof(f))
+		return -EPROTO;
+	memcpy(&f, bytes, sizeof(f));
+	if (f.magic != IPC_MAGIC || f.version != IPC_VERSION || f.type != IPC_LOOKUP)
+		return -EPROTO;
+	if (f.error < 0 || f.error > 4095 || f.count > IPC_LOOKUP_MAX ||
+	    (f.error == 0) != (f.count > 0) ||
+	    !is_zero(f.addr + f.count, (IPC_LOOKUP_MAX - f.count) * sizeof(f.addr[0])))
+		return -EINVAL;
+	*out = f;
+	return 0;
+}
+
+int ipc_make_lookup(struct ipc_lookup *out, const char *name, uint32_t flags)
+{
+	size_t len = strnlen(name, sizeof(out->name));
+
+	if (len == sizeof(out->name))
+		return -ENAMETOOLONG;
+	memset(out, 0, sizeof(*out));
+	out->magic = IPC_MAGIC;
+	out->version = IPC_VERSION;
+	out->type = IPC_LOOKUP;
+	out->flags = flags;
+	memcpy(out->name, name, len);
+	return 0;
+}
+
 void ipc_make_request(struct ipc_request *out, enum ipc_type type, const struct endpoint *local,
 		      const struct endpoint *remote, uint32_t flags)
 {

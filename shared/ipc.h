@@ -36,7 +36,9 @@ enum ipc_type {
 	 */
 	IPC_UDP_OPEN = 2,
 	/* Is the mesh usable? error 0 = yes, EAGAIN = starting. */
-	IPC_READY = 3
+	IPC_READY = 3,
+	/* The addresses of a name that is the daemon's to look up: other structs, see below. */
+	IPC_LOOKUP = 4
 };
 
 #define IPC_UDP_V6ONLY    1u
@@ -64,10 +66,39 @@ struct ipc_reply {
 };
 static_assert(sizeof(struct ipc_reply) == 36, "ipc_reply is 36 bytes");
 
+/* name: zero-terminated, and zeros to the end. It is taken as it is, no search domain is tried. */
+struct ipc_lookup {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;  /* IPC_LOOKUP */
+	uint32_t flags; /* IPC_LOOKUP_V4, IPC_LOOKUP_V6: at least one */
+	char name[256];
+};
+static_assert(sizeof(struct ipc_lookup) == 268, "ipc_lookup is 268 bytes");
+#define IPC_LOOKUP_V4  1u
+#define IPC_LOOKUP_V6  2u
+#define IPC_LOOKUP_MAX 16
+
+/* error: 0 with addresses, ENOENT (no such name), ENODATA (none of the family), EAGAIN. */
+struct ipc_found {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	int32_t error;
+	uint32_t count;
+	struct ip_addr addr[IPC_LOOKUP_MAX]; /* zeros behind count */
+};
+static_assert(sizeof(struct ipc_found) == 272, "ipc_found is 272 bytes");
+
 /* Is this exactly one well-formed request of our version? 0, -EPROTO, -EINVAL. */
 int ipc_check_request(const void *bytes, size_t len, struct ipc_request *out);
 /* The same for an answer to a question of this type. */
 int ipc_check_reply(const void *bytes, size_t len, enum ipc_type type, struct ipc_reply *out);
+
+int ipc_check_lookup(const void *bytes, size_t len, struct ipc_lookup *out);
+int ipc_check_found(const void *bytes, size_t len, struct ipc_found *out);
+/* -ENAMETOOLONG when the name does not fit. */
+int ipc_make_lookup(struct ipc_lookup *out, const char *name, uint32_t flags);
 
 void ipc_make_request(struct ipc_request *out, enum ipc_type type, const struct endpoint *local,
 		      const struct endpoint *remote, uint32_t flags);

@@ -10,7 +10,11 @@
  * nothing, and a mesh destination then fails closed.
  *
  * Locked data is read with plain loads between acquire loads of the sequence
- * number, as the kernel's seqlocks are; the fence keeps them in place.
+ * number, as the kernel's seqlocks are; the fence keeps them in place. The
+ * directory's number is its turn: it says which of the two copies is whole, and
+ * has changed when the one that was being read is being written again. So a
+ * reader tries again only after two changes, and a writer that died in the
+ * middle of one is not noticed at all.
  */
 #include "shared/map.h"
 
@@ -56,6 +60,12 @@ static bool read_ended_well(const _Atomic uint32_t *lock, uint32_t seq)
 {
 	atomic_thread_fence(memory_order_acquire);
 	return atomic_load_explicit(lock, memory_order_relaxed) == seq;
+}
+
+static const struct map_directory *read_directory(const struct map *map, uint32_t *turn)
+{
+	*turn = atomic_load_explicit(&map->turn, memory_order_acquire);
+	return &map->dir[*turn & 1];
 }
 
 /* The last of count ranges whose first is <= ip, or NULL. */
@@ -106,19 +116,51 @@ static enum map_verdict look_up(const struct map_directory *dir, const struct ip
 
 enum map_verdict map_to_mirror(const struct map *map, const struct ip_addr *mesh, uint32_t *mirror)
 {
-	const struct map_directory *dir = &map->dir;
+	const struct map_directory *dir;
 	enum map_verdict verdict;
 	uint32_t seq;
 
 	for (int i = 0; i < READ_TRIES; i++) {
-		if (!read_begin(&dir->seq, &seq))
-			continue;
+		dir = read_directory(map, &seq);
 		verdict = look_up(dir, mesh, mirror);
-		if (read_ended_well(&dir->seq, seq))
+		if (read_ended_well(&map->turn, seq))
 			return verdict;
 	}
 	/* Nothing is known: only an address that cannot be the mesh's may pass. */
 	return ip_is_loopback(mesh) || ip_is_any(mesh) ? MAP_OUTSIDE : MAP_NO_MIRROR;
+}
+
+static bool look_up_server_mirror(const struct map_directory *dir, uint32_t mirror,
+				  struct ip_addr *addr)
+{
+	uint32_t n = MIN(dir->server_count, MAP_MAX_SERVERS);
+
+	for (uint32_t i = 0; i < n; i++)
+		if (dir->servers[i].mirror == mirror) {
+			*addr = dir->servers[i].addr;
+			return true;
+		}
+	return false;
+}
+
+bool map_server_mirror(const struct map *map, const struct ip_addr *addr, uint32_t *mirror)
+{
+	const struct map_directory *dir;
+	uint32_t turn, n, found;
+
+	for (int t = 0; t < READ_TRIES; t++) {
+		dir = read_directory(map, &turn);
+		n = MIN(dir->server_count, MAP_MAX_SERVERS);
+		found = 0;
+		for (uint32_t i = 0; i < n; i++)
+			if (ip_equal(&dir->servers[i].addr, addr))
+				found = dir->servers[i].mirror;
+		if (read_ended_well(&map->turn, turn)) {
+			*mirror = found;
+			return found != 0;
+		}
+	}
+	return false;
 }
 
 static bool look_up_mirror(const struct map_directory *dir, uint32_t mirror, struct ip_addr *mesh)
@@ -135,11 +177,11 @@ static bool look_up_mirror(const struct map_directory *dir, uint32_t mirror, str
 			high = mid;
 	}
 	if (low == 0 || dir->mirrors[low - 1].range >= MAP_MAX_RANGES)
-		return false;
+		return look_up_server_mirror(dir, mirror, mesh);
 	r = &dir->ranges[dir->mirrors[low - 1].range];
 	offset = mirror - dir->mirrors[low - 1].first;
 	if (offset >= r->count)
-		return false;
+		return look_up_server_mirror(dir, mirror, mesh);
 	*mesh = r->first;
 	store_be32(mesh->byte + 12, load_be32(r->first.byte + 12) + offset);
 	return true;
@@ -147,16 +189,15 @@ static bool look_up_mirror(const struct map_directory *dir, uint32_t mirror, str
 
 bool map_from_mirror(const struct map *map, uint32_t mirror, struct ip_addr *mesh)
 {
-	const struct map_directory *dir = &map->dir;
+	const struct map_directory *dir;
 	struct ip_addr answer;
 	uint32_t seq;
 	bool found;
 
 	for (int i = 0; i < READ_TRIES; i++) {
-		if (!read_begin(&dir->seq, &seq))
-			continue;
+		dir = read_directory(map, &seq);
 		found = look_up_mirror(dir, mirror, &answer);
-		if (read_ended_well(&dir->seq, seq)) {
+		if (read_ended_well(&map->turn, seq)) {
 			if (found)
 				*mesh = answer;
 			return found;
@@ -167,18 +208,17 @@ bool map_from_mirror(const struct map *map, uint32_t mirror, struct ip_addr *mes
 
 bool map_own_at(const struct map *map, uint32_t i, struct map_own *own)
 {
-	const struct map_directory *dir = &map->dir;
+	const struct map_directory *dir;
 	struct map_own answer;
 	uint32_t seq;
 	bool found;
 
 	for (int t = 0; t < READ_TRIES; t++) {
-		if (!read_begin(&dir->seq, &seq))
-			continue;
+		dir = read_directory(map, &seq);
 		found = i < MIN(dir->own_count, MAP_MAX_OWN);
 		if (found)
 			answer = dir->own[i];
-		if (read_ended_well(&dir->seq, seq)) {
+		if (read_ended_well(&map->turn, seq)) {
 			if (found)
 				*own = answer;
 			return found;
@@ -195,16 +235,15 @@ bool map_own(const struct map *map, bool want_v6, struct map_own *own)
 	return false;
 }
 
-/* The text of a name entry with its length; false when it leaves the table. */
-static bool name_text(const struct map_directory *dir, const struct map_name *name,
-		      const char **text, size_t *len)
+/* Text of the directory with its length; false when it leaves the table. */
+static bool text_at(const struct map_directory *dir, uint32_t off, const char **text, size_t *len)
 {
 	size_t room;
 
-	if (name->name_off >= MAP_NAME_BYTES)
+	if (off >= MAP_NAME_BYTES)
 		return false;
-	room = MIN((size_t)MAP_NAME_BYTES - name->name_off, (size_t)MAP_NAME_MAX);
-	*text = dir->names_text + name->name_off;
+	room = MIN((size_t)MAP_NAME_BYTES - off, (size_t)MAP_NAME_MAX);
+	*text = dir->text + off;
 	*len = strnlen(*text, room);
 	return *len < room;
 }
@@ -228,8 +267,15 @@ static size_t normalise_name(const char *name, char out[static MAP_NAME_MAX])
 	return len;
 }
 
-static bool look_up_name(const struct map_directory *dir, const char *name, size_t name_len,
-			 struct map_name *found)
+static int compare_text(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	int order = memcmp(a, b, MIN(a_len, b_len));
+
+	return order ? order : (a_len > b_len) - (a_len < b_len);
+}
+
+/* The first entry of this name, or of a later one. */
+static uint32_t first_not_below(const struct map_directory *dir, const char *name, size_t name_len)
 {
 	uint32_t low = 0, high = MIN(dir->name_count, MAP_MAX_NAMES);
 
@@ -237,47 +283,164 @@ static bool look_up_name(const struct map_directory *dir, const char *name, size
 		uint32_t mid = low + (high - low) / 2;
 		const char *text;
 		size_t len;
+
+		if (!text_at(dir, dir->names[mid].name_off, &text, &len))
+			return MAP_MAX_NAMES;
+		if (compare_text(name, name_len, text, len) > 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static unsigned look_up_names(const struct map_directory *dir, const char *name, size_t name_len,
+			      struct map_name *found, unsigned max)
+{
+	uint32_t n = MIN(dir->name_count, MAP_MAX_NAMES);
+	unsigned count = 0;
+
+	for (uint32_t i = first_not_below(dir, name, name_len); i < n && count < max; i++) {
+		const char *text;
+		size_t len;
+
+		if (!text_at(dir, dir->names[i].name_off, &text, &len) ||
+		    compare_text(name, name_len, text, len) != 0)
+			break;
+		found[count++] = dir->names[i];
+	}
+	return count;
+}
+
+unsigned map_find_names(const struct map *map, const char *name, struct map_name *found,
+			unsigned max)
+{
+	const struct map_directory *dir;
+	char wanted[MAP_NAME_MAX];
+	size_t len = normalise_name(name, wanted);
+	unsigned count;
+	uint32_t turn;
+
+	if (len == 0)
+		return 0;
+	for (int i = 0; i < READ_TRIES; i++) {
+		dir = read_directory(map, &turn);
+		count = look_up_names(dir, wanted, len, found, max);
+		if (read_ended_well(&map->turn, turn))
+			return count;
+	}
+	return 0;
+}
+
+bool map_find_name(const struct map *map, const char *name, struct map_name *found)
+{
+	struct map_name answer;
+
+	if (map_find_names(map, name, &answer, 1) == 0)
+		return false;
+	*found = answer;
+	return true;
+}
+
+static const struct map_suffix *look_up_suffix(const struct map_directory *dir, const char *name,
+					       size_t name_len)
+{
+	uint32_t low = 0, high = MIN(dir->suffix_count, MAP_MAX_SUFFIXES);
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+		const char *text;
+		size_t len;
 		int order;
 
-		if (!name_text(dir, &dir->names[mid], &text, &len))
-			return false;
-		order = memcmp(name, text, MIN(name_len, len));
+		if (!text_at(dir, dir->suffixes[mid].name_off, &text, &len))
+			return NULL;
+		order = compare_text(name, name_len, text, len);
 		if (order == 0)
-			order = (name_len > len) - (name_len < len);
-		if (order == 0) {
-			*found = dir->names[mid];
-			return true;
-		}
+			return &dir->suffixes[mid];
 		if (order > 0)
 			low = mid + 1;
 		else
 			high = mid;
 	}
+	return NULL;
+}
+
+static enum map_suffix_kind kind_of(const struct map_directory *dir, const char *name, size_t len)
+{
+	for (;;) {
+		const struct map_suffix *s = look_up_suffix(dir, name, len);
+		const char *dot;
+
+		if (s && s->is_zone)
+			return MAP_SUFFIX_ZONE;
+		if (s)
+			return len ? MAP_SUFFIX_ROUTE : MAP_SUFFIX_DEFAULT;
+		if (len == 0)
+			return MAP_SUFFIX_NONE;
+		dot = memchr(name, '.', len);
+		len = dot ? len - (size_t)(dot + 1 - name) : 0;
+		name = dot ? dot + 1 : name;
+	}
+}
+
+enum map_suffix_kind map_suffix_of(const struct map *map, const char *name)
+{
+	const struct map_directory *dir;
+	char wanted[MAP_NAME_MAX];
+	size_t len = normalise_name(name, wanted);
+	enum map_suffix_kind kind;
+	uint32_t turn;
+
+	for (int i = 0; i < READ_TRIES; i++) {
+		dir = read_directory(map, &turn);
+		kind = len && dir->suffix_count ? kind_of(dir, wanted, len) : MAP_SUFFIX_NONE;
+		if (read_ended_well(&map->turn, turn))
+			return kind;
+	}
+	return MAP_SUFFIX_NONE;
+}
+
+bool map_search_domain(const struct map *map, uint32_t i, char domain[static MAP_NAME_MAX])
+{
+	const struct map_directory *dir;
+	const char *text;
+	size_t len;
+	uint32_t turn;
+	bool found;
+
+	for (int t = 0; t < READ_TRIES; t++) {
+		dir = read_directory(map, &turn);
+		found = i < MIN(dir->search_count, MAP_MAX_SEARCH) &&
+			text_at(dir, dir->search[i], &text, &len);
+		if (found) {
+			memcpy(domain, text, len);
+			domain[len] = '\0';
+		}
+		if (read_ended_well(&map->turn, turn))
+			return found;
+	}
 	return false;
 }
 
-bool map_find_name(const struct map *map, const char *name, struct map_name *found)
+bool map_find_host(const struct map *map, const char *name, struct map_name *found)
 {
-	const struct map_directory *dir = &map->dir;
-	char wanted[MAP_NAME_MAX];
-	size_t len = normalise_name(name, wanted);
-	struct map_name answer;
-	uint32_t seq;
-	bool hit;
+	char full[MAP_NAME_MAX], domain[MAP_NAME_MAX];
+	size_t len = strnlen(name, MAP_NAME_MAX), more;
+	bool is_found = map_find_name(map, name, found);
 
-	if (len == 0)
-		return false;
-	for (int i = 0; i < READ_TRIES; i++) {
-		if (!read_begin(&dir->seq, &seq))
+	if (is_found || strchr(name, '.'))
+		return is_found;
+	for (uint32_t i = 0; !is_found && map_search_domain(map, i, domain); i++) {
+		more = strlen(domain);
+		if (len + 1 + more >= sizeof(full))
 			continue;
-		hit = look_up_name(dir, wanted, len, &answer);
-		if (read_ended_well(&dir->seq, seq)) {
-			if (hit)
-				*found = answer;
-			return hit;
-		}
+		memcpy(full, name, len);
+		full[len] = '.';
+		memcpy(full + len + 1, domain, more + 1);
+		is_found = map_find_name(map, full, found);
 	}
-	return false;
+	return is_found;
 }
 
 /* The name entry that has addr, of those with all of the flags; NULL if none. */
@@ -298,7 +461,7 @@ static const struct map_name *entry_of(const struct map_directory *dir, const st
 
 bool map_name_of(const struct map *map, const struct ip_addr *addr, char name[static MAP_NAME_MAX])
 {
-	const struct map_directory *dir = &map->dir;
+	const struct map_directory *dir;
 	const struct map_name *e;
 	const char *text;
 	size_t len;
@@ -306,15 +469,16 @@ bool map_name_of(const struct map *map, const struct ip_addr *addr, char name[st
 	bool found;
 
 	for (int i = 0; i < READ_TRIES; i++) {
-		if (!read_begin(&dir->seq, &seq))
-			continue;
+		dir = read_directory(map, &seq);
 		e = entry_of(dir, addr, MAP_NAME_CANONICAL);
-		found = e && name_text(dir, e, &text, &len);
+		if (!e)
+			e = entry_of(dir, addr, 0);
+		found = e && text_at(dir, e->name_off, &text, &len);
 		if (found) {
 			memcpy(name, text, len);
 			name[len] = '\0';
 		}
-		if (read_ended_well(&dir->seq, seq))
+		if (read_ended_well(&map->turn, seq))
 			return found;
 	}
 	return false;
@@ -322,20 +486,19 @@ bool map_name_of(const struct map *map, const struct ip_addr *addr, char name[st
 
 bool map_v4_of_v6(const struct map *map, const struct ip_addr *v6, struct ip_addr *v4)
 {
-	const struct map_directory *dir = &map->dir;
+	const struct map_directory *dir;
 	const struct map_name *e;
 	struct ip_addr answer;
 	uint32_t seq;
 	bool found;
 
 	for (int i = 0; i < READ_TRIES; i++) {
-		if (!read_begin(&dir->seq, &seq))
-			continue;
+		dir = read_directory(map, &seq);
 		e = entry_of(dir, v6, 0);
 		found = e && ip_is_v4(&e->v4);
 		if (found)
 			answer = e->v4;
-		if (read_ended_well(&dir->seq, seq)) {
+		if (read_ended_well(&map->turn, seq)) {
 			if (found)
 				*v4 = answer;
 			return found;

@@ -13,8 +13,9 @@
  *   reverse. IPv4 ranges are mirrored as ranges (100.64.0.0/10 as
  *   127.64.0.0/10, bit for bit, where no other daemon of this network
  *   namespace has it), IPv6 addresses one by one.
- * - No reader ever waits. The directory (own addresses, ranges, names) is under
- *   one sequence lock, flows under one each, pairs are two atomic words.
+ * - No reader ever waits. The directory (own addresses, ranges, names) is there
+ *   twice: readers use one while the daemon writes the other and then gives it
+ *   the turn. Flows are under a sequence lock each, pairs are two atomic words.
  * - Life is one word: the daemon holds a robust mutex inside the file, and the
  *   kernel itself marks that word when the daemon dies, however it dies.
  *
@@ -30,17 +31,21 @@
 #include "shared/endpoint.h"
 
 #define MAP_MAGIC   0x4d574d31u /* "MWM1" */
-#define MAP_VERSION 1u
+#define MAP_VERSION 2u
 
-#define MAP_MAX_OWN     16
-#define MAP_MAX_RANGES  16384
-#define MAP_MAX_NAMES   16384
-#define MAP_NAME_MAX    256 /* with the terminator */
-#define MAP_NAME_BYTES  (1u << 20)
-#define MAP_FLOW_SLOTS  65536
-#define MAP_PAIR_SLOTS  32768
-#define MAP_PROBE_LIMIT 64 /* slots looked at before a look-up gives up */
-#define MAP_IFNAME_MAX  16
+#define MAP_MAX_OWN      16
+#define MAP_MAX_RANGES   16384
+#define MAP_MAX_NAMES    16384
+#define MAP_MAX_SUFFIXES 4096
+#define MAP_MAX_SEARCH   32
+#define MAP_MAX_SERVERS  8
+#define MAP_NAME_MAX     256 /* with the terminator */
+#define MAP_NAME_BYTES   (2u << 20)
+#define MAP_FLOW_SLOTS   65536
+#define MAP_PAIR_SLOTS   32768
+#define MAP_PROBE_LIMIT  64 /* slots looked at before a look-up gives up */
+#define MAP_IFNAME_MAX   16
+#define MAP_DNS_PORT     53
 
 /* One of this node's own addresses. */
 struct map_own {
@@ -67,27 +72,49 @@ struct map_mirror {
 	uint32_t range;
 };
 
-/* A mesh name, lower case, without the trailing dot; sorted bytewise by name. */
+/*
+ * A mesh name, lower case, without the trailing dot; sorted bytewise by name. A
+ * name with several addresses of a family has several entries, one after another.
+ */
 struct map_name {
-	uint32_t name_off; /* into names_text, zero-terminated */
+	uint32_t name_off; /* into text, zero-terminated */
 	uint32_t flags;    /* MAP_NAME_* */
 	struct ip_addr v4; /* all zero when there is none */
 	struct ip_addr v6;
 };
 #define MAP_NAME_SELF      1u /* this node's own name */
-#define MAP_NAME_CANONICAL 2u /* the full name: what a reverse look-up answers */
+#define MAP_NAME_CANONICAL 2u /* what a reverse look-up answers before other names */
+#define MAP_NAME_HIDE_V4   4u /* v4 is for reverse look-ups only */
+#define MAP_NAME_HIDE_V6   8u
+
+/* Names that end so are not libc's to look up; "" is every name. Sorted bytewise. */
+struct map_suffix {
+	uint32_t name_off;
+	uint32_t is_zone; /* 1: names holds all there are; 0: the daemon knows whom to ask */
+};
+
+/*
+ * A name server of this machine: while the daemon lives, its port 53 (and no
+ * other) is at the mirror, where the daemon answers in its place.
+ */
+struct map_server {
+	struct ip_addr addr;
+	uint32_t mirror;
+};
 
 struct map_directory {
-	_Atomic uint32_t seq; /* odd while the daemon rewrites it */
-	uint32_t own_count, range_count, mirror_count, name_count;
+	uint32_t own_count, range_count, mirror_count;
+	uint32_t name_count, suffix_count, search_count, server_count, text_len;
 	uint32_t mtu;
 	char ifname[MAP_IFNAME_MAX]; /* of the interface the program is shown */
-	char domain[MAP_NAME_MAX];   /* names end in it; "" when there is none */
 	struct map_own own[MAP_MAX_OWN];
+	struct map_server servers[MAP_MAX_SERVERS];
+	uint32_t search[MAP_MAX_SEARCH]; /* into text: domains that short names are tried in */
+	struct map_suffix suffixes[MAP_MAX_SUFFIXES];
 	struct map_range ranges[MAP_MAX_RANGES];
 	struct map_mirror mirrors[MAP_MAX_RANGES];
 	struct map_name names[MAP_MAX_NAMES];
-	char names_text[MAP_NAME_BYTES];
+	char text[MAP_NAME_BYTES];
 };
 
 /*
@@ -141,7 +168,8 @@ struct map {
 	uint64_t boot_id;          /* random, new at each daemon start */
 	_Alignas(64) uint8_t mutex[64];
 	_Atomic uint32_t pair_count[MAP_TABLES]; /* 0 spares the look-up */
-	struct map_directory dir;
+	_Atomic uint32_t turn;                   /* its lowest bit: which directory is to be read */
+	struct map_directory dir[2];
 	struct map_flow flows[MAP_FLOW_SLOTS];
 	struct map_pair pairs[MAP_TABLES][MAP_PAIR_SLOTS];
 };
@@ -149,6 +177,12 @@ struct map {
 static inline uint64_t map_pack(uint32_t addr, uint16_t port)
 {
 	return (uint64_t)1 << 63 | (uint64_t)addr << 16 | port; /* the high bit: never 0 */
+}
+
+/* The directory to be read now; what was read of it may be torn, see read_ended_well() in map.c. */
+static inline const struct map_directory *map_dir(const struct map *map)
+{
+	return &map->dir[atomic_load_explicit(&map->turn, memory_order_acquire) & 1];
 }
 
 /* ---- reading (shim, meshrun, meshctl) ---- */
@@ -168,7 +202,9 @@ enum map_verdict {
 	MAP_NO_MIRROR /* a mesh address nobody can reach (or the directory is torn) */
 };
 enum map_verdict map_to_mirror(const struct map *map, const struct ip_addr *mesh, uint32_t *mirror);
-/* The mesh address for a loopback address; false when it is no mirror. */
+/* The mirror of a name server's port 53; false when the address is none of ours to answer for. */
+bool map_server_mirror(const struct map *map, const struct ip_addr *addr, uint32_t *mirror);
+/* The mesh address (or name server) for a loopback address; false when it is no mirror. */
 bool map_from_mirror(const struct map *map, uint32_t mirror, struct ip_addr *mesh);
 /* The own address of a family (want_v6), and its mirror; false when there is none. */
 bool map_own(const struct map *map, bool want_v6, struct map_own *own);
@@ -177,9 +213,25 @@ bool map_own_at(const struct map *map, uint32_t i, struct map_own *own);
 /* The IPv4 address of the node that has this IPv6 address (by its name entry); false if none. */
 bool map_v4_of_v6(const struct map *map, const struct ip_addr *v6, struct ip_addr *v4);
 
-/* name: any case, with or without trailing dot. */
+/* name: any case, with or without trailing dot. The first of its entries. */
 bool map_find_name(const struct map *map, const char *name, struct map_name *found);
-/* The canonical name of a mesh address, into name. */
+/* As it is, else in the search domains if it has no dot: what a person may type. */
+bool map_find_host(const struct map *map, const char *name, struct map_name *found);
+/* All of them, as far as there is room; 0: it is no name of the mesh. */
+unsigned map_find_names(const struct map *map, const char *name, struct map_name *found,
+			unsigned max);
+
+enum map_suffix_kind {
+	MAP_SUFFIX_NONE,    /* libc's affair */
+	MAP_SUFFIX_ZONE,    /* a name that is not in the map does not exist */
+	MAP_SUFFIX_ROUTE,   /* the daemon is to be asked, and nobody else */
+	MAP_SUFFIX_DEFAULT, /* the daemon is to be asked; without it, libc */
+};
+/* What the longest suffix around the name says. */
+enum map_suffix_kind map_suffix_of(const struct map *map, const char *name);
+/* The i-th search domain; false past the end. */
+bool map_search_domain(const struct map *map, uint32_t i, char domain[static MAP_NAME_MAX]);
+/* The name of an address, a node's rather than another record's, into name. */
 bool map_name_of(const struct map *map, const struct ip_addr *addr, char name[static MAP_NAME_MAX]);
 
 /* A consistent copy of the flow bound to (local_addr, local_port). */

@@ -49,7 +49,7 @@ struct dns_tunnel {
 
 /* NULL on failure. Until dns_set() every query is forwarded to the system's resolvers. */
 struct dns *dns_create(struct loop *loop, const struct dns_config_paths *paths);
-/* Open queries are answered with NULL. */
+/* Open queries are answered with NULL: so before those who have asked, the edge for one. */
 void dns_destroy(struct dns *dns);
 void dns_set_tunnel(struct dns *dns, const struct dns_tunnel *tunnel);
 

@@ -28,6 +28,8 @@ struct app {
 	bool has_event;
 	struct edge_timer silence;
 	struct flow *flow;
+	bool waits_for_name; /* a look-up will come back to us, even when the client has gone */
+	bool is_gone;
 	struct app *prev, *next;
 };
 
@@ -62,8 +64,11 @@ static void close_app(struct app *app)
 	edge_timer_cancel(&apps->edge->timers, &app->silence);
 	close(app->fd);
 	unlink_app(app);
-	app->next = apps->gone;
-	apps->gone = app;
+	app->is_gone = true;
+	if (!app->waits_for_name) {
+		app->next = apps->gone;
+		apps->gone = app;
+	}
 	if (apps->count-- == APPS_MAX)
 		set_paused(apps, false);
 }
@@ -96,6 +101,26 @@ void app_answer(struct app *app, int error, const struct endpoint *mirror, uint3
 	close_app(app);
 }
 
+void app_answer_lookup(struct app *app, int error, const struct ip_addr *ips, unsigned count)
+{
+	struct ipc_found reply = { .magic = IPC_MAGIC,
+				   .version = IPC_VERSION,
+				   .type = IPC_LOOKUP,
+				   .error = error,
+				   .count = MIN(count, (unsigned)IPC_LOOKUP_MAX) };
+
+	app->waits_for_name = false;
+	if (app->is_gone) {
+		free(app);
+		return;
+	}
+	if (reply.count)
+		memcpy(reply.addr, ips, reply.count * sizeof(*ips));
+	if (send(app->fd, &reply, sizeof(reply), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(reply))
+		log_debug("edge: a program did not wait for its answer");
+	close_app(app);
+}
+
 void app_wait_for(struct app *app, struct flow *flow)
 {
 	app->flow = flow;
@@ -122,14 +147,30 @@ static void answer_request(struct app *app, const struct ipc_request *request)
 		err = dgram_open(edge->dgrams, &remote, request->flags & IPC_UDP_V6ONLY, &mirror);
 		app_answer(app, -err, &mirror, 0);
 		break;
+	case IPC_LOOKUP: /* has its own form, see read_request() */
+		close_app(app);
+		break;
 	}
+}
+
+static void answer_lookup(struct app *app, const struct ipc_lookup *lookup)
+{
+	edge_timer_cancel(&app->apps->edge->timers, &app->silence);
+	app->waits_for_name = true;
+	service_lookup(app->apps->edge, app, lookup);
+}
+
+static bool is_waiting(const struct app *app)
+{
+	return app->flow || app->waits_for_name;
 }
 
 /* false: nothing was said yet. Otherwise the client may be gone. */
 static bool read_request(struct app *app)
 {
 	struct ipc_request request;
-	uint8_t bytes[sizeof(request) + 1]; /* one more, to see what is too long */
+	struct ipc_lookup lookup;
+	uint8_t bytes[sizeof(lookup) + 1]; /* one more, to see what is too long */
 	ssize_t n;
 
 	do
@@ -137,7 +178,9 @@ static bool read_request(struct app *app)
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN)
 		return false;
-	if (n <= 0 || ipc_check_request(bytes, (size_t)n, &request) != 0)
+	if (n > 0 && ipc_check_lookup(bytes, (size_t)n, &lookup) == 0)
+		answer_lookup(app, &lookup);
+	else if (n <= 0 || ipc_check_request(bytes, (size_t)n, &request) != 0)
 		close_app(app);
 	else
 		answer_request(app, &request);
@@ -150,12 +193,13 @@ static void app_event(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (!app->flow) {
+	if (!is_waiting(app)) {
 		read_request(app);
 		return;
 	}
 	/* It was told to wait: a second word or the end, either way it has given up. */
-	flow_asker_gone(app->flow);
+	if (app->flow)
+		flow_asker_gone(app->flow);
 	close_app(app);
 }
 
@@ -185,7 +229,7 @@ static void serve(struct apps *apps, int fd)
 	if (++apps->count == APPS_MAX)
 		set_paused(apps, true);
 	/* Answered at once: the usual case. A question that waits for a dial is watched. */
-	if (read_request(app) && !app->flow)
+	if (read_request(app) && !is_waiting(app))
 		return;
 	if (event_assign(&app->event, loop_base(edge->loop), fd, EV_READ | EV_PERSIST, app_event,
 			 app) != 0 ||
@@ -196,7 +240,7 @@ static void serve(struct apps *apps, int fd)
 		return;
 	}
 	app->has_event = true;
-	if (!app->flow)
+	if (!is_waiting(app))
 		edge_timer_set(&edge->timers, &app->silence,
 			       loop_now(edge->loop) + APPS_SILENCE_S * NS_PER_S);
 }

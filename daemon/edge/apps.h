@@ -38,6 +38,8 @@ void apps_reap(struct apps *apps);
 
 /* The answer to a question that was left open. error: 0 or a positive errno. */
 void app_answer(struct app *app, int error, const struct endpoint *mirror, uint32_t flags);
+/* The answer to a look-up, which may come when nobody waits for it any more. */
+void app_answer_lookup(struct app *app, int error, const struct ip_addr *ips, unsigned count);
 /* The question is now this flow's; flow_asker_gone() tells when nobody waits any more. */
 void app_wait_for(struct app *app, struct flow *flow);
 

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/dns/dns.h"
 #include "daemon/edge/dgram_private.h"
 #include "shared/log.h"
 #include "shared/util.h"
@@ -147,6 +148,12 @@ static int bind_anywhere(struct dgram *d)
 
 /* ---- life ---- */
 
+static void set_service(struct dgram *d, bool is_service)
+{
+	d->dgrams->service_count += (unsigned)is_service - d->is_service;
+	d->is_service = is_service;
+}
+
 static void remove_dgram(struct dgram *d)
 {
 	struct dgrams *all = d->dgrams;
@@ -156,6 +163,7 @@ static void remove_dgram(struct dgram *d)
 	withdraw(d);
 	HASH_DELETE(hh, all->table, d);
 	unlink_age(d);
+	set_service(d, false);
 	all->count--;
 	d->older = all->dead;
 	all->dead = d;
@@ -183,6 +191,15 @@ unsigned dgram_live_users(struct dgram *d)
 	return live;
 }
 
+/* Programs count on a name server's endpoint being there, as long as it is one. */
+static bool is_wanted_always(const struct dgram *d)
+{
+	uint32_t mirror;
+
+	return d->is_service && d->key.port == DNS_PORT &&
+	       service_find(d->dgrams->edge, &d->remote, &mirror);
+}
+
 static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 {
 	struct dgram *d = CONTAINER_OF(timer, struct dgram, timer);
@@ -195,7 +212,9 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 			log_debug("edge: udp: a port is lost: %s", strerror(-err));
 		return;
 	}
-	if (now_ns - d->used_ns >= idle_ns && dgram_live_users(d) == 0)
+	if (is_wanted_always(d))
+		edge_timer_set(&d->dgrams->edge->timers, timer, now_ns + idle_ns);
+	else if (now_ns - d->used_ns >= idle_ns && dgram_live_users(d) == 0)
 		remove_dgram(d);
 	else
 		edge_timer_set(&d->dgrams->edge->timers, timer,
@@ -273,6 +292,18 @@ static int try_open(struct dgram *d)
 	return err;
 }
 
+/* The one unused for longest goes; false: there is none that may. */
+static bool make_room(struct dgrams *all)
+{
+	struct dgram *d = all->oldest;
+
+	while (d && is_wanted_always(d))
+		d = d->newer;
+	if (d)
+		remove_dgram(d);
+	return d != NULL;
+}
+
 static int make(struct dgrams *all, const struct dgram_key *key, const struct endpoint *remote,
 		struct dgram **out)
 {
@@ -288,13 +319,11 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 	d->timer.fired = timer_fired;
 	d->at.addr = key->v6only ? (struct ip_addr){ .byte = { [15] = 1 } }
 				 : ip_from_v4(key->mirror);
-	if (all->count == DGRAMS_MAX)
-		remove_dgram(all->oldest);
+	if (dgrams_count(all) >= DGRAMS_MAX)
+		make_room(all);
 	err = try_open(d);
-	if ((err == -EMFILE || err == -ENFILE) && all->oldest) {
-		remove_dgram(all->oldest);
+	if ((err == -EMFILE || err == -ENFILE) && make_room(all))
 		err = try_open(d);
-	}
 	if (err)
 		goto fail;
 	HASH_ADD(hh, all->table, key, sizeof(d->key), d);
@@ -322,13 +351,21 @@ fail:
 int dgram_get(struct dgrams *all, const struct endpoint *remote, bool v6only, struct dgram **out)
 {
 	struct dgram_key key = { 0, remote->port, v6only };
+	bool is_service = service_find(all->edge, remote, &key.mirror);
+	int err;
 
-	if (map_to_mirror(mapfile_map(all->edge->mapfile), &remote->addr, &key.mirror) != MAP_PEER)
+	if (!is_service &&
+	    map_to_mirror(mapfile_map(all->edge->mapfile), &remote->addr, &key.mirror) != MAP_PEER)
 		return -EHOSTUNREACH;
 	*out = dgram_find(all, key.mirror, key.port, v6only);
-	if (!*out)
-		return make(all, &key, remote, out);
-	return (*out)->fd < 0 ? dgram_wake(*out) : 0;
+	if (*out) {
+		set_service(*out, is_service);
+		return (*out)->fd < 0 ? dgram_wake(*out) : 0;
+	}
+	err = make(all, &key, remote, out);
+	if (err == 0)
+		set_service(*out, is_service);
+	return err;
 }
 
 int dgram_open(struct dgrams *all, const struct endpoint *remote, bool v6only,
@@ -336,7 +373,9 @@ int dgram_open(struct dgrams *all, const struct endpoint *remote, bool v6only,
 {
 	struct dgram *d;
 	uint32_t unused;
-	int err = edge_check_peer(all->edge, &remote->addr, &unused);
+	int err = service_find(all->edge, remote, &unused)
+			  ? 0
+			  : edge_check_peer(all->edge, &remote->addr, &unused);
 
 	if (err)
 		return -err;
@@ -384,5 +423,5 @@ void dgrams_destroy(struct dgrams *all)
 
 unsigned dgrams_count(const struct dgrams *all)
 {
-	return all->count;
+	return all->count - all->service_count;
 }

@@ -23,6 +23,7 @@ struct edge;
 /* NULL on -ENOMEM. */
 struct dgrams *dgrams_create(struct edge *edge);
 void dgrams_destroy(struct dgrams *dgrams);
+/* Without those of services. */
 unsigned dgrams_count(const struct dgrams *dgrams);
 
 /* Serves IPC_UDP_OPEN: 0 and where to send to, or -errno. */

@@ -124,6 +124,8 @@ static void late_refusal(struct dgram *d, const struct refusal *r)
 	struct map_own own;
 	struct endpoint local;
 
+	if (d->is_service)
+		return; /* the asker has not waited */
 	if (!edge_own_address(edge, ip_is_v4(&r->to.addr) ? ip_v4(&r->to.addr) : 0,
 			      !ip_is_v4(&d->remote.addr), &own))
 		return;

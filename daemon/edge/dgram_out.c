@@ -86,6 +86,11 @@ static void send_out(struct dgram *d, const struct endpoint *from, const uint8_t
 	struct endpoint local;
 	int err;
 
+	if (d->is_service) {
+		dgram_used(d, from);
+		service_datagram(d, from, data, len);
+		return;
+	}
 	if (!edge->ns || !edge_own_address(edge, ip_is_v4(&from->addr) ? ip_v4(&from->addr) : 0,
 					   !ip_is_v4(&d->remote.addr), &own))
 		return;

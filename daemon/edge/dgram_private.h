@@ -29,6 +29,7 @@ struct dgram {
 	struct event event;
 	bool has_event;
 	bool is_asked_for; /* by a program */
+	bool is_service;   /* answered by ourselves, see service.h */
 	uint64_t used_ns;
 	struct endpoint user[DGRAM_USERS]; /* programs' sockets, a ring */
 	unsigned user_count, user_next;
@@ -59,7 +60,7 @@ struct dgram_kept {
 struct dgrams {
 	struct edge *edge;
 	struct dgram *table, *newest, *oldest, *dead;
-	unsigned count;
+	unsigned count, service_count;
 	struct dgram_route *routes;
 	struct dgram_kept *kept, **kept_end; /* while not empty nothing is read */
 	struct edge_timer retry;

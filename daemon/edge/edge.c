@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/dns/dns.h"
 #include "daemon/edge/dgram.h"
 #include "daemon/edge/folder.h"
 #include "daemon/edge/localapi.h"
@@ -135,14 +136,11 @@ static int set_up(struct edge *edge, char *error)
 	const struct edge_config *config = &edge->config;
 
 	if ((size_t)snprintf(edge->dir, sizeof(edge->dir), "%s", config->dir) >=
-		    sizeof(edge->dir) ||
-	    (size_t)snprintf(edge->domain, sizeof(edge->domain), "%s", config->domain) >=
-		    sizeof(edge->domain)) {
-		snprintf(error, 256, "The runtime folder's or the domain's name is too long.");
+	    sizeof(edge->dir)) {
+		snprintf(error, 256, "The runtime folder's name is too long.");
 		return -ENAMETOOLONG;
 	}
 	edge->config.dir = edge->dir;
-	edge->config.domain = edge->domain;
 	edge->ports = port_range_read();
 	edge->socket_table = socktable_open();
 	if (edge->socket_table < 0)
@@ -170,6 +168,7 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	edge->lock_fd = edge->socket_table = -1;
 	edge->apps.listener = -1;
 	edge->hold = (struct hold){ .listener = -1, .plug = -1 };
+	services_init(&edge->services, edge);
 	claims_init(&edge->claims);
 	raise_descriptor_limit();
 	/* libevent's HTTP server writes to whoever may have left. */
@@ -209,6 +208,7 @@ void edge_destroy(struct edge *edge)
 	if (edge->flows.tables)
 		flows_close(&edge->flows);
 	dgrams_destroy(edge->dgrams);
+	services_close(&edge->services);
 	apps_close(&edge->apps);
 	if (edge->has_hold_event)
 		event_del(&edge->hold_event);
@@ -216,11 +216,25 @@ void edge_destroy(struct edge *edge)
 	plan_destroy(edge->plan);
 	claims_finish(&edge->claims);
 	mapfile_close(edge->mapfile);
+	free(edge->dir_now);
 	if (edge->socket_table >= 0)
 		close(edge->socket_table);
 	if (edge->lock_fd >= 0)
 		close(edge->lock_fd);
 	free(edge);
+}
+
+/* The rest of a directory whose addresses are planned; then programs see it. */
+static void publish(struct edge *edge)
+{
+	struct map_directory *dir = edge->dir_now;
+	unsigned left_out =
+		plan_names(edge->services.dns ? dns_names(edge->services.dns) : NULL, dir);
+
+	if (left_out)
+		log_warn("edge: programs do not see %u names, the map is full", left_out);
+	mapfile_write_directory(edge->mapfile, dir);
+	services_open_endpoints(&edge->services);
 }
 
 int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
@@ -234,15 +248,40 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 		return -ENOMEM;
 	}
 	err = plan_apply(edge->plan, nodes, count, dir, error);
-	if (err == 0)
-		err = plan_names(nodes, count, edge->domain, dir, error);
-	if (err == 0) {
-		dir->mtu = edge->config.mtu;
-		snprintf(dir->ifname, sizeof(dir->ifname), "%s", IFNAME);
-		mapfile_write_directory(edge->mapfile, dir);
+	if (err) {
+		free(dir);
+		return err;
 	}
-	free(dir);
-	return err;
+	dir->mtu = edge->config.mtu;
+	snprintf(dir->ifname, sizeof(dir->ifname), "%s", IFNAME);
+	services_plan(&edge->services, dir);
+	free(edge->dir_now);
+	edge->dir_now = dir;
+	publish(edge);
+	return 0;
+}
+
+/* Names, routes or this machine's servers are others now; addresses are not. */
+static void names_changed(void *owner)
+{
+	struct edge *edge = owner;
+
+	if (!edge->dir_now)
+		return;
+	services_plan_servers(&edge->services, edge->dir_now);
+	publish(edge);
+}
+
+void edge_set_dns(struct edge *edge, struct dns *dns)
+{
+	const struct dns_watcher watcher = { names_changed, edge };
+
+	edge->services.dns = dns;
+	dns_watch(dns, &watcher);
+	if (edge->dir_now) {
+		services_plan(&edge->services, edge->dir_now);
+		publish(edge);
+	}
 }
 
 void edge_set_netstack(struct edge *edge, struct netstack *ns)

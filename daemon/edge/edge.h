@@ -17,13 +17,14 @@
 #include "daemon/wg/device.h"
 #include "shared/endpoint.h"
 
+struct dns;
 struct edge;
 struct localapi;
 struct loop;
 
-/* One node of the mesh, ourselves included, as names and mirrors need it. */
+/* One node of the mesh, ourselves included, as mirrors need it. */
 struct edge_node {
-	const char *name; /* one label, "" for none */
+	const char *name; /* for messages, "" for none; what programs look up is edge_set_dns()'s */
 	const struct ip_prefix *prefix;
 	unsigned prefix_count; /* of a peer: its AllowedIPs; of ourselves: Address */
 	bool is_self;
@@ -31,7 +32,6 @@ struct edge_node {
 
 struct edge_config {
 	const char *dir; /* the runtime folder; made (0700) when missing */
-	const char *domain;
 	uint32_t mtu;
 	bool allow_all_users; /* else: our own uid and root */
 	bool refuse_synhold;  /* tests: behave as if SYN hold did not work here */
@@ -56,6 +56,13 @@ void edge_destroy(struct edge *edge);
 /* All nodes, at once; may be called again when the mesh changes. 0 or -errno with a sentence. */
 int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
 		   char error[static 256]);
+/*
+ * Whose names programs see, and who answers at the resolver's address and in
+ * place of this machine's name servers. Once, before or after edge_set_nodes(); the
+ * edge then follows every dns_set() by itself. dns_destroy() comes right before
+ * edge_destroy().
+ */
+void edge_set_dns(struct edge *edge, struct dns *dns);
 void edge_set_netstack(struct edge *edge, struct netstack *ns);
 /* The mesh is usable (readers are told), or no longer. */
 void edge_set_ready(struct edge *edge, bool ready);

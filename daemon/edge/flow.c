@@ -258,6 +258,12 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
 void flow_open(struct flow *flow, int fd)
 {
+	if (flow->is_service) {
+		/* The map remembers the flow, for getpeername(). */
+		flow_kill(flow, false);
+		service_stream(flow->edge, fd);
+		return;
+	}
 	flow_set_state(flow, FLOW_OPEN);
 	edge_timer_cancel(&flow->edge->timers, &flow->timer);
 	if (stream_open(&flow->stream, loop_base(flow->edge->loop), fd, flow->conn, on_event,

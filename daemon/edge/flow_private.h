@@ -21,6 +21,7 @@ struct flow {
 	struct edge *edge;
 	enum flow_state state;
 	bool is_inbound;
+	bool is_service; /* there is no far side: see service.h */
 	struct endpoint program; /* its end on loopback; inbound: the listener */
 	struct endpoint local, remote;
 	uint32_t peer_mirror;

@@ -244,7 +244,7 @@ static bool find_address(const struct map *map, const char *who, struct ip_addr 
 
 	if (ip_parse(who, addr) == 0)
 		return true;
-	if (!map_find_name(map, who, &name))
+	if (!map_find_host(map, who, &name))
 		return false;
 	*addr = ip_equal(&name.v4, &none) ? name.v6 : name.v4;
 	return !ip_equal(addr, &none);

@@ -2,9 +2,10 @@
  * The shared map's writer.
  *
  * Readers are other processes that never wait and may look at any moment, so
- * every change is one of: a sequence lock made odd, written, made even
- * (directory, flows), or a word stored with release order (pairs: the value
- * before its key; a key taken away before its slot is used anew).
+ * every change is one of: a sequence lock made odd, written, made even (flows);
+ * the copy written that nobody reads, and given the turn (directory); or a word
+ * stored with release order (pairs: the value before its key; a key taken away
+ * before its slot is used anew).
  *
  * A writer may be killed anywhere. Its successor works on the same bytes: it
  * makes a sequence number that was left odd even again by a complete write,
@@ -306,31 +307,23 @@ void mapfile_set_ready(struct mapfile *mf, bool ready)
 
 void mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir)
 {
-	struct map_directory *to = &mf->map->dir;
-	uint32_t seq, names_len = 0;
+	uint32_t turn = atomic_load_explicit(&mf->map->turn, memory_order_relaxed) + 1;
+	struct map_directory *to = &mf->map->dir[turn & 1];
 
 	assert(dir->own_count <= MAP_MAX_OWN && dir->range_count <= MAP_MAX_RANGES &&
-	       dir->mirror_count <= MAP_MAX_RANGES && dir->name_count <= MAP_MAX_NAMES);
-	/* Only the used part of the text: readers never wait, but they do retry. */
-	for (uint32_t i = 0; i < dir->name_count; i++) {
-		uint32_t off = dir->names[i].name_off;
-
-		names_len = MAX(names_len, off + (uint32_t)strlen(dir->names_text + off) + 1);
-	}
-	seq = write_begin(&to->seq);
-	to->own_count = dir->own_count;
-	to->range_count = dir->range_count;
-	to->mirror_count = dir->mirror_count;
-	to->name_count = dir->name_count;
-	to->mtu = dir->mtu;
-	memcpy(to->ifname, dir->ifname, sizeof(to->ifname));
-	memcpy(to->domain, dir->domain, sizeof(to->domain));
-	memcpy(to->own, dir->own, dir->own_count * sizeof(*to->own));
+	       dir->mirror_count <= MAP_MAX_RANGES && dir->name_count <= MAP_MAX_NAMES &&
+	       dir->suffix_count <= MAP_MAX_SUFFIXES && dir->search_count <= MAP_MAX_SEARCH &&
+	       dir->server_count <= MAP_MAX_SERVERS && dir->text_len <= MAP_NAME_BYTES);
+	/* Who still reads this one shall see that its turn is over before what is written now. */
+	atomic_thread_fence(memory_order_release);
+	/* Up to the first table in one piece, of the tables the used part. */
+	memcpy(to, dir, offsetof(struct map_directory, suffixes));
+	memcpy(to->suffixes, dir->suffixes, dir->suffix_count * sizeof(*to->suffixes));
 	memcpy(to->ranges, dir->ranges, dir->range_count * sizeof(*to->ranges));
 	memcpy(to->mirrors, dir->mirrors, dir->mirror_count * sizeof(*to->mirrors));
 	memcpy(to->names, dir->names, dir->name_count * sizeof(*to->names));
-	memcpy(to->names_text, dir->names_text, names_len);
-	write_end(&to->seq, seq);
+	memcpy(to->text, dir->text, dir->text_len);
+	atomic_store_explicit(&mf->map->turn, turn, memory_order_release);
 }
 
 /* ---- flows ---- */

@@ -115,13 +115,16 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	struct map_own own;
 	struct flow *flow;
 	uint32_t peer_mirror;
-	int err = edge_check_peer(edge, &remote->addr, &peer_mirror);
+	bool is_service = service_find(edge, remote, &peer_mirror);
+	int err = is_service ? 0 : edge_check_peer(edge, &remote->addr, &peer_mirror);
 
+	if (is_service && remote->port != MAP_DNS_PORT)
+		return ECONNREFUSED;
 	if (err)
 		return err;
 	if (!ip_is_v4(&program->addr))
 		return EAFNOSUPPORT;
-	if (!edge->ns ||
+	if ((!edge->ns && !is_service) ||
 	    !edge_own_address(edge, ip_v4(&program->addr), !ip_is_v4(&remote->addr), &own))
 		return ENETUNREACH;
 	err = make_way(edge, program, remote);
@@ -132,8 +135,9 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	if (!flow)
 		return ENOBUFS;
 	flow->peer_mirror = peer_mirror;
+	flow->is_service = is_service;
 	err = prepare(flow, program);
-	if (err == 0)
+	if (err == 0 && !is_service)
 		err = dial(flow);
 	if (err) {
 		mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_FAILED, err);
@@ -142,28 +146,6 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	}
 	*out = flow;
 	return 0;
-}
-
-void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
-	       const struct endpoint *remote)
-{
-	struct endpoint mirror;
-	struct flow *flow = NULL;
-	int err = start(edge, program, remote, &flow);
-
-	if (err) {
-		edge->stats.dial_failed++;
-		app_answer(app, err, NULL, 0);
-		return;
-	}
-	edge->stats.dialled++;
-	if (edge->hold.works) {
-		mirror = sock_endpoint(flow->peer_mirror, edge->hold.port);
-		app_answer(app, 0, &mirror, 0);
-		return;
-	}
-	flow->asker = app;
-	app_wait_for(app, flow);
 }
 
 void flow_asker_gone(struct flow *flow)
@@ -230,6 +212,30 @@ static void dial_answered(struct flow *flow)
 	}
 	edge_timer_set(&edge->timers, &flow->timer, flow->give_up_ns);
 	answer_asker(flow, 0);
+}
+
+void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
+	       const struct endpoint *remote)
+{
+	struct endpoint mirror;
+	struct flow *flow = NULL;
+	int err = start(edge, program, remote, &flow);
+
+	if (err) {
+		edge->stats.dial_failed++;
+		app_answer(app, err, NULL, 0);
+		return;
+	}
+	edge->stats.dialled++;
+	if (edge->hold.works) {
+		mirror = sock_endpoint(flow->peer_mirror, edge->hold.port);
+		app_answer(app, 0, &mirror, 0);
+	} else {
+		flow->asker = app;
+		app_wait_for(app, flow);
+	}
+	if (flow->is_service)
+		dial_answered(flow);
 }
 
 static void dial_failed(struct flow *flow)

@@ -6,7 +6,8 @@
  * aligned run of blocks and becomes one range; where no run is free its /16s
  * get blocks one by one and it becomes several. 100.64.0.0/10 prefers
  * 127.64.0.0/10, where the mirror can be read with the naked eye.
- * IPv6: single addresses get mirrors one after another, in blocks of their own.
+ * IPv6: single addresses get mirrors one after another, in blocks of their own;
+ * so do the addresses of services, whatever their family.
  *
  * Mirrored are own addresses and what peers are allowed; the rest of an own
  * address's network belongs to the mesh, but has no mirror: nobody is there, a
@@ -565,4 +566,70 @@ out:
 	free(in.single.at);
 	free(in.known.at);
 	return err;
+}
+
+/* ---- single addresses ---- */
+
+int plan_single(struct plan *plan, const struct ip_addr *addr, uint32_t *mirror,
+		char error[static 256])
+{
+	struct span one = { *addr, *addr };
+	struct spans single = { &one, 1, 1 };
+	int err;
+
+	snprintf(error, 256, "Out of memory.");
+	err = assign_all_v6(plan, &single, error);
+	if (err == 0)
+		*mirror = find_v6(plan, addr)->mirror;
+	return err;
+}
+
+/* The range at i, which holds addr, without it: none, one or two ranges remain. Returns where addr
+ * belongs. */
+static uint32_t cut_range(struct map_directory *dir, uint32_t i, const struct ip_addr *addr)
+{
+	struct map_range *r = &dir->ranges[i], left = *r, right = *r;
+	uint32_t offset = load_be32(addr->byte + 12) - load_be32(r->first.byte + 12);
+	bool has_left = !ip_equal(&r->first, addr), has_right = !ip_equal(&r->last, addr);
+	uint32_t pieces = (uint32_t)has_left + has_right;
+
+	left.last = previous_address(*addr);
+	right.first = next_address(*addr);
+	if (r->mirror) {
+		left.count = offset;
+		right.mirror += offset + 1;
+		right.count -= offset + 1;
+	}
+	memmove(r + pieces, r + 1, (dir->range_count - i - 1) * sizeof(*r));
+	dir->range_count += pieces - 1;
+	if (has_left)
+		*r++ = left;
+	if (has_right)
+		*r = right;
+	return i + has_left;
+}
+
+int plan_add_single(struct plan *plan, const struct ip_addr *addr, struct map_directory *dir,
+		    char error[static 256])
+{
+	uint32_t mirror, i = 0;
+	int err = plan_single(plan, addr, &mirror, error);
+
+	if (err)
+		return err;
+	if (dir->range_count + 2 > MAP_MAX_RANGES) {
+		snprintf(error, 256, "The peers' networks make more than %d ranges of addresses.",
+			 MAP_MAX_RANGES);
+		return -E2BIG;
+	}
+	while (i < dir->range_count && ip_compare(&dir->ranges[i].last, addr) < 0)
+		i++;
+	if (i < dir->range_count && ip_compare(&dir->ranges[i].first, addr) <= 0)
+		i = cut_range(dir, i, addr);
+	memmove(&dir->ranges[i + 1], &dir->ranges[i],
+		(dir->range_count - i) * sizeof(dir->ranges[0]));
+	dir->ranges[i] = (struct map_range){ *addr, *addr, mirror, 1 };
+	dir->range_count++;
+	index_mirrors(dir);
+	return 0;
 }

@@ -11,6 +11,7 @@
 #include "daemon/edge/edge.h"
 #include "shared/map.h"
 
+struct dns_table;
 struct plan;
 
 struct plan_blocks {
@@ -31,8 +32,20 @@ void plan_destroy(struct plan *plan);
 int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
 	       struct map_directory *dir, char error[static 256]);
 
-/* Fills names and domain of dir. 0, -EINVAL, -E2BIG or -ENOMEM with a sentence. */
-int plan_names(const struct edge_node *nodes, unsigned count, const char *domain,
-	       struct map_directory *dir, char error[static 256]);
+/* The mirror of an address by itself, from the same blocks as those of IPv6. As plan_apply(). */
+int plan_single(struct plan *plan, const struct ip_addr *addr, uint32_t *mirror,
+		char error[static 256]);
+/*
+ * After plan_apply(): one address with a mirror of its own, whatever network it
+ * lies in. As plan_apply().
+ */
+int plan_add_single(struct plan *plan, const struct ip_addr *addr, struct map_directory *dir,
+		    char error[static 256]);
+
+/*
+ * Fills names, suffixes and search domains of dir; NULL: there are none. What
+ * the map cannot hold is left out: how many names that is.
+ */
+unsigned plan_names(const struct dns_table *names, struct map_directory *dir);
 
 #endif

@@ -1,125 +1,114 @@
 /*
- * Names: NAME and NAME.domain of each node that has one, sorted for the
- * readers' binary search. Both answer with the node's first own address of
- * each family: for a peer the first single address it is allowed.
+ * The table of names, as programs see it: one entry for each pair of addresses
+ * of a host (an IPv4 and an IPv6 one, as far as there are), in the order of
+ * names, which the table has already.
+ *
+ * Addresses that are for reverse look-ups only come first of their family, so
+ * that a node's two families stand in one entry: the shim shows an IPv6 peer
+ * by the IPv4 address beside it.
+ *
+ * A map that holds no more is no reason to have no names: the rest is left
+ * out, and counted.
  */
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "daemon/dns/table.h"
 #include "daemon/edge/plan.h"
 #include "shared/util.h"
 
-struct entry {
-	char text[MAP_NAME_MAX];
-	const struct edge_node *node;
-	uint32_t flags;
-};
-
-static int compare_entries(const void *a, const void *b)
+/* Where the text is now in dir; false: it is full. */
+static bool put_text(struct map_directory *dir, const char *text, uint32_t *off)
 {
-	return strcmp(((const struct entry *)a)->text, ((const struct entry *)b)->text);
+	size_t len = strlen(text) + 1;
+
+	if (len > MAP_NAME_MAX || len > MAP_NAME_BYTES - dir->text_len)
+		return false;
+	memcpy(dir->text + dir->text_len, text, len);
+	*off = dir->text_len;
+	dir->text_len += (uint32_t)len;
+	return true;
 }
 
-static void lower(char *text)
+/* The n-th address of a family, hidden ones first; false past the end. */
+static bool nth_address(const struct dns_host *host, bool v4, unsigned n, struct ip_addr *ip,
+			bool *is_hidden)
 {
-	for (; *text; text++)
-		if (*text >= 'A' && *text <= 'Z')
-			*text = (char)(*text - 'A' + 'a');
-}
+	for (int hidden = 1; hidden >= 0; hidden--) {
+		unsigned first = hidden ? host->answered : 0;
+		unsigned end = hidden ? host->count : host->answered;
 
-static struct ip_addr address_of(const struct edge_node *node, bool want_v4)
-{
-	for (unsigned i = 0; i < node->prefix_count; i++) {
-		const struct ip_prefix *p = &node->prefix[i];
-		bool v4 = ip_is_v4(&p->addr);
-
-		if (v4 == want_v4 && (node->is_self || p->len == (v4 ? 32 : 128)))
-			return p->addr;
-	}
-	return (struct ip_addr){ { 0 } };
-}
-
-static int add_entries(const struct edge_node *node, const char *domain, struct entry *e,
-		       unsigned *made, char *error)
-{
-	uint32_t flags = node->is_self ? MAP_NAME_SELF : 0;
-	int len = snprintf(e[0].text, sizeof(e[0].text), "%s", node->name);
-
-	if (len > 0 && domain[0] && (size_t)len < sizeof(e[0].text)) {
-		len = snprintf(e[1].text, sizeof(e[1].text), "%s.%s", node->name, domain);
-		e[1].node = node;
-		e[1].flags = flags | MAP_NAME_CANONICAL;
-		lower(e[1].text);
-		*made = 2;
-	} else {
-		flags |= MAP_NAME_CANONICAL;
-		*made = 1;
-	}
-	if (len <= 0 || (size_t)len >= sizeof(e[0].text)) {
-		snprintf(error, 256, "A node's name with its domain is longer than %d bytes.",
-			 MAP_NAME_MAX - 1);
-		return -EINVAL;
-	}
-	e[0].node = node;
-	e[0].flags = flags;
-	lower(e[0].text);
-	return 0;
-}
-
-static int write_names(const struct entry *entries, unsigned count, struct map_directory *dir,
-		       char *error)
-{
-	uint32_t off = 0;
-
-	for (unsigned i = 0; i < count; i++) {
-		size_t len = strlen(entries[i].text) + 1;
-
-		if (i && strcmp(entries[i].text, entries[i - 1].text) == 0) {
-			snprintf(error, 256, "Two nodes are named %.200s: give each its own name.",
-				 entries[i].text);
-			return -EINVAL;
+		for (unsigned i = first; i < end; i++) {
+			if (ip_is_v4(&host->ips[i]) != v4 || n-- > 0)
+				continue;
+			*ip = host->ips[i];
+			*is_hidden = hidden;
+			return true;
 		}
-		if (i == MAP_MAX_NAMES || off + len > MAP_NAME_BYTES) {
-			snprintf(error, 256, "Too many names: the map holds %d.", MAP_MAX_NAMES);
-			return -E2BIG;
-		}
-		memcpy(dir->names_text + off, entries[i].text, len);
-		dir->names[i] = (struct map_name){ off, entries[i].flags,
-						   address_of(entries[i].node, true),
-						   address_of(entries[i].node, false) };
-		off += (uint32_t)len;
 	}
-	dir->name_count = count;
-	return 0;
+	return false;
 }
 
-int plan_names(const struct edge_node *nodes, unsigned count, const char *domain,
-	       struct map_directory *dir, char error[static 256])
+static bool put_host(struct map_directory *dir, const struct dns_host *host)
 {
-	struct entry *entries = calloc(2 * (size_t)count + 1, sizeof(*entries));
-	unsigned made = 0, more;
-	int err = 0;
+	uint32_t flags = (host->is_self ? MAP_NAME_SELF : 0) |
+			 (host->is_node ? MAP_NAME_CANONICAL : 0);
+	uint32_t off, was_text = dir->text_len, was_names = dir->name_count;
 
-	error[0] = '\0';
-	dir->name_count = 0;
-	if (!entries) {
-		snprintf(error, 256, "Out of memory.");
-		return -ENOMEM;
+	if (!put_text(dir, host->name, &off))
+		return false;
+	for (unsigned i = 0;; i++) {
+		struct map_name entry = { .name_off = off, .flags = flags };
+		bool hide_v4 = false, hide_v6 = false;
+		bool v4 = nth_address(host, true, i, &entry.v4, &hide_v4);
+		bool v6 = nth_address(host, false, i, &entry.v6, &hide_v6);
+
+		if (!v4 && !v6)
+			return true;
+		if (dir->name_count == MAP_MAX_NAMES)
+			break;
+		entry.flags |= (hide_v4 ? MAP_NAME_HIDE_V4 : 0) | (hide_v6 ? MAP_NAME_HIDE_V6 : 0);
+		dir->names[dir->name_count++] = entry;
 	}
-	snprintf(dir->domain, sizeof(dir->domain), "%s", domain);
-	lower(dir->domain);
-	for (unsigned i = 0; err == 0 && i < count; i++) {
-		if (nodes[i].name[0] == '\0')
+	dir->text_len = was_text;
+	dir->name_count = was_names;
+	return false;
+}
+
+static bool is_reverse(const char *suffix)
+{
+	return dns_name_is_below(suffix, "arpa");
+}
+
+/* Suffixes first: without them names would leave the mesh. */
+static void put_suffixes(const struct dns_table *names, struct map_directory *dir)
+{
+	for (unsigned i = 0; i < dns_table_suffix_count(names); i++) {
+		const struct dns_suffix *s = dns_table_suffix_at(names, i);
+		struct map_suffix *to = &dir->suffixes[dir->suffix_count];
+
+		if (dir->suffix_count == MAP_MAX_SUFFIXES || is_reverse(s->name) ||
+		    (!s->is_zone && s->name[0] == '\0' && s->resolver_count == 0))
 			continue;
-		err = add_entries(&nodes[i], domain, entries + made, &more, error);
-		made += err ? 0 : more;
+		if (put_text(dir, s->name, &to->name_off)) {
+			to->is_zone = s->is_zone;
+			dir->suffix_count++;
+		}
 	}
-	if (err == 0) {
-		qsort(entries, made, sizeof(*entries), compare_entries);
-		err = write_names(entries, made, dir, error);
-	}
-	free(entries);
-	return err;
+	for (unsigned i = 0; i < dns_table_search_count(names); i++)
+		if (dir->search_count < MAP_MAX_SEARCH &&
+		    put_text(dir, dns_table_search(names, i), &dir->search[dir->search_count]))
+			dir->search_count++;
+}
+
+unsigned plan_names(const struct dns_table *names, struct map_directory *dir)
+{
+	unsigned left_out = 0;
+
+	dir->name_count = dir->suffix_count = dir->search_count = dir->text_len = 0;
+	if (!names)
+		return 0;
+	put_suffixes(names, dir);
+	for (unsigned i = 0; i < dns_table_host_count(names); i++)
+		left_out += !put_host(dir, dns_table_host(names, i));
+	return left_out;
 }

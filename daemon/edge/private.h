@@ -9,6 +9,7 @@
 #include "daemon/edge/hold.h"
 #include "daemon/edge/mapfile.h"
 #include "daemon/edge/plan.h"
+#include "daemon/edge/service.h"
 #include "daemon/edge/sock.h"
 #include "daemon/edge/socktable.h"
 #include "daemon/edge/targets.h"
@@ -22,8 +23,8 @@ struct localapi;
 
 struct edge {
 	struct loop *loop;
-	struct edge_config config; /* dir and domain are the copies below */
-	char dir[PATHS_MAX], domain[MAP_NAME_MAX];
+	struct edge_config config; /* dir is the copy below */
+	char dir[PATHS_MAX];
 	struct edge_callbacks callbacks;
 	void *owner;
 	int lock_fd;
@@ -40,6 +41,8 @@ struct edge {
 	struct apps apps;
 	struct flows flows;
 	struct dgrams *dgrams;
+	struct services services;
+	struct map_directory *dir_now; /* what the map says; NULL before there is a mesh */
 	struct localapi *api;
 	struct netstack *ns; /* NULL until it is set */
 	struct edge_stats stats;

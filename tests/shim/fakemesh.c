@@ -91,7 +91,7 @@ static struct thing *thing_add(enum thing_kind kind, int fd)
 
 static void add_range(const char *first, const char *last, uint32_t mirror, uint32_t count)
 {
-	struct map_directory *d = &map->dir;
+	struct map_directory *d = &map->dir[0];
 
 	d->ranges[d->range_count] = (struct map_range){ ip(first), ip(last), mirror, count };
 	if (mirror) {
@@ -109,28 +109,36 @@ static int mirror_order(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static uint32_t put_text(const char *text)
+{
+	struct map_directory *d = &map->dir[0];
+	uint32_t off = d->text_len;
+
+	strcpy(d->text + off, text);
+	d->text_len += (uint32_t)strlen(text) + 1;
+	return off;
+}
+
 static void add_name(const char *name, uint32_t flags, const char *v4, const char *v6)
 {
-	struct map_directory *d = &map->dir;
-	static uint32_t used;
+	struct map_directory *d = &map->dir[0];
 	struct map_name *n = &d->names[d->name_count++];
 
-	n->name_off = used;
+	n->name_off = put_text(name);
 	n->flags = flags;
 	if (v4)
 		n->v4 = ip(v4);
 	if (v6)
 		n->v6 = ip(v6);
-	strcpy(d->names_text + used, name);
-	used += (uint32_t)strlen(name) + 1;
 }
 
 static void fill_directory(void)
 {
-	struct map_directory *d = &map->dir;
+	struct map_directory *d = &map->dir[0];
 
 	strcpy(d->ifname, "tailscale0");
-	strcpy(d->domain, "mesh");
+	d->suffixes[d->suffix_count++] = (struct map_suffix){ put_text("mesh"), 1 };
+	d->search[d->search_count++] = d->suffixes[0].name_off;
 	d->mtu = 1280;
 	/* Sorted: v4-mapped addresses are below fd7a. */
 	add_range("100.64.0.0", "100.64.255.255", mirror_v4, 65536);
@@ -144,11 +152,8 @@ static void fill_directory(void)
 	d->own[0] = (struct map_own){ ip(SELF_V4), mirror_v4 + 2, 10 };
 	d->own[1] = (struct map_own){ ip(SELF_V6), mirror_v6 + 2, 48 };
 	d->own_count = 2;
-	add_name("node-a", MAP_NAME_SELF, SELF_V4, SELF_V6);
 	add_name("node-a.mesh", MAP_NAME_SELF | MAP_NAME_CANONICAL, SELF_V4, SELF_V6);
-	add_name("node-b", 0, PEER_V4, PEER_V6);
 	add_name("node-b.mesh", MAP_NAME_CANONICAL, PEER_V4, PEER_V6);
-	add_name("node-c", 0, NODE_C_V4, NULL);
 	add_name("node-c.mesh", MAP_NAME_CANONICAL, NODE_C_V4, NULL);
 	add_name("node-d", MAP_NAME_CANONICAL, NULL, NODE_D_V6);
 }

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "daemon/dns/table.h"
 #include "daemon/edge/plan.h"
 #include "shared/util.h"
 
@@ -103,7 +104,7 @@ static uint32_t round_trip(struct fixture *f, const char *mesh, enum map_verdict
 
 static int apply(struct fixture *f, const struct edge_node *nodes, unsigned count)
 {
-	return plan_apply(f->plan, nodes, count, &f->map->dir, f->error);
+	return plan_apply(f->plan, nodes, count, &f->map->dir[0], f->error);
 }
 
 static void test_cgnat_addresses_are_mirrored_bit_for_bit(void **state)
@@ -120,8 +121,8 @@ static void test_cgnat_addresses_are_mirrored_bit_for_bit(void **state)
 	assert_int_equal(verdict(f, "100.127.255.255", &mirror), MAP_NO_MIRROR);
 	assert_int_equal(verdict(f, "100.128.0.0", &mirror), MAP_OUTSIDE);
 	assert_int_equal(verdict(f, "100.63.255.255", &mirror), MAP_OUTSIDE);
-	assert_int_equal(f->map->dir.own[0].prefix_len, 10);
-	assert_int_equal(f->map->dir.own[0].mirror, v4("127.64.0.1"));
+	assert_int_equal(f->map->dir[0].own[0].prefix_len, 10);
+	assert_int_equal(f->map->dir[0].own[0].mirror, v4("127.64.0.1"));
 }
 
 static void test_a_whole_ten_is_one_range(void **state)
@@ -134,7 +135,7 @@ static void test_a_whole_ten_is_one_range(void **state)
 				     { "c", &other, 1, false } };
 
 	assert_int_equal(apply(f, nodes, 3), 0);
-	assert_int_equal(f->map->dir.range_count, 2);
+	assert_int_equal(f->map->dir[0].range_count, 2);
 	assert_int_equal(round_trip(f, "100.127.255.255", MAP_PEER), v4("127.127.255.255"));
 	assert_int_equal(round_trip(f, "100.64.0.1", MAP_OWN), v4("127.64.0.1"));
 	assert_int_equal(round_trip(f, "10.64.0.0", MAP_PEER), v4("127.128.0.0"));
@@ -296,81 +297,104 @@ static void test_more_ranges_than_the_map_holds_are_refused(void **state)
 	assert_int_equal(apply(f, &node, 1), -E2BIG);
 	node.prefix_count = n - 1;
 	assert_int_equal(apply(f, &node, 1), 0);
-	assert_int_equal(f->map->dir.mirror_count, MAP_MAX_RANGES);
+	assert_int_equal(f->map->dir[0].mirror_count, MAP_MAX_RANGES);
 	round_trip(f, "10.0.2.4", MAP_PEER);
 	free(p);
 }
 
-static void test_names_are_found_short_and_full(void **state)
+static void add_host(struct dns_table *table, const char *name, const char *v4, const char *v6,
+		     bool hide_v6)
+{
+	struct ip_addr ips[2];
+	struct dns_host host = { .name = name, .ips = ips, .is_node = true };
+
+	if (v4)
+		assert_int_equal(ip_parse(v4, &ips[host.count++]), 0);
+	host.answered = host.count;
+	if (v6)
+		assert_int_equal(ip_parse(v6, &ips[host.count++]), 0);
+	host.answered = hide_v6 ? host.answered : host.count;
+	assert_int_equal(dns_table_add_host(table, &host), 0);
+}
+
+static void test_names_zones_and_search_domains_are_in_the_map(void **state)
 {
 	struct fixture *f = *state;
-	struct ip_prefix own[] = { prefix("100.64.0.1", 10), prefix("fd00::1", 64) };
-	struct ip_prefix peers[] = { prefix("10.9.0.0", 24), prefix("100.64.0.2", 32),
-				     prefix("fd00::2", 128) };
-	struct edge_node nodes[] = { { "Node-A", own, 2, true },
-				     { "node-b", peers, 3, false },
-				     { "", peers, 1, false } };
+	struct dns_table *table = dns_table_create();
+	struct ip_addr v4 = prefix("100.64.0.2", 32).addr, v6 = prefix("fd00::2", 128).addr, back;
+	struct dns_resolver upstream = { "10.0.0.1", { prefix("10.0.0.1", 32).addr, 53 } };
 	struct map_name found;
 	char name[MAP_NAME_MAX];
 
-	assert_int_equal(plan_names(nodes, 3, "Mesh", &f->map->dir, f->error), 0);
-	assert_int_equal(f->map->dir.name_count, 4);
-	assert_true(map_find_name(f->map, "node-a", &found));
-	assert_int_equal(found.flags, MAP_NAME_SELF);
-	assert_true(ip_equal(&found.v4, &own[0].addr));
+	add_host(table, "Node-A.mesh", "100.64.0.1", NULL, false);
+	add_host(table, "node-b.mesh", "100.64.0.2", "fd00::2", true);
+	dns_table_add_suffix(table, "mesh", NULL, 0);
+	dns_table_add_suffix(table, "64.100.in-addr.arpa", NULL, 0);
+	dns_table_add_suffix(table, "corp.example", &upstream, 1);
+	dns_table_add_search(table, "mesh");
+	assert_int_equal(dns_table_finish(table), 0);
+	assert_int_equal(plan_names(table, &f->map->dir[0]), 0);
 	assert_true(map_find_name(f->map, "NODE-B.mesh.", &found));
-	assert_int_equal(found.flags, MAP_NAME_CANONICAL);
-	assert_true(ip_equal(&found.v4, &peers[1].addr));
-	assert_true(ip_equal(&found.v6, &peers[2].addr));
-	assert_true(map_name_of(f->map, &peers[1].addr, name));
+	assert_int_equal(found.flags, MAP_NAME_CANONICAL | MAP_NAME_HIDE_V6);
+	assert_true(ip_equal(&found.v4, &v4) && ip_equal(&found.v6, &v6));
+	assert_true(map_name_of(f->map, &v6, name));
 	assert_string_equal(name, "node-b.mesh");
-	assert_false(map_find_name(f->map, "node-c", &found));
+	assert_true(map_v4_of_v6(f->map, &v6, &back));
+	assert_true(ip_equal(&back, &v4));
+	assert_int_equal(f->map->dir[0].suffix_count, 2);
+	assert_int_equal(map_suffix_of(f->map, "x.mesh"), MAP_SUFFIX_ZONE);
+	assert_int_equal(map_suffix_of(f->map, "x.corp.example"), MAP_SUFFIX_ROUTE);
+	assert_true(map_search_domain(f->map, 0, name));
+	assert_string_equal(name, "mesh");
+	assert_int_equal(plan_names(NULL, &f->map->dir[0]), 0);
+	assert_false(map_find_name(f->map, "node-b.mesh", &found));
+	dns_table_destroy(table);
 }
 
-static void test_without_a_domain_the_short_name_is_canonical(void **state)
+static void test_names_beyond_what_the_map_holds_are_left_out(void **state)
 {
 	struct fixture *f = *state;
-	struct ip_prefix own = prefix("100.64.0.1", 10);
-	struct edge_node node = { "a", &own, 1, true };
-	char name[MAP_NAME_MAX];
+	struct dns_table *table = dns_table_create();
+	struct map_name found;
+	char name[32];
 
-	assert_int_equal(plan_names(&node, 1, "", &f->map->dir, f->error), 0);
-	assert_true(map_name_of(f->map, &own.addr, name));
-	assert_string_equal(name, "a");
-}
-
-static void test_two_nodes_of_one_name_are_refused(void **state)
-{
-	struct fixture *f = *state;
-	struct ip_prefix own = prefix("100.64.0.1", 10);
-	struct edge_node nodes[] = { { "twin", &own, 1, true }, { "Twin", &own, 1, false } };
-
-	assert_int_equal(plan_names(nodes, 2, "mesh", &f->map->dir, f->error), -EINVAL);
-	assert_non_null(strstr(f->error, "twin"));
-}
-
-static void test_names_that_are_too_long_or_too_many_are_refused(void **state)
-{
-	struct fixture *f = *state;
-	struct ip_prefix own = prefix("100.64.0.1", 10);
-	unsigned n = MAP_MAX_NAMES / 2 + 1;
-	struct edge_node *nodes = calloc(n, sizeof(*nodes));
-	char(*names)[16] = calloc(n, sizeof(*names));
-	char long_name[300];
-
-	memset(long_name, 'x', sizeof(long_name));
-	long_name[299] = '\0';
-	nodes[0] = (struct edge_node){ long_name, &own, 1, false };
-	assert_int_equal(plan_names(nodes, 1, "mesh", &f->map->dir, f->error), -EINVAL);
-	long_name[252] = '\0';
-	assert_int_equal(plan_names(nodes, 1, "mesh", &f->map->dir, f->error), -EINVAL);
-	for (unsigned i = 0; i < n; i++) {
-		snprintf(names[i], sizeof(names[i]), "n%u", i);
-		nodes[i] = (struct edge_node){ names[i], &own, 1, false };
+	for (unsigned i = 0; i < MAP_MAX_NAMES + 10; i++) {
+		snprintf(name, sizeof(name), "n%05u.mesh", i);
+		add_host(table, name, "100.64.0.2", NULL, false);
 	}
-	assert_int_equal(plan_names(nodes, n, "mesh", &f->map->dir, f->error), -E2BIG);
-	free(names);
-	free(nodes);
+	dns_table_add_suffix(table, "mesh", NULL, 0);
+	assert_int_equal(dns_table_finish(table), 0);
+	assert_int_equal(plan_names(table, &f->map->dir[0]), 10);
+	assert_true(map_find_name(f->map, "n00000.mesh", &found));
+	assert_int_equal(map_suffix_of(f->map, "x.mesh"), MAP_SUFFIX_ZONE);
+	dns_table_destroy(table);
+}
+
+static void test_a_single_address_lies_over_whatever_network_it_is_in(void **state)
+{
+	struct fixture *f = *state;
+	struct ip_prefix own = prefix("100.64.0.1", 10), peer = prefix("100.100.0.0", 16);
+	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", &peer, 1, false } };
+	struct ip_addr single = prefix("100.100.100.100", 32).addr, gap, v6;
+	uint32_t mirror;
+
+	ip_parse("100.99.1.1", &gap);
+	ip_parse("fd7a:115c:a1e0::53", &v6);
+	assert_int_equal(apply(f, nodes, 2), 0);
+	assert_int_equal(plan_add_single(f->plan, &single, &f->map->dir[0], f->error), 0);
+	assert_int_equal(plan_add_single(f->plan, &gap, &f->map->dir[0], f->error), 0);
+	assert_int_equal(plan_add_single(f->plan, &v6, &f->map->dir[0], f->error), 0);
+	round_trip(f, "100.100.100.100", MAP_PEER);
+	round_trip(f, "100.99.1.1", MAP_PEER);
+	round_trip(f, "fd7a:115c:a1e0::53", MAP_PEER);
+	round_trip(f, "100.100.100.99", MAP_PEER);
+	round_trip(f, "100.100.100.101", MAP_PEER);
+	round_trip(f, "100.100.0.0", MAP_PEER);
+	round_trip(f, "100.100.255.255", MAP_PEER);
+	round_trip(f, "100.64.0.1", MAP_OWN);
+	assert_int_equal(verdict(f, "100.99.1.0", &mirror), MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "100.99.1.2", &mirror), MAP_NO_MIRROR);
+	assert_int_equal(verdict(f, "fd7a:115c:a1e0::54", &mirror), MAP_OUTSIDE);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -389,10 +413,9 @@ int main(void)
 		TEST(test_more_networks_than_blocks_are_refused_with_a_sentence),
 		TEST(test_more_own_addresses_than_the_map_holds_are_refused),
 		TEST(test_more_ranges_than_the_map_holds_are_refused),
-		TEST(test_names_are_found_short_and_full),
-		TEST(test_without_a_domain_the_short_name_is_canonical),
-		TEST(test_two_nodes_of_one_name_are_refused),
-		TEST(test_names_that_are_too_long_or_too_many_are_refused),
+		TEST(test_names_zones_and_search_domains_are_in_the_map),
+		TEST(test_names_beyond_what_the_map_holds_are_left_out),
+		TEST(test_a_single_address_lies_over_whatever_network_it_is_in),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 #include <event2/event.h>
 
+#include "daemon/dns/dns.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 
@@ -37,7 +38,8 @@ static void output(void *owner, struct packet_batch *batch)
 	struct node *node = owner;
 
 	node->packets += batch->count;
-	netstack_input(node->other->ns, NULL, batch->packet, batch->count, loop_now(node->both->loop));
+	netstack_input(node->other->ns, NULL, batch->packet, batch->count,
+		       loop_now(node->both->loop));
 }
 
 static void udp_received(void *owner, const struct endpoint *local, const struct endpoint *remote,
@@ -130,6 +132,30 @@ static uint64_t round_end(void *owner, uint64_t now_ns)
 
 /* ---- starting ---- */
 
+static void set_names(struct node *node, struct ip_prefix p[2][2])
+{
+	struct netmap_node named[2] = { { .name = "node-a.mesh", .addresses = p[0] },
+					{ .name = "node-b.mesh", .addresses = p[1] } };
+	const char *domain = "mesh";
+	struct dns_route zone = { .suffix = domain };
+	struct dns_config config = { .is_proxied = true,
+				     .domains = &domain,
+				     .domain_count = 1,
+				     .routes = &zone,
+				     .route_count = 1 };
+	bool is_b = node == &node->both->node[1];
+	const struct netmap_node *peer = &named[!is_b];
+	struct dns_source source = { .self = &named[is_b],
+				     .peers = &peer,
+				     .peer_count = 1,
+				     .config = &config,
+				     .all_families = true };
+
+	named[0].address_count = named[1].address_count = 2;
+	if (dns_set(node->dns, &source) != 0)
+		fail_msg("no names");
+}
+
 static void set_nodes(struct node *node)
 {
 	struct ip_prefix p[2][2] = { 0 };
@@ -145,11 +171,12 @@ static void set_nodes(struct node *node)
 	}
 	if (edge_set_nodes(node->edge, nodes, 2, error) != 0)
 		fail_msg("%s", error);
+	set_names(node, p);
 }
 
 static void make_node(struct node *node, const char *addr, const char *addr6)
 {
-	struct edge_config config = { node->dir, "mesh", MTU, false, node->both->refuse_synhold };
+	struct edge_config config = { node->dir, MTU, false, node->both->refuse_synhold };
 	const struct edge_callbacks edge_callbacks = { reachable, status, ping };
 	const struct netstack_callbacks callbacks = { output, udp_received, udp_failed, pong };
 	struct tcp_config tcp;
@@ -167,6 +194,9 @@ static void make_node(struct node *node, const char *addr, const char *addr6)
 	node->ns = netstack_create(own, 2, &tcp, &callbacks, incoming, event, cancelled, node);
 	assert_non_null(node->ns);
 	edge_set_netstack(node->edge, node->ns);
+	node->dns = dns_create(node->both->loop, NULL);
+	assert_non_null(node->dns);
+	edge_set_dns(node->edge, node->dns);
 	set_nodes(node);
 	edge_set_ready(node->edge, true);
 	paths_join(node->dir, PATHS_MAP, path, sizeof(path));
@@ -210,6 +240,7 @@ static void *run_loop(void *arg)
 		char command[128];
 
 		munmap((void *)node->map, sizeof(struct map));
+		dns_destroy(node->dns);
 		edge_destroy(node->edge);
 		netstack_destroy(node->ns);
 		snprintf(command, sizeof(command), "rm -rf %s", node->dir);

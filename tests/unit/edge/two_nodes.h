@@ -22,6 +22,7 @@ struct node {
 	struct two_nodes *both;
 	struct node *other;
 	struct edge *edge;
+	struct dns *dns;
 	struct netstack *ns;
 	char dir[64];
 	const struct map *map; /* as the shim sees it */

@@ -27,7 +27,7 @@ static struct ip_addr ip(const char *text)
 static void add_range(struct map *map, const char *first, const char *last, uint32_t mirror,
 		      uint32_t count)
 {
-	struct map_directory *d = &map->dir;
+	struct map_directory *d = &map->dir[0];
 
 	d->ranges[d->range_count] =
 		(struct map_range){ ip(first), ip(last), mirror, mirror ? count : 0 };
@@ -41,11 +41,11 @@ static void add_range(struct map *map, const char *first, const char *last, uint
 static void add_name(struct map *map, uint32_t off, const char *name, uint32_t flags,
 		     const char *v4, const char *v6)
 {
-	struct map_name *n = &map->dir.names[map->dir.name_count++];
+	struct map_name *n = &map->dir[0].names[map->dir[0].name_count++];
 
 	n->name_off = off;
 	n->flags = flags;
-	strcpy(map->dir.names_text + off, name);
+	strcpy(map->dir[0].text + off, name);
 	if (v4)
 		n->v4 = ip(v4);
 	if (v6)
@@ -63,9 +63,9 @@ static int make_map(void **state)
 	map->magic = MAP_MAGIC;
 	map->version = MAP_VERSION;
 	map->size = sizeof(*map);
-	map->dir.own[0] = (struct map_own){ ip("100.64.0.2"), 0x7f400002, 10 };
-	map->dir.own[1] = (struct map_own){ ip("fd7a::2"), 0x7f800001, 64 };
-	map->dir.own_count = 2;
+	map->dir[0].own[0] = (struct map_own){ ip("100.64.0.2"), 0x7f400002, 10 };
+	map->dir[0].own[1] = (struct map_own){ ip("fd7a::2"), 0x7f800001, 64 };
+	map->dir[0].own_count = 2;
 	add_range(map, "10.9.0.0", "10.9.255.255", 0, 0);
 	add_range(map, "100.64.0.0", "100.127.255.255", 0x7f400000, 1u << 22);
 	add_range(map, "fd7a::2", "fd7a::2", 0x7f800001, 1);
@@ -136,7 +136,7 @@ static void test_own_addresses_are_found_by_family(void **state)
 	assert_int_equal(own.mirror, 0x7f400002);
 	assert_true(map_own(*state, true, &own));
 	assert_int_equal(own.mirror, 0x7f800001);
-	((struct map *)*state)->dir.own_count = 1;
+	((struct map *)*state)->dir[0].own_count = 1;
 	assert_false(map_own(*state, true, &own));
 	assert_false(map_own_at(*state, 1, &own));
 }
@@ -218,24 +218,90 @@ static void test_pairs_are_found_past_deleted_ones(void **state)
 	assert_false(map_find_pair(map, MAP_UDP_OUT, 0x7f400003, 53, &addr, &port));
 }
 
-static void test_a_torn_directory_fails_closed(void **state)
+static void test_a_directory_that_is_being_written_is_not_looked_at(void **state)
 {
 	struct map *map = *state;
-	struct ip_addr mesh = ip("100.64.0.3"), other = ip("8.8.8.8"), local = ip("127.0.0.1");
+	struct ip_addr mesh = ip("100.64.0.3");
 	struct map_name found;
-	struct map_own own;
 	uint32_t mirror;
-	char name[MAP_NAME_MAX];
 
-	atomic_store(&map->dir.seq, 1);
-	assert_int_equal(map_to_mirror(map, &mesh, &mirror), MAP_NO_MIRROR);
-	assert_int_equal(map_to_mirror(map, &other, &mirror), MAP_NO_MIRROR);
-	assert_int_equal(map_to_mirror(map, &local, &mirror), MAP_OUTSIDE);
-	assert_false(map_from_mirror(map, 0x7f400003, &mesh));
+	memset(&map->dir[1], 0xff, sizeof(map->dir[1]));
+	assert_int_equal(map_to_mirror(map, &mesh, &mirror), MAP_PEER);
+	assert_true(map_find_name(map, "node-b", &found));
+	/* Its turn: readers see it, whatever it is. */
+	memset(&map->dir[1], 0, sizeof(map->dir[1]));
+	atomic_store(&map->turn, 1);
+	assert_int_equal(map_to_mirror(map, &mesh, &mirror), MAP_OUTSIDE);
 	assert_false(map_find_name(map, "node-b", &found));
-	assert_false(map_name_of(map, &mesh, name));
-	assert_false(map_own_at(map, 0, &own));
-	assert_false(map_v4_of_v6(map, &mesh, &mesh));
+}
+
+static uint32_t put(struct map *map, const char *text)
+{
+	static uint32_t used = 4096;
+	uint32_t at = used;
+
+	strcpy(map->dir[0].text + at, text);
+	used += (uint32_t)strlen(text) + 1;
+	return at;
+}
+
+static void test_the_longest_suffix_says_who_knows_a_name(void **state)
+{
+	struct map *map = *state;
+	struct map_directory *d = &map->dir[0];
+	char domain[MAP_NAME_MAX];
+
+	assert_int_equal(map_suffix_of(map, "www.example.org"), MAP_SUFFIX_NONE);
+	d->suffixes[d->suffix_count++] = (struct map_suffix){ put(map, "corp.example"), 0 };
+	d->suffixes[d->suffix_count++] = (struct map_suffix){ put(map, "in.corp.example"), 1 };
+	d->suffixes[d->suffix_count++] = (struct map_suffix){ put(map, "mesh"), 1 };
+	assert_int_equal(map_suffix_of(map, "Node.MESH."), MAP_SUFFIX_ZONE);
+	assert_int_equal(map_suffix_of(map, "mesh"), MAP_SUFFIX_ZONE);
+	assert_int_equal(map_suffix_of(map, "xmesh"), MAP_SUFFIX_NONE);
+	assert_int_equal(map_suffix_of(map, "a.b.corp.example"), MAP_SUFFIX_ROUTE);
+	assert_int_equal(map_suffix_of(map, "xcorp.example"), MAP_SUFFIX_NONE);
+	assert_int_equal(map_suffix_of(map, "a.in.corp.example"), MAP_SUFFIX_ZONE);
+	memmove(d->suffixes + 1, d->suffixes, d->suffix_count * sizeof(d->suffixes[0]));
+	d->suffixes[0] = (struct map_suffix){ put(map, ""), 0 };
+	d->suffix_count++;
+	assert_int_equal(map_suffix_of(map, "www.example.org"), MAP_SUFFIX_DEFAULT);
+	assert_int_equal(map_suffix_of(map, ""), MAP_SUFFIX_NONE);
+	d->search[d->search_count++] = d->suffixes[3].name_off;
+	assert_true(map_search_domain(map, 0, domain));
+	assert_string_equal(domain, "mesh");
+	assert_false(map_search_domain(map, 1, domain));
+}
+
+static void test_a_name_with_several_addresses_has_several_entries(void **state)
+{
+	struct map *map = *state;
+	struct ip_addr second = ip("10.0.0.9");
+	struct map_name found[4];
+
+	assert_int_equal(map_find_names(map, "node-b", found, 4), 1);
+	map->dir[0].names[map->dir[0].name_count] = map->dir[0].names[map->dir[0].name_count - 1];
+	map->dir[0].names[map->dir[0].name_count++].v4 = second;
+	assert_true(map_find_names(map,
+				   map->dir[0].text +
+					   map->dir[0].names[map->dir[0].name_count - 1].name_off,
+				   found, 4) == 2);
+	assert_true(ip_equal(&found[1].v4, &second));
+}
+
+static void test_name_servers_have_mirrors_apart_from_the_mesh(void **state)
+{
+	struct map *map = *state;
+	struct ip_addr server = ip("127.0.0.53"), other = ip("127.0.0.54"), back;
+	uint32_t mirror;
+
+	assert_false(map_server_mirror(map, &server, &mirror));
+	map->dir[0].servers[map->dir[0].server_count++] = (struct map_server){ server, 0x7f900001 };
+	assert_true(map_server_mirror(map, &server, &mirror));
+	assert_int_equal(mirror, 0x7f900001);
+	assert_false(map_server_mirror(map, &other, &mirror));
+	assert_int_equal(map_to_mirror(map, &server, &mirror), MAP_OUTSIDE);
+	assert_true(map_from_mirror(map, 0x7f900001, &back));
+	assert_true(ip_equal(&back, &server));
 }
 
 static void test_hostile_counts_and_offsets_stay_inside_the_map(void **state)
@@ -247,12 +313,11 @@ static void test_hostile_counts_and_offsets_stay_inside_the_map(void **state)
 	uint32_t mirror;
 	char name[MAP_NAME_MAX];
 
-	memset(&map->dir, 0xff, sizeof(map->dir));
-	atomic_store(&map->dir.seq, 2);
+	memset(map->dir, 0xff, sizeof(map->dir));
 	assert_int_not_equal(map_to_mirror(map, &mesh, &mirror), MAP_OWN);
 	assert_false(map_from_mirror(map, 0x7f400003, &mesh));
 	assert_false(map_find_name(map, "node-b", &found));
-	mesh = map->dir.names[0].v6;
+	mesh = map->dir[0].names[0].v6;
 	map_name_of(map, &mesh, name);
 	assert_true(map_own_at(map, MAP_MAX_OWN - 1, &own));
 	assert_false(map_own_at(map, MAP_MAX_OWN, &own));
@@ -332,7 +397,10 @@ int main(void)
 		T(test_a_reverse_look_up_gives_the_full_name),
 		T(test_flows_are_found_by_local_address_and_port),
 		T(test_pairs_are_found_past_deleted_ones),
-		T(test_a_torn_directory_fails_closed),
+		T(test_a_directory_that_is_being_written_is_not_looked_at),
+		T(test_the_longest_suffix_says_who_knows_a_name),
+		T(test_a_name_with_several_addresses_has_several_entries),
+		T(test_name_servers_have_mirrors_apart_from_the_mesh),
 		T(test_hostile_counts_and_offsets_stay_inside_the_map),
 		T(test_a_map_of_another_shape_is_not_taken),
 		T(test_the_map_knows_when_its_writer_was_killed),
