@@ -382,6 +382,7 @@ void control_start(struct control *control)
 	control->connect_failures = control->register_failures = control->poll_failures = 0;
 	control->is_login_blocked = false;
 	control->is_rotated = false;
+	control->problem[0] = '\0';
 	control_clear_timer(control, TIMER_CONNECT);
 	control_clear_timer(control, TIMER_REGISTER);
 	control_clear_timer(control, TIMER_POLL);
