@@ -1,10 +1,13 @@
 /*
  * A netlink socket in the groups of link, address and route news, which any user
  * may read. What the news say does not matter: after a quarter of a second
- * without any (or a second of nothing but news) the owner is told to look.
+ * without any (or a second of nothing but news) a digest of the addresses and the
+ * default routes is taken, and the owner told when it differs from the last one.
+ * Most news are of no interest: a host that starts containers makes links and
+ * routes all day, and giving up every direct path each time would cost more than
+ * it mends.
  *
- * Where a sandbox refuses netlink, a digest of the interface addresses is taken
- * every few seconds, and the owner is told when it differs.
+ * Where a sandbox refuses netlink, the digest is taken every few seconds.
  */
 #include "daemon/path/netwatch.h"
 
@@ -13,6 +16,7 @@
 #include <linux/rtnetlink.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -40,11 +44,49 @@ struct netwatch {
 	uint32_t digest;
 };
 
-static uint32_t digest_addresses(void)
+static uint32_t digest_text(const char *text)
+{
+	uint32_t digest = 2166136261u; /* FNV-1a */
+
+	for (; *text; text++)
+		digest = (digest ^ (uint8_t)*text) * 16777619u;
+	return digest;
+}
+
+/* Gateways and links of default routes; a file that is not there has none. */
+static uint32_t digest_default_routes(void)
+{
+	FILE *v4 = fopen("/proc/net/route", "re"), *v6 = fopen("/proc/net/ipv6_route", "re");
+	char line[256], link[32], to[40], via[40], text[128];
+	unsigned prefix_len;
+	uint32_t digest = 0;
+
+	while (v4 && fgets(line, sizeof(line), v4)) {
+		if (sscanf(line, "%31s %39s %39s", link, to, via) != 3 || strcmp(to, "00000000"))
+			continue;
+		snprintf(text, sizeof(text), "%s %s", link, via);
+		digest += digest_text(text);
+	}
+	while (v6 && fgets(line, sizeof(line), v6)) {
+		if (sscanf(line, "%39s %x %*s %*s %39s %*s %*s %*s %*s %31s", to, &prefix_len, via,
+			   link) != 4 ||
+		    prefix_len != 0 || strcmp(link, "lo") == 0)
+			continue;
+		snprintf(text, sizeof(text), "%s %s", link, via);
+		digest += digest_text(text);
+	}
+	if (v4)
+		fclose(v4);
+	if (v6)
+		fclose(v6);
+	return digest;
+}
+
+static uint32_t digest_network(void)
 {
 	struct ip_addr addr[LOCAL_ADDRESSES_MAX];
 	int count = local_addresses(addr);
-	uint32_t digest = 0;
+	uint32_t digest = digest_default_routes();
 
 	for (int i = 0; i < count; i++) {
 		struct endpoint ep = { addr[i], 0 };
@@ -109,12 +151,9 @@ static void timer_fired(evutil_socket_t fd, short events, void *arg)
 	(void)fd;
 	(void)events;
 	watch->first_ns = 0;
-	if (watch->readable) {
-		watch->changed(watch->owner);
-		return;
-	}
-	set_timer(watch, POLL_S * 1000);
-	digest = digest_addresses();
+	if (!watch->readable)
+		set_timer(watch, POLL_S * 1000);
+	digest = digest_network();
 	if (digest == watch->digest)
 		return;
 	watch->digest = digest;
@@ -153,8 +192,8 @@ struct netwatch *netwatch_create(struct loop *loop, void (*changed)(void *owner)
 	watch->timer = event_new(loop_base(loop), -1, 0, timer_fired, watch);
 	if (!watch->timer)
 		goto fail;
+	watch->digest = digest_network();
 	if (watch->fd < 0) {
-		watch->digest = digest_addresses();
 		set_timer(watch, POLL_S * 1000);
 		return watch;
 	}

@@ -1,6 +1,6 @@
 /*
- * Tells when this host's addresses, links or routes changed: netlink where it
- * is allowed, else a look every few seconds.
+ * Tells when this host's addresses or default routes changed: netlink where it is
+ * allowed, else a look every few seconds.
  */
 #ifndef MESHWRAP_DAEMON_PATH_NETWATCH_H
 #define MESHWRAP_DAEMON_PATH_NETWATCH_H

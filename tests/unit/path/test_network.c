@@ -164,6 +164,9 @@ static void test_a_link_that_comes_up_is_news(void **state)
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	start(&w);
 	assert_non_null(w.watch->readable);
+	timer_fired(-1, 0, w.watch);
+	assert_int_equal(w.changes, 0); /* news of nothing */
+	add("192.168.1.2", IFF_UP);
 	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &lo), 0);
 	assert_int_equal(loop_run(w.loop), 0);
 	assert_int_equal(w.changes, 1); /* the many news of it are one */
