@@ -166,10 +166,11 @@ static void test_all_messages_of_real_servers_apply(void **state)
 	(void)state;
 	json_object_object_foreach(file, server, messages)
 	{
-		struct netmap *nm = netmap_create();
+		struct netmap *nm;
 
 		if (!json_object_is_type(messages, json_type_array))
 			continue;
+		nm = netmap_create();
 		for (size_t i = 0; i < json_object_array_length(messages); i++) {
 			struct netmap_changes changes;
 

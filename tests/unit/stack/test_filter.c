@@ -275,8 +275,8 @@ static void test_without_a_map_nothing_comes_in(void **state)
 static void test_rules_cannot_be_widened_by_entries_that_are_invalid(void **state)
 {
 	static const char *const invalid[] = {
-		"[{\"SrcIPs\":[\"100.64.0.0/33\",\"::ffff:100.64.0.2\",\"1-2\",\"\"],"
-		"\"DstPorts\":[{\"IP\":\"*\",\"Ports\":{\"First\":0,\"Last\":65535}}]}]",
+		("[{\"SrcIPs\":[\"100.64.0.0/33\",\"::ffff:100.64.0.2\",\"1-2\",\"\"],"
+		 "\"DstPorts\":[{\"IP\":\"*\",\"Ports\":{\"First\":0,\"Last\":65535}}]}]"),
 		"[{\"SrcIPs\":[\"*\"],\"DstPorts\":[{\"IP\":\"*\",\"Ports\":{\"First\":5,\"Last\":70000}}]}]",
 		"[{\"SrcIPs\":[\"*\"],\"DstPorts\":[{\"IP\":\"*\",\"Ports\":{\"First\":9,\"Last\":6}}]}]",
 		"[{\"SrcIPs\":[\"*\"],\"DstPorts\":[{\"IP\":\"*\"}]}]",
