@@ -1,0 +1,458 @@
+/* The whole resolver over real sockets: routes, forgers, slow and broken resolvers, look-ups. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/event.h>
+
+#include "daemon/dns/dns.h"
+#include "daemon/dns/message.h"
+#include "daemon/dns/system.h"
+#include "daemon/dns/table.h"
+#include "daemon/loop.h"
+#include "shared/util.h"
+#include "shared/wire.h"
+
+/* What an upstream does with a query; the label before "corp" of the name says so, too. */
+struct upstream {
+	int udp, tcp;
+	struct endpoint at;
+	pthread_t thread;
+	const char *habit;
+	_Atomic unsigned asked, asked_tcp;
+	_Atomic bool stop;
+};
+
+static struct loop *loop;
+static struct dns *dns;
+static struct upstream up[2];
+static uint8_t answer[DNS_ANSWER_MAX];
+static size_t answer_len;
+static unsigned answers;
+static int found_error;
+static struct ip_addr found[DNS_LOOKUP_MAX];
+static unsigned found_count;
+static bool is_running;
+
+static size_t reply_to(const uint8_t *query, size_t len, unsigned rcode, bool truncated,
+		       uint8_t *out)
+{
+	struct dns_writer w = { out, 0, 512, false };
+	struct dns_question q;
+
+	if (!dns_message_question(query, len, &q))
+		return 0;
+	dns_put_header(&w, dns_message_id(query),
+		       (uint16_t)(DNS_FLAG_QR | DNS_FLAG_RD | DNS_FLAG_RA |
+				  (truncated ? DNS_FLAG_TC : 0) | rcode),
+		       1, rcode == 0 && q.type == DNS_TYPE_A, 0);
+	dns_put_question(&w, q.name, q.type, q.class);
+	if (rcode == 0 && q.type == DNS_TYPE_A) {
+		dns_put_question(&w, q.name, DNS_TYPE_A, DNS_CLASS_IN);
+		dns_put_u32(&w, 30);
+		dns_put_u16(&w, 4);
+		dns_put_bytes(&w, "\xc0\x00\x02\x37", 4);
+	}
+	return w.len;
+}
+
+static void serve_udp(struct upstream *u)
+{
+	uint8_t query[4096], out[4096];
+	struct sockaddr_storage from;
+	socklen_t from_len = sizeof(from);
+	ssize_t n = recvfrom(u->udp, query, sizeof(query), 0, (struct sockaddr *)&from, &from_len);
+	size_t len;
+
+	u->asked++;
+	if (n < 0 || strcmp(u->habit, "silent") == 0)
+		return;
+	len = reply_to(query, (size_t)n,
+		       strcmp(u->habit, "servfail") == 0  ? DNS_SERVFAIL
+		       : strcmp(u->habit, "refused") == 0 ? DNS_REFUSED
+							  : DNS_NOERROR,
+		       strcmp(u->habit, "truncates") == 0, out);
+	if (strcmp(u->habit, "forger") == 0) {
+		uint8_t forged[4096];
+
+		/* Another id, another question, a question in other letters, too short, a query. */
+		memcpy(forged, out, len);
+		forged[0] ^= 1;
+		sendto(u->udp, forged, len, 0, (struct sockaddr *)&from, from_len);
+		memcpy(forged, out, len);
+		forged[DNS_HEADER_LEN + 1] = 'x';
+		sendto(u->udp, forged, len, 0, (struct sockaddr *)&from, from_len);
+		memcpy(forged, out, len);
+		forged[DNS_HEADER_LEN + 1] ^= 0x20;
+		sendto(u->udp, forged, len, 0, (struct sockaddr *)&from, from_len);
+		sendto(u->udp, out, 7, 0, (struct sockaddr *)&from, from_len);
+		sendto(u->udp, query, (size_t)n, 0, (struct sockaddr *)&from, from_len);
+		out[len - 1] = 99; /* the true one is told from them */
+	}
+	sendto(u->udp, out, len, 0, (struct sockaddr *)&from, from_len);
+}
+
+static void serve_tcp(struct upstream *u)
+{
+	uint8_t query[4098], out[4098];
+	int fd = accept(u->tcp, NULL, NULL);
+	ssize_t n;
+	size_t len;
+
+	if (fd < 0)
+		return;
+	u->asked_tcp++;
+	n = recv(fd, query, sizeof(query), 0);
+	if (n > 2) {
+		len = reply_to(query + 2, (size_t)n - 2, DNS_NOERROR, false, out + 2);
+		store_be16(out, (uint16_t)len);
+		if (send(fd, out, 2 + len, MSG_NOSIGNAL) < 0)
+			abort();
+	}
+	close(fd);
+}
+
+static void *run_upstream(void *arg)
+{
+	struct upstream *u = arg;
+	struct pollfd ready[2] = { { u->udp, POLLIN, 0 }, { u->tcp, POLLIN, 0 } };
+
+	while (!u->stop) {
+		if (poll(ready, 2, 20) <= 0)
+			continue;
+		if (ready[0].revents)
+			serve_udp(u);
+		if (ready[1].revents)
+			serve_tcp(u);
+	}
+	return NULL;
+}
+
+static void open_upstream(struct upstream *u, const char *habit)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	*u = (struct upstream){ .habit = habit, .at.addr = ip_from_v4(0x7f000001) };
+	u->udp = socket(AF_INET, SOCK_DGRAM, 0);
+	assert_int_equal(
+		bind(u->udp, (struct sockaddr *)&ss, endpoint_to_sockaddr(&u->at, AF_INET, &ss)),
+		0);
+	getsockname(u->udp, (struct sockaddr *)&ss, &len);
+	endpoint_from_sockaddr(&ss, len, &u->at);
+	u->tcp = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(bind(u->tcp, (struct sockaddr *)&ss, len), 0);
+	listen(u->tcp, 8);
+	pthread_create(&u->thread, NULL, run_upstream, u);
+}
+
+static void close_upstream(struct upstream *u)
+{
+	u->stop = true;
+	pthread_join(u->thread, NULL);
+	close(u->udp);
+	close(u->tcp);
+}
+
+static uint64_t round_end(void *owner, uint64_t now_ns)
+{
+	(void)owner;
+	(void)now_ns;
+	return NEVER_NS;
+}
+
+static void set_mesh(void)
+{
+	struct ip_prefix own = { ip_from_v4(0x64400001), 32 };
+	struct ip_prefix peer[2] = { { ip_from_v4(0x64400002), 32 }, { .len = 128 } };
+	struct netmap_node self = { .name = "a.t.example", .addresses = &own, .address_count = 1 };
+	struct netmap_node other = { .name = "b.t.example", .addresses = peer, .address_count = 2 };
+	const struct netmap_node *peers[] = { &other };
+	struct dns_resolver resolvers[] = { { "", up[0].at }, { "", up[1].at } };
+	struct dns_route routes[] = { { "corp", resolvers, 2 }, { "t.example", NULL, 0 } };
+	struct dns_record records[] = { { "db.t.example", ip_from_v4(0x0a000009) },
+					{ "db.t.example", ip_from_v4(0x0a00000a) } };
+	const char *domains[] = { "t.example" };
+	struct dns_config config = { .is_proxied = true,
+				     .domains = domains,
+				     .domain_count = 1,
+				     .routes = routes,
+				     .route_count = 2,
+				     .records = records,
+				     .record_count = 2 };
+	struct dns_source source = {
+		.self = &self, .peers = peers, .peer_count = 1, .config = &config
+	};
+
+	ip_parse("fd7a:115c:a1e0::2", &peer[1].addr);
+	assert_int_equal(dns_set(dns, &source), 0);
+}
+
+static void start(const char *first, const char *second)
+{
+	const struct loop_hooks hooks = { round_end, NULL };
+
+	open_upstream(&up[0], first);
+	open_upstream(&up[1], second);
+	loop = loop_create(&hooks);
+	dns = dns_create(loop, NULL);
+	assert_non_null(dns);
+	set_mesh();
+	answers = 0;
+}
+
+static void finish(void)
+{
+	dns_destroy(dns);
+	loop_destroy(loop);
+	close_upstream(&up[0]);
+	close_upstream(&up[1]);
+}
+
+static void run(void)
+{
+	is_running = true;
+	loop_run(loop);
+	is_running = false;
+}
+
+static void done(void *arg, const uint8_t *bytes, size_t len)
+{
+	(void)arg;
+	answers++;
+	answer_len = len;
+	if (bytes)
+		memcpy(answer, bytes, len);
+	if (is_running)
+		loop_stop(loop);
+}
+
+static void ask(const char *name, uint16_t type, bool is_tcp)
+{
+	uint8_t query[512];
+	struct dns_writer w = { query, 0, sizeof(query), false };
+	unsigned before = answers;
+
+	dns_put_header(&w, 0x4711, DNS_FLAG_RD, 1, 0, 0);
+	dns_put_question(&w, name, type, DNS_CLASS_IN);
+	dns_query(dns, query, w.len, is_tcp, done, NULL);
+	if (answers == before)
+		run();
+	assert_int_equal(answers, before + 1);
+}
+
+static unsigned rcode(void)
+{
+	return dns_message_flags(answer) & DNS_FLAG_RCODE;
+}
+
+static void test_the_first_good_answer_wins_over_failures(void **state)
+{
+	(void)state;
+	start("servfail", "good");
+	ask("x.corp", DNS_TYPE_A, false);
+	assert_int_equal(rcode(), DNS_NOERROR);
+	assert_int_equal(answer[answer_len - 1], 0x37);
+	finish();
+	start("servfail", "refused");
+	ask("x.corp", DNS_TYPE_A, false);
+	assert_int_equal(rcode(), DNS_SERVFAIL);
+	finish();
+	start("refused", "refused");
+	ask("x.corp", DNS_TYPE_A, false);
+	assert_int_equal(rcode(), DNS_REFUSED);
+	finish();
+}
+
+static void test_forged_answers_are_not_taken(void **state)
+{
+	struct dns_stats stats;
+
+	(void)state;
+	start("forger", "silent");
+	ask("host.corp", DNS_TYPE_A, false);
+	assert_int_equal(answer[answer_len - 1], 99);
+	dns_get_stats(dns, &stats);
+	assert_int_equal(stats.spoofed, 5);
+	assert_int_equal(stats.in_flight, 0);
+	finish();
+}
+
+static void test_names_of_the_mesh_are_never_forwarded(void **state)
+{
+	static const uint16_t types[] = { 1, 2, 5, 6, 12, 15, 16, 28, 33, 64, 65, 252, 255, 999 };
+
+	(void)state;
+	start("good", "good");
+	for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+		ask("nope.t.example", types[i], false);
+		assert_int_equal(rcode(), DNS_NXDOMAIN);
+		ask("b.T.EXAMPLE", types[i], true);
+	}
+	assert_int_equal(up[0].asked + up[1].asked + up[0].asked_tcp + up[1].asked_tcp, 0);
+	finish();
+}
+
+static void test_a_silent_resolver_is_asked_by_tcp_after_two_seconds(void **state)
+{
+	(void)state;
+	start("silent", "silent");
+	ask("x.corp", DNS_TYPE_A, false);
+	assert_int_equal(rcode(), DNS_NOERROR);
+	assert_true(up[0].asked == 1 && up[0].asked_tcp + up[1].asked_tcp >= 1);
+	finish();
+}
+
+static void test_a_client_of_tcp_gets_the_whole_answer(void **state)
+{
+	(void)state;
+	start("truncates", "truncates");
+	ask("x.corp", DNS_TYPE_A, true);
+	assert_false(dns_message_flags(answer) & DNS_FLAG_TC);
+	ask("x.corp", DNS_TYPE_A, false);
+	assert_true(dns_message_flags(answer) & DNS_FLAG_TC);
+	finish();
+}
+
+static void on_found(void *arg, int error, const struct ip_addr *ips, unsigned count)
+{
+	(void)arg;
+	answers++;
+	found_error = error;
+	found_count = count;
+	memcpy(found, ips, count * sizeof(*ips));
+	if (is_running)
+		loop_stop(loop);
+}
+
+static int look_up(const char *name, unsigned want)
+{
+	unsigned before = answers;
+
+	dns_lookup(dns, name, want, false, on_found, NULL);
+	if (answers == before)
+		run();
+	return found_error;
+}
+
+static void test_lookups_apply_search_domains_routes_and_the_family_rule(void **state)
+{
+	const unsigned both = DNS_WANT_V4 | DNS_WANT_V6;
+
+	(void)state;
+	start("good", "good");
+	assert_int_equal(look_up("b", both), 0);
+	assert_int_equal(found_count, 1); /* it has IPv4, so that is all */
+	assert_int_equal(ip_v4(&found[0]), 0x64400002);
+	assert_int_equal(look_up("db", DNS_WANT_V4), 0);
+	assert_int_equal(found_count, 2);
+	assert_int_equal(look_up("b.t.example", DNS_WANT_V6), ENODATA);
+	assert_int_equal(look_up("nope.t.example", both), ENOENT);
+	assert_int_equal(look_up("x.corp", both), 0);
+	assert_int_equal(ip_v4(&found[0]), 0xc0000237);
+	assert_int_equal(look_up("a..b", both), ENOENT);
+	finish();
+}
+
+static void test_open_queries_end_with_the_resolver(void **state)
+{
+	uint8_t query[64];
+	struct dns_writer w = { query, 0, sizeof(query), false };
+
+	(void)state;
+	start("silent", "silent");
+	dns_put_header(&w, 1, 0, 1, 0, 0);
+	dns_put_question(&w, "x.corp", DNS_TYPE_A, DNS_CLASS_IN);
+	for (unsigned i = 0; i < DNS_IN_FLIGHT_MAX; i++)
+		dns_query(dns, query, w.len, false, done, NULL);
+	assert_int_equal(answers, 0);
+	dns_query(dns, query, w.len, false, done, NULL);
+	assert_int_equal(answers, 1); /* dropped */
+	assert_int_equal(answer_len, 0);
+	finish();
+	assert_int_equal(answers, DNS_IN_FLIGHT_MAX + 1);
+}
+
+static void test_resolv_conf_is_read_leniently(void **state)
+{
+	struct ip_addr s[DNS_SERVERS_MAX];
+
+	(void)state;
+	assert_int_equal(dns_system_parse("", s), 1);
+	assert_int_equal(ip_v4(&s[0]), 0x7f000001);
+	assert_int_equal(
+		dns_system_parse("search x\n# nameserver 1.1.1.1\n nameserver\t10.0.0.2 \r\n"
+				 "nameserver 10.0.0.2\nnameserver fe80::1%eth0\n"
+				 "nameservers 9.9.9.9\nnameserver fd00::53",
+				 s),
+		2);
+	assert_int_equal(ip_v4(&s[0]), 0x0a000002);
+}
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void test_thousands_of_names_are_a_matter_of_milliseconds(void **state)
+{
+	enum { N = 16000 };
+	struct netmap_node *nodes = calloc(N, sizeof(*nodes));
+	const struct netmap_node **peers = calloc(N, sizeof(*peers));
+	struct ip_prefix *addr = calloc(N, sizeof(*addr));
+	char(*names)[40] = calloc(N, sizeof(*names));
+	struct dns_source source = { .self = &nodes[0], .peers = peers, .peer_count = N };
+	struct dns_table *table;
+	double began;
+
+	(void)state;
+	for (unsigned i = 0; i < N; i++) {
+		snprintf(names[i], sizeof(names[i]), "host-%u.tailnet.example", i * 7919 % N);
+		addr[i] = (struct ip_prefix){ ip_from_v4(0x64400000 + i), 32 };
+		nodes[i] = (struct netmap_node){ .name = names[i],
+						 .addresses = &addr[i],
+						 .address_count = 1 };
+		peers[i] = &nodes[i];
+	}
+	began = now_ms();
+	table = dns_table_build(&source);
+	print_message("%d names: %.1f ms\n", (int)N, now_ms() - began);
+	assert_int_equal(dns_table_host_count(table), N);
+	assert_true(now_ms() - began < 1000);
+	assert_string_equal(dns_table_find_ip(table, &addr[77].addr)->name, names[77]);
+	dns_table_destroy(table);
+	free(nodes);
+	free(peers);
+	free(addr);
+	free(names);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_first_good_answer_wins_over_failures),
+		cmocka_unit_test(test_forged_answers_are_not_taken),
+		cmocka_unit_test(test_names_of_the_mesh_are_never_forwarded),
+		cmocka_unit_test(test_a_silent_resolver_is_asked_by_tcp_after_two_seconds),
+		cmocka_unit_test(test_a_client_of_tcp_gets_the_whole_answer),
+		cmocka_unit_test(test_lookups_apply_search_domains_routes_and_the_family_rule),
+		cmocka_unit_test(test_open_queries_end_with_the_resolver),
+		cmocka_unit_test(test_resolv_conf_is_read_leniently),
+		cmocka_unit_test(test_thousands_of_names_are_a_matter_of_milliseconds),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
