@@ -11,6 +11,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -81,10 +82,22 @@
 	X(char *, if_indextoname, (unsigned index, char *name))                           \
 	X(struct if_nameindex *, if_nameindex, (void))
 
+#define LIBC_EXEC_CALLS(X)                                                               \
+	X(int, execve, (const char *path, char *const argv[], char *const envp[]))       \
+	X(int, execvpe, (const char *name, char *const argv[], char *const envp[]))      \
+	X(int, fexecve, (int fd, char *const argv[], char *const envp[]))                \
+	X(int, posix_spawn,                                                              \
+	  (pid_t * pid, const char *path, const posix_spawn_file_actions_t *actions,     \
+	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) \
+	X(int, posix_spawnp,                                                             \
+	  (pid_t * pid, const char *name, const posix_spawn_file_actions_t *actions,     \
+	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
+
 #define LIBC_MEMBER(ret, name, args) ret(*name) args;
 struct libc_calls {
 	LIBC_SOCKET_CALLS(LIBC_MEMBER)
 	LIBC_NAME_CALLS(LIBC_MEMBER)
+	LIBC_EXEC_CALLS(LIBC_MEMBER)
 };
 #undef LIBC_MEMBER
 

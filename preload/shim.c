@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "preload/follow.h"
 #include "preload/libc.h"
 #include "shared/paths.h"
 #include "shared/util.h"
@@ -152,6 +153,18 @@ static bool read_environment(void)
 	return true;
 }
 
+#ifdef MESHWRAP_TRACER
+static void start_follow(void)
+{
+	/* The kernel keeps the trace across exec. */
+}
+#else
+static void start_follow(void)
+{
+	follow_start();
+}
+#endif
+
 static void start(void)
 {
 	int expected = STATE_NEW;
@@ -165,6 +178,7 @@ static void start(void)
 		errno = saved;
 		return;
 	}
+	start_follow();
 	if (!map_open(NULL) && !dir_was_named && geteuid() != 0) {
 		char own[PATHS_MAX];
 

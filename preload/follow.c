@@ -1,0 +1,293 @@
+/*
+ * Children of a wrapped program.
+ *
+ * A dynamic one needs LD_PRELOAD and MESHWRAP_DIR, which "env -i", sshd and
+ * many a supervisor drop. A static or Go one is started by meshrun, which has it
+ * traced, unless this process is traced itself: then all its children are. A
+ * set-uid one is left alone, since the dynamic linker would not load the shim.
+ *
+ * A user who wants his children off the mesh says MESHWRAP_FOLLOW=0 (to
+ * the parent, or in the environment the child is given), or MESHWRAP_OFF=1.
+ *
+ * The file is mapped, not read: a child of vfork() has the stack and the
+ * memory of its parent, which may be short and must not change.
+ */
+#include "preload/follow.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "preload/binfmt.h"
+#include "preload/shim.h"
+#include "shared/util.h"
+
+#define LIBRARY     "libmeshwrap.so"
+#define HEAD_BYTES  65536
+#define MAX_SCRIPTS 4
+
+static char library[PATH_MAX], meshrun[PATH_MAX];
+static char traced_for[PATH_MAX]; /* MESHWRAP_TRACED of our own environment */
+static bool is_turned_off;
+static _Atomic bool has_told_set_uid;
+
+enum kind { KIND_OTHER, KIND_SHIM, KIND_TRACE, KIND_SET_UID };
+
+static bool copy(char *to, size_t room, const char *from)
+{
+	size_t len = strlen(from);
+
+	if (len >= room)
+		return false;
+	memcpy(to, from, len + 1);
+	return true;
+}
+
+/* to = a + b; false: too long. */
+static bool join(char *to, size_t room, const char *a, const char *b)
+{
+	size_t len = strlen(a);
+
+	return copy(to, room, a) && copy(to + len, room - len, b);
+}
+
+static void find_meshrun(void)
+{
+	static const char *const places[] = { "/meshrun", "/../../bin/meshrun",
+					      "/../../../bin/meshrun" };
+	char folder[PATH_MAX];
+
+	if (!copy(folder, sizeof(folder), library))
+		return;
+	*strrchr(folder, '/') = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(places); i++)
+		if (join(meshrun, sizeof(meshrun), folder, places[i]) && access(meshrun, X_OK) == 0)
+			return;
+	*meshrun = '\0';
+}
+
+void follow_start(void)
+{
+	const char *follow = getenv("MESHWRAP_FOLLOW"), *traced = getenv("MESHWRAP_TRACED");
+	int saved = errno;
+	Dl_info info;
+
+	is_turned_off = follow && strcmp(follow, "0") == 0;
+	if (traced)
+		copy(traced_for, sizeof(traced_for), traced);
+	if (dladdr((void *)follow_start, &info) && info.dli_fname && *info.dli_fname == '/' &&
+	    copy(library, sizeof(library), info.dli_fname))
+		find_meshrun();
+	errno = saved;
+}
+
+static bool gains_rights(const struct stat *st)
+{
+	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+		return false;
+	return ((st->st_mode & S_ISUID) && st->st_uid != geteuid()) ||
+	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getegid());
+}
+
+/* The kind of the file, or, for a script, the interpreter's path. */
+static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_MAX], bool *script)
+{
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	enum kind kind = KIND_OTHER;
+	char linker[ELF_INTERPRETER_MAX];
+	struct stat st;
+	void *head;
+	size_t len;
+
+	*script = false;
+	if (fd < 0)
+		return KIND_OTHER;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) {
+		syscall(SYS_close, fd);
+		return KIND_OTHER;
+	}
+	len = MIN((size_t)st.st_size, HEAD_BYTES);
+	head = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+	syscall(SYS_close, fd);
+	if (head == MAP_FAILED)
+		return KIND_OTHER;
+	switch (binfmt_elf(head, len, linker)) {
+	case ELF_STATIC:
+	case ELF_GO:
+		kind = KIND_TRACE;
+		break;
+	case ELF_DYNAMIC:
+		kind = strstr(linker, "ld-musl") ? KIND_TRACE : KIND_SHIM;
+		break;
+	case ELF_FOREIGN:
+		break;
+	case ELF_NONE:
+		*script = binfmt_script(head, len, interpreter);
+		break;
+	}
+	munmap(head, len);
+	return kind != KIND_OTHER && gains_rights(&st) ? KIND_SET_UID : kind;
+}
+
+static enum kind kind_of(const char *path)
+{
+	char interpreter[ELF_INTERPRETER_MAX], next[ELF_INTERPRETER_MAX];
+	bool is_script = true;
+	enum kind kind = KIND_OTHER;
+
+	for (int i = 0; is_script && i <= MAX_SCRIPTS; i++) {
+		kind = look(path, next, &is_script);
+		memcpy(interpreter, next, sizeof(next));
+		path = interpreter;
+	}
+	/* What cannot be read may still be run: give it the environment. */
+	return kind == KIND_OTHER ? KIND_SHIM : kind;
+}
+
+static const char *value_of(const char *variable, const char *name)
+{
+	size_t len = strlen(name);
+
+	return strncmp(variable, name, len) == 0 && variable[len] == '=' ? variable + len + 1
+									 : NULL;
+}
+
+static const char *find(char *const envp[], const char *name)
+{
+	const char *value;
+
+	for (size_t i = 0; envp && envp[i]; i++)
+		if ((value = value_of(envp[i], name)))
+			return value;
+	return NULL;
+}
+
+static bool is_unwanted(char *const envp[])
+{
+	const char *follow = find(envp, "MESHWRAP_FOLLOW"), *off = find(envp, "MESHWRAP_OFF");
+
+	return (follow && strcmp(follow, "0") == 0) || (off && strcmp(off, "1") == 0);
+}
+
+static size_t count_words(char *const words[])
+{
+	size_t n = 0;
+
+	while (words && words[n])
+		n++;
+	return n;
+}
+
+/* The environment with what is missing; false: it does not fit, and stays as it is. */
+static bool complete(struct follow *f, char *const envp[])
+{
+	const char *preload = find(envp, "LD_PRELOAD");
+	size_t n = count_words(envp), kept = 0;
+	bool has_shim = preload && strstr(preload, LIBRARY);
+
+	if (n > FOLLOW_WORDS)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (has_shim || !value_of(envp[i], "LD_PRELOAD"))
+			f->variables[kept++] = envp[i];
+	if (!has_shim) {
+		/* Ours comes last: a sanitizer's library insists on being first. */
+		if (!join(f->preload, sizeof(f->preload), "LD_PRELOAD=", preload ? preload : "") ||
+		    (preload && *preload &&
+		     !join(f->preload + strlen(f->preload), sizeof(f->preload) - strlen(f->preload),
+			   ":", "")) ||
+		    !join(f->preload + strlen(f->preload), sizeof(f->preload) - strlen(f->preload),
+			  library, ""))
+			return false;
+		f->variables[kept++] = f->preload;
+	}
+	if (*shim_dir() && !find(envp, "MESHWRAP_DIR")) {
+		if (!join(f->dir, sizeof(f->dir), "MESHWRAP_DIR=", shim_dir()))
+			return false;
+		f->variables[kept++] = f->dir;
+	}
+	if (*traced_for && !find(envp, "MESHWRAP_TRACED")) {
+		if (!join(f->traced, sizeof(f->traced), "MESHWRAP_TRACED=", traced_for))
+			return false;
+		f->variables[kept++] = f->traced;
+	}
+	f->variables[kept] = NULL;
+	f->envp = f->variables;
+	return true;
+}
+
+/* By way of meshrun: "meshrun" and then all words of the child's own. */
+static bool by_meshrun(struct follow *f)
+{
+	size_t n = count_words(f->argv), variables = count_words(f->envp);
+
+	if (!*meshrun || n > FOLLOW_WORDS || f->envp != f->variables ||
+	    !join(f->file, sizeof(f->file), "MESHWRAP_EXEC=", f->path))
+		return false;
+	f->words[0] = meshrun;
+	memcpy(f->words + 1, f->argv, n * sizeof(*f->argv));
+	f->words[n + 1] = NULL;
+	f->variables[variables] = f->file;
+	f->variables[variables + 1] = NULL;
+	f->path = meshrun;
+	f->argv = f->words;
+	return true;
+}
+
+static void tell_set_uid(void)
+{
+	if (shim_level >= SHIM_INFO && !atomic_exchange(&has_told_set_uid, true))
+		shim_log_line("a set-uid program runs outside the mesh", NULL, NULL, 0);
+}
+
+void follow_prepare(struct follow *f, const char *path, char *const argv[], char *const envp[],
+		    bool *changed_path)
+{
+	int saved = errno;
+	enum kind kind;
+
+	f->path = path;
+	f->argv = argv;
+	f->envp = envp;
+	*changed_path = false;
+	if (!shim_is_on() || is_turned_off || !*library || is_unwanted(envp))
+		return;
+	kind = kind_of(path);
+	if (kind == KIND_SET_UID)
+		tell_set_uid();
+	else if (complete(f, envp) && kind == KIND_TRACE && !*traced_for)
+		*changed_path = by_meshrun(f);
+	errno = saved;
+}
+
+bool follow_find(const char *name, char path[static PATH_MAX])
+{
+	const char *dirs = getenv("PATH"), *end;
+	int saved = errno;
+	bool found = false;
+	size_t len;
+
+	if (strchr(name, '/'))
+		return copy(path, PATH_MAX, name);
+	for (dirs = dirs ? dirs : "/bin:/usr/bin"; dirs && !found; dirs = *end ? end + 1 : NULL) {
+		end = strchrnul(dirs, ':');
+		len = (size_t)(end - dirs);
+		if (len + strlen(name) + 2 > PATH_MAX)
+			continue;
+		memcpy(path, dirs, len);
+		path[len] = '/';
+		strcpy(path + (len ? len + 1 : 0), name);
+		found = access(path, X_OK) == 0;
+	}
+	errno = saved;
+	return found;
+}

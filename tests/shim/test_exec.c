@@ -1,0 +1,241 @@
+/*
+ * Children that are started with an environment from which the mesh was taken
+ * away: by each way of starting them they are on it all the same.
+ */
+#include "tests/shim/harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char self[4096];
+static char *const child_words[] = { "a name of its own", "child", "word", NULL };
+static char *const no_variables[] = { NULL };
+
+enum way { EXECVE, EXECLE, EXECVPE, EXECV, EXECVP, EXECL, EXECLP, FEXECVE, WAYS };
+
+/* In the child: 0 when it is on the mesh and has got its words. */
+static int be_child(int argc, char **argv)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct harness_addr to = at(AF_INET, PEER_V4, PORT_ECHO);
+
+	if (argc != 3 || strcmp(argv[0], child_words[0]) != 0 || strcmp(argv[2], "word") != 0)
+		return 10;
+	if (!getenv("LD_PRELOAD"))
+		return 20;
+	if (connect(fd, sa(&to), to.len) < 0)
+		return 25;
+	return strcmp(peer_text(fd), PEER_V4 ":20000") == 0 ? 0 : 30;
+}
+
+static void start(enum way way)
+{
+	extern char **environ;
+	static char *empty[] = { NULL };
+
+	if (way == EXECV || way == EXECVP || way == EXECL || way == EXECLP)
+		environ = empty;
+	switch (way) {
+	case EXECVE:
+		execve(self, child_words, no_variables);
+		break;
+	case EXECLE:
+		execle(self, child_words[0], "child", "word", NULL, no_variables);
+		break;
+	case EXECVPE:
+		execvpe(self, child_words, no_variables);
+		break;
+	case EXECV:
+		execv(self, child_words);
+		break;
+	case EXECVP:
+		execvp(self, child_words);
+		break;
+	case EXECL:
+		execl(self, child_words[0], "child", "word", NULL);
+		break;
+	case EXECLP:
+		execlp(self, child_words[0], "child", "word", NULL);
+		break;
+	case FEXECVE:
+		fexecve(open(self, O_RDONLY | O_CLOEXEC), child_words, no_variables);
+		break;
+	case WAYS:
+		break;
+	}
+}
+
+static int status_of(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void test_exec_with_an_empty_environment_keeps_the_mesh(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	for (enum way way = EXECVE; way < WAYS; way++) {
+		pid = fork();
+		if (pid == 0) {
+			start(way);
+			_exit(99);
+		}
+		assert_int_equal(status_of(pid), 0);
+	}
+}
+
+static void test_posix_spawn_with_an_empty_environment_keeps_the_mesh(void **state)
+{
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(posix_spawn(&pid, self, NULL, NULL, child_words, no_variables), 0);
+	assert_int_equal(status_of(pid), 0);
+	assert_int_equal(posix_spawnp(&pid, self, NULL, NULL, child_words, no_variables), 0);
+	assert_int_equal(status_of(pid), 0);
+}
+
+static void test_a_child_of_vfork_leaves_its_parent_as_it_was(void **state)
+{
+	static int i; /* not in a register, which vfork() may spoil */
+	volatile pid_t pid;
+	char *variables[] = { "A=1", "LD_PRELOAD=", NULL };
+
+	(void)state;
+	for (i = 0; i < 50; i++) {
+		pid = vfork();
+		if (pid == 0) {
+			execve("/nonexistent/program", child_words, variables);
+			if (errno == ENOENT)
+				execve(self, child_words, variables);
+			_exit(99);
+		}
+		assert_int_equal(status_of(pid), 0);
+	}
+	assert_string_equal(variables[0], "A=1");
+	assert_string_equal(variables[1], "LD_PRELOAD=");
+	assert_null(variables[2]);
+}
+
+static int run_with(char *variable)
+{
+	char *variables[] = { variable, NULL };
+	pid_t pid;
+
+	assert_int_equal(posix_spawn(&pid, self, NULL, NULL, child_words, variables), 0);
+	return status_of(pid);
+}
+
+static void test_who_wants_no_mesh_for_a_child_says_so(void **state)
+{
+	(void)state;
+	assert_int_equal(run_with("MESHWRAP_FOLLOW=0"), 20);
+	assert_int_equal(run_with("MESHWRAP_OFF=1"), 20);
+	assert_int_equal(run_with("MESHWRAP_FOLLOW=1"), 0);
+}
+
+static void test_other_preloaded_libraries_stay_and_come_first(void **state)
+{
+	char *variables[] = { "LD_PRELOAD=/lib/x86_64-linux-gnu/libm.so.6", NULL };
+	char *words[] = { "sh", "-c", "case $LD_PRELOAD in *libm*:*/libmeshwrap.so) exit 7; esac",
+			  NULL };
+	pid_t pid;
+
+	(void)state;
+	if (access("/lib/x86_64-linux-gnu/libm.so.6", R_OK) < 0)
+		skip(); /* any library would do; this one is known by its place */
+	assert_int_equal(posix_spawn(&pid, "/bin/sh", NULL, NULL, words, variables), 0);
+	assert_int_equal(status_of(pid), 7);
+}
+
+static void test_an_environment_too_long_to_be_changed_is_left_alone(void **state)
+{
+	static char *variables[3000];
+	pid_t pid;
+
+	(void)state;
+	for (int i = 0; i < 2999; i++)
+		variables[i] = "A=1";
+	assert_int_equal(posix_spawn(&pid, self, NULL, NULL, child_words, variables), 0);
+	assert_int_equal(status_of(pid), 20);
+}
+
+static void test_errors_of_exec_are_the_kernels(void **state)
+{
+	char *words[2000];
+
+	(void)state;
+	execve("/nonexistent", child_words, no_variables);
+	assert_int_equal(errno, ENOENT);
+	execve("/etc/passwd", child_words, no_variables);
+	assert_int_equal(errno, EACCES);
+	setenv("PATH", "/bin:/usr/bin", 1); /* what nobody may look into would give EACCES */
+	execvp("no-such-program-here", child_words);
+	assert_int_equal(errno, ENOENT);
+	for (int i = 0; i < 1999; i++)
+		words[i] = "w";
+	words[1999] = NULL;
+	execve("/nonexistent", words, no_variables);
+	assert_int_equal(errno, ENOENT);
+}
+
+/* Where /sbin/ldconfig is static, as in every glibc system. */
+static void test_a_static_child_is_traced_and_keeps_its_own_name(void **state)
+{
+	char *words[] = { "other-name", "--no-such-option", NULL }, text[4096], meshrun[4096];
+	int pipes[2];
+	posix_spawn_file_actions_t actions;
+	ssize_t n;
+	pid_t pid;
+
+	(void)state;
+	snprintf(meshrun, sizeof(meshrun), "%s", getenv("LIBMESHWRAP"));
+	strcpy(strrchr(meshrun, '/'), "/meshrun");
+	if (access("/sbin/ldconfig", X_OK) < 0 || access(meshrun, X_OK) < 0)
+		skip(); /* a rented container of the tests has no meshrun */
+	assert_int_equal(pipe(pipes), 0);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, pipes[1], 2);
+	assert_int_equal(posix_spawn(&pid, "/sbin/ldconfig", &actions, NULL, words, no_variables),
+			 0);
+	posix_spawn_file_actions_destroy(&actions);
+	close(pipes[1]);
+	n = read(pipes[0], text, sizeof(text) - 1);
+	assert_true(n > 0);
+	text[n] = '\0';
+	close(pipes[0]);
+	assert_int_equal(status_of(pid), 64);
+	if (!strstr(text, "other-name: "))
+		fail_msg("%s", text);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_exec_with_an_empty_environment_keeps_the_mesh),
+		cmocka_unit_test(test_posix_spawn_with_an_empty_environment_keeps_the_mesh),
+		cmocka_unit_test(test_a_child_of_vfork_leaves_its_parent_as_it_was),
+		cmocka_unit_test(test_who_wants_no_mesh_for_a_child_says_so),
+		cmocka_unit_test(test_other_preloaded_libraries_stay_and_come_first),
+		cmocka_unit_test(test_an_environment_too_long_to_be_changed_is_left_alone),
+		cmocka_unit_test(test_errors_of_exec_are_the_kernels),
+		cmocka_unit_test(test_a_static_child_is_traced_and_keeps_its_own_name),
+	};
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (argc > 1 && strcmp(argv[1], "child") == 0)
+		return be_child(argc, argv);
+	harness_enter(argv, HARNESS_DAEMON);
+	return n > 0 ? cmocka_run_group_tests(tests, NULL, NULL) : 99;
+}
