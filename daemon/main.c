@@ -147,34 +147,45 @@ static int run(struct mesh *mesh)
 	return err;
 }
 
-/* The node of a WireGuard file. NULL after saying what is wrong. */
-static struct mesh *create_from_file(const struct options *o)
+static struct mesh *create(struct config *config, const struct mesh_options *options)
 {
-	const struct mesh_options options = { o->dir, o->allow_all_users, o->refuse_synhold };
-	struct config config;
 	struct mesh *mesh;
 	char error[256];
+
+	if (mesh_create(config, options, &mesh, error) == 0)
+		return mesh;
+	fprintf(stderr, "meshd: %s\n", error);
+	return NULL;
+}
+
+/* The node of a WireGuard file. NULL after saying what is wrong. */
+static struct mesh *create_from_file(const char *path, const struct mesh_options *options)
+{
+	struct config config;
+	struct mesh *mesh;
 	mode_t mode;
 
-	if (!load_config(o->config_path, &config, &mode))
+	if (!load_config(path, &config, &mode))
 		return NULL;
-	if (mesh_create(&config, &options, &mesh, error) < 0) {
-		fprintf(stderr, "meshd: %s\n", error);
-		return NULL;
-	}
-	if (S_ISREG(mode) && mode & (S_IRGRP | S_IROTH | S_IWGRP | S_IWOTH))
+	mesh = create(&config, options);
+	if (mesh && S_ISREG(mode) && mode & (S_IRGRP | S_IROTH | S_IWGRP | S_IWOTH))
 		log_warn("meshd: %s holds a private key and others may read it; chmod 600 it",
-			 o->config_path);
+			 path);
 	return mesh;
 }
 
-static struct mesh *create(const struct options *o)
+static struct mesh *create_node(const struct options *o)
 {
+	struct mesh_options options = { .dir = o->dir,
+					.allow_all_users = o->allow_all_users,
+					.refuse_synhold = o->refuse_synhold,
+					.socks5_listen = o->socks5_listen,
+					.http_listen = o->http_listen };
+
 	if (o->mode == OPTIONS_FILE)
-		return create_from_file(o);
-	fprintf(stderr, "meshd: this version cannot join %s; give --config FILE\n",
-		o->login.server_url);
-	return NULL;
+		return create_from_file(o->config_path, &options);
+	options.login = &o->login;
+	return create(NULL, &options);
 }
 
 int main(int argc, char **argv)
@@ -189,7 +200,7 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	drop_privileges();
-	mesh = create(&options);
+	mesh = create_node(&options);
 	status = EXIT_FAILURE;
 	if (mesh) {
 		mesh_log_warnings(mesh);

@@ -26,14 +26,19 @@
 #include <sodium.h>
 
 #include "daemon/config_value.h"
+#include "daemon/dns/dns.h"
 #include "daemon/loop.h"
-#include "daemon/mesh_private.h"
+#include "daemon/mesh_tailnet.h"
+#include "daemon/netmap/netmap.h"
 #include "shared/util.h"
 
 /* Flushing may cause work that wants another flush (a program's answer); more is for later. */
 #define FLUSHES_PER_ROUND 4
 /* A program's own keep-alive ends at the daemon; this one finds a peer that vanished while idle. */
 #define KEEPALIVE_NS (7200 * NS_PER_S)
+/* What every node of a tailnet uses. */
+#define TAILNET_MTU  1280
+#define DEFAULT_PORT 41641
 
 /* ---- from the network ---- */
 
@@ -44,48 +49,74 @@ static void give_to_wg(struct mesh *mesh, const struct udp_datagram *d, unsigned
 	wg_device_receive(mesh->wg, mesh->datagram, count, loop_now(mesh->loop));
 }
 
+void mesh_give_to_wg(struct mesh *mesh, const struct udp_datagram *datagrams, unsigned count)
+{
+	for (unsigned at = 0; at < count; at += MESH_DATAGRAMS)
+		give_to_wg(mesh, datagrams + at, MIN(count - at, MESH_DATAGRAMS));
+}
+
 static void udp_received(void *owner, struct udp_datagram *datagrams, unsigned count)
 {
 	struct mesh *mesh = owner;
 
-	for (unsigned at = 0; at < count; at += MESH_DATAGRAMS)
-		give_to_wg(mesh, datagrams + at, MIN(count - at, MESH_DATAGRAMS));
+	if (mesh->tailnet)
+		tailnet_received(mesh->tailnet, datagrams, count);
+	else
+		mesh_give_to_wg(mesh, datagrams, count);
+}
+
+void mesh_set_blocked(struct mesh *mesh)
+{
+	netstack_set_blocked(mesh->netstack, mesh->is_udp_blocked || mesh->is_relay_blocked);
 }
 
 static void udp_blocked(void *owner, bool blocked)
 {
 	struct mesh *mesh = owner;
 
-	netstack_set_blocked(mesh->netstack, blocked);
+	mesh->is_udp_blocked = blocked;
+	mesh_set_blocked(mesh);
 }
 
 static void wg_received(void *owner, struct wg_peer *peer, struct packet *packets, unsigned count)
 {
 	struct mesh *mesh = owner;
+	const struct mesh_peer *p = wg_peer_user(peer);
 
-	(void)peer;
-	netstack_input(mesh->netstack, NULL, packets, count, loop_now(mesh->loop));
+	netstack_input(mesh->netstack, &p->source, packets, count, loop_now(mesh->loop));
 }
 
 /* ---- to the network ---- */
+
+void mesh_send_udp(struct mesh *mesh, const struct endpoint *to, const uint8_t *bytes, size_t len,
+		   size_t segment_len)
+{
+	const struct packet_batch *b = mesh->sending;
+	bool is_of_batch = b && bytes >= b->arena && bytes < b->arena + sizeof(b->arena);
+
+	udp_path_send(mesh->udp, to, bytes, len, segment_len);
+	if (!is_of_batch)
+		udp_path_flush(mesh->udp);
+}
 
 static void wg_transmit(void *owner, struct wg_peer *peer, const struct endpoint *to,
 			const uint8_t *bytes, size_t len, size_t segment_len)
 {
 	struct mesh *mesh = owner;
-	const struct packet_batch *b = mesh->sending;
-	bool is_of_batch = b && bytes >= b->arena && bytes < b->arena + sizeof(b->arena);
 
-	(void)peer;
-	udp_path_send(mesh->udp, to, bytes, len, segment_len);
-	if (!is_of_batch)
-		udp_path_flush(mesh->udp);
+	if (mesh->tailnet)
+		tailnet_transmit(mesh->tailnet, peer ? wg_peer_user(peer) : NULL, to, bytes, len,
+				 segment_len);
+	else
+		mesh_send_udp(mesh, to, bytes, len, segment_len);
 }
 
 static void netstack_output(void *owner, struct packet_batch *batch)
 {
 	struct mesh *mesh = owner;
 
+	if (!mesh->wg)
+		return; /* nobody to send to yet */
 	mesh->sending = batch;
 	wg_device_send(mesh->wg, batch, loop_now(mesh->loop));
 	mesh->sending = NULL;
@@ -94,20 +125,23 @@ static void netstack_output(void *owner, struct packet_batch *batch)
 
 static void wg_established(void *owner, struct wg_peer *peer)
 {
+	struct mesh *mesh = owner;
 	const struct mesh_peer *p = wg_peer_user(peer);
+	const struct netmap_node *node = p->config ? NULL : netmap_peer_by_id(mesh->netmap, p->id);
+	const char *name = p->config ? p->config->name : node ? node->name : "";
 
-	(void)owner;
-	log_debug("mesh: %s: handshake done, packets flow",
-		  p->config->name[0] ? p->config->name : "a peer");
+	log_debug("mesh: %s: handshake done, packets flow", name[0] ? name : "a peer");
 }
 
 static void wall_clock(void *owner, uint64_t *seconds, uint32_t *nanoseconds)
 {
+	struct mesh *mesh = owner;
 	struct timespec ts;
 
-	(void)owner;
 	clock_gettime(CLOCK_REALTIME, &ts);
-	*seconds = (uint64_t)ts.tv_sec;
+	*seconds = MAX((uint64_t)ts.tv_sec, mesh->timestamp_floor_s);
+	if (mesh->tailnet)
+		tailnet_timestamp_used(mesh->tailnet, *seconds);
 	*nanoseconds = (uint32_t)ts.tv_nsec;
 }
 
@@ -143,7 +177,10 @@ static void tcp_cancelled(void *owner, struct tcp_conn *conn)
 static void udp_to_program(void *owner, const struct endpoint *local, const struct endpoint *remote,
 			   const uint8_t *data, size_t len)
 {
-	edge_udp_received(((struct mesh *)owner)->edge, local, remote, data, len);
+	struct mesh *mesh = owner;
+
+	if (!dns_tunnel_received(mesh->dns, remote, local->port, data, len))
+		edge_udp_received(mesh->edge, local, remote, data, len);
 }
 
 static void udp_failed(void *owner, const struct endpoint *local, const struct endpoint *remote,
@@ -161,7 +198,55 @@ static void pong(void *owner, const struct ip_addr *from, uint16_t id, uint16_t 
 	(void)data;
 	(void)len;
 	if (pings_take(&mesh->pings, from, id, seq, &ping) == 0)
-		edge_pinged(mesh->edge, ping.ticket, loop_now(mesh->loop) - ping.sent_ns);
+		mesh_api_ponged(mesh, ping.ticket, from, loop_now(mesh->loop) - ping.sent_ns);
+}
+
+static void tsmp_pong(void *owner, const struct ip_addr *from, const uint8_t data[static 8],
+		      uint16_t peerapi_port)
+{
+	mesh_api_tsmp_ponged(owner, from, data, peerapi_port);
+}
+
+static void tsmp_disco_key(void *owner, const struct ip_addr *from,
+			   const uint8_t key[static NETMAP_KEY_LEN])
+{
+	struct mesh *mesh = owner;
+	struct wg_peer *peer = mesh->wg ? wg_device_route(mesh->wg, from) : NULL;
+
+	if (peer && mesh->tailnet)
+		tailnet_said_disco_key(mesh->tailnet, wg_peer_user(peer), key);
+}
+
+/* ---- resolvers behind the tunnel ---- */
+
+static bool is_mesh(void *owner, const struct ip_addr *ip)
+{
+	struct mesh *mesh = owner;
+
+	return mesh->wg && wg_device_route(mesh->wg, ip);
+}
+
+const struct ip_addr *mesh_own_address(const struct mesh *mesh, bool want_v6)
+{
+	const struct netmap_node *self = netmap_self(mesh->netmap);
+
+	for (unsigned i = 0; self && i < self->address_count; i++)
+		if (ip_is_v4(&self->addresses[i].addr) != want_v6)
+			return &self->addresses[i].addr;
+	return NULL;
+}
+
+static int send_dns(void *owner, uint16_t local_port, const struct endpoint *to,
+		    const uint8_t *data, size_t len)
+{
+	struct mesh *mesh = owner;
+	const struct ip_addr *own = mesh_own_address(mesh, !ip_is_v4(&to->addr));
+	struct endpoint local = { .port = local_port };
+
+	if (!own)
+		return -ENETUNREACH;
+	local.addr = *own;
+	return netstack_send_udp(mesh->netstack, &local, to, data, len, loop_now(mesh->loop));
 }
 
 /* ---- what the edge asks ---- */
@@ -169,7 +254,7 @@ static void pong(void *owner, const struct ip_addr *from, uint16_t id, uint16_t 
 static int reachable(void *owner, const struct ip_addr *ip)
 {
 	struct mesh *mesh = owner;
-	struct wg_peer *peer = wg_device_route(mesh->wg, ip);
+	struct wg_peer *peer = mesh->wg ? wg_device_route(mesh->wg, ip) : NULL;
 	struct wg_peer_stats stats;
 
 	if (!peer)
@@ -178,61 +263,33 @@ static int reachable(void *owner, const struct ip_addr *ip)
 	return stats.has_endpoint ? 0 : EHOSTUNREACH;
 }
 
-static char *status(void *owner)
-{
-	return mesh_status(owner);
-}
-
-static int ping(void *owner, const struct ip_addr *to, uint32_t ticket)
-{
-	struct mesh *mesh = owner;
-	const struct config *c = &mesh->config;
-	const struct ip_addr *local = NULL;
-	const struct ping *ping;
-	struct ping gone;
-	int err;
-
-	for (unsigned i = 0; i < c->own_count && !local; i++) {
-		if (ip_is_v4(&c->own[i].addr) == ip_is_v4(to))
-			local = &c->own[i].addr;
-	}
-	if (!local)
-		return ENETUNREACH;
-	err = reachable(mesh, to);
-	if (err)
-		return err;
-	ping = pings_add(&mesh->pings, to, ticket, loop_now(mesh->loop));
-	if (!ping)
-		return EAGAIN;
-	err = netstack_ping(mesh->netstack, local, to, ping->id, ping->seq,
-			    (const uint8_t *)&ticket, sizeof(ticket));
-	if (err < 0)
-		pings_take(&mesh->pings, to, ping->id, ping->seq, &gone);
-	return -err;
-}
-
 /* ---- rounds ---- */
 
 static void expire_all(struct mesh *mesh, uint64_t now_ns)
 {
 	struct ping late;
 
-	if (wg_device_deadline(mesh->wg) <= now_ns)
+	if (mesh->wg && wg_device_deadline(mesh->wg) <= now_ns)
 		wg_device_expire(mesh->wg, now_ns);
 	if (netstack_deadline(mesh->netstack) <= now_ns)
 		netstack_expire(mesh->netstack, now_ns);
 	if (edge_deadline(mesh->edge) <= now_ns)
 		edge_expire(mesh->edge, now_ns);
 	while (pings_expire(&mesh->pings, now_ns, &late) == 0)
-		edge_pinged(mesh->edge, late.ticket, NEVER_NS);
+		mesh_api_ponged(mesh, late.ticket, &late.to, NEVER_NS);
+	if (mesh->tailnet && tailnet_deadline(mesh->tailnet) <= now_ns)
+		tailnet_expire(mesh->tailnet, now_ns);
 	mesh_peers_expire(mesh, now_ns);
 }
 
 static uint64_t next_deadline(const struct mesh *mesh)
 {
-	uint64_t ns = MIN(wg_device_deadline(mesh->wg), netstack_deadline(mesh->netstack));
+	uint64_t ns = MIN(netstack_deadline(mesh->netstack), edge_deadline(mesh->edge));
 
-	ns = MIN(ns, edge_deadline(mesh->edge));
+	if (mesh->wg)
+		ns = MIN(ns, wg_device_deadline(mesh->wg));
+	if (mesh->tailnet)
+		ns = MIN(ns, tailnet_deadline(mesh->tailnet));
 	ns = MIN(ns, pings_deadline(&mesh->pings));
 	return MIN(ns, mesh_peers_deadline(mesh));
 }
@@ -271,45 +328,31 @@ static void choose_name(struct config *c)
 	memcpy(c->name, label, sizeof(label));
 }
 
-static int tell_nodes(struct mesh *mesh, char error[static 256])
-{
-	const struct config *c = &mesh->config;
-	struct edge_node *nodes = calloc(c->peer_count + 1u, sizeof(*nodes));
-	int err;
-
-	if (!nodes) {
-		snprintf(error, 256, "out of memory for the nodes");
-		return -ENOMEM;
-	}
-	nodes[0] = (struct edge_node){ c->name, c->own, c->own_count, true };
-	for (unsigned i = 0; i < c->peer_count; i++)
-		nodes[i + 1] = (struct edge_node){ c->peers[i].name, c->peers[i].allowed,
-						   c->peers[i].allowed_count, false };
-	err = edge_set_nodes(mesh->edge, nodes, c->peer_count + 1, error);
-	free(nodes);
-	return err;
-}
-
 static int create_edge(struct mesh *mesh, const struct mesh_options *options,
 		       char error[static 256])
 {
-	const struct edge_callbacks callbacks = { reachable, status, ping };
+	const struct edge_callbacks callbacks = { .reachable = reachable };
 	const struct edge_config config = { .dir = options->dir,
-					    .domain = mesh->config.domain,
 					    .mtu = mesh->config.mtu,
 					    .allow_all_users = options->allow_all_users,
 					    .refuse_synhold = options->refuse_synhold };
 	int err = edge_create(mesh->loop, &config, &callbacks, mesh, &mesh->edge, error);
 
-	return err < 0 ? err : tell_nodes(mesh, error);
+	if (err < 0)
+		return err;
+	edge_set_dns(mesh->edge, mesh->dns);
+	mesh_api_install(mesh);
+	return 0;
 }
 
-static int create_udp(struct mesh *mesh, char error[static 256])
+static int create_udp(struct mesh *mesh, bool any_will_do, char error[static 256])
 {
 	const struct udp_callbacks callbacks = { udp_received, udp_blocked };
 	uint16_t port = mesh->config.listen_port;
 	int err = udp_path_create(mesh->loop, port, &callbacks, mesh, &mesh->udp);
 
+	if (err == -EADDRINUSE && any_will_do)
+		err = udp_path_create(mesh->loop, 0, &callbacks, mesh, &mesh->udp);
 	if (err == -EADDRINUSE)
 		snprintf(error, 256,
 			 "the UDP port %u is taken by another program; end that one, or choose "
@@ -326,26 +369,24 @@ static int create_udp(struct mesh *mesh, char error[static 256])
 	return err;
 }
 
-static int create_wg(struct mesh *mesh, char error[static 256])
+int mesh_create_wg(struct mesh *mesh, const uint8_t private_key[static WG_KEY_LEN], bool roaming,
+		   char error[static 256])
 {
 	const struct wg_callbacks callbacks = { wg_transmit, wg_received, wg_established,
 						wall_clock };
 
-	mesh->wg = wg_device_create(mesh->config.private_key, mesh->config.mtu, true, &callbacks,
-				    mesh);
-	if (!mesh->wg) {
-		snprintf(error, 256, "cannot make the WireGuard device: out of memory");
-		return -ENOMEM;
-	}
-	/* The device has its own copy, in locked memory. */
-	sodium_memzero(mesh->config.private_key, sizeof(mesh->config.private_key));
-	return mesh_peers_create(mesh, error);
+	mesh->wg = wg_device_create(private_key, mesh->config.mtu, roaming, &callbacks, mesh);
+	if (mesh->wg)
+		return 0;
+	snprintf(error, 256, "cannot make the WireGuard device: out of memory");
+	return -ENOMEM;
 }
 
 static int create_netstack(struct mesh *mesh, char error[static 256])
 {
 	const struct netstack_callbacks callbacks = { netstack_output, udp_to_program, udp_failed,
 						      pong };
+	const struct netstack_tsmp_callbacks tsmp = { tsmp_pong, tsmp_disco_key };
 	const struct config *c = &mesh->config;
 	struct ip_addr own[CONFIG_MAX_OWN];
 	struct tcp_config tcp;
@@ -362,8 +403,39 @@ static int create_netstack(struct mesh *mesh, char error[static 256])
 		snprintf(error, 256, "cannot make the network stack: out of memory");
 		return -ENOMEM;
 	}
+	netstack_set_tsmp(mesh->netstack, &tsmp);
 	edge_set_netstack(mesh->edge, mesh->netstack);
 	return 0;
+}
+
+/* What a tailnet's node has of a WireGuard file's. */
+static void login_config(struct config *c, const struct login_setup *login)
+{
+	c->listen_port = login->port ? login->port : DEFAULT_PORT;
+	c->mtu = TAILNET_MTU;
+	snprintf(c->name, sizeof(c->name), "%s", login->hostname);
+	if (!c->name[0] && gethostname(c->name, sizeof(c->name) - 1) != 0)
+		snprintf(c->name, sizeof(c->name), "meshwrap");
+}
+
+static int create_modules(struct mesh *mesh, const struct mesh_options *options,
+			  char error[static 256])
+{
+	const struct login_setup *login = options->login;
+	/* The folder first: a daemon that runs already is the likelier reason for a taken port. */
+	int err = create_edge(mesh, options, error);
+
+	if (err == 0)
+		err = create_udp(mesh, login && login->port == 0, error);
+	if (err == 0)
+		err = create_netstack(mesh, error);
+	if (err == 0)
+		err = login ? tailnet_create(mesh, login, error) : mesh_file_create(mesh, error);
+	if (err == 0 && (options->socks5_listen || options->http_listen)) {
+		snprintf(error, 256, "this version has no proxy; leave the proxy addresses away");
+		err = -EOPNOTSUPP;
+	}
+	return err;
 }
 
 int mesh_create(struct config *config, const struct mesh_options *options, struct mesh **out,
@@ -375,28 +447,31 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 
 	error[0] = '\0';
 	if (!mesh) {
-		config_finish(config);
+		if (config)
+			config_finish(config);
 		goto fail;
 	}
-	mesh->config = *config;
-	sodium_memzero(config, sizeof(*config));
-	choose_name(&mesh->config);
+	mesh->greeting_ns = mesh->next_look_up_ns = NEVER_NS;
+	if (config) {
+		mesh->config = *config;
+		sodium_memzero(config, sizeof(*config));
+		choose_name(&mesh->config);
+	} else {
+		login_config(&mesh->config, options->login);
+	}
 	mesh->loop = loop_create(&hooks);
-	if (mesh->loop)
-		mesh->resolver = resolver_create(mesh->loop, mesh_peers_looked_up, mesh);
-	if (!mesh->resolver)
+	if (mesh->loop) {
+		mesh->resolver = resolver_create(
+			mesh->loop, config ? mesh_peers_looked_up : tailnet_looked_up, mesh);
+		mesh->dns = dns_create(mesh->loop, NULL);
+		mesh->netmap = netmap_create();
+	}
+	if (!mesh->resolver || !mesh->dns || !mesh->netmap)
 		goto fail;
-	/* The folder first: a daemon that runs already is the likelier reason for a taken port. */
-	err = create_edge(mesh, options, error);
-	if (err == 0)
-		err = create_udp(mesh, error);
-	if (err == 0)
-		err = create_wg(mesh, error);
-	if (err == 0)
-		err = create_netstack(mesh, error);
+	dns_set_tunnel(mesh->dns, &(struct dns_tunnel){ is_mesh, send_dns, mesh });
+	err = create_modules(mesh, options, error);
 	if (err < 0)
 		goto fail;
-	edge_set_ready(mesh->edge, true);
 	*out = mesh;
 	return 0;
 fail:
@@ -410,14 +485,17 @@ void mesh_destroy(struct mesh *mesh)
 {
 	if (!mesh)
 		return;
+	dns_destroy(mesh->dns);
 	/* Without the edge its connections are gone: the peers are told, by a last flush. */
 	edge_destroy(mesh->edge);
 	mesh->edge = NULL;
 	if (mesh->netstack)
 		netstack_flush(mesh->netstack, loop_now(mesh->loop));
+	tailnet_destroy(mesh->tailnet);
 	netstack_destroy(mesh->netstack);
 	wg_device_destroy(mesh->wg);
 	udp_path_destroy(mesh->udp);
+	netmap_destroy(mesh->netmap);
 	resolver_destroy(mesh->resolver);
 	loop_destroy(mesh->loop);
 	free(mesh->peers);
@@ -432,7 +510,8 @@ int mesh_run(struct mesh *mesh)
 
 void mesh_stop(struct mesh *mesh)
 {
-	loop_stop(mesh->loop);
+	if (!mesh->tailnet || !tailnet_leave(mesh->tailnet))
+		loop_stop(mesh->loop);
 }
 
 struct event_base *mesh_base(struct mesh *mesh)
@@ -442,15 +521,18 @@ struct event_base *mesh_base(struct mesh *mesh)
 
 void mesh_describe(const struct mesh *mesh, char line[static MESH_LINE_MAX])
 {
-	const struct config *c = &mesh->config;
-	char ip[IP_TEXT_MAX], why[128] = "";
+	const struct netmap_node *self = netmap_self(mesh->netmap);
+	char ip[IP_TEXT_MAX] = "no address yet", why[128] = "";
+	const char *name = self && self->name[0] ? self->name : mesh->config.name;
 	struct edge_stats stats;
 
 	edge_get_stats(mesh->edge, &stats);
 	if (!stats.synhold)
 		snprintf(why, sizeof(why), " (%s)", stats.synhold_why ? stats.synhold_why : "");
-	snprintf(line, MESH_LINE_MAX, "node %s ready at %s, udp port %u, SYN hold: %s%s",
-		 c->name[0] ? c->name : "(no name)", ip_format(&c->own[0].addr, ip),
+	if (self && self->address_count > 0)
+		ip_format(&self->addresses[0].addr, ip);
+	snprintf(line, MESH_LINE_MAX, "node %s %s at %s, udp port %u, SYN hold: %s%s",
+		 name[0] ? name : "(no name)", self ? "ready" : "starting", ip,
 		 (unsigned)udp_path_port(mesh->udp), stats.synhold ? "yes" : "no", why);
 }
 
@@ -458,7 +540,7 @@ void mesh_log_warnings(struct mesh *mesh)
 {
 	if (mesh->config.warning[0])
 		log_warn("config: %s", mesh->config.warning);
-	if (mesh->config.peer_count == 0)
+	if (!mesh->tailnet && mesh->config.peer_count == 0)
 		log_warn("config: the file has no [Peer], so this node is alone");
 	mesh_peers_log_unresolved(mesh);
 }

@@ -1,47 +1,86 @@
-/* What mesh.c and its helpers (peers, status) share. */
+/* What mesh.c and its helpers share: the node's modules, and what each file does for them. */
 #ifndef MESHWRAP_DAEMON_MESH_PRIVATE_H
 #define MESHWRAP_DAEMON_MESH_PRIVATE_H
 
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
 #include "daemon/edge/edge.h"
 #include "daemon/mesh.h"
+#include "daemon/netmap/types.h"
 #include "daemon/path/udp.h"
 #include "daemon/pings.h"
 #include "daemon/resolve.h"
+#include "daemon/stack/filter.h"
 #include "daemon/stack/netstack.h"
 #include "daemon/wg/device.h"
 #include "shared/log.h"
 
 #define MESH_DATAGRAMS 256 /* given to WireGuard at once */
 
+struct dns;
+struct localapi;
 struct loop;
+struct netmap;
+struct path_peer;
+struct tailnet;
 
+/* What stands behind a WireGuard peer. */
 struct mesh_peer {
-	const struct config_peer *config;
+	struct mesh *mesh;
 	struct wg_peer *wg;
+	/* File mode. */
+	const struct config_peer *config;
 	bool has_host_name;          /* its endpoint is looked up, and again when it fails */
 	uint64_t looked_up_tx_bytes; /* what had been sent then */
+	/* Tailnet mode. */
+	int64_t id;
+	uint8_t key[NETMAP_KEY_LEN], disco_key[NETMAP_KEY_LEN];
+	struct path_peer *path;
+	struct filter_source source;
+	UT_hash_handle by_id;
 };
 
 struct mesh {
-	struct config config;
+	struct config config;    /* of file mode; of tailnet mode only port and MTU */
+	struct tailnet *tailnet; /* NULL: file mode */
+	struct netmap *netmap;   /* what status, whois and names are read from */
 	struct loop *loop;
+	struct dns *dns;
 	struct edge *edge;
 	struct udp_path *udp;
-	struct wg_device *wg;
+	struct wg_device *wg; /* tailnet mode: NULL while there is no node key */
 	struct netstack *netstack;
 	struct resolver *resolver;
-	struct mesh_peer *peers; /* config.peer_count of them */
+	struct mesh_peer *peers; /* file mode: config.peer_count of them */
 	uint64_t greeting_ns;    /* when peers are told that we are here; NEVER_NS: they were */
 	uint64_t next_look_up_ns;
 	unsigned look_up_at; /* peers before it had their turn in this pass */
 	struct log_gate look_up_gate;
 	const struct packet_batch *sending; /* the batch that is on its way out */
+	uint64_t timestamp_floor_s;         /* WireGuard's timestamps never go below */
+	bool is_udp_blocked, is_relay_blocked;
 	struct pings pings;
 	struct wg_datagram datagram[MESH_DATAGRAMS];
 };
 
-/* Creates all peers of the file. 0 or -errno with a sentence. */
-int mesh_peers_create(struct mesh *mesh, char error[static 256]);
+/* ---- mesh.c ---- */
+
+/* The device with this node key. 0 or -ENOMEM with a sentence. */
+int mesh_create_wg(struct mesh *mesh, const uint8_t private_key[static WG_KEY_LEN], bool roaming,
+		   char error[static 256]);
+/* Sends by UDP; bytes that are not of the batch on its way out are gone when this returns. */
+void mesh_send_udp(struct mesh *mesh, const struct endpoint *to, const uint8_t *bytes, size_t len,
+		   size_t segment_len);
+void mesh_give_to_wg(struct mesh *mesh, const struct udp_datagram *datagrams, unsigned count);
+void mesh_set_blocked(struct mesh *mesh);
+/* Our first address of this family, or NULL. */
+const struct ip_addr *mesh_own_address(const struct mesh *mesh, bool want_v6);
+
+/* ---- mesh_file.c: peers and names of a WireGuard file ---- */
+
+/* Device, peers and names. 0 or -errno with a sentence. */
+int mesh_file_create(struct mesh *mesh, char error[static 256]);
 void mesh_peers_log_unresolved(struct mesh *mesh);
 /* Greets peers soon after start; looks host names up again where a peer does not answer. */
 uint64_t mesh_peers_deadline(const struct mesh *mesh);
@@ -50,7 +89,23 @@ void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns);
 void mesh_peers_looked_up(void *owner, unsigned token, const char *error,
 			  const struct endpoint *ep);
 
+/* ---- mesh_api.c: what meshctl asks ---- */
+
+struct netcheck_report;
+struct paths_pong;
+
+void mesh_api_install(struct mesh *mesh);
+/* Of an ICMP ping; round_trip_ns NEVER_NS: no answer came in time. */
+void mesh_api_ponged(struct mesh *mesh, uint32_t ticket, const struct ip_addr *from,
+		     uint64_t round_trip_ns);
+void mesh_api_tsmp_ponged(struct mesh *mesh, const struct ip_addr *from, const uint8_t data[8],
+			  uint16_t peerapi_port);
+void mesh_api_disco_ponged(struct mesh *mesh, uint32_t ticket, const struct paths_pong *pong);
+void mesh_api_netchecked(struct mesh *mesh, uint32_t ticket, const struct netcheck_report *report);
+
+/* ---- mesh_status.c ---- */
+
 /* The JSON of `meshctl status`, malloc'd, or NULL. */
-char *mesh_status(struct mesh *mesh);
+char *mesh_status(struct mesh *mesh, bool want_peers);
 
 #endif

@@ -1,17 +1,19 @@
 /*
- * The status as JSON, in the shape that `tailscale status --json` has, so that
- * scripts written for it find what they look for.
+ * The status as JSON: the map with live data in the shape that `tailscale status
+ * --json` has (netmap/status.h), so that scripts written for it find what they
+ * look for, and after it what only this daemon counts.
  */
 #include <json-c/json.h>
-#include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "daemon/mesh_private.h"
+#include "daemon/loop.h"
+#include "daemon/mesh_tailnet.h"
+#include "daemon/netmap/status.h"
+#include "daemon/path/paths.h"
+#include "shared/util.h"
 
-#define KEY_TEXT sodium_base64_ENCODED_LEN(WG_KEY_LEN, sodium_base64_VARIANT_ORIGINAL)
+#define HEALTH_MAX 4
 
 static void add_text(json_object *to, const char *key, const char *text)
 {
@@ -28,88 +30,54 @@ static void add_flag(json_object *to, const char *key, bool flag)
 	json_object_object_add(to, key, json_object_new_boolean(flag));
 }
 
-static char *key_text(const uint8_t key[static WG_KEY_LEN], char text[static KEY_TEXT])
+/* ---- live data of the nodes ---- */
+
+static struct mesh_peer *peer_of(const struct mesh *mesh, const struct netmap_node *node)
 {
-	return sodium_bin2base64(text, KEY_TEXT, key, WG_KEY_LEN, sodium_base64_VARIANT_ORIGINAL);
+	struct mesh_peer *peer = NULL;
+
+	if (mesh->tailnet)
+		HASH_FIND(by_id, mesh->tailnet->peers, &node->id, sizeof(node->id), peer);
+	else if (node->id >= 2 && node->id < (int64_t)mesh->config.peer_count + 2)
+		peer = &mesh->peers[node->id - 2]; /* as mesh_file.c numbers them */
+	return peer;
 }
 
-static bool is_one_address(const struct ip_prefix *p)
+static int64_t wall_of(const struct mesh *mesh, uint64_t at_ns)
 {
-	return p->len == (ip_is_v4(&p->addr) ? 32 : 128);
+	uint64_t ago_ns = loop_now(mesh->loop) - at_ns;
+
+	return at_ns == 0 ? 0 : (int64_t)(tailnet_timestamp_s() - ago_ns / NS_PER_S);
 }
 
-/* Names and addresses, as every node has them. */
-static json_object *new_node(const struct mesh *mesh, const char *name)
+static void live_peer(void *owner, const struct netmap_node *node, struct status_peer *live)
 {
-	json_object *node = json_object_new_object();
-	char full[CONFIG_NAME_MAX + 260] = "";
+	struct mesh *mesh = owner;
+	const struct mesh_peer *peer = peer_of(mesh, node);
+	struct path_peer_status path;
+	struct wg_peer_stats wg;
 
-	if (name[0])
-		snprintf(full, sizeof(full), "%s.%s.", name, mesh->config.domain);
-	add_text(node, "HostName", name);
-	add_text(node, "DNSName", full);
-	return node;
-}
-
-static json_object *self_status(const struct mesh *mesh)
-{
-	const struct config *c = &mesh->config;
-	json_object *self = new_node(mesh, c->name), *ips = json_object_new_array();
-	uint8_t key[WG_KEY_LEN];
-	char text[KEY_TEXT], ip[IP_TEXT_MAX];
-
-	wg_device_public_key(mesh->wg, key);
-	add_text(self, "PublicKey", key_text(key, text));
-	for (unsigned i = 0; i < c->own_count; i++)
-		json_object_array_add(ips, json_object_new_string(ip_format(&c->own[i].addr, ip)));
-	json_object_object_add(self, "TailscaleIPs", ips);
-	add_flag(self, "Online", true);
-	return self;
-}
-
-static void add_time(json_object *to, const char *key, uint64_t wall_s)
-{
-	char text[32] = "";
-	time_t t = (time_t)wall_s;
-	struct tm tm;
-
-	if (wall_s != 0 && gmtime_r(&t, &tm))
-		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	add_text(to, key, text);
-}
-
-static json_object *peer_status(const struct mesh *mesh, const struct mesh_peer *peer)
-{
-	const struct config_peer *c = peer->config;
-	json_object *node = new_node(mesh, c->name), *ips = json_object_new_array(),
-		    *ranges = json_object_new_array();
-	char text[KEY_TEXT], ip[IP_TEXT_MAX], at[ENDPOINT_TEXT_MAX] = "", range[IP_TEXT_MAX + 4];
-	struct wg_peer_stats stats;
-
-	wg_peer_stats(peer->wg, &stats);
-	for (unsigned i = 0; i < c->allowed_count; i++) {
-		ip_format(&c->allowed[i].addr, ip);
-		snprintf(range, sizeof(range), "%s/%u", ip, (unsigned)c->allowed[i].len);
-		json_object_array_add(ranges, json_object_new_string(range));
-		if (is_one_address(&c->allowed[i]))
-			json_object_array_add(ips, json_object_new_string(ip));
+	if (!peer || !peer->wg)
+		return;
+	wg_peer_stats(peer->wg, &wg);
+	live->in_engine = live->in_magic_sock = true;
+	live->rx_bytes = wg.rx_bytes;
+	live->tx_bytes = wg.tx_bytes;
+	live->last_handshake_s = (int64_t)wg.handshake_wall_s;
+	if (peer->path) {
+		path_peer_status(mesh->tailnet->paths, peer->path, loop_now(mesh->loop), &path);
+		live->has_direct = path.is_direct;
+		live->cur_addr = path.direct_to;
+		live->is_active = path.is_active;
+		live->last_write_s = wall_of(mesh, path.last_send_ns);
+	} else {
+		live->has_direct = wg.has_endpoint;
+		live->cur_addr = wg.endpoint;
+		live->is_active = wg.has_session;
 	}
-	if (stats.has_endpoint)
-		endpoint_format(&stats.endpoint, at);
-	add_text(node, "PublicKey", key_text(c->public_key, text));
-	json_object_object_add(node, "TailscaleIPs", ips);
-	json_object_object_add(node, "AllowedIPs", ranges);
-	add_text(node, "CurAddr", at);
-	add_number(node, "RxBytes", stats.rx_bytes);
-	add_number(node, "TxBytes", stats.tx_bytes);
-	add_time(node, "LastHandshake", stats.handshake_wall_s);
-	add_flag(node, "Online", stats.has_session);
-	add_flag(node, "Active", stats.has_session);
-	add_number(node, "DroppedNoSession", stats.dropped_staged);
-	add_number(node, "DroppedInvalid", stats.dropped_invalid);
-	add_number(node, "DroppedSource", stats.dropped_source);
-	return node;
 }
+
+/* ---- counters ---- */
 
 static json_object *udp_counters(const struct mesh *mesh)
 {
@@ -189,33 +157,141 @@ static json_object *edge_counters(const struct edge_stats *s)
 	return o;
 }
 
-char *mesh_status(struct mesh *mesh)
+static json_object *filter_counters(const struct tailnet *t)
 {
-	json_object *status = json_object_new_object(), *peers = json_object_new_object();
+	static const char *const names[FILTER_VERDICTS] = {
+		[FILTER_ACCEPT] = "Accepted",          [FILTER_DROP_MALFORMED] = "Malformed",
+		[FILTER_DROP_MULTICAST] = "Multicast", [FILTER_DROP_LINK_LOCAL] = "LinkLocal",
+		[FILTER_DROP_FRAGMENT] = "Fragments",  [FILTER_DROP_NOT_LOCAL] = "NotLocal",
+		[FILTER_DROP_RULES] = "NoRule",
+	};
+	json_object *o = json_object_new_object();
+	struct filter_stats s;
+
+	filter_get_stats(t->filter, &s);
+	for (unsigned i = 0; i < FILTER_VERDICTS; i++)
+		add_number(o, names[i], s.in[i]);
+	add_number(o, "Flows", s.flows);
+	add_number(o, "FlowsEvicted", s.flows_evicted);
+	return o;
+}
+
+static json_object *control_counters(const struct tailnet *t)
+{
+	json_object *o = json_object_new_object();
+	struct control_info info;
+
+	control_get_info(t->control, &info);
+	add_text(o, "Server", info.server_url ? info.server_url : "");
+	add_flag(o, "Connected", info.is_connected);
+	add_number(o, "Connects", info.connects);
+	add_number(o, "Messages", info.messages);
+	add_number(o, "BadMessages", info.bad_messages);
+	add_number(o, "Updates", info.updates);
+	return o;
+}
+
+static json_object *paths_counters(const struct tailnet *t)
+{
+	json_object *o = json_object_new_object();
+	struct paths_stats s;
+
+	paths_get_stats(t->paths, &s);
+	add_number(o, "DiscoIn", s.disco_rx);
+	add_number(o, "DiscoDropped", s.disco_dropped);
+	add_number(o, "DiscoOut", s.disco_tx);
+	add_number(o, "SentDirect", s.sent_direct);
+	add_number(o, "SentRelay", s.sent_relay);
+	add_number(o, "SentBoth", s.sent_both);
+	add_number(o, "SentNowhere", s.sent_nowhere);
+	add_number(o, "RelayUnknownSource", s.relay_dropped);
+	return o;
+}
+
+/* What only we have, after what every client shows. */
+static void add_own(struct mesh *mesh, json_object *status)
+{
 	struct edge_stats edge;
-	char text[KEY_TEXT], *out;
-	const char *printed;
 
 	edge_get_stats(mesh->edge, &edge);
-	add_text(status, "Version", MESHWRAP_VERSION);
-	add_text(status, "BackendState", "Running");
-	add_text(status, "MagicDNSSuffix", mesh->config.domain);
 	add_number(status, "ListenPort", udp_path_port(mesh->udp));
 	add_number(status, "MTU", mesh->config.mtu);
 	add_flag(status, "SynHold", edge.synhold);
 	add_text(status, "SynHoldWhy", edge.synhold || !edge.synhold_why ? "" : edge.synhold_why);
-	json_object_object_add(status, "Self", self_status(mesh));
-	for (unsigned i = 0; i < mesh->config.peer_count; i++)
-		json_object_object_add(peers, key_text(mesh->config.peers[i].public_key, text),
-				       peer_status(mesh, &mesh->peers[i]));
-	json_object_object_add(status, "Peer", peers);
-	json_object_object_add(status, "Edge", edge_counters(&edge));
-	json_object_object_add(status, "TCP", tcp_counters(mesh));
-	json_object_object_add(status, "Stack", stack_counters(mesh));
 	json_object_object_add(status, "UDP", udp_counters(mesh));
-	printed = json_object_to_json_string_ext(status, JSON_C_TO_STRING_PLAIN |
-								 JSON_C_TO_STRING_NOSLASHESCAPE);
-	out = printed ? strdup(printed) : NULL;
+	json_object_object_add(status, "Stack", stack_counters(mesh));
+	json_object_object_add(status, "TCP", tcp_counters(mesh));
+	json_object_object_add(status, "Edge", edge_counters(&edge));
+	if (mesh->tailnet) {
+		json_object_object_add(status, "Filter", filter_counters(mesh->tailnet));
+		json_object_object_add(status, "Control", control_counters(mesh->tailnet));
+		if (mesh->tailnet->paths)
+			json_object_object_add(status, "Paths", paths_counters(mesh->tailnet));
+	}
+}
+
+/* Texts of our own for the health list. */
+static unsigned health(struct mesh *mesh, const struct control_info *info,
+		       const char *texts[static HEALTH_MAX])
+{
+	unsigned count = 0;
+
+	if (info->sentence && info->sentence[0])
+		texts[count++] = info->sentence;
+	if (info->problem && info->problem[0])
+		texts[count++] = info->problem;
+	if (mesh->tailnet && mesh->tailnet->is_carrying && paths_home(mesh->tailnet->paths) == 0)
+		texts[count++] =
+			"no relay is known to be near; peers behind NATs cannot be reached";
+	return count;
+}
+
+static unsigned self_addresses(const struct mesh *mesh, struct endpoint out[static PATHS_SELF_MAX])
+{
+	struct paths_endpoint self[PATHS_SELF_MAX];
+	unsigned count;
+
+	if (!mesh->tailnet || !mesh->tailnet->paths)
+		return 0;
+	count = paths_self(mesh->tailnet->paths, self, PATHS_SELF_MAX);
+	for (unsigned i = 0; i < count; i++)
+		out[i] = self[i].endpoint;
+	return count;
+}
+
+char *mesh_status(struct mesh *mesh, bool want_peers)
+{
+	const struct tailnet *t = mesh->tailnet;
+	struct endpoint addrs[PATHS_SELF_MAX];
+	struct control_info info = { .login_url = "" };
+	const char *texts[HEALTH_MAX];
+	struct status_source source = { .version = MESHWRAP_VERSION,
+					.backend_state = t ? tailnet_backend_state(t) : "Running",
+					.has_node_key = mesh->wg != NULL,
+					.wall_s = (int64_t)tailnet_timestamp_s(),
+					.self_addrs = addrs,
+					.health = texts,
+					.peer = live_peer,
+					.owner = mesh };
+	json_object *status;
+	char *out = NULL;
+
+	if (t)
+		control_get_info(t->control, &info);
+	source.auth_url = info.login_url;
+	source.self_addr_count = self_addresses(mesh, addrs);
+	source.self_derp = t && t->paths ? paths_home(t->paths) : 0;
+	source.health_count = health(mesh, &info, texts);
+	status = status_build(mesh->netmap, &source);
+	if (!status)
+		return NULL;
+	if (info.is_login_failed)
+		add_text(status, "LoginError", info.sentence);
+	add_own(mesh, status);
+	if (!want_peers)
+		json_object_object_add(status, "Peer", NULL);
+	out = strdup(json_object_to_json_string_ext(
+		status, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(status);
 	return out;
 }

@@ -38,6 +38,17 @@ int pings_take(struct pings *p, const struct ip_addr *from, uint16_t id, uint16_
 	return 0;
 }
 
+int pings_take_ticket(struct pings *p, uint32_t ticket, struct ping *found)
+{
+	for (unsigned i = 0; i < PINGS_MAX; i++) {
+		if (p->ping[i].sent_ns == 0 || p->ping[i].ticket != ticket)
+			continue;
+		release(p, &p->ping[i], found);
+		return 0;
+	}
+	return -ENOENT;
+}
+
 uint64_t pings_deadline(const struct pings *p)
 {
 	uint64_t first_ns = NEVER_NS;

@@ -32,6 +32,8 @@ const struct ping *pings_add(struct pings *p, const struct ip_addr *to, uint32_t
 /* An answer has come. 0 and what is asked for, or -ENOENT. */
 int pings_take(struct pings *p, const struct ip_addr *from, uint16_t id, uint16_t seq,
 	       struct ping *found);
+/* The same for an answer that knows only the ticket. */
+int pings_take_ticket(struct pings *p, uint32_t ticket, struct ping *found);
 uint64_t pings_deadline(const struct pings *p);
 /* One that waits no more: 0, or -ENOENT when all others still may. */
 int pings_expire(struct pings *p, uint64_t now_ns, struct ping *found);
