@@ -201,7 +201,7 @@ static void finish(struct flow *flow)
 	enum sock_life life = flow->is_inbound ? SOCK_UNKNOWN : flow_program_life(flow);
 
 	bury(flow, life == SOCK_ORPHAN);
-	if (life == SOCK_HELD)
+	if (life == SOCK_HELD && !flow->dialled)
 		hold_end_wait(&edge->hold, edge->socket_table, flow->peer_mirror, &flow->program);
 	flow->conn = NULL;
 	tcp_release(conn, loop_now(edge->loop));
@@ -298,7 +298,10 @@ void flow_tcp_event(struct flow *flow, unsigned events)
 	struct flows *flows = &flow->edge->flows;
 
 	if (flow->state == FLOW_DIALLING || flow->state == FLOW_MEETING) {
-		outbound_tcp_event(flow, events);
+		if (flow->dialled)
+			dial_tcp_event(flow, events);
+		else
+			outbound_tcp_event(flow, events);
 		return;
 	}
 	if (events & TCP_EVENT_FAILED)

@@ -6,6 +6,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "daemon/edge/dial.h"
 #include "daemon/edge/private.h"
 
 enum flow_state {
@@ -35,6 +36,9 @@ struct flow {
 	bool is_keyed;
 	struct mapfile_flow entry;
 	struct app *asker;
+	/* dialled from inside: see dial.h; dialled NULL: it is a program's */
+	dial_done *dialled;
+	void *dial_arg;
 	/* inbound */
 	struct targets targets; /* where it looks for a listener */
 	unsigned target;        /* which of them it is at */
@@ -63,6 +67,7 @@ enum sock_life flow_program_life(const struct flow *flow);
 void flow_key(struct flow *flow);
 void flow_unkey(struct flow *flow);
 
+void dial_tcp_event(struct flow *flow, unsigned events);
 void outbound_tcp_event(struct flow *flow, unsigned events);
 void outbound_timer(struct flow *flow, uint64_t now_ns);
 void inbound_timer(struct flow *flow, uint64_t now_ns);

@@ -156,3 +156,18 @@ enum sock_taker socktable_taker(int table, int type, const struct endpoint *at)
 		return TAKER_SPECIFIC;
 	return answer.is_v6only ? TAKER_ANY6 : TAKER_ANY;
 }
+
+int socktable_owner(int table, const struct endpoint *theirs, const struct endpoint *ours,
+		    uid_t *uid)
+{
+	struct answer answer;
+	int err = table < 0 ? -EBADF : ask(table, IPPROTO_TCP, theirs, ours, &answer);
+
+	if (err == 0)
+		err = answer.error;
+	if (err == 0 && answer.socket.idiag_inode == 0)
+		err = -ENOENT;
+	if (err == 0)
+		*uid = answer.socket.idiag_uid;
+	return err;
+}

@@ -2,6 +2,8 @@
 #ifndef MESHWRAP_DAEMON_EDGE_SOCKTABLE_H
 #define MESHWRAP_DAEMON_EDGE_SOCKTABLE_H
 
+#include <sys/types.h>
+
 #include "shared/endpoint.h"
 
 /* The other end of a loopback TCP connection. */
@@ -27,5 +29,8 @@ enum sock_life socktable_life(int table, const struct endpoint *theirs,
 			      const struct endpoint *ours);
 /* type: SOCK_STREAM, who listens; SOCK_DGRAM, who is bound and not connected. */
 enum sock_taker socktable_taker(int table, int type, const struct endpoint *at);
+/* Whose socket the other end of a local TCP connection is. 0 or -errno: it is not known. */
+int socktable_owner(int table, const struct endpoint *theirs, const struct endpoint *ours,
+		    uid_t *uid);
 
 #endif

@@ -13,7 +13,7 @@
 
 #include "shared/endpoint.h"
 
-#define PROXY_ADDRESSES_MAX 8
+#define PROXY_CLIENTS_MAX 1024
 
 struct edge;
 struct loop;
@@ -25,14 +25,16 @@ struct proxy_config {
 	bool allow_all_users; /* else programs of our own uid and of root only */
 };
 
+/* As dns_found: error 0 and addresses, or a positive errno. */
+typedef void proxy_found(void *arg, int error, const struct ip_addr *ips, unsigned count);
+
 struct proxy_backend {
 	/*
-	 * A name that belongs to the mesh: how many addresses were written (0: the mesh
-	 * has no such node, and nobody else may be asked), or -ENOENT: not the mesh's.
-	 * Lower case, without a trailing dot. NULL: the names in the shared map.
+	 * The addresses of a name (lower case, without a trailing dot), both families.
+	 * found is called exactly once, perhaps before this returns; later calls after
+	 * proxy_destroy() are fine. NULL: only names of the mesh and /etc/hosts exist.
 	 */
-	int (*resolve)(void *owner, const char *name,
-		       struct ip_addr address[static PROXY_ADDRESSES_MAX]);
+	void (*lookup)(void *owner, const char *name, proxy_found *found, void *arg);
 	void *owner;
 };
 
