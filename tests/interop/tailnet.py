@@ -5,7 +5,9 @@ Everything real is real: Headscale, derper, tailscaled, the kernel's NAT. A Tail
 namespace of its own, a Site, that reaches the wire directly or through a router:
 
 - plain: no router;
-- easy:  a NAT that keeps ports, so every destination sees the same address (endpoint-independent);
+- easy:  a NAT that keeps ports, so every destination sees the same address (endpoint-independent),
+         and that lets in only who was written to, from the very port (as Linux does);
+- cone:  the same, but it lets in whoever writes to a port that is in use;
 - hard:  a NAT that picks a new port for every destination;
 - blocked: an easy one that lets no UDP through.
 
@@ -139,6 +141,14 @@ class Site:
                     iifname "wan" ct state new drop
                 }}
             }}""")
+        if kind == "cone":
+            nft(self.lab, self.router, f"""
+                table ip cone {{
+                    chain pre {{
+                        type nat hook prerouting priority -100;
+                        iifname "wan" meta l4proto udp dnat to 192.168.{number}.2
+                    }}
+                }}""")
         if kind == "blocked":
             self.block_udp()
 
