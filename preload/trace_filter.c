@@ -118,3 +118,24 @@ int trace_filter_install(void)
 		return -errno;
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &fprog) == 0 ? 0 : -errno;
 }
+
+bool trace_filter_stops(long nr)
+{
+	/* Addresses of ours are whole, and never NULL. getsockopt() is left to its entry's own
+	 * stop. */
+	switch (nr) {
+	case SYS_connect:
+	case SYS_bind:
+	case SYS_sendto:
+	case SYS_recvfrom:
+	case SYS_accept4:
+	case SYS_getsockname:
+	case SYS_getpeername:
+	case SYS_sendmsg:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+		return true;
+	default:
+		return false;
+	}
+}

@@ -114,8 +114,12 @@ static void image_replaced(struct trace_task *task)
 
 static void call_trapped(struct trace_task *task)
 {
-	if (task->phase == TRACE_STARTING || task->phase == TRACE_INSIDE) {
-		trace_task_resume(task, 0); /* one of ours, seen by our own filter */
+	if (task->phase == TRACE_STARTING) {
+		trace_task_begun(task); /* one of ours, stopped by our own filter */
+		return;
+	}
+	if (task->phase == TRACE_INSIDE) {
+		trace_task_resume(task, 0);
 		return;
 	}
 	if (task->is_passed || !trace_regs_get(task->tid, &task->at_call)) {
@@ -160,6 +164,8 @@ static void syscall_stop(struct trace_task *task)
 {
 	if (task->phase == TRACE_STARTING) {
 		trace_task_begun(task);
+	} else if (task->phase == TRACE_INSIDE && trace_task_is_at_entry(task)) {
+		trace_task_resume(task, 0);
 	} else if (task->phase == TRACE_INSIDE) {
 		task->phase = TRACE_LEFT;
 		trace_task_serve(task, trace_calls_run);

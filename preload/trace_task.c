@@ -33,6 +33,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/trace_filter.h"
+
 #define SLOTS         16
 #define CHUNK_BYTES   (SLOTS * (TRACE_SEALED_BYTES + TRACE_OPEN_BYTES))
 #define ERESTARTSYS   512 /* the kernel's own; 512 to 516 never reach a program */
@@ -236,10 +238,11 @@ static void unblock_signals(struct trace_task *task)
 
 void trace_task_resume(struct trace_task *task, int signal)
 {
-	bool inside = task->phase == TRACE_STARTING || task->phase == TRACE_INSIDE;
+	bool to_next_stop = task->phase == TRACE_INSIDE ||
+			    (task->phase == TRACE_STARTING && !task->is_stopped_by_filter);
 
 	/* A thread that was killed meanwhile says so by its exit. */
-	ptrace(inside ? PTRACE_SYSCALL : PTRACE_CONT, task->tid, 0, (unsigned long)signal);
+	ptrace(to_next_stop ? PTRACE_SYSCALL : PTRACE_CONT, task->tid, 0, (unsigned long)signal);
 }
 
 void trace_task_serve(struct trace_task *task, void (*run)(void *arg))
@@ -288,8 +291,28 @@ void trace_task_as_is(struct trace_task *task)
 	trace_task_resume(task, 0);
 }
 
+/*
+ * Linux stops a traced call at its entry, then by the filter; gVisor, and Linux
+ * before 4.8, the other way round, so that a stop at the entry follows the filter's.
+ * The first call ever made is mmap(), which tells: it never fails with ENOSYS, and that
+ * is what stands for the result at an entry.
+ */
+bool trace_task_is_at_entry(struct trace_task *task)
+{
+	static enum { UNKNOWN, NEVER, ALWAYS } follows;
+	struct trace_regs regs;
+
+	if (!task->is_entry_unseen)
+		return false;
+	task->is_entry_unseen = false;
+	if (follows == UNKNOWN && trace_regs_get(task->tid, &regs))
+		follows = trace_regs_result(&regs) == -ENOSYS ? ALWAYS : NEVER;
+	return follows == ALWAYS;
+}
+
 void trace_task_begun(struct trace_task *task)
 {
+	task->is_entry_unseen = task->is_stopped_by_filter;
 	task->phase = TRACE_INSIDE;
 	if (task->may_wait)
 		unblock_signals(task);
@@ -310,6 +333,7 @@ static void start_call(struct trace_task *task, const unsigned long args[static 
 	struct trace_regs regs = task->at_call;
 
 	if (task->phase == TRACE_ENTERED) {
+		task->is_entry_unseen = true;
 		trace_regs_set_args(&regs, args);
 		trace_regs_put_entry(task->tid, &regs, task->nr);
 		task->phase = TRACE_INSIDE;
@@ -318,6 +342,7 @@ static void start_call(struct trace_task *task, const unsigned long args[static 
 	trace_regs_again(&regs, task->nr);
 	trace_regs_set_args(&regs, args);
 	trace_regs_put(task->tid, &regs);
+	task->is_stopped_by_filter = trace_filter_stops(task->nr);
 	task->phase = TRACE_STARTING;
 }
 

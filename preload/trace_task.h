@@ -40,6 +40,8 @@ struct trace_task {
 	uint64_t mask;             /* the thread's own blocked signals */
 	bool is_masked;            /* all are blocked, so that none comes between two calls */
 	struct trace_slot slot;    /* sealed 0: none */
+	bool is_stopped_by_filter; /* the call that is made stops at its entry by itself */
+	bool is_entry_unseen;      /* entered by way of the filter: maybe it stops once more */
 	bool may_wait;             /* the call that is made for it */
 	long nr;                   /* of the call that is made for it */
 	int question;              /* a socket to the daemon, or -1 */
@@ -84,6 +86,8 @@ void trace_task_serve(struct trace_task *task, void (*run)(void *arg));
 void trace_task_resume(struct trace_task *task, int signal);
 /* The kernel has begun the call made by trace_remote(); the thread is stopped there. */
 void trace_task_begun(struct trace_task *task);
+/* Is this stop, after the filter's, still the entry of the call? */
+bool trace_task_is_at_entry(struct trace_task *task);
 /* Ends the call with its result, a negative errno too; as_is lets the kernel do it as it stands. */
 void trace_task_finish(struct trace_task *task, long result);
 void trace_task_as_is(struct trace_task *task);

@@ -1,0 +1,264 @@
+"""Programs the shim cannot enter: Go, static C with raw system calls. meshrun traces them."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from worlds import PYTHON, free_port, python, python_spawn, wait_until
+
+pytestmark = pytest.mark.meshwrap
+HERE = Path(__file__).resolve().parent
+GO = shutil.which("go") or ("/usr/local/go/bin/go" if os.path.exists("/usr/local/go/bin/go") else None)
+
+
+@pytest.fixture(scope="session")
+def go(session_lab):
+    if not GO:
+        pytest.skip("needs Go")
+    target = session_lab.tmp / "traced-go"
+    subprocess.run([GO, "build", "-o", target, HERE / "traced.go"], check=True, cwd=session_lab.tmp,
+                   env={**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"})
+    return target
+
+
+@pytest.fixture(scope="session")
+def static(session_lab):
+    target = session_lab.tmp / "traced-c"
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-O1", "-static", "-o", target, HERE / "traced.c", "-lpthread"],
+                   check=True)
+    return target
+
+
+def meshrun(node, *words):
+    return [node.lab.binary("meshrun"), "--", *map(str, words)]
+
+
+def run(node, *words, **options):
+    return node.run(meshrun(node, *words), wrapped=False, **options).stdout
+
+
+def spawn(node, *words, ready=r"ready (\S+)", **options):
+    process = node.spawn(meshrun(node, *words), wrapped=False, log="traced", **options)
+    process.wait_for(ready)
+    return process
+
+
+def port_of(process):
+    return process.wait_for(r"ready (\d+)").group(1)
+
+
+@pytest.fixture(scope="module")
+def echo(world):
+    """An ordinary echo server on node-b, which says whom it saw."""
+    server = python_spawn(world.b, """
+        async def serve(reader, writer):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+        async def main():
+            server = await asyncio.start_server(serve, "0.0.0.0", 0, backlog=1024)
+            say("ready", server.sockets[0].getsockname()[1])
+            await server.serve_forever()
+        asyncio.run(main())
+    """, ready=r"ready \d+")
+    yield port_of(server)
+    server.stop()
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "own", "[::]:0", "127.0.0.1:0"])
+def test_go_serves_go_and_each_sees_the_other(world, go, listen):
+    server = spawn(world.b, go, "serve", f"{world.b.v4}:0" if listen == "own" else listen)
+    said = run(world.a, go, "get", f"http://{world.b.v4}:{port_of(server)}/hello")
+    assert said.startswith("200 /hello from ") and world.a.v4 + ":" in said
+    server.stop()
+
+
+def test_go_serves_on_its_ipv6_mesh_address(world, go):
+    server = spawn(world.b, go, "serve", f"[{world.b.v6}]:0")
+    assert f"[{world.b.v6}]" in server.text
+    said = run(world.a, go, "get", f"http://[{world.b.v6}]:{port_of(server)}/six")
+    assert said.startswith("200 /six from ") and world.a.v6 in said
+    server.stop()
+
+
+def test_a_wrapped_program_talks_to_a_go_server_and_back(world, go, blob):
+    server = spawn(world.b, go, "serve", "0.0.0.0:0")
+    said = python(world.a, """
+        import urllib.request
+        data = random.Random(1).randbytes(5_000_000)
+        url = f"http://{sys.argv[1]}:{sys.argv[2]}/x"
+        with urllib.request.urlopen(urllib.request.Request(url, data=data)) as r:
+            body = r.read()
+            say(json.dumps([sha(body[:len(data)]) == sha(data), r.headers["Seen"]]))
+    """, world.b.v4, port_of(server))
+    assert said[0] is True and said[1].startswith(world.a.v4) and f"at {world.b.v4}:" in said[1]
+    server.stop()
+
+
+def test_go_udp_in_both_ways_of_sending(world, go):
+    server = spawn(world.b, go, "udp-serve", "0.0.0.0:0")
+    for way in ("udp", "udp-connected"):
+        said = run(world.a, go, way, f"{world.b.v4}:{port_of(server)}")
+        assert re.match(rf"{re.escape(world.a.v4)}:\d+ hello from {re.escape(world.b.v4)}:{port_of(server)} ", said)
+    assert f"to {world.a.v4}:" in run(world.a, go, "udp-connected", f"{world.b.v4}:{port_of(server)}")
+    server.stop()
+
+
+def test_five_hundred_go_dials_at_once(world, go, echo):
+    said = run(world.a, go, "dials", f"{world.b.v4}:{echo}", 500, "echo", timeout=60)
+    assert said.startswith("dials 500 failed 0 "), said
+
+
+def test_refused_dials_of_go_say_so(world, go):
+    said = run(world.a, go, "dials", f"{world.b.v4}:{free_port()}", 20)
+    assert "failed 20" in said or "connection refused:20" in said, said
+
+
+def test_raw_calls_reach_the_mesh_and_see_mesh_addresses(world, static, echo):
+    assert run(world.a, static, "echo", world.b.v4, echo) == "hello\n"
+    assert run(world.a, static, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"
+
+
+def test_what_is_outside_the_mesh_is_left_alone(world, static):
+    server = python_spawn(world.a, """
+        s = listener("127.0.0.1")
+        say("ready", s.getsockname()[1])
+        c, peer = s.accept()
+        c.sendall(c.recv(5))
+        c.recv(1)
+    """, ready=r"ready \d+", wrapped=False)
+    assert run(world.a, static, "echo", "127.0.0.1", port_of(server)) == "hello\n"
+
+
+def test_a_held_dial_is_interrupted_as_by_the_kernel(world, static):
+    down = "100.64.0.3"
+    said = run(world.a, static, "interrupted", down, 80, check=False)
+    assert said == "errno 4\n"
+
+
+def test_signals_do_not_disturb_a_dial_that_restarts(world, static, echo):
+    for _ in range(5):
+        assert run(world.a, static, "restarted", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"
+
+
+def test_fork_and_vfork_children_are_on_the_mesh(world, static, echo):
+    assert run(world.a, static, "forks", world.b.v4, echo) == "sum 60\n"
+
+
+def test_an_address_that_changes_under_the_call_never_leaves(world, static, echo):
+    """To a peer, and to a mesh address nobody has; the wire is counted by the world."""
+    before = world.leaked()
+    said = run(world.a, static, "race", "192.0.2.2", 9, "100.64.200.1", 9, timeout=120)
+    assert said.startswith("done")
+    assert world.leaked() == before
+
+
+def test_a_static_program_starts_a_dynamic_one(world, static, go, echo):
+    code = ("import socket; s = socket.create_connection((%r, %s)); s.sendall(b'hello'); "
+            "print(s.recv(5).decode(), s.getpeername()[0], s.getsockname()[0])") % (world.b.v4, echo)
+    wanted = f"hello {world.b.v4} {world.a.v4}\n"
+    assert run(world.a, static, "exec", PYTHON, "-c", code) == wanted
+    assert run(world.a, static, "exec", "/usr/bin/env", "-i", PYTHON, "-c", code) == wanted
+    assert run(world.a, static, "exec", static, "exec", static, "echo", world.b.v4, echo) == "hello\n"
+
+
+def test_statuses_and_signals_are_the_programs_own(world, static):
+    for status in (0, 1, 77, 126, 255):
+        done = world.a.run(meshrun(world.a, static, "status", status), wrapped=False, check=False)
+        assert done.returncode == status and done.stderr == ""
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGINT):
+        done = world.a.run(["/bin/sh", "-c", '"$@"; echo $?', "sh", *meshrun(world.a, static, "die", int(number))],
+                           wrapped=False, check=False)
+        assert done.stdout.split()[-1] == str(128 + number)
+
+
+def state_of(pid):
+    return re.search(r"^State:\s+(\S)", Path(f"/proc/{pid}/status").read_text(), re.M).group(1)
+
+
+def test_stop_and_continue_hold_as_long_as_they_should(world, static):
+    process = spawn(world.a, static, "sleep")
+    pid = [int(p) for p in os.listdir("/proc") if p.isdigit() and is_program(p, static)][0]
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) in "tT", 5, "the stop")
+    time.sleep(0.3)
+    assert state_of(pid) in "tT"
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: state_of(pid) == "S", 5, "the end of the stop")
+    os.kill(pid, signal.SIGTERM)
+    process.wait()
+
+
+def is_program(pid, path):
+    try:
+        return os.readlink(f"/proc/{pid}/exe") == str(path)
+    except OSError:
+        return False
+
+
+def test_the_program_keeps_its_process_id(world, static):
+    process = world.a.spawn(["/bin/sh", "-c", 'echo shell $$; exec "$@"', "sh",
+                             *meshrun(world.a, static, "sleep")], wrapped=False)
+    shell = process.wait_for(r"shell (\d+)").group(1)
+    assert process.wait_for(r"ready (\d+)").group(1) == shell
+    process.stop(signal.SIGKILL)
+
+
+def test_a_killed_tracer_ends_its_program_and_says_why(world, static):
+    process = spawn(world.a, static, "sleep")
+    pid = [p for p in os.listdir("/proc") if p.isdigit() and is_program(p, static)][0]
+    tracer = re.search(r"TracerPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()).group(1)
+    os.kill(int(tracer), signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: "keeps this program on the mesh was killed" in process.text, 5, "the watcher's sentence")
+
+
+def test_a_program_that_wants_another_tracer_is_told(world, static):
+    assert run(world.a, static, "tracer") == "traceme -1 errno 1\n"
+
+
+def test_go_dials_by_name(world, go):
+    server = spawn(world.b, go, "serve", "0.0.0.0:0")
+    said = run(world.a, go, "get", f"http://node-b.mesh:{port_of(server)}/name")
+    assert said.startswith("200 /name from ") and world.a.v4 + ":" in said
+    server.stop()
+
+
+def test_go_resolves_mesh_names_by_dns(world, go):
+    said = run(world.a, go, "lookup", "node-b.mesh", check=False)
+    assert world.b.v4 in said
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/busybox") or
+                    subprocess.run(["ldd", "/bin/busybox"], capture_output=True).returncode == 0,
+                    reason="needs a static busybox")
+def test_a_static_busybox_fetches_and_its_shell_starts_others(world, go):
+    server = spawn(world.b, go, "serve", "0.0.0.0:0")
+    url = f"http://{world.b.v4}:{port_of(server)}/box"
+    for words in (["/bin/busybox", "wget", "-qO-", url], ["/bin/busybox", "sh", "-c", f"wget -qO- {url}; true"]):
+        assert run(world.a, *words).startswith("/box from " + world.a.v4)
+    server.stop()
+
+
+def test_an_interpreter_starts_static_children(world, static, echo):
+    """The shim's exec brings a static child of a wrapped program under trace."""
+    code = "import subprocess, sys; print(subprocess.run(sys.argv[1:], env={}, capture_output=True, text=True).stdout)"
+    said = run(world.a, PYTHON, "-c", code, static, "ends", world.b.v4, echo)
+    assert said.strip() == f"{world.a.v4} {world.b.v4}"
+
+
+def test_where_notification_is_refused_tracing_works(world, static, echo):
+    if world.a.place.rented is None:
+        pytest.skip("needs root for tests/rented")
+    launcher = Path(__file__).resolve().parents[1] / "rented"
+    netns = ["ip", "netns", "exec", world.a.place.netns] if world.a.place.netns else []
+    flags = ["--gvisor-like"] + (["--root"] if world.name == "two" else [])
+    words = [*netns, PYTHON, launcher, *flags, *meshrun(world.a, static, "echo", world.b.v4, echo)]
+    done = world.lab.run(words, env=world.a.env, cwd="/")
+    assert done.stdout == "hello\n"

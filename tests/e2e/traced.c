@@ -1,0 +1,181 @@
+/*
+ * A static program that makes system calls itself, for test_trace.py. The first
+ * word says what it does; it prints one line and ends with a status of meaning.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct sockaddr_in at(const char *ip, const char *port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)) };
+
+	inet_pton(AF_INET, ip, &a.sin_addr);
+	return a;
+}
+
+static int dial(const char *ip, const char *port)
+{
+	struct sockaddr_in a = at(ip, port);
+	int fd = (int)syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+
+	if (syscall(SYS_connect, fd, &a, sizeof(a)) == 0)
+		return fd;
+	printf("errno %d\n", errno);
+	exit(1);
+}
+
+static void echo(int fd)
+{
+	char text[32] = "";
+
+	if (write(fd, "hello", 5) != 5 || read(fd, text, sizeof(text) - 1) != 5)
+		exit(2);
+	printf("%s\n", text);
+}
+
+static void ends(int fd)
+{
+	struct sockaddr_in peer, local;
+	socklen_t len = sizeof(peer);
+
+	syscall(SYS_getpeername, fd, &peer, &len);
+	len = sizeof(local);
+	syscall(SYS_getsockname, fd, &local, &len);
+	printf("%s ", inet_ntoa(local.sin_addr));
+	printf("%s\n", inet_ntoa(peer.sin_addr));
+}
+
+static void on_alarm(int number)
+{
+	(void)number;
+}
+
+/* A held dial and a signal every 5 ms: EINTR, or with SA_RESTART the dial's own end. */
+static void interrupted(char **argv, int flags)
+{
+	struct sigaction act = { .sa_handler = on_alarm, .sa_flags = flags };
+	struct itimerval often = { { 0, 5000 }, { 0, 5000 } };
+
+	sigaction(SIGALRM, &act, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	ends(dial(argv[2], argv[3]));
+}
+
+static struct sockaddr_in shown;
+static struct sockaddr_in one, other;
+static volatile int is_over;
+
+static void *flip(void *unused)
+{
+	while (!is_over) {
+		memcpy(&shown, &one, sizeof(one));
+		memcpy(&shown, &other, sizeof(one));
+	}
+	return unused;
+}
+
+/* Another thread changes the address all the time: whatever is dialled was looked at. */
+static void race(char **argv)
+{
+	pthread_t thread;
+	int done = 0, fd;
+
+	one = at(argv[2], argv[3]);
+	other = at(argv[4], argv[5]);
+	pthread_create(&thread, NULL, flip, NULL);
+	for (int i = 0; i < 3000; i++) {
+		fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+		done += syscall(SYS_connect, fd, &shown, sizeof(shown)) == 0 &&
+			write(fd, "x", 1) == 1;
+		done += syscall(SYS_sendto, fd, "x", 1, 0, &shown, sizeof(shown)) == 1;
+		close(fd);
+	}
+	is_over = 1;
+	pthread_join(thread, NULL);
+	printf("done %d\n", done > 0);
+}
+
+static void fork_and_vfork(char **argv)
+{
+	static int i, sum; /* not in registers, which vfork() may spoil */
+	int status;
+
+	for (i = 0; i < 20; i++) {
+		pid_t pid = i % 2 ? fork() : vfork();
+
+		if (pid == 0)
+			_exit(close(dial(argv[2], argv[3])) == 0 ? 3 : 4);
+		waitpid(pid, &status, 0);
+		sum += WEXITSTATUS(status);
+	}
+	printf("sum %d\n", sum);
+}
+
+static void ask_tracer(void)
+{
+	long result = ptrace(PTRACE_TRACEME, 0, 0, 0);
+
+	printf("traceme %ld errno %d\n", result, errno);
+}
+
+static void time_calls(char **argv)
+{
+	struct sockaddr_in name;
+	struct timespec a, b;
+	socklen_t len;
+	int fd = socket(AF_INET, SOCK_STREAM, 0), n = atoi(argv[2]);
+
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	for (int i = 0; i < n; i++) {
+		len = sizeof(name);
+		syscall(SYS_getsockname, fd, &name, &len);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	printf("ns %ld\n", ((b.tv_sec - a.tv_sec) * 1000000000 + b.tv_nsec - a.tv_nsec) / n);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (strcmp(what, "echo") == 0)
+		echo(dial(argv[2], argv[3]));
+	else if (strcmp(what, "ends") == 0)
+		ends(dial(argv[2], argv[3]));
+	else if (strcmp(what, "interrupted") == 0)
+		interrupted(argv, 0);
+	else if (strcmp(what, "restarted") == 0)
+		interrupted(argv, SA_RESTART);
+	else if (strcmp(what, "race") == 0)
+		race(argv);
+	else if (strcmp(what, "forks") == 0)
+		fork_and_vfork(argv);
+	else if (strcmp(what, "exec") == 0)
+		execvp(argv[2], argv + 2);
+	else if (strcmp(what, "tracer") == 0)
+		ask_tracer();
+	else if (strcmp(what, "time") == 0)
+		time_calls(argv);
+	else if (strcmp(what, "status") == 0)
+		return atoi(argv[2]);
+	else if (strcmp(what, "die") == 0)
+		raise(atoi(argv[2]));
+	else if (strcmp(what, "sleep") == 0)
+		printf("ready %d\n", getpid()), sleep(60);
+	return 0;
+}
