@@ -30,6 +30,7 @@
 #include "daemon/loop.h"
 #include "daemon/mesh_tailnet.h"
 #include "daemon/netmap/netmap.h"
+#include "daemon/proxy/proxy.h"
 #include "shared/util.h"
 
 /* Flushing may cause work that wants another flush (a program's answer); more is for later. */
@@ -275,6 +276,8 @@ static void expire_all(struct mesh *mesh, uint64_t now_ns)
 		netstack_expire(mesh->netstack, now_ns);
 	if (edge_deadline(mesh->edge) <= now_ns)
 		edge_expire(mesh->edge, now_ns);
+	if (mesh->proxy && proxy_deadline(mesh->proxy) <= now_ns)
+		proxy_expire(mesh->proxy, now_ns);
 	while (pings_expire(&mesh->pings, now_ns, &late) == 0)
 		mesh_api_ponged(mesh, late.ticket, &late.to, NEVER_NS);
 	if (mesh->tailnet && tailnet_deadline(mesh->tailnet) <= now_ns)
@@ -290,6 +293,8 @@ static uint64_t next_deadline(const struct mesh *mesh)
 		ns = MIN(ns, wg_device_deadline(mesh->wg));
 	if (mesh->tailnet)
 		ns = MIN(ns, tailnet_deadline(mesh->tailnet));
+	if (mesh->proxy)
+		ns = MIN(ns, proxy_deadline(mesh->proxy));
 	ns = MIN(ns, pings_deadline(&mesh->pings));
 	return MIN(ns, mesh_peers_deadline(mesh));
 }
@@ -418,6 +423,32 @@ static void login_config(struct config *c, const struct login_setup *login)
 		snprintf(c->name, sizeof(c->name), "meshwrap");
 }
 
+static void look_up_for_proxy(void *owner, const char *name, proxy_found *found, void *arg)
+{
+	struct mesh *mesh = owner;
+
+	dns_lookup(mesh->dns, name, DNS_WANT_V4 | DNS_WANT_V6, false, found, arg);
+}
+
+static int create_proxy(struct mesh *mesh, const struct mesh_options *options,
+			char error[static 256])
+{
+	const struct proxy_config config = { options->socks5_listen, options->http_listen,
+					     options->allow_all_users };
+	const struct proxy_backend backend = { look_up_for_proxy, mesh };
+	char line[256];
+	int err;
+
+	if (!config.socks5_listen && !config.http_listen)
+		return 0;
+	err = proxy_create(mesh->loop, mesh->edge, &config, &backend, &mesh->proxy, error);
+	if (err == 0) {
+		proxy_describe(mesh->proxy, line);
+		log_info("proxy: %s", line);
+	}
+	return err;
+}
+
 static int create_modules(struct mesh *mesh, const struct mesh_options *options,
 			  char error[static 256])
 {
@@ -431,11 +462,7 @@ static int create_modules(struct mesh *mesh, const struct mesh_options *options,
 		err = create_netstack(mesh, error);
 	if (err == 0)
 		err = login ? tailnet_create(mesh, login, error) : mesh_file_create(mesh, error);
-	if (err == 0 && (options->socks5_listen || options->http_listen)) {
-		snprintf(error, 256, "this version has no proxy; leave the proxy addresses away");
-		err = -EOPNOTSUPP;
-	}
-	return err;
+	return err == 0 ? create_proxy(mesh, options, error) : err;
 }
 
 int mesh_create(struct config *config, const struct mesh_options *options, struct mesh **out,
@@ -485,6 +512,7 @@ void mesh_destroy(struct mesh *mesh)
 {
 	if (!mesh)
 		return;
+	proxy_destroy(mesh->proxy);
 	dns_destroy(mesh->dns);
 	/* Without the edge its connections are gone: the peers are told, by a last flush. */
 	edge_destroy(mesh->edge);

@@ -224,12 +224,18 @@ static void sync_filter(struct tailnet *t)
 		log_err("mesh: out of memory for the packet filter, the old rules stand");
 }
 
-static void sync_self(struct tailnet *t)
+/* True when we have other addresses than before. */
+static bool sync_self(struct tailnet *t)
 {
-	struct ip_addr own[CONFIG_MAX_OWN];
+	struct ip_addr own[CONFIG_MAX_OWN] = { 0 };
 	unsigned count = own_addresses(netmap_self(t->mesh->netmap), own, ARRAY_LEN(own));
 
+	if (count == t->own_count && memcmp(own, t->own, sizeof(own)) == 0)
+		return false;
+	memcpy(t->own, own, sizeof(own));
+	t->own_count = count;
 	netstack_set_own(t->mesh->netstack, own, count);
+	return true;
 }
 
 static void sync_relays(struct tailnet *t)
@@ -268,8 +274,9 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 	t->is_carrying = carries;
 	if (!netmap_self(t->mesh->netmap))
 		return;
-	if (!c || c->self)
-		sync_self(t);
+	/* What peers may have depends on what is ours. */
+	if ((!c || c->self) && sync_self(t))
+		c = NULL;
 	if (!c || c->self || c->filter)
 		sync_filter(t);
 	if (!c || c->derp)

@@ -19,6 +19,7 @@
 #define MESH_DATAGRAMS 256 /* given to WireGuard at once */
 
 struct dns;
+struct proxy;
 struct localapi;
 struct loop;
 struct netmap;
@@ -47,6 +48,7 @@ struct mesh {
 	struct netmap *netmap;   /* what status, whois and names are read from */
 	struct loop *loop;
 	struct dns *dns;
+	struct proxy *proxy; /* NULL: none */
 	struct edge *edge;
 	struct udp_path *udp;
 	struct wg_device *wg; /* tailnet mode: NULL while there is no node key */

@@ -259,6 +259,21 @@ static unsigned self_addresses(const struct mesh *mesh, struct endpoint out[stat
 	return count;
 }
 
+/* Nobody tells us who is online when there is no server: those with whom we have a session. */
+static void set_online(json_object *status)
+{
+	json_object *peers, *active;
+
+	if (!json_object_object_get_ex(status, "Peer", &peers) || !peers)
+		return;
+	json_object_object_foreach(peers, key, peer)
+	{
+		(void)key;
+		if (json_object_object_get_ex(peer, "Active", &active))
+			json_object_object_add(peer, "Online", json_object_get(active));
+	}
+}
+
 char *mesh_status(struct mesh *mesh, bool want_peers)
 {
 	const struct tailnet *t = mesh->tailnet;
@@ -288,6 +303,8 @@ char *mesh_status(struct mesh *mesh, bool want_peers)
 	if (info.is_login_failed)
 		add_text(status, "LoginError", info.sentence);
 	add_own(mesh, status);
+	if (!t)
+		set_online(status);
 	if (!want_peers)
 		json_object_object_add(status, "Peer", NULL);
 	out = strdup(json_object_to_json_string_ext(

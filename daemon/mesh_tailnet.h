@@ -44,6 +44,9 @@ struct tailnet {
 	struct paths *paths;
 	struct relays *relays;
 
+	struct ip_addr own[CONFIG_MAX_OWN];
+	unsigned own_count;
+
 	bool wants_running; /* not after "down" */
 	bool is_carrying;   /* the data plane is up */
 	bool has_map;       /* from the server or from the state */
