@@ -102,6 +102,7 @@ enum socks_code socks_code_of(int error)
 	case EHOSTDOWN:
 	case ENOENT:
 	case ENODATA:
+	case EAGAIN: /* name servers that do not answer */
 		return SOCKS_HOST_UNREACHABLE;
 	case ECONNREFUSED:
 		return SOCKS_REFUSED;
