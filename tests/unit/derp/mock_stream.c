@@ -77,7 +77,7 @@ long net_stream_read(struct net_stream *s, void *bytes, size_t max)
 	size_t n = mock.in_len - mock.in_at;
 
 	(void)s;
-	if (mock.piece && n > mock.piece)
+	if (mock.piece > 0 && n > mock.piece)
 		n = mock.piece;
 	if (n > max)
 		n = max;
