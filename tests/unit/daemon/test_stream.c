@@ -1,0 +1,324 @@
+/* Outgoing connections over plain TCP; certificates are tested with the relays. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/event.h>
+
+#include "daemon/loop.h"
+#include "daemon/stream.h"
+#include "shared/util.h"
+
+static struct world {
+	struct loop *loop;
+	struct net_stream *s;
+	int listen_fd, server_fd;
+	struct event *server_event;
+	struct endpoint to;
+	unsigned connects, reads, drains;
+	size_t received, server_received;
+	bool destroys, stops_after_one_read, stops_when_connected;
+	char sentence[256];
+	char bytes[65536];
+} w;
+
+static void connected(void *owner)
+{
+	(void)owner;
+	w.connects++;
+	if (w.destroys) {
+		net_stream_destroy(w.s);
+		w.s = NULL;
+	}
+	if (w.destroys || w.stops_when_connected)
+		loop_stop(w.loop);
+}
+
+static void readable(void *owner)
+{
+	long n;
+
+	(void)owner;
+	w.reads++;
+	do {
+		n = net_stream_read(w.s, w.bytes, sizeof(w.bytes));
+		w.received += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && !w.stops_after_one_read);
+}
+
+static void drained(void *owner)
+{
+	(void)owner;
+	w.drains++;
+	loop_stop(w.loop);
+}
+
+static void closed(void *owner, const char *sentence)
+{
+	(void)owner;
+	snprintf(w.sentence, sizeof(w.sentence), "%s", sentence);
+	loop_stop(w.loop);
+}
+
+static int listen_on_loopback(struct endpoint *to)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET };
+	socklen_t len = sizeof(sin);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sin, &len), 0);
+	endpoint_from_sockaddr((struct sockaddr *)&sin, len, to);
+	return fd;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	w.server_fd = -1;
+	w.loop = loop_create(NULL);
+	w.listen_fd = listen_on_loopback(&w.to);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	net_stream_destroy(w.s);
+	if (w.server_event)
+		event_free(w.server_event);
+	loop_destroy(w.loop);
+	close(w.listen_fd);
+	if (w.server_fd >= 0)
+		close(w.server_fd);
+	return 0;
+}
+
+static void open_to(const char *host, const struct endpoint *candidates, unsigned count)
+{
+	static const struct net_stream_callbacks callbacks = { connected, readable, drained,
+							       closed };
+	const struct net_stream_options o = { .host = host,
+					      .port = w.to.port,
+					      .candidates = candidates,
+					      .candidate_count = count,
+					      .limit_ns = 5 * NS_PER_S };
+
+	w.s = net_stream_open(w.loop, &o, &callbacks, NULL);
+	assert_non_null(w.s);
+}
+
+static void open_connected(void)
+{
+	open_to("127.0.0.1", NULL, 0);
+	w.stops_when_connected = true;
+	loop_run(w.loop);
+	assert_int_equal(w.connects, 1);
+	w.server_fd = accept4(w.listen_fd, NULL, NULL, SOCK_NONBLOCK);
+	assert_true(w.server_fd >= 0);
+}
+
+static void test_what_is_written_before_the_connection_stands_leaves_with_it(void **state)
+{
+	char got[16] = "";
+
+	(void)state;
+	open_to("127.0.0.1", NULL, 0);
+	assert_int_equal(net_stream_write(w.s, "hello", 5), 0);
+	w.stops_when_connected = true;
+	loop_run(w.loop);
+	w.server_fd = accept(w.listen_fd, NULL, NULL);
+	assert_int_equal(read(w.server_fd, got, sizeof(got)), 5);
+	assert_string_equal(got, "hello");
+}
+
+static void test_the_first_address_that_answers_wins(void **state)
+{
+	struct endpoint list[3] = { w.to, w.to, w.to }, dead;
+	int fd = listen_on_loopback(&dead);
+
+	(void)state;
+	close(fd); /* refused */
+	list[0] = dead;
+	assert_int_equal(ip_parse("::1", &list[1].addr), 0); /* nobody listens there */
+	open_to("relay.test", list, 3);
+	w.stops_when_connected = true;
+	loop_run(w.loop);
+	assert_int_equal(w.connects, 1);
+}
+
+static void test_when_none_answers_the_sentence_says_so(void **state)
+{
+	struct endpoint dead;
+	int fd = listen_on_loopback(&dead);
+
+	(void)state;
+	close(fd);
+	open_to("relay.test", &dead, 1);
+	loop_run(w.loop);
+	assert_non_null(strstr(w.sentence, "cannot connect to relay.test: 127.0.0.1:"));
+	assert_non_null(strstr(w.sentence, "Connection refused"));
+	assert_int_equal(net_stream_write(w.s, "x", 1), -EPIPE);
+	assert_int_equal(net_stream_read(w.s, w.bytes, 1), -EPIPE);
+}
+
+static void test_no_address_and_no_such_name_are_told(void **state)
+{
+	(void)state;
+	open_to("relay.test", &w.to, 0);
+	loop_run(w.loop);
+	assert_non_null(strstr(w.sentence, "there is no address to try"));
+	net_stream_destroy(w.s);
+	open_to("nothing.invalid", NULL, 0);
+	loop_run(w.loop);
+	assert_non_null(strstr(w.sentence, "cannot look up nothing.invalid"));
+}
+
+static void test_a_name_is_looked_up(void **state)
+{
+	(void)state;
+	open_to("localhost", NULL, 0);
+	w.stops_when_connected = true;
+	loop_run(w.loop);
+	assert_int_equal(w.connects, 1);
+}
+
+static void server_readable(evutil_socket_t fd, short events, void *arg)
+{
+	static char bytes[65536];
+	long n = read(fd, bytes, sizeof(bytes));
+
+	(void)events;
+	(void)arg;
+	w.server_received += n > 0 ? (size_t)n : 0;
+}
+
+static void test_a_full_queue_refuses_and_says_when_it_is_empty(void **state)
+{
+	size_t written = 0;
+
+	(void)state;
+	open_connected();
+	for (;;) {
+		int err = net_stream_write(w.s, w.bytes, sizeof(w.bytes));
+
+		if (err == -ENOBUFS)
+			break;
+		assert_int_equal(err, 0);
+		written += sizeof(w.bytes);
+	}
+	assert_true(net_stream_queued(w.s) > 128 * 1024);
+	assert_true(net_stream_queued(w.s) <= 256 * 1024);
+	w.server_event = event_new(loop_base(w.loop), w.server_fd, EV_READ | EV_PERSIST,
+				   server_readable, NULL);
+	event_add(w.server_event, NULL);
+	loop_run(w.loop);
+	assert_int_equal(w.drains, 1);
+	assert_true(net_stream_queued(w.s) <= 64 * 1024);
+	while (w.server_received < written)
+		event_base_loop(loop_base(w.loop), EVLOOP_ONCE);
+	assert_int_equal(w.server_received, written);
+}
+
+static void test_last_words_are_read_before_the_end_is_told(void **state)
+{
+	(void)state;
+	open_connected();
+	assert_int_equal(write(w.server_fd, w.bytes, 60000), 60000);
+	close(w.server_fd);
+	w.server_fd = -1;
+	loop_run(w.loop);
+	assert_int_equal(w.received, 60000);
+	assert_string_equal(w.sentence, "the server closed the connection");
+}
+
+static void test_a_reader_that_stops_early_is_called_again(void **state)
+{
+	(void)state;
+	open_connected();
+	w.stops_after_one_read = true;
+	assert_int_equal(write(w.server_fd, w.bytes, 65536), 65536);
+	shutdown(w.server_fd, SHUT_WR);
+	loop_run(w.loop);
+	assert_int_equal(w.received, 65536);
+	assert_true(w.reads >= 2);
+}
+
+static void test_a_paused_stream_reads_nothing(void **state)
+{
+	(void)state;
+	open_connected();
+	net_stream_set_paused(w.s, true);
+	assert_int_equal(write(w.server_fd, "x", 1), 1);
+	for (unsigned i = 0; i < 3; i++)
+		event_base_loop(loop_base(w.loop), EVLOOP_NONBLOCK);
+	assert_int_equal(w.reads, 0);
+	net_stream_set_paused(w.s, false);
+	event_base_loop(loop_base(w.loop), EVLOOP_NONBLOCK);
+	assert_int_equal(w.received, 1);
+}
+
+static void test_a_reset_is_told(void **state)
+{
+	const struct linger now = { 1, 0 };
+
+	(void)state;
+	open_connected();
+	setsockopt(w.server_fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(w.server_fd);
+	w.server_fd = -1;
+	net_stream_write(w.s, "x", 1);
+	loop_run(w.loop);
+	assert_true(strlen(w.sentence) > 0);
+}
+
+static void test_it_may_be_destroyed_in_its_callback_and_at_any_time(void **state)
+{
+	(void)state;
+	w.destroys = true;
+	open_to("127.0.0.1", NULL, 0);
+	loop_run(w.loop);
+	assert_null(w.s);
+	w.destroys = false;
+	open_to("localhost", NULL, 0);
+	net_stream_destroy(w.s);
+	open_to("127.0.0.1", NULL, 0);
+	net_stream_write(w.s, "x", 1);
+	net_stream_destroy(w.s);
+	w.s = NULL;
+	for (unsigned i = 0; i < 3; i++)
+		event_base_loop(loop_base(w.loop), EVLOOP_NONBLOCK);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		TEST(test_what_is_written_before_the_connection_stands_leaves_with_it),
+		TEST(test_the_first_address_that_answers_wins),
+		TEST(test_when_none_answers_the_sentence_says_so),
+		TEST(test_no_address_and_no_such_name_are_told),
+		TEST(test_a_name_is_looked_up),
+		TEST(test_a_full_queue_refuses_and_says_when_it_is_empty),
+		TEST(test_last_words_are_read_before_the_end_is_told),
+		TEST(test_a_reader_that_stops_early_is_called_again),
+		TEST(test_a_paused_stream_reads_nothing),
+		TEST(test_a_reset_is_told),
+		TEST(test_it_may_be_destroyed_in_its_callback_and_at_any_time),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
