@@ -277,8 +277,10 @@ static bool conn_write(struct service_conn *c)
 			break;
 		sent += (size_t)n;
 	}
-	memmove(c->out, c->out + sent, c->out_len - sent);
-	c->out_len -= sent;
+	if (sent) {
+		memmove(c->out, c->out + sent, c->out_len - sent);
+		c->out_len -= sent;
+	}
 	return true;
 }
 
