@@ -165,6 +165,8 @@ static void direct_changed(void *owner, void *peer_user, const struct endpoint *
 
 	log_debug("mesh: %s: %s%s", node ? node->name : "a peer", to ? "direct to " : "by relay",
 		  to ? endpoint_format(to, text) : "");
+	if (to && t->found_count < TAILNET_FOUND_MAX)
+		t->found[t->found_count++] = peer->id; /* paths may not be called from here */
 }
 
 static void pong(void *owner, uint32_t ticket, const struct paths_pong *pong)
@@ -225,6 +227,18 @@ static void peer_gone(void *owner, int region, const struct public_key *peer,
 
 	(void)reason;
 	paths_peer_gone(t->paths, region, peer->byte);
+}
+
+void tailnet_use_found_paths(struct tailnet *t, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < t->found_count; i++) {
+		struct mesh_peer *peer;
+
+		HASH_FIND(by_id, t->peers, &t->found[i], sizeof(t->found[i]), peer);
+		if (peer)
+			wg_peer_path_found(peer->wg, now_ns);
+	}
+	t->found_count = 0;
 }
 
 /* ---- datagrams ---- */

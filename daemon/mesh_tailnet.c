@@ -236,7 +236,7 @@ const char *tailnet_backend_state(const struct tailnet *t)
 
 uint64_t tailnet_deadline(const struct tailnet *t)
 {
-	uint64_t ns = MIN(t->names_at_ns, t->save_at_ns);
+	uint64_t ns = t->found_count > 0 ? 0 : MIN(t->names_at_ns, t->save_at_ns);
 
 	ns = MIN(ns, t->expiry_at_ns);
 	if (t->is_leaving)
@@ -248,6 +248,7 @@ void tailnet_expire(struct tailnet *t, uint64_t now_ns)
 {
 	if (t->paths && paths_deadline(t->paths) <= now_ns)
 		paths_expire(t->paths, now_ns);
+	tailnet_use_found_paths(t, now_ns);
 	if (t->names_at_ns <= now_ns)
 		tailnet_publish_names(t);
 	if (t->expiry_at_ns <= now_ns)

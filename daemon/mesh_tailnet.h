@@ -16,6 +16,7 @@ struct tls_context;
 
 #define TAILNET_LOOKUPS_MAX 64
 #define TAILNET_PROBES_MAX  16
+#define TAILNET_FOUND_MAX   64
 #define TAILNET_HOST_MAX    256
 
 /* A host name of a relay that waits for its turn to be looked up. */
@@ -46,6 +47,9 @@ struct tailnet {
 
 	struct ip_addr own[CONFIG_MAX_OWN];
 	unsigned own_count;
+
+	int64_t found[TAILNET_FOUND_MAX]; /* peers that are reached directly since this round */
+	unsigned found_count;
 
 	bool wants_running; /* not after "down" */
 	bool is_carrying;   /* the data plane is up */
@@ -97,6 +101,8 @@ void tailnet_plane_destroy(struct tailnet *t);
 void tailnet_received(struct tailnet *t, struct udp_datagram *datagrams, unsigned count);
 void tailnet_transmit(struct tailnet *t, struct mesh_peer *peer, const struct endpoint *to,
 		      const uint8_t *bytes, size_t len, size_t segment_len);
+/* To peers that have just become directly reachable. */
+void tailnet_use_found_paths(struct tailnet *t, uint64_t now_ns);
 void tailnet_tell_control(struct tailnet *t);
 /* What resolver_create() wants; owner is the tailnet's mesh. */
 void tailnet_said_disco_key(struct tailnet *t, struct mesh_peer *peer,

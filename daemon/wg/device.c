@@ -253,3 +253,13 @@ void wg_peer_wake(struct wg_peer *peer, uint64_t now_ns)
 		wg_peer_initiate(peer, false, now_ns);
 	wg_leave(peer->dev);
 }
+
+void wg_peer_path_found(struct wg_peer *peer, uint64_t now_ns)
+{
+	if (peer->handshake.state != WG_HANDSHAKE_INITIATION_SENT || wg_peer_can_send(peer, now_ns))
+		return;
+	wg_enter(peer->dev, now_ns);
+	wg_timers_handshake_lost(&peer->timers);
+	wg_peer_initiate(peer, true, now_ns);
+	wg_leave(peer->dev);
+}

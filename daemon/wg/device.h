@@ -109,5 +109,10 @@ int wg_peer_set_allowed(struct wg_peer *peer, const struct ip_prefix *allowed, u
 void wg_peer_renew(struct wg_peer *peer);
 /* Starts a handshake now if there is no session (subject to the rate limits). */
 void wg_peer_wake(struct wg_peer *peer, uint64_t now_ns);
+/*
+ * A way to the peer is known now. An initiation that has had no answer yet was
+ * probably lost for want of one: the next goes at once, not after its 5 s.
+ */
+void wg_peer_path_found(struct wg_peer *peer, uint64_t now_ns);
 
 #endif

@@ -35,7 +35,7 @@ struct wg_peer {
 	struct endpoint endpoint;
 	bool has_endpoint;
 	bool is_renewing; /* nothing more is sent under the current keypair */
-	bool is_removed; /* within a callback: freed when the device is left */
+	bool is_removed;  /* within a callback: freed when the device is left */
 	struct wg_peer *next_removed;
 	struct wg_handshake handshake;
 	struct wg_macs macs;

@@ -53,6 +53,12 @@ bool wg_timers_may_initiate(struct wg_timers *t, bool is_retry, uint64_t now_ns,
 	return false;
 }
 
+void wg_timers_handshake_lost(struct wg_timers *t)
+{
+	t->has_sent_handshake = false;
+	t->retransmit_ns = NEVER_NS;
+}
+
 static void handshake_sent(struct wg_timers *t, uint64_t now_ns)
 {
 	t->handshake_sent_ns = now_ns;

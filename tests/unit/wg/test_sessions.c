@@ -290,6 +290,24 @@ static void test_a_renewed_session_is_replaced_before_more_is_sent(void **state)
 	world_destroy(w);
 }
 
+static void test_a_path_that_is_found_late_is_used_at_once(void **state)
+{
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	world_send(w, 0, 1, 1, 100);
+	world_drop_all(w); /* nobody knew the way */
+	world_pass(w, 300 * NS_PER_MS);
+	wg_peer_path_found(w->node[0].peer, w->now_ns);
+	world_settle(w);
+	assert_int_equal(initiations(w), 2);
+	assert_int_equal(w->node[1].received, 1);
+	wg_peer_path_found(w->node[0].peer, w->now_ns); /* there is a session: no matter */
+	assert_int_equal(initiations(w), 2);
+	world_check_indices(w);
+	world_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +327,7 @@ int main(void)
 		cmocka_unit_test(test_either_role_renews_after_2_to_the_60_packets),
 		cmocka_unit_test(test_packets_under_the_previous_keys_still_arrive),
 		cmocka_unit_test(test_traffic_for_an_hour_loses_nothing),
+		cmocka_unit_test(test_a_path_that_is_found_late_is_used_at_once),
 		cmocka_unit_test(test_a_renewed_session_is_replaced_before_more_is_sent),
 	};
 
