@@ -177,7 +177,9 @@ static bool wants_connection(const struct control *c)
 {
 	if (c->is_logging_out)
 		return true;
-	return c->status != CONTROL_STOPPED && c->status != CONTROL_REFUSED && !c->is_login_blocked;
+	if (c->status == CONTROL_REFUSED)
+		return c->key_is_refused;
+	return c->status != CONTROL_STOPPED && !c->is_login_blocked;
 }
 
 static void step(struct control *c)
@@ -382,6 +384,7 @@ void control_start(struct control *control)
 	control->connect_failures = control->register_failures = control->poll_failures = 0;
 	control->is_login_blocked = false;
 	control->is_rotated = false;
+	control->key_is_refused = false;
 	control->problem[0] = '\0';
 	control_clear_timer(control, TIMER_CONNECT);
 	control_clear_timer(control, TIMER_REGISTER);

@@ -4,7 +4,8 @@
  * The key is fetched when none is pinned, or when a handshake has failed with
  * the pinned one: then a server that was moved and an impostor look the same
  * until the key is compared. A changed key ends everything until the user
- * acts, before a byte about us has been sent to the new holder.
+ * acts or the known one is back, before a byte about us has been sent to the new
+ * holder.
  *
  * Handlers of requests get the connection as their owner. Closing it clears
  * its way back to the client, so that callbacks which are still on the stack
@@ -159,6 +160,10 @@ static bool take_server_key(struct control *c, const struct public_key *key)
 	struct state_data *data = state_data(c->state);
 
 	if (data->has_server_key && public_key_equal(&data->server_key, key)) {
+		if (c->key_is_refused) {
+			c->key_is_refused = false;
+			control_set_status(c, CONTROL_STARTING, "%s", "");
+		}
 		if (strcmp(data->server_url, c->server_url) == 0)
 			return true;
 	} else if (data->has_server_key && same_server(c)) {
@@ -170,6 +175,8 @@ static bool take_server_key(struct control *c, const struct public_key *key)
 				"to it. If the server was set up anew, start with an empty --state "
 				"folder",
 				c->server_url);
+			c->key_is_refused = true;
+			control_set_timer_in(c, TIMER_CONNECT, CONTROL_REFUSED_NS);
 			return false;
 		}
 		log_warn("control: %s: the new server key is trusted, as the user wishes",

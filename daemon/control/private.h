@@ -26,6 +26,7 @@ struct net_stream;
 #define CONTROL_PING_LIMIT_NS     (15 * NS_PER_S)
 #define CONTROL_ASKED_LIMIT_NS    (10 * NS_PER_S) /* for pings that others make */
 #define CONTROL_SETTLED_NS        (10 * NS_PER_S) /* a stream that lived so long was a success */
+#define CONTROL_REFUSED_NS        (30 * NS_PER_S) /* until a changed key is looked at again */
 #define CONTROL_BACKOFF_MAX_NS    (30 * NS_PER_S)
 #define CONTROL_KEY_BODY_MAX      (64u << 10)
 #define CONTROL_AUTH_KEY_MAX      1024
@@ -111,6 +112,7 @@ struct control {
 	unsigned connect_failures;
 	bool key_is_fresh;   /* this attempt uses a key that was just fetched */
 	bool key_is_doubted; /* a handshake failed: fetch it again */
+	bool key_is_refused; /* REFUSED for it; looked at again now and then */
 
 	/* login */
 	bool is_saved;         /* what registers is on disk */

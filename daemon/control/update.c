@@ -16,6 +16,7 @@
 
 #define MAP_PATH        "/machine/map"
 #define UPDATE_BODY_MAX (64u << 10) /* nobody reads it */
+#define STREAM_DOUBT    16          /* one failure of so many makes the stream anew */
 
 bool control_wants_update(const struct control *c)
 {
@@ -38,6 +39,17 @@ static int update_body(void *owner, const uint8_t *bytes, size_t len)
 	if (!conn->control)
 		return -ECANCELED;
 	return answer_append(&conn->control->update_answer, bytes, len, UPDATE_BODY_MAX);
+}
+
+/*
+ * Some servers tell only a new map stream that they have deleted the node, and
+ * leave the old one open: then the failed update is the one sign.
+ */
+static bool may_be_unknown(const struct control *c)
+{
+	int status = c->update_answer.response.status;
+
+	return status == 404 || (status >= 500 && c->update_failures % STREAM_DOUBT == 2);
 }
 
 static void try_later(struct control *c)
@@ -70,6 +82,8 @@ static void update_ended(void *owner, int err)
 			    c->server_url, err != 0 ? err : c->update_answer.response.status,
 			    words);
 		try_later(c);
+		if (err == 0 && may_be_unknown(c))
+			control_cancel(c, c->poll_id);
 	}
 	control_kick(c);
 }
