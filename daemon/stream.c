@@ -188,6 +188,8 @@ static void writable(evutil_socket_t fd, short events, void *arg)
 static void deliver(struct net_stream *s)
 {
 	s->may_have_more = true;
+	if (s->tls)
+		tls_session_awake(s->tls);
 	s->callbacks.readable(s->owner);
 	if (s->is_destroyed || s->state != NET_STREAM_OPEN)
 		return;
@@ -217,8 +219,10 @@ static void opened(struct net_stream *s)
 
 static void shake(struct net_stream *s)
 {
-	int err = tls_session_handshake(s->tls), flushed;
+	int err, flushed;
 
+	tls_session_awake(s->tls);
+	err = tls_session_handshake(s->tls);
 	if (err == -EPIPE)
 		fail(s, "the server hung up during the TLS handshake");
 	else if (err < 0 && err != -EAGAIN)

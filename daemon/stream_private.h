@@ -51,6 +51,8 @@ struct tls_session;
 struct tls_session *tls_session_create(const struct tls_context *tls, int fd, const char *sni,
 				       const char *alpn, struct tls_check *check);
 void tls_session_destroy(struct tls_session *t);
+/* The socket is ready, or may be: to be told before reading or shaking hands. */
+void tls_session_awake(struct tls_session *t);
 /* All three: >= 0; -EAGAIN; -EPIPE: the end; -EPROTO: failed, see tls_session_error(). */
 int tls_session_handshake(struct tls_session *t);
 long tls_session_read(struct tls_session *t, void *bytes, size_t max);

@@ -4,7 +4,8 @@
  * Between OpenSSL and the socket stands a BIO of our own. Reading asks the kernel for
  * 64 KiB at once (read ahead), so that a burst of small records costs one system call.
  * Writing gathers sealed records, up to four full ones, which leave in one send: a
- * copy of 16 KiB costs less than a system call through a network stack.
+ * copy of 16 KiB costs less than a system call through a network stack. A socket that
+ * gave less than asked for is empty, and is not asked again before it is ready.
  * It never raises SIGPIPE.
  *
  * Certificates: either the usual rules (a chain to a trusted authority, the name
@@ -45,6 +46,7 @@ struct tls_session {
 	int fd;
 	int io_error; /* of the socket, 0: none */
 	bool is_ended;
+	bool is_drained; /* the socket gave less than asked for: not asked again in this round */
 	size_t out_at, out_len;
 	char error[NET_STREAM_REASON_MAX];
 	uint8_t out[GATHER_MAX];
@@ -97,9 +99,14 @@ static int bio_read(BIO *bio, char *bytes, int len)
 	ssize_t n;
 
 	BIO_clear_retry_flags(bio);
+	if (t->is_drained) {
+		BIO_set_retry_read(bio);
+		return -1;
+	}
 	do
 		n = recv(t->fd, bytes, (size_t)len, 0);
 	while (n < 0 && errno == EINTR);
+	t->is_drained = n > 0 && n < len;
 	if (n > 0)
 		return (int)n;
 	if (n == 0)
@@ -412,6 +419,11 @@ static int outcome(struct tls_session *t, int result)
 		snprintf(t->error, sizeof(t->error), "TLS failed: %s",
 			 reason ? reason : "unknown reason");
 	return -EPROTO;
+}
+
+void tls_session_awake(struct tls_session *t)
+{
+	t->is_drained = false;
 }
 
 int tls_session_handshake(struct tls_session *t)

@@ -159,8 +159,7 @@ static void send_waiting(struct region *g)
 
 static void set_sentence(struct region *g, const char *sentence)
 {
-	if (sentence != g->sentence)
-		snprintf(g->sentence, sizeof(g->sentence), "%s", sentence);
+	snprintf(g->sentence, sizeof(g->sentence), "%s", sentence);
 }
 
 static void tell_state(struct region *g, bool is_up)
@@ -522,8 +521,7 @@ void relays_network_changed(struct relays *r)
 
 		if (g->client)
 			derp_client_ping(g->client);
-		/* What failed may work now. */
-		g->failures = 0;
+		g->failures = 0; /* what failed may work now */
 		g->retry_ns = 0;
 	}
 	schedule(r);
@@ -542,8 +540,8 @@ bool relays_status(const struct relays *r, unsigned index, struct relays_status 
 		status->region = g->map->id;
 		status->is_home = is_home(g);
 		status->is_connected = g->client && derp_client_is_up(g->client);
-		status->node = g->client ? derp_client_node(g->client) : "";
 		status->sentence = g->sentence;
+		status->node = g->client ? derp_client_node(g->client) : "";
 		if (g->client)
 			derp_client_remote(g->client, &status->remote);
 		return true;
