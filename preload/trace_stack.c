@@ -31,6 +31,7 @@
 
 #ifdef WITH_ASAN
 void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t size);
+void __asan_unpoison_memory_region(void const volatile *memory, size_t size);
 void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *size);
 #endif
 
@@ -152,6 +153,10 @@ struct trace_stack *trace_stack_create(void (*run)(void *arg), void *arg)
 		stack = (struct trace_stack *)(memory + GUARD_BYTES + STACK_BYTES) - 1;
 		stack->memory = memory;
 	}
+#ifdef WITH_ASAN
+	/* Frames that were left in the middle have not cleaned up after themselves. */
+	__asan_unpoison_memory_region(stack->memory + GUARD_BYTES, STACK_BYTES);
+#endif
 	stack->run = run;
 	stack->arg = arg;
 	stack->is_done = false;

@@ -26,7 +26,7 @@
 #include "shared/util.h"
 #include "tests/shim/mesh.h"
 
-#define MAX_THINGS 256
+#define MAX_THINGS 1024
 #define PATIENCE_NS \
 	(3 * NS_PER_S) /* for a program that a loaded machine keeps from its own connect() */
 

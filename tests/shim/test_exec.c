@@ -200,6 +200,9 @@ static void test_a_static_child_is_traced_and_keeps_its_own_name(void **state)
 	pid_t pid;
 
 	(void)state;
+#ifdef SANITIZED
+	skip(); /* a sanitized meshrun insists that nothing is loaded before its runtime */
+#endif
 	snprintf(meshrun, sizeof(meshrun), "%s", getenv("LIBMESHWRAP"));
 	strcpy(strrchr(meshrun, '/'), "/meshrun");
 	if (access("/sbin/ldconfig", X_OK) < 0 || access(meshrun, X_OK) < 0)
