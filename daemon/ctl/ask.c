@@ -111,6 +111,14 @@ const char *ctl_text_at(json_object *list, size_t i)
 	return text ? text : "";
 }
 
+void ctl_print_json(json_object *json)
+{
+	fputs(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY |
+							   JSON_C_TO_STRING_SPACED |
+							   JSON_C_TO_STRING_NOSLASHESCAPE),
+	      stdout);
+}
+
 bool ctl_node_has_ip(json_object *node, const struct ip_addr *ip)
 {
 	json_object *ips = ctl_part(node, "TailscaleIPs");

@@ -58,6 +58,8 @@ bool ctl_flag(json_object *from, const char *key);
 json_object *ctl_part(json_object *from, const char *key);
 size_t ctl_length(json_object *list);
 const char *ctl_text_at(json_object *list, size_t i);
+/* Indented by 2, with a space after colons as scripts grep for it; no newline at the end. */
+void ctl_print_json(json_object *json);
 
 /* ---- nodes in a status ---- */
 

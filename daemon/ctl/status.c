@@ -136,8 +136,6 @@ static bool add_node(struct table *t, json_object *status, json_object *node)
 	ctl_node_name(status, node, row->cell[1], CELL_MAX);
 	write_owner(status, node, row->cell[2]);
 	snprintf(row->cell[3], CELL_MAX, "%s", ctl_text(node, "OS"));
-	if (!row->cell[3][0])
-		strcpy(row->cell[3], "-");
 	write_state(node, row->cell[4]);
 	return true;
 }
@@ -239,17 +237,10 @@ static void filter(json_object *status, bool active, bool self)
 	}
 }
 
-static int print_json(struct ctl_answer *answer, bool active, bool self)
+static int print_json(json_object *status, bool active, bool self)
 {
-	if (active || !self) {
-		filter(answer->json, active, self);
-		fputs(json_object_to_json_string_ext(
-			      answer->json, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
-						    JSON_C_TO_STRING_NOSLASHESCAPE),
-		      stdout);
-	} else {
-		fputs(answer->body, stdout);
-	}
+	filter(status, active, self);
+	ctl_print_json(status);
 	return 0;
 }
 
@@ -292,7 +283,8 @@ int ctl_status(const struct ctl *ctl, int argc, char **argv)
 	if (!ctl_ask_or_tell(ctl, "GET", peers ? "status" : "status?peers=false", CTL_ANSWER_MS,
 			     &answer))
 		return 1;
-	result = json ? print_json(&answer, active, self) : print_text(answer.json, active, self);
+	result = json ? print_json(answer.json, active, self)
+		      : print_text(answer.json, active, self);
 	ctl_answer_finish(&answer);
 	return result;
 }

@@ -113,10 +113,12 @@ int ctl_whois(const struct ctl *ctl, int argc, char **argv)
 	}
 	if (!ctl_ask_or_tell(ctl, "GET", path, CTL_ANSWER_MS, &answer))
 		return 1;
-	if (json)
-		puts(answer.body);
-	else
+	if (json) {
+		ctl_print_json(answer.json);
+		putchar('\n');
+	} else {
 		print(answer.json);
+	}
 	ctl_answer_finish(&answer);
 	return 0;
 }

@@ -95,8 +95,8 @@ static void test_what_two_readers_could_read_differently_is_refused(void **state
 		"GET http://h/ HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
 		"GET http://h/ HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"GET http://h/ HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-		"GET http://h/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: "
-		"chunked\r\n\r\n",
+		("GET http://h/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+		 "Transfer-Encoding: chunked\r\n\r\n"),
 		"GET http://h/ HTTP/1.1\r\nConnection: close, Content-Length\r\n\r\n",
 	};
 
