@@ -205,6 +205,22 @@ static void sync_all_peers(struct tailnet *t)
 
 /* ---- ourselves ---- */
 
+/*
+ * Registered anew, we were gone from the peers' maps in between, and with that our
+ * sessions from their memory.
+ */
+static void sync_identity(struct tailnet *t)
+{
+	int64_t id = netmap_self(t->mesh->netmap)->id;
+	struct mesh_peer *peer, *next;
+
+	if (t->self_id != 0 && t->self_id != id) {
+		HASH_ITER(by_id, t->peers, peer, next)
+		wg_peer_renew(peer->wg);
+	}
+	t->self_id = id;
+}
+
 static unsigned own_addresses(const struct netmap_node *self, struct ip_addr *own, unsigned max)
 {
 	unsigned count = 0;
@@ -274,6 +290,8 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 	t->is_carrying = carries;
 	if (!netmap_self(t->mesh->netmap))
 		return;
+	if (!c || c->self)
+		sync_identity(t);
 	/* What peers may have depends on what is ours. */
 	if ((!c || c->self) && sync_self(t))
 		c = NULL;

@@ -285,7 +285,6 @@ static int create_control(struct tailnet *t, char error[static 256])
 						     .show_url = show_url };
 	const struct login_setup *login = t->login;
 	struct control_config config = { .server_url = login->server_url,
-					 .tls = t->tls,
 					 .host_name = t->mesh->config.name,
 					 .version = MESHWRAP_VERSION,
 					 .capability_version = (int)login->capability_version,
@@ -299,6 +298,7 @@ static int create_control(struct tailnet *t, char error[static 256])
 	t->tls = tls_context_create(login->ca_file, error);
 	if (!t->tls)
 		return -EINVAL;
+	config.tls = t->tls;
 	t->control = control_create(t->mesh->loop, &config, t->state, &callbacks, t, why);
 	if (t->control)
 		return 0;

@@ -45,6 +45,7 @@ struct tailnet {
 	struct paths *paths;
 	struct relays *relays;
 
+	int64_t self_id;
 	struct ip_addr own[CONFIG_MAX_OWN];
 	unsigned own_count;
 
