@@ -129,10 +129,14 @@ int http1_parse_head(const char *bytes, size_t len, struct http1_head *head)
 	head->len = (size_t)(end + 4 - bytes);
 	while (line < end + 2) {
 		const char *line_end = memmem(line, (size_t)(end + 2 - line), "\r\n", 2);
-		size_t line_len = (size_t)(line_end - line);
-		int err = line == bytes ? parse_status(line, line_len, &head->status)
-					: parse_header(line, line_len, head);
+		size_t line_len;
+		int err;
 
+		if (!line_end)
+			return -EBADMSG;
+		line_len = (size_t)(line_end - line);
+		err = line == bytes ? parse_status(line, line_len, &head->status)
+				    : parse_header(line, line_len, head);
 		if (err != 0)
 			return err;
 		line = line_end + 2;

@@ -224,6 +224,9 @@ static void timer_passed(struct control *c, enum control_timer timer)
 	case TIMER_UPDATE_LIMIT:
 		control_update_expired(c);
 		break;
+	case TIMER_CONFIRM:
+		control_update_confirm(c);
+		break;
 	case TIMER_LOGOUT_LIMIT:
 		control_end_logout(c, -ETIMEDOUT);
 		break;

@@ -22,6 +22,7 @@ struct net_stream;
 #define CONTROL_FOLLOWUP_LIMIT_NS (300 * NS_PER_S)
 #define CONTROL_WATCHDOG_NS       (120 * NS_PER_S)
 #define CONTROL_UPDATE_LIMIT_NS   (30 * NS_PER_S)
+#define CONTROL_CONFIRM_NS        (60 * NS_PER_S)
 #define CONTROL_LOGOUT_LIMIT_NS   (10 * NS_PER_S)
 #define CONTROL_PING_LIMIT_NS     (15 * NS_PER_S)
 #define CONTROL_ASKED_LIMIT_NS    (10 * NS_PER_S) /* for pings that others make */
@@ -43,6 +44,7 @@ enum control_timer {
 	TIMER_WATCHDOG,
 	TIMER_UPDATE, /* the next attempt */
 	TIMER_UPDATE_LIMIT,
+	TIMER_CONFIRM, /* the last update is sent again */
 	TIMER_LOGOUT_LIMIT,
 	TIMER_PING_LIMIT,
 	TIMER_KEY_EXPIRY,
@@ -206,6 +208,7 @@ void control_poll_expired(struct control *c);
 bool control_wants_update(const struct control *c);
 void control_update(struct control *c);
 void control_update_forget(struct control *c);
+void control_update_confirm(struct control *c);
 void control_update_expired(struct control *c);
 
 /* ping.c */

@@ -3,8 +3,9 @@
  *
  * At most one is under way, and it carries the newest state: whatever changes
  * meanwhile waits for its end and goes as one. A request that says the same as
- * the one before is not sent. Each new stream is followed by an update, since
- * servers may ignore what the stream's own request says.
+ * the one before is not sent, but once a minute: its failure is the one sign of a
+ * server that has deleted us and left the stream open. Each new stream is followed by an update,
+ * since servers may ignore what the stream's own request says.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -75,6 +76,7 @@ static void update_ended(void *owner, int err)
 		c->sent_generation = c->sending_generation;
 		c->update_failures = 0;
 		c->updates++;
+		control_set_timer_in(c, TIMER_CONFIRM, CONTROL_CONFIRM_NS);
 	} else {
 		answer_words(&c->update_answer, words, sizeof(words));
 		log_limited(&c->gate, c->last_message_ns, LOG_WARN,
@@ -133,7 +135,15 @@ void control_update_forget(struct control *c)
 	c->sent_generation = 0;
 	control_clear_timer(c, TIMER_UPDATE_LIMIT);
 	control_clear_timer(c, TIMER_UPDATE);
+	control_clear_timer(c, TIMER_CONFIRM);
 	answer_reset(&c->update_answer);
+}
+
+void control_update_confirm(struct control *c)
+{
+	free(c->sent_text);
+	c->sent_text = NULL;
+	c->sent_generation = 0;
 }
 
 void control_update_expired(struct control *c)
