@@ -1,0 +1,39 @@
+/*
+ * The shim's files: one for each libc a program may be linked with.
+ *
+ * The build makes libmeshwrap.so for the compiler's own libc. Beside it there
+ * may be one for the other: libmeshwrap-musl.so where that is glibc,
+ * libmeshwrap-gnu.so where it is musl. Pure; async-signal-safe.
+ */
+#ifndef MESHWRAP_PRELOAD_LIBRARIES_H
+#define MESHWRAP_PRELOAD_LIBRARIES_H
+
+#include <features.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __GLIBC__
+#define LIBRARY_OURS  "libmeshwrap.so"
+#define LIBRARY_OTHER "libmeshwrap-musl.so"
+#elif defined(MESHWRAP_GUEST) /* built for musl where glibc is at home */
+#define LIBRARY_OURS  "libmeshwrap-musl.so"
+#define LIBRARY_OTHER "libmeshwrap.so"
+#else
+#define LIBRARY_OURS  "libmeshwrap.so"
+#define LIBRARY_OTHER "libmeshwrap-gnu.so"
+#endif
+
+/* Are programs of this ELF interpreter linked with the libc we were built for? */
+bool libraries_is_our_libc(const char *interpreter);
+
+/* Does LD_PRELOAD's value name a shim of this file name? NULL: of any. */
+bool libraries_has(const char *preload, const char *name);
+
+/*
+ * LD_PRELOAD's value with library (a path) in place of every other shim, at its
+ * end if there was none; with library NULL, without any. preload may be NULL.
+ * False: out has no room.
+ */
+bool libraries_replace(const char *preload, const char *library, char *out, size_t room);
+
+#endif
