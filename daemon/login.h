@@ -25,7 +25,8 @@ struct login_setup {
 	unsigned capability_version; /* 0: the one this program was made for */
 	uint16_t port;               /* UDP; 0: any */
 	bool accept_routes, accept_dns, shields_up;
-	bool ephemeral; /* the server shall forget this node when it is gone */
+	bool trusts_new_server_key; /* the user's answer to a changed key of the server */
+	bool ephemeral;             /* the server shall forget this node when it is gone */
 };
 
 #endif

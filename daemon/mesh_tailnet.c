@@ -292,7 +292,8 @@ static int create_control(struct tailnet *t, char error[static 256])
 					 .auth_key_len = login->auth_key_len,
 					 .tags = login->tags,
 					 .tag_count = login->tag_count,
-					 .is_ephemeral = login->ephemeral };
+					 .is_ephemeral = login->ephemeral,
+					 .trusts_new_server_key = login->trusts_new_server_key };
 	char why[CONTROL_SENTENCE_MAX];
 
 	t->tls = tls_context_create(login->ca_file, error);

@@ -65,6 +65,7 @@ static const char usage_text[] =
 	"  --shields-up[=BOOL]    refuse all that comes in; no                TS_SHIELDS_UP\n"
 	"  --advertise-tags LIST  tag:a,tag:b                              TS_ADVERTISE_TAGS\n"
 	"  --port N               UDP port; default any                            TS_PORT\n"
+	"  --trust-new-server-key the server was set up anew: take its new key, this once\n"
 	"  --capability-version N what to claim to the server    TS_CAPABILITY_VERSION\n"
 	"\n"
 	"  --socks5-server ADDR                                             TS_SOCKS5_SERVER\n"
@@ -94,6 +95,7 @@ enum id {
 	SHIELDS_UP,
 	TAGS,
 	PORT,
+	TRUST_NEW_KEY,
 	CAPABILITY_VERSION,
 	SOCKS5,
 	HTTP_PROXY,
@@ -121,6 +123,7 @@ static const struct option known[] = {
 	{ "shields-up", optional_argument, NULL, SHIELDS_UP },
 	{ "advertise-tags", required_argument, NULL, TAGS },
 	{ "port", required_argument, NULL, PORT },
+	{ "trust-new-server-key", no_argument, NULL, TRUST_NEW_KEY },
 	{ "capability-version", required_argument, NULL, CAPABILITY_VERSION },
 	{ "socks5-server", required_argument, NULL, SOCKS5 },
 	{ "outbound-http-proxy-listen", required_argument, NULL, HTTP_PROXY },
@@ -387,6 +390,9 @@ static bool take_login(struct reading *r, enum id id, char *value)
 		if (!take_number(r, value, UINT16_MAX, &number))
 			return false;
 		login->port = (uint16_t)number;
+		return true;
+	case TRUST_NEW_KEY:
+		login->trusts_new_server_key = true;
 		return true;
 	case CAPABILITY_VERSION:
 		return take_number(r, value, CAPABILITY_MAX, &login->capability_version);

@@ -172,8 +172,8 @@ static bool take_server_key(struct control *c, const struct public_key *key)
 				c, CONTROL_REFUSED,
 				"the key of the server %s has changed since this node knew it: it "
 				"is another server, or somebody sits in between. Nothing was sent "
-				"to it. If the server was set up anew, start with an empty --state "
-				"folder",
+				"to it. If the server was set up anew, start once with "
+				"--trust-new-server-key",
 				c->server_url);
 			c->key_is_refused = true;
 			control_set_timer_in(c, TIMER_CONNECT, CONTROL_REFUSED_NS);
