@@ -65,6 +65,7 @@ enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct ro
 	const struct map *map;
 
 	route->kind = ROUTE_OUTSIDE;
+	route->map = NULL;
 	if (!is_plausible(addr) || endpoint_from_sockaddr(addr, len, &route->mesh) < 0)
 		return ROUTE_OUTSIDE;
 	map = shim_map();

@@ -25,7 +25,9 @@
 #include "preload/address.h"
 #include "preload/control.h"
 #include "preload/dial.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/primary.h"
 #include "preload/shim.h"
 #include "preload/source.h"
 
@@ -145,7 +147,6 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 		return fail(-err);
 	ipc_make_request(&request, IPC_CONNECT, &local->ep, &route->mesh, 0);
 	err = control_ask(&request, route->map->hold_port ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
-	shim_debug("connect", &local->ep, &route->mesh, -err);
 	if (err < 0)
 		return fail(-err);
 	to = (struct endpoint){ reply.mirror, reply.mirror_port };
@@ -207,7 +208,6 @@ static int connect_stream_own(int fd, const struct route *route, struct socket_e
 	/* A socket bound elsewhere on this machine may dial us too. */
 	source_take(fd, route, local);
 	result = connect_to(fd, &mirror, local->family);
-	shim_debug("connect to ourselves", &route->mesh, NULL, result ? errno : 0);
 	if (!was_refused(fd, result))
 		return result;
 	source_take(fd, route, local);
@@ -250,7 +250,6 @@ static int connect_closed(int fd, const struct route *route, int type)
 
 	if (type == SOCK_STREAM && !is_fresh(fd, shim_map(), &result))
 		return result;
-	shim_debug("connect", NULL, &route->mesh, route->error);
 	return fail(route->error);
 }
 
@@ -258,17 +257,32 @@ static int connect_closed(int fd, const struct route *route, int type)
  * Outside the mesh: the kernel's affair, except that a socket which tried the
  * mesh before still has our mirror as its source, and cannot leave with it.
  */
-static int connect_outside(int fd, const struct sockaddr *addr, socklen_t len)
+static int outside_again(int fd, const struct sockaddr *addr, socklen_t len,
+			 const struct route *route, int saved)
+{
+	int result = -1;
+
+	if (source_drop(fd, socket_type(fd))) {
+		errno = saved;
+		result = libc.connect(fd, addr, len);
+		if (result == 0 && primary_is_on())
+			primary_connected(fd, addr, &route->mesh);
+	}
+	return result;
+}
+
+/* In line: a processor that guards itself forgets where to return to in a system call. */
+static inline __attribute__((always_inline)) int
+connect_outside(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
 {
 	int saved = errno;
 	int result = libc.connect(fd, addr, len);
 
-	if (__builtin_expect(result == 0 || errno != EINVAL, 1))
-		return result;
-	if (!source_drop(fd, socket_type(fd)))
-		return result;
-	errno = saved;
-	return libc.connect(fd, addr, len);
+	if (result == 0 && primary_is_on())
+		primary_connected(fd, addr, &route->mesh);
+	else if (__builtin_expect(result < 0 && errno == EINVAL, 0))
+		return outside_again(fd, addr, len, route, saved);
+	return result;
 }
 
 /*
@@ -283,14 +297,14 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 
 	if ((type != SOCK_STREAM && type != SOCK_DGRAM) ||
 	    !(ip_is_any(&local->ep.addr) || loopback_of(&local->ep.addr, &loopback)))
-		return connect_outside(fd, addr, len);
+		return connect_outside(fd, addr, len, route);
 	if (type == SOCK_STREAM && !is_fresh(fd, route->map, &result))
 		return result;
 	result = type == SOCK_DGRAM ? connect_datagram_peer(fd, route, local)
 				    : connect_stream_peer(fd, route, local);
 	if (result == 0 || errno == EINPROGRESS || errno == EINTR || errno == EAGAIN)
 		return result;
-	return connect_outside(fd, addr, len);
+	return connect_outside(fd, addr, len, route);
 }
 
 int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
@@ -316,12 +330,68 @@ int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route 
 				  : connect_stream_peer(fd, route, &local);
 }
 
+static void explain_dial(struct explain *e, int fd, const struct route *route, int error)
+{
+	bool is_held = socket_type(fd) == SOCK_STREAM && route->kind != ROUTE_OWN &&
+		       route->map->hold_port;
+	struct socket_end peer;
+
+	if (socket_peer(fd, &peer) < 0)
+		peer.ep = (struct endpoint){ ip_from_v4(route->mirror),
+					     is_held ? (uint16_t)route->map->hold_port
+						     : route->mesh.port };
+	explain_mirror(e, &peer.ep);
+	if (is_held && error != EISCONN)
+		explain_text(e, error == EINPROGRESS || error == EALREADY
+					? ", held until the peer answers"
+					: ", held until the peer answered");
+}
+
+__attribute__((cold, noinline)) static int
+connect_explained(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
+{
+	struct explain e;
+	int result, error;
+
+	explain_begin(&e, "connect", fd);
+	explain_address(&e, addr, len);
+	result = route->kind == ROUTE_OUTSIDE ? connect_outside(fd, addr, len, route)
+					      : dial(fd, addr, len, route);
+	error = result < 0 ? errno : 0;
+	switch (route->kind) {
+	case ROUTE_OUTSIDE:
+		explain_left_alone(&e, addr, len);
+		break;
+	case ROUTE_CLOSED:
+		explain_text(&e, ", a mesh address that nobody can reach now");
+		break;
+	case ROUTE_OWN:
+		explain_text(&e, ", this node's own");
+		explain_dial(&e, fd, route, error);
+		break;
+	case ROUTE_SERVER:
+		explain_text(&e, ", a name server: the daemon answers for it");
+		explain_dial(&e, fd, route, error);
+		break;
+	case ROUTE_PEER:
+		explain_dial(&e, fd, route, error);
+		break;
+	}
+	explain_result(&e, error);
+	explain_end(&e);
+	errno = result < 0 ? error : errno;
+	return result;
+}
+
 SHIM_EXPORT(int, connect, (int fd, const struct sockaddr *addr, socklen_t len))
 {
 	struct route route;
+	enum route_kind kind = route_find(addr, len, &route);
 
-	if (__builtin_expect(route_find(addr, len, &route) == ROUTE_OUTSIDE, 1))
-		return connect_outside(fd, addr, len);
+	if (explain_is_on())
+		return connect_explained(fd, addr, len, &route);
+	if (__builtin_expect(kind == ROUTE_OUTSIDE, 1))
+		return connect_outside(fd, addr, len, &route);
 	return dial(fd, addr, len, &route);
 }
 

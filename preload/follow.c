@@ -28,6 +28,8 @@
 #include <unistd.h>
 
 #include "preload/binfmt.h"
+#include "preload/explain.h"
+#include "preload/primary.h"
 #include "preload/shim.h"
 #include "shared/util.h"
 
@@ -36,7 +38,9 @@
 #define MAX_SCRIPTS 4
 
 static char library[PATH_MAX], meshrun[PATH_MAX];
-static char traced_for[PATH_MAX]; /* MESHWRAP_TRACED of our own environment */
+static char traced_for[PATH_MAX];           /* MESHWRAP_TRACED of our own environment */
+static char explain_setting[PATH_MAX + 32]; /* MESHWRAP_EXPLAIN=, as we were told; or "" */
+static const char *primary_setting;         /* the same, NULL: nothing was said */
 static bool is_turned_off;
 static _Atomic bool has_told_set_uid;
 
@@ -78,10 +82,15 @@ static void find_meshrun(void)
 void follow_start(void)
 {
 	const char *follow = getenv("MESHWRAP_FOLLOW"), *traced = getenv("MESHWRAP_TRACED");
+	const char *explain = getenv("MESHWRAP_EXPLAIN");
 	int saved = errno;
 	Dl_info info;
 
 	is_turned_off = follow && strcmp(follow, "0") == 0;
+	if (!explain ||
+	    !join(explain_setting, sizeof(explain_setting), "MESHWRAP_EXPLAIN=", explain))
+		*explain_setting = '\0';
+	primary_setting = primary_is_on() ? NULL : "MESHWRAP_PRIMARY=0";
 	if (traced)
 		copy(traced_for, sizeof(traced_for), traced);
 	if (dladdr((void *)follow_start, &info) && info.dli_fname && *info.dli_fname == '/' &&
@@ -220,6 +229,10 @@ static bool complete(struct follow *f, char *const envp[])
 			return false;
 		f->variables[kept++] = f->traced;
 	}
+	if (*explain_setting && !find(envp, "MESHWRAP_EXPLAIN"))
+		f->variables[kept++] = explain_setting;
+	if (primary_setting && !find(envp, "MESHWRAP_PRIMARY"))
+		f->variables[kept++] = (char *)primary_setting;
 	f->variables[kept] = NULL;
 	f->envp = f->variables;
 	return true;
@@ -245,8 +258,20 @@ static bool by_meshrun(struct follow *f)
 
 static void tell_set_uid(void)
 {
-	if (shim_level >= SHIM_INFO && !atomic_exchange(&has_told_set_uid, true))
-		shim_log_line("a set-uid program runs outside the mesh", NULL, NULL, 0);
+	if (shim_is_talkative && !atomic_exchange(&has_told_set_uid, true))
+		explain_note("a set-uid program runs outside the mesh");
+}
+
+static void explain_child(const char *path, const char *what)
+{
+	struct explain e;
+
+	if (!explain_is_on())
+		return;
+	explain_begin(&e, "exec ", -1);
+	explain_text(&e, path);
+	explain_text(&e, what);
+	explain_end(&e);
 }
 
 void follow_prepare(struct follow *f, const char *path, char *const argv[], char *const envp[],
@@ -259,13 +284,24 @@ void follow_prepare(struct follow *f, const char *path, char *const argv[], char
 	f->argv = argv;
 	f->envp = envp;
 	*changed_path = false;
-	if (!shim_is_on() || is_turned_off || !*library || is_unwanted(envp))
+	if (!shim_is_on() || !*library)
 		return;
+	if (is_turned_off || is_unwanted(envp)) {
+		explain_child(path, ": left alone (asked for by the environment)");
+		return;
+	}
 	kind = kind_of(path);
-	if (kind == KIND_SET_UID)
+	if (kind == KIND_SET_UID) {
 		tell_set_uid();
-	else if (complete(f, envp) && kind == KIND_TRACE && !*traced_for)
+		explain_child(path, ": left alone (set-uid)");
+	} else if (!complete(f, envp)) {
+		explain_child(path, ": left alone (its environment is too long)");
+	} else if (kind == KIND_TRACE && !*traced_for) {
 		*changed_path = by_meshrun(f);
+		explain_child(path, *changed_path ? ": by the tracer" : ": left alone (no tracer)");
+	} else {
+		explain_child(path, ": keeps the mesh");
+	}
 	errno = saved;
 }
 

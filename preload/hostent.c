@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "preload/address.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
 #include "preload/lookup.h"
 #include "preload/shim.h"
@@ -105,6 +106,8 @@ static int by_name(const char *name, int family, struct place *p)
 
 	lookup_begin(&l, shim_map(), name, family == AF_INET ? IPC_LOOKUP_V4 : IPC_LOOKUP_V6);
 	while ((verdict = lookup_next(&l)) != LOOKUP_END) {
+		if (explain_is_on())
+			lookup_explain(&l, "gethostbyname", verdict);
 		if (is_settled(verdict, &l, family, p, &err))
 			return err;
 		if (verdict == LOOKUP_NO_DATA || (verdict == LOOKUP_LIBC && *p->error == NO_DATA))

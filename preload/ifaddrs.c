@@ -16,11 +16,10 @@
 #include <string.h>
 
 #include "preload/address.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/meshif.h"
 #include "preload/shim.h"
-
-#define MESH_IFINDEX 28023u /* far above what the kernel hands out */
-#define MESH_IFFLAGS (IFF_UP | IFF_RUNNING | IFF_POINTOPOINT | IFF_NOARP | IFF_MULTICAST)
 
 /* Counters of a link, all zero; its address marks our entries. */
 static const char marker[256];
@@ -34,12 +33,6 @@ struct block {
 	struct entry entry[MAP_MAX_OWN];
 	char name[MAP_IFNAME_MAX];
 };
-
-static void copy_ifname(const struct map *map, char name[static MAP_IFNAME_MAX])
-{
-	memcpy(name, map_dir(map)->ifname, MAP_IFNAME_MAX);
-	name[MAP_IFNAME_MAX - 1] = '\0';
-}
 
 static bool is_listed(const struct ifaddrs *list, const struct ip_addr *ip)
 {
@@ -80,7 +73,7 @@ static void fill_entry(struct entry *e, const struct map_own *own, char *name)
 	endpoint_to_sockaddr(&ep, family, &e->peer);
 	netmask(own->prefix_len, family, &e->netmask);
 	e->ifa = (struct ifaddrs){ .ifa_name = name,
-				   .ifa_flags = MESH_IFFLAGS,
+				   .ifa_flags = MESHIF_FLAGS,
 				   .ifa_addr = (struct sockaddr *)&e->addr,
 				   .ifa_netmask = (struct sockaddr *)&e->netmask,
 				   .ifa_dstaddr = (struct sockaddr *)&e->peer,
@@ -97,7 +90,7 @@ static bool append_mesh(const struct map *map, struct ifaddrs **list)
 
 	if (!b)
 		return false;
-	copy_ifname(map, b->name);
+	meshif_name(map, b->name);
 	while (*end)
 		end = &(*end)->ifa_next;
 	for (unsigned i = 0; i < MAP_MAX_OWN && map_own_at(map, i, &own); i++) {
@@ -112,13 +105,30 @@ static bool append_mesh(const struct map *map, struct ifaddrs **list)
 	return true;
 }
 
+static void explain_shown(const char *call, const char *name)
+{
+	struct explain e;
+
+	if (!explain_is_on())
+		return;
+	explain_begin(&e, call, -1);
+	explain_text(&e, ": with the mesh interface ");
+	explain_text(&e, name);
+	explain_end(&e);
+}
+
 SHIM_EXPORT(int, getifaddrs, (struct ifaddrs * *list))
 {
 	const struct map *map = shim_map();
 	int result = libc.getifaddrs(list);
+	char name[MAP_IFNAME_MAX];
 
-	if (result < 0 || !map || !*map_dir(map)->ifname || append_mesh(map, list))
+	if (result < 0 || !meshif_name(map, name))
 		return result;
+	if (append_mesh(map, list)) {
+		explain_shown("getifaddrs", name);
+		return 0;
+	}
 	libc.freeifaddrs(*list);
 	errno = ENOMEM;
 	return -1;
@@ -137,34 +147,24 @@ SHIM_EXPORT(void, freeifaddrs, (struct ifaddrs * list))
 		libc.freeifaddrs(list);
 }
 
-/* The name of the mesh interface, if we are the one to show it. */
-static bool mesh_ifname(char name[static MAP_IFNAME_MAX])
-{
-	const struct map *map = shim_map();
-
-	if (!map)
-		return false;
-	copy_ifname(map, name);
-	return *name != '\0';
-}
-
 SHIM_EXPORT(unsigned, if_nametoindex, (const char *name))
 {
 	char mesh[MAP_IFNAME_MAX];
 	int saved = errno;
 	unsigned index = libc.if_nametoindex(name);
 
-	if (index || !mesh_ifname(mesh) || strcmp(name, mesh) != 0)
+	if (index || !meshif_name(shim_map(), mesh) || strcmp(name, mesh) != 0)
 		return index;
 	errno = saved;
-	return MESH_IFINDEX;
+	explain_shown("if_nametoindex", mesh);
+	return MESHIF_INDEX;
 }
 
 SHIM_EXPORT(char *, if_indextoname, (unsigned index, char *name))
 {
 	char mesh[MAP_IFNAME_MAX];
 
-	if (index != MESH_IFINDEX || !mesh_ifname(mesh))
+	if (index != MESHIF_INDEX || !meshif_name(shim_map(), mesh))
 		return libc.if_indextoname(index, name);
 	memcpy(name, mesh, sizeof(mesh));
 	return name;
@@ -177,7 +177,7 @@ SHIM_EXPORT(struct if_nameindex *, if_nameindex, (void))
 	char mesh[MAP_IFNAME_MAX];
 	size_t n = 0;
 
-	if (!list || !mesh_ifname(mesh))
+	if (!list || !meshif_name(shim_map(), mesh))
 		return list;
 	for (; list[n].if_index || list[n].if_name; n++)
 		if (list[n].if_name && strcmp(list[n].if_name, mesh) == 0)
@@ -185,7 +185,7 @@ SHIM_EXPORT(struct if_nameindex *, if_nameindex, (void))
 	longer = realloc(list, (n + 2) * sizeof(*list));
 	if (!longer)
 		return list;
-	longer[n] = (struct if_nameindex){ MESH_IFINDEX, strdup(mesh) };
+	longer[n] = (struct if_nameindex){ MESHIF_INDEX, strdup(mesh) };
 	longer[n + 1] = (struct if_nameindex){ 0, NULL };
 	if (!longer[n].if_name)
 		longer[n].if_index = 0;

@@ -54,6 +54,9 @@
 	  (int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout))
 
 #define LIBC_NAME_CALLS(X)                                                                \
+	X(int, ioctl, (int fd, unsigned long request, void *arg))                         \
+	X(ssize_t, recv, (int fd, void *data, size_t n, int flags))                       \
+	X(ssize_t, __recv_chk, (int fd, void *data, size_t n, size_t size, int flags))    \
 	X(ssize_t, __recvfrom_chk,                                                        \
 	  (int fd, void *data, size_t n, size_t size, int flags, struct sockaddr *addr,   \
 	   socklen_t *len))                                                               \

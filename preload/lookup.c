@@ -18,7 +18,9 @@
 #include <sys/socket.h>
 
 #include "preload/control.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/primary.h"
 #include "shared/util.h"
 
 #define HOSTS_FILE    "/etc/hosts"
@@ -84,9 +86,14 @@ void lookup_begin(struct lookup *l, const struct map *map, const char *name, uns
 	l->next = 0;
 	l->is_done = false;
 	l->count = 0;
-	if (!dir || (dir->name_count == 0 && dir->suffix_count == 0 && dir->search_count == 0) ||
+	l->is_own = false;
+	if (!dir ||
+	    (dir->own_count == 0 && dir->name_count == 0 && dir->suffix_count == 0 &&
+	     dir->search_count == 0) ||
 	    !*name || is_localhost(name) || is_number(name))
 		l->map = NULL;
+	else
+		l->is_own = dir->own_count && primary_is_own_name(name);
 }
 
 static enum lookup_verdict in_map(struct lookup *l)
@@ -184,6 +191,21 @@ static bool next_searched(struct lookup *l)
 	return false;
 }
 
+/* All own addresses; by the node's name if it has one, since peers know no other. */
+static enum lookup_verdict own(struct lookup *l)
+{
+	size_t len = strlen(l->name);
+	struct map_own own;
+
+	memcpy(l->candidate, l->name, len + 1);
+	for (uint32_t i = 0; l->count < LOOKUP_MAX && map_own_at(l->map, i, &own); i++) {
+		map_name_of(l->map, &own.addr, l->candidate);
+		if (l->want & (ip_is_v4(&own.addr) ? IPC_LOOKUP_V4 : IPC_LOOKUP_V6))
+			l->ip[l->count++] = own.addr;
+	}
+	return l->count ? LOOKUP_FOUND : LOOKUP_NO_DATA;
+}
+
 enum lookup_verdict lookup_next(struct lookup *l)
 {
 	size_t len;
@@ -191,6 +213,11 @@ enum lookup_verdict lookup_next(struct lookup *l)
 	l->count = 0;
 	if (l->is_done)
 		return LOOKUP_END;
+	if (l->is_own) {
+		l->is_done = true;
+		l->is_searched = false;
+		return own(l);
+	}
 	l->is_searched = l->map && next_searched(l);
 	if (l->is_searched)
 		return judge(l);
@@ -200,4 +227,36 @@ enum lookup_verdict lookup_next(struct lookup *l)
 		return LOOKUP_LIBC;
 	memcpy(l->candidate, l->name, len + 1);
 	return judge(l);
+}
+
+void lookup_explain(const struct lookup *l, const char *call, enum lookup_verdict verdict)
+{
+	static const char *const said[] = {
+		[LOOKUP_LIBC] = ": left to libc (no name of the mesh)",
+		[LOOKUP_FOUND] = " ->",
+		[LOOKUP_NO_DATA] = ": has no address of this family",
+		[LOOKUP_NO_NAME] = ": does not exist on the mesh",
+		[LOOKUP_AGAIN] = ": no answer from the mesh's name servers",
+	};
+	struct explain e;
+
+	if (verdict == LOOKUP_END)
+		return;
+	explain_begin(&e, call, -1);
+	explain_text(&e, " ");
+	explain_text(&e, l->name);
+	if (l->map && strcmp(l->name, l->candidate) != 0) {
+		explain_text(&e, " as ");
+		explain_text(&e, l->candidate);
+	}
+	explain_text(&e, said[verdict]);
+	for (unsigned i = 0; verdict == LOOKUP_FOUND && i < l->count; i++) {
+		char text[IP_TEXT_MAX];
+
+		explain_text(&e, " ");
+		explain_text(&e, ip_format(&l->ip[i], text));
+	}
+	if (verdict == LOOKUP_FOUND && l->is_own)
+		explain_text(&e, ", the mesh addresses of this host");
+	explain_end(&e);
 }

@@ -33,6 +33,7 @@ struct lookup {
 	unsigned want; /* IPC_LOOKUP_V4, IPC_LOOKUP_V6 */
 	uint32_t next;
 	bool is_done;
+	bool is_own; /* this machine's own host name, which is at the mesh addresses */
 	/* Of the last verdict. With LOOKUP_LIBC and a search domain it ends in a dot. */
 	char candidate[2 * MAP_NAME_MAX];
 	bool is_searched; /* libc saying "no such name" is not the end */
@@ -43,5 +44,7 @@ struct lookup {
 /* map NULL, a number, or "localhost": libc is to be asked. */
 void lookup_begin(struct lookup *l, const struct map *map, const char *name, unsigned want);
 enum lookup_verdict lookup_next(struct lookup *l);
+/* A line about what lookup_next() said, for explain.h. */
+void lookup_explain(const struct lookup *l, const char *call, enum lookup_verdict verdict);
 
 #endif

@@ -40,6 +40,10 @@ static const char usage_text[] =
 	"  --dir DIR            runtime folder of the daemon               (MESHWRAP_DIR)\n"
 	"  --timeout SECONDS    how long to wait for the mesh; 30 unless told, and without\n"
 	"                       limit while a person is to log this node in\n"
+	"  --no-primary         PROGRAM's own host name, and its address towards the internet, stay\n"
+	"                       what they are without a mesh               (MESHWRAP_PRIMARY=0)\n"
+	"  --explain[=FILE]     say of every network call what became of it, on standard error or\n"
+	"                       appended to FILE                           (MESHWRAP_EXPLAIN=1|FILE)\n"
 	"  --help, --version\n";
 
 struct options {
@@ -50,7 +54,7 @@ struct options {
 	int program; /* index into argv */
 };
 
-enum id { CONFIG = 1, DIR_, TIMEOUT, AUTH_KEY, FOR_MESHD, HELP, VERSION };
+enum id { CONFIG = 1, DIR_, TIMEOUT, AUTH_KEY, FOR_MESHD, NO_PRIMARY, EXPLAIN, HELP, VERSION };
 
 static const struct option known[] = {
 	{ "config", required_argument, NULL, CONFIG },
@@ -71,6 +75,8 @@ static const struct option known[] = {
 	{ "capability-version", required_argument, NULL, FOR_MESHD },
 	{ "socks5-server", required_argument, NULL, FOR_MESHD },
 	{ "outbound-http-proxy-listen", required_argument, NULL, FOR_MESHD },
+	{ "no-primary", no_argument, NULL, NO_PRIMARY },
+	{ "explain", optional_argument, NULL, EXPLAIN },
 	{ "help", no_argument, NULL, HELP },
 	{ "version", no_argument, NULL, VERSION },
 	{ NULL, 0, NULL, 0 },
@@ -132,6 +138,30 @@ static int pass_on(struct login *login, const char *name, const char *value)
 	return 0;
 }
 
+/* For PROGRAM. -1: go on; else the exit status. */
+static int set(const char *variable, const char *value)
+{
+	if (setenv(variable, value, 1) == 0)
+		return -1;
+	complain("out of memory");
+	return EXIT_NO_MESH;
+}
+
+/* The same for a file, which PROGRAM may open from another folder. */
+static int set_file(const char *variable, const char *file)
+{
+	char absolute[PATH_MAX], cwd[PATH_MAX];
+
+	if (*file == '/')
+		return set(variable, file);
+	if (!getcwd(cwd, sizeof(cwd)) ||
+	    snprintf(absolute, sizeof(absolute), "%s/%s", cwd, file) >= (int)sizeof(absolute)) {
+		complain("%s: %s", file, strerror(ENAMETOOLONG));
+		return EXIT_USAGE;
+	}
+	return set(variable, absolute);
+}
+
 /* -1: go on; else the exit status. */
 static int take(struct options *o, int id, const char *name)
 {
@@ -156,6 +186,10 @@ static int take(struct options *o, int id, const char *name)
 	case FOR_MESHD:
 		status = pass_on(&o->login, name, optarg);
 		return status ? status : -1;
+	case NO_PRIMARY:
+		return set("MESHWRAP_PRIMARY", "0");
+	case EXPLAIN:
+		return optarg ? set_file("MESHWRAP_EXPLAIN", optarg) : set("MESHWRAP_EXPLAIN", "1");
 	case HELP:
 		fputs(usage_text, stdout);
 		return 0;

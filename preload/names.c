@@ -11,7 +11,10 @@
 
 #include "preload/address.h"
 #include "preload/dial.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/options.h"
+#include "preload/primary.h"
 #include "preload/reply.h"
 #include "preload/shim.h"
 
@@ -28,13 +31,36 @@ static bool see_end(int fd, bool peer, const struct sockaddr *addr, socklen_t ro
 	uint32_t loopback;
 
 	if (reply_is_whole(addr, room, full)) {
-		if (!reply_may_be_mesh(addr, full))
+		if (!reply_may_be_mesh(addr, full) && (peer || !primary_is_asked(fd)))
 			return false;
 		end->family = addr->sa_family;
 		return endpoint_from_sockaddr(addr, full, &end->ep) == 0;
 	}
 	return (peer ? socket_peer(fd, end) : socket_local(fd, end)) == 0 &&
-	       loopback_of(&end->ep.addr, &loopback);
+	       (loopback_of(&end->ep.addr, &loopback) || (!peer && primary_is_asked(fd)));
+}
+
+static void explain_shown(const char *call, int fd, const struct endpoint *kernel,
+			  const struct endpoint *mesh)
+{
+	struct explain e;
+
+	explain_begin(&e, call, fd);
+	explain_text(&e, ": the kernel's");
+	explain_endpoint(&e, kernel);
+	explain_text(&e, " is shown as");
+	explain_endpoint(&e, mesh);
+	explain_end(&e);
+}
+
+static bool local_is_mesh(const struct map *map, int fd, const struct endpoint *local,
+			  struct endpoint *mesh)
+{
+	uint32_t loopback;
+
+	if (loopback_of(&local->addr, &loopback))
+		return local_to_mesh(map, fd, local, mesh);
+	return primary_local(map, fd, local, mesh);
 }
 
 SHIM_EXPORT(int, getsockname, (int fd, struct sockaddr *addr, socklen_t *len))
@@ -48,8 +74,11 @@ SHIM_EXPORT(int, getsockname, (int fd, struct sockaddr *addr, socklen_t *len))
 	if (result < 0 || !room || !see_end(fd, false, addr, room, *len, &local))
 		return result;
 	map = shim_map();
-	if (map && local_to_mesh(map, fd, &local.ep, &mesh))
-		reply_write(map, &mesh, local.family, addr, room, len);
+	if (!map || !local_is_mesh(map, fd, &local.ep, &mesh))
+		return 0;
+	reply_write(map, &mesh, local.family, addr, room, len);
+	if (explain_is_on())
+		explain_shown("getsockname", fd, &local.ep, &mesh);
 	return 0;
 }
 
@@ -87,6 +116,8 @@ SHIM_EXPORT(int, getpeername, (int fd, struct sockaddr *addr, socklen_t *len))
 	}
 	if (known)
 		reply_write(map, &mesh, peer.family, addr, room, len);
+	if (known && explain_is_on())
+		explain_shown("getpeername", fd, &peer.ep, &mesh);
 	return 0;
 }
 
@@ -121,14 +152,36 @@ static int true_error(int fd, int error)
 	return dial_verdict(fd, map, &local.ep);
 }
 
+static void correct_error(int fd, int *error)
+{
+	struct socket_end local;
+	struct map_flow flow;
+	struct explain e;
+	int kernel = *error;
+
+	*error = true_error(fd, kernel);
+	if (!explain_is_on() || !shim_map() || socket_local(fd, &local) < 0 ||
+	    !dialled_flow(shim_map(), &local.ep, &flow))
+		return;
+	explain_begin(&e, "getsockopt", fd);
+	explain_text(&e, " SO_ERROR of the connection to");
+	explain_endpoint(&e, &(struct endpoint){ flow.remote, flow.remote_port });
+	explain_result(&e, *error);
+	if (*error != kernel)
+		explain_text(&e, ", as the mesh says");
+	explain_end(&e);
+}
+
 SHIM_EXPORT(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *len))
 {
+	socklen_t room = name == SO_BINDTODEVICE && is_plausible(len) ? *len : 0;
 	int result = libc.getsockopt(fd, level, name, value, len);
-	int *error = value;
 
-	if (__builtin_expect(level != SOL_SOCKET || name != SO_ERROR || result < 0, 1))
+	if (__builtin_expect(level != SOL_SOCKET || result < 0, 1))
 		return result;
-	if (*len == sizeof(*error))
-		*error = true_error(fd, *error);
+	if (name == SO_ERROR && *len == sizeof(int))
+		correct_error(fd, value);
+	else if (name == SO_BINDTODEVICE)
+		options_show_device(fd, value, room, len);
 	return result;
 }

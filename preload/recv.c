@@ -12,9 +12,13 @@
 #include <time.h>
 
 #include <linux/errqueue.h>
+#include <linux/netlink.h>
 
 #include "preload/address.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/meshif.h"
+#include "preload/netlink.h"
 #include "preload/reply.h"
 #include "preload/shim.h"
 #include "shared/util.h"
@@ -69,8 +73,10 @@ static void translate_pktinfo(const struct map *map, const struct endpoint *send
 	if (c->cmsg_level == IPPROTO_IP) {
 		memcpy(&info, CMSG_DATA(c), sizeof(info));
 		ip = ip_from_v4(ntohl(info.ipi_addr.s_addr));
-		if (translate_local(map, sender, &ip))
+		if (translate_local(map, sender, &ip)) {
 			show_as_v4(map, &ip, &info.ipi_addr);
+			info.ipi_ifindex = MESHIF_INDEX;
+		}
 		ip = ip_from_v4(ntohl(info.ipi_spec_dst.s_addr));
 		if (translate_local(map, sender, &ip))
 			show_as_v4(map, &ip, &info.ipi_spec_dst);
@@ -78,8 +84,10 @@ static void translate_pktinfo(const struct map *map, const struct endpoint *send
 	} else {
 		memcpy(&info6, CMSG_DATA(c), sizeof(info6));
 		memcpy(ip.byte, &info6.ipi6_addr, sizeof(ip.byte));
-		if (translate_local(map, sender, &ip))
+		if (translate_local(map, sender, &ip)) {
 			memcpy(&info6.ipi6_addr, ip.byte, sizeof(ip.byte));
+			info6.ipi6_ifindex = MESHIF_INDEX;
+		}
 		memcpy(CMSG_DATA(c), &info6, sizeof(info6));
 	}
 }
@@ -123,8 +131,18 @@ static void translate_control(const struct map *map, const struct endpoint *send
 	}
 }
 
+__attribute__((cold, noinline)) static void explain_received(int fd, const struct endpoint *mesh)
+{
+	struct explain e;
+
+	explain_begin(&e, "receive", fd);
+	explain_text(&e, ": from");
+	explain_endpoint(&e, mesh);
+	explain_end(&e);
+}
+
 /* A received message whose name buffer was room bytes. */
-static void translate_message(const struct map *map, struct msghdr *msg, socklen_t room)
+static void translate_message(const struct map *map, int fd, struct msghdr *msg, socklen_t room)
 {
 	struct endpoint mesh;
 	bool known = room && msg->msg_name &&
@@ -132,6 +150,64 @@ static void translate_message(const struct map *map, struct msghdr *msg, socklen
 
 	if (msg->msg_control && msg->msg_controllen >= sizeof(struct cmsghdr))
 		translate_control(map, known ? &mesh : NULL, msg);
+	if (known && explain_is_on())
+		explain_received(fd, &mesh);
+}
+
+#ifdef MESHWRAP_TRACER
+/* The data is the traced program's. */
+static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
+{
+	(void)fd, (void)data, (void)room;
+	return n;
+}
+#else
+static bool is_netlink(int fd)
+{
+	int domain = 0, protocol = -1, saved = errno;
+	socklen_t len = sizeof(domain);
+	bool is = libc.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+		  domain == AF_NETLINK &&
+		  libc.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
+		  protocol == NETLINK_ROUTE;
+
+	errno = saved;
+	return is;
+}
+
+/* n bytes of whatever kind were received into room: perhaps the kernel's list of interfaces. */
+static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
+{
+	char name[MAP_IFNAME_MAX];
+
+	if (__builtin_expect(n <= 0 || (size_t)n > room || !netlink_is_list(data, (size_t)n), 1) ||
+	    !is_netlink(fd) || !meshif_name(shim_map(), name) || libc.if_nametoindex(name))
+		return n;
+	return (ssize_t)netlink_show_mesh(shim_map(), data, (size_t)n, room);
+}
+
+SHIM_EXPORT(ssize_t, recv, (int fd, void *data, size_t n, int flags))
+{
+	ssize_t result = libc.recv ? libc.recv(fd, data, n, flags)
+				   : libc.recvfrom(fd, data, n, flags, NULL, NULL);
+
+	return show_interface(fd, data, result, n);
+}
+
+SHIM_EXPORT(ssize_t, __recv_chk, (int fd, void *data, size_t n, size_t size, int flags))
+{
+	if (n > size)
+		return libc.__recv_chk(fd, data, n, size, flags); /* aborts */
+	return shim_recv(fd, data, n, flags);
+}
+#endif
+
+/* Only a list that lies in one piece, as everybody asks for it. */
+static ssize_t show_in_message(int fd, const struct msghdr *msg, ssize_t n)
+{
+	if (n <= 0 || !msg->msg_iovlen || msg->msg_iov[0].iov_len < (size_t)n)
+		return n;
+	return show_interface(fd, msg->msg_iov[0].iov_base, n, msg->msg_iov[0].iov_len);
 }
 
 /* recvfrom() with a short name buffer: the kernel gets ours. */
@@ -147,11 +223,12 @@ static ssize_t receive_short(int fd, struct iovec *iov, int flags, struct sockad
 
 	if (n < 0)
 		return n;
-	if (map)
-		translate_sender(map, (struct sockaddr *)&name, sizeof(name), &full, &mesh);
+	if (map && translate_sender(map, (struct sockaddr *)&name, sizeof(name), &full, &mesh) &&
+	    explain_is_on())
+		explain_received(fd, &mesh);
 	memcpy(addr, &name, MIN(full, room));
 	*len = full;
-	return n;
+	return show_interface(fd, iov->iov_base, n, iov->iov_len);
 }
 
 SHIM_EXPORT(ssize_t, recvfrom,
@@ -166,9 +243,10 @@ SHIM_EXPORT(ssize_t, recvfrom,
 	if (room && room < INET_ADDR_MAX && is_plausible(addr))
 		return receive_short(fd, &iov, flags, addr, len);
 	result = libc.recvfrom(fd, data, n, flags, addr, len);
-	if (result >= 0 && room && (map = shim_map()))
-		translate_sender(map, addr, room, len, &mesh);
-	return result;
+	if (result >= 0 && room && (map = shim_map()) &&
+	    translate_sender(map, addr, room, len, &mesh) && explain_is_on())
+		explain_received(fd, &mesh);
+	return show_interface(fd, data, result, n);
 }
 
 SHIM_EXPORT(ssize_t, __recvfrom_chk,
@@ -194,7 +272,8 @@ static ssize_t receive_message_short(int fd, struct msghdr *msg, int flags)
 	if (result < 0)
 		return result;
 	if (map)
-		translate_message(map, &whole, sizeof(name));
+		translate_message(map, fd, &whole, sizeof(name));
+	result = show_in_message(fd, msg, result);
 	memcpy(msg->msg_name, &name, MIN(whole.msg_namelen, msg->msg_namelen));
 	msg->msg_namelen = whole.msg_namelen;
 	msg->msg_controllen = whole.msg_controllen;
@@ -212,8 +291,8 @@ SHIM_EXPORT(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))
 		return receive_message_short(fd, msg, flags);
 	result = libc.recvmsg(fd, msg, flags);
 	if (result >= 0 && (map = shim_map()))
-		translate_message(map, msg, room);
-	return result;
+		translate_message(map, fd, msg, room);
+	return result < 0 ? result : show_in_message(fd, msg, result);
 }
 
 SHIM_EXPORT(int, recvmmsg,
@@ -231,6 +310,6 @@ SHIM_EXPORT(int, recvmmsg,
 	result = libc.recvmmsg(fd, msgs, count, flags, timeout);
 	if (result > 0 && (map = shim_map()))
 		for (int i = 0; i < MIN(result, MAX_MESSAGES); i++)
-			translate_message(map, &msgs[i].msg_hdr, room[i]);
+			translate_message(map, fd, &msgs[i].msg_hdr, room[i]);
 	return result;
 }

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "preload/address.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
 #include "preload/lookup.h"
 #include "preload/shim.h"
@@ -149,20 +150,23 @@ SHIM_EXPORT(int, getaddrinfo,
 	     struct addrinfo **list))
 {
 	int err = 0, last = EAI_NONAME;
+	enum lookup_verdict verdict;
 	struct lookup l;
 
 	if (!shim_map() || !node || !is_plain(hints))
 		return libc.getaddrinfo(node, service, hints, list);
 	lookup_begin(&l, shim_map(), node, wanted(hints));
 	for (;;) {
-		switch (lookup_next(&l)) {
+		verdict = lookup_next(&l);
+		if (explain_is_on())
+			lookup_explain(&l, "getaddrinfo", verdict);
+		switch (verdict) {
 		case LOOKUP_LIBC:
 			err = libc.getaddrinfo(l.is_searched ? l.candidate : node, service, hints,
 					       list);
 			break;
 		case LOOKUP_FOUND:
 			err = resolve(&l, service, hints, list);
-			shim_debug("getaddrinfo", NULL, NULL, err ? ENOENT : 0);
 			break;
 		case LOOKUP_NO_DATA:
 			err = EAI_NODATA;

@@ -19,7 +19,9 @@
 
 #include "preload/address.h"
 #include "preload/dial.h"
+#include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/meshif.h"
 #include "preload/shim.h"
 #include "preload/source.h"
 #include "shared/util.h"
@@ -73,6 +75,8 @@ static bool translate_source(const struct map *map, struct cmsghdr *c)
 		if (to_own_mirror(map, &ip, &mirror)) {
 			info.ipi_spec_dst.s_addr = htonl(mirror);
 			info.ipi_ifindex = 0;
+		} else if (info.ipi_ifindex == (int)MESHIF_INDEX) {
+			info.ipi_ifindex = 0;
 		}
 		memcpy(CMSG_DATA(c), &info, sizeof(info));
 		return info.ipi_spec_dst.s_addr != 0;
@@ -84,6 +88,8 @@ static bool translate_source(const struct map *map, struct cmsghdr *c)
 		if (to_own_mirror(map, &ip, &mirror)) {
 			ip = ip_from_v4(mirror);
 			memcpy(&info6.ipi6_addr, ip.byte, sizeof(ip.byte));
+			info6.ipi6_ifindex = 0;
+		} else if (info6.ipi6_ifindex == MESHIF_INDEX) {
 			info6.ipi6_ifindex = 0;
 		}
 		memcpy(CMSG_DATA(c), &info6, sizeof(info6));
@@ -205,11 +211,27 @@ static bool is_refused_family(const struct sender *s, const struct msghdr *msg)
 	       ((const struct sockaddr *)msg->msg_name)->sa_family != AF_INET;
 }
 
+/* out NULL: it was not sent, because of error. */
+__attribute__((cold, noinline)) static void explain_sent(int fd, const struct route *route,
+							 const struct outgoing *out, int error)
+{
+	struct endpoint to;
+	struct explain e;
+
+	explain_begin(&e, "send", fd);
+	explain_endpoint(&e, &route->mesh);
+	if (out && endpoint_from_sockaddr(out->msg.msg_name, out->msg.msg_namelen, &to) == 0)
+		explain_mirror(&e, &to);
+	explain_result(&e, error);
+	explain_end(&e);
+}
+
 static ssize_t send_routed(int fd, const struct msghdr *msg, int flags, const struct route *route)
 {
 	struct outgoing out;
 	struct sender s;
 	int err = sender_look(fd, &s);
+	ssize_t sent;
 
 	if (err < 0)
 		return fail(-err);
@@ -222,12 +244,23 @@ static ssize_t send_routed(int fd, const struct msghdr *msg, int flags, const st
 	if (s.type != SOCK_DGRAM || is_refused_family(&s, msg))
 		return libc.sendmsg(fd, msg, flags);
 	err = translate(&s, msg, route, &out);
-	shim_debug("send", &s.local.ep, &route->mesh, -err);
 	if (err < 0 && route->kind == ROUTE_SERVER)
 		return libc.sendmsg(fd, msg, flags); /* to the server itself */
-	if (err < 0)
-		return fail(-err);
-	return libc.sendmsg(fd, &out.msg, flags);
+	sent = err < 0 ? fail(-err) : libc.sendmsg(fd, &out.msg, flags);
+	if (explain_is_on())
+		explain_sent(fd, route, err < 0 ? NULL : &out, sent < 0 ? errno : 0);
+	return sent;
+}
+
+__attribute__((cold, noinline)) static void
+explain_outside(const char *call, int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct explain e;
+
+	explain_begin(&e, call, fd);
+	explain_address(&e, addr, len);
+	explain_left_alone(&e, addr, len);
+	explain_end(&e);
 }
 
 SHIM_EXPORT(ssize_t, sendto,
@@ -238,8 +271,11 @@ SHIM_EXPORT(ssize_t, sendto,
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct route route;
 
-	if (__builtin_expect(!addr || route_find(addr, len, &route) == ROUTE_OUTSIDE, 1))
+	if (__builtin_expect(!addr || route_find(addr, len, &route) == ROUTE_OUTSIDE, 1)) {
+		if (explain_is_on() && addr)
+			explain_outside("sendto", fd, addr, len);
 		return libc.sendto(fd, data, n, flags, addr, len);
+	}
 	msg.msg_name = (void *)addr;
 	msg.msg_namelen = len;
 	return send_routed(fd, &msg, flags, &route);
@@ -255,8 +291,11 @@ SHIM_EXPORT(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))
 {
 	struct route route;
 
-	if (__builtin_expect(is_outside(msg, &route), 1))
+	if (__builtin_expect(is_outside(msg, &route), 1)) {
+		if (explain_is_on() && is_plausible(msg) && msg->msg_name)
+			explain_outside("sendmsg", fd, msg->msg_name, msg->msg_namelen);
 		return libc.sendmsg(fd, msg, flags);
+	}
 	return send_routed(fd, msg, flags, &route);
 }
 
@@ -277,6 +316,8 @@ static unsigned translate_batch(const struct sender *s, const struct mmsghdr *ms
 			*error = 0;
 			continue; /* to the server itself */
 		}
+		if (explain_is_on())
+			explain_sent(s->fd, &route, *error < 0 ? NULL : &out[n], -*error);
 		if (*error < 0)
 			break;
 		batch[n].msg_hdr = out[n].msg;

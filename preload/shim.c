@@ -29,8 +29,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "preload/explain.h"
 #include "preload/follow.h"
 #include "preload/libc.h"
+#include "preload/primary.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 
@@ -48,7 +50,7 @@ static char runtime_dir[PATHS_MAX];
 static char map_path[PATH_LENGTH];
 static char control_path[PATH_LENGTH];
 static bool dir_was_named;
-enum shim_level shim_level;
+bool shim_is_talkative;
 
 static uint64_t coarse_now_ns(void)
 {
@@ -138,15 +140,16 @@ static bool read_environment(void)
 {
 	const char *off = getenv("MESHWRAP_OFF");
 	const char *level = getenv("MESHWRAP_LOG");
+	const char *explain = getenv("MESHWRAP_EXPLAIN");
+	const char *primary = getenv("MESHWRAP_PRIMARY");
 	const char *named = getenv("MESHWRAP_DIR");
 	char dir[PATHS_MAX];
 
 	if (getauxval(AT_SECURE) || (off && strcmp(off, "1") == 0) || is_own_tool())
 		return false;
-	if (level && strcmp(level, "debug") == 0)
-		shim_level = SHIM_DEBUG;
-	else if (level && strcmp(level, "info") == 0)
-		shim_level = SHIM_INFO;
+	shim_is_talkative = level && (strcmp(level, "debug") == 0 || strcmp(level, "info") == 0);
+	explain_start(explain ? explain : level && strcmp(level, "debug") == 0 ? "1" : NULL);
+	primary_wanted = !primary || strcmp(primary, "0") != 0;
 	dir_was_named = named && *named;
 	if (paths_runtime_dir(named, getenv("XDG_RUNTIME_DIR"), geteuid(), dir) == 0)
 		set_dir(dir);
@@ -164,6 +167,17 @@ static void start_follow(void)
 	follow_start();
 }
 #endif
+
+static void say_on(void)
+{
+	struct explain e;
+
+	explain_begin(&e, "on in ", -1);
+	explain_text(&e, program_invocation_short_name);
+	if (!atomic_load(&current))
+		explain_text(&e, ", no mesh is known yet");
+	explain_end(&e);
+}
 
 static void start(void)
 {
@@ -187,8 +201,8 @@ static void start(void)
 			set_dir(own);
 	}
 	atomic_store(&state, STATE_ON);
-	if (shim_level >= SHIM_INFO)
-		shim_log_line(atomic_load(&current) ? "on" : "on, no map yet", NULL, NULL, 0);
+	if (shim_is_talkative || explain_is_on())
+		say_on();
 	errno = saved;
 }
 
@@ -251,53 +265,4 @@ const char *shim_control_path(void)
 const char *shim_dir(void)
 {
 	return runtime_dir;
-}
-
-static size_t put(char *line, size_t len, size_t room, const char *text)
-{
-	size_t n = MIN(strlen(text), room - len);
-
-	memcpy(line + len, text, n);
-	return len + n;
-}
-
-static size_t put_number(char *line, size_t len, size_t room, unsigned n)
-{
-	char digits[12];
-	size_t i = sizeof(digits) - 1;
-
-	digits[i] = '\0';
-	do {
-		digits[--i] = (char)('0' + n % 10);
-		n /= 10;
-	} while (n);
-	return put(line, len, room, digits + i);
-}
-
-void shim_log_line(const char *what, const struct endpoint *from, const struct endpoint *to,
-		   int error)
-{
-	char line[256], text[ENDPOINT_TEXT_MAX];
-	size_t room = sizeof(line) - 1, len = 0;
-	int saved = errno;
-
-	len = put(line, len, room, "meshwrap[");
-	len = put_number(line, len, room, (unsigned)getpid());
-	len = put(line, len, room, "]: ");
-	len = put(line, len, room, what);
-	if (from) {
-		len = put(line, len, room, " ");
-		len = put(line, len, room, endpoint_format(from, text));
-	}
-	if (to) {
-		len = put(line, len, room, " -> ");
-		len = put(line, len, room, endpoint_format(to, text));
-	}
-	if (error) {
-		len = put(line, len, room, " errno ");
-		len = put_number(line, len, room, (unsigned)error);
-	}
-	line[len++] = '\n';
-	syscall(SYS_write, STDERR_FILENO, line, len);
-	errno = saved;
 }

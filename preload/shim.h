@@ -1,5 +1,5 @@
 /*
- * The shim's start-up, its one piece of state (the mapped map), and its log.
+ * The shim's start-up, and its one piece of state: the mapped map.
  *
  * Everything is set once: the environment is read at start-up and never again,
  * since programs overwrite it. Everything here is async-signal-safe after
@@ -30,16 +30,7 @@ const char *shim_control_path(void);
 /* The runtime folder in use, "" when there is none. */
 const char *shim_dir(void);
 
-enum shim_level { SHIM_QUIET, SHIM_INFO, SHIM_DEBUG };
-extern enum shim_level shim_level;
-
-/* "meshwrap: what: from -> to (strerror-like number)"; nothing unless asked by MESHWRAP_LOG. */
-void shim_log_line(const char *what, const struct endpoint *from, const struct endpoint *to,
-		   int error);
-#define shim_debug(what, from, to, error)                          \
-	do {                                                       \
-		if (__builtin_expect(shim_level >= SHIM_DEBUG, 0)) \
-			shim_log_line(what, from, to, error);      \
-	} while (0)
+/* MESHWRAP_LOG=info or more: say when we are on, and what runs outside the mesh. */
+extern bool shim_is_talkative;
 
 #endif

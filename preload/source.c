@@ -229,7 +229,6 @@ int source_datagram_target(const struct route *route, const struct endpoint *loc
 	}
 	ipc_make_request(&request, IPC_UDP_OPEN, local, &route->mesh, v6only ? IPC_UDP_V6ONLY : 0);
 	err = control_ask(&request, SOURCE_WAIT_S, &reply);
-	shim_debug("udp", &route->mesh, NULL, -err);
 	if (err < 0)
 		return err;
 	*to = (struct endpoint){ reply.mirror, reply.mirror_port };

@@ -1,0 +1,296 @@
+/*
+ * One more interface in an rtnetlink dump.
+ *
+ * Nothing is remembered of the request, so the answer itself must say what was
+ * asked. Every list of links has lo in it, and every list of addresses its
+ * 127.0.0.1 or ::1, just once: our entry follows that one, with the same sequence
+ * number and port. A list that was filtered for another interface has none of
+ * these, and gets nothing. A question for the mesh interface alone is
+ * answered "no such device", with the question inside (or, for a list, with
+ * nothing else: only an interface that does not exist is answered so).
+ *
+ * The kernel's last word, NLMSG_DONE, cannot be the place: it does not say what
+ * the list was of.
+ */
+#include "preload/netlink.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
+#include "preload/meshif.h"
+
+#define ARPHRD_NONE  0xfffe
+#define ENTRY_MAX    256
+#define QUEUE_LENGTH 500 /* of a TUN device */
+
+/* A message being put together; it fits by construction. */
+struct entry {
+	_Alignas(struct nlmsghdr) unsigned char bytes[ENTRY_MAX];
+	size_t len;
+};
+
+static void begin(struct entry *e, const struct nlmsghdr *like, uint16_t type, const void *body,
+		  size_t body_len)
+{
+	struct nlmsghdr head = *like;
+
+	memset(e, 0, sizeof(*e));
+	head.nlmsg_type = type;
+	memcpy(e->bytes, &head, sizeof(head));
+	memcpy(e->bytes + NLMSG_HDRLEN, body, body_len);
+	e->len = NLMSG_LENGTH(NLMSG_ALIGN(body_len));
+}
+
+static void add(struct entry *e, uint16_t type, const void *value, size_t len)
+{
+	struct rtattr attribute = { .rta_len = (uint16_t)RTA_LENGTH(len), .rta_type = type };
+
+	memcpy(e->bytes + e->len, &attribute, sizeof(attribute));
+	memcpy(e->bytes + e->len + RTA_LENGTH(0), value, len);
+	e->len += RTA_SPACE(len);
+}
+
+static size_t end(struct entry *e)
+{
+	uint32_t len = (uint32_t)e->len;
+
+	memcpy(e->bytes + offsetof(struct nlmsghdr, nlmsg_len), &len, sizeof(len));
+	return e->len;
+}
+
+static size_t make_link(struct entry *e, const struct map *map, const char *name,
+			const struct nlmsghdr *like)
+{
+	const struct ifinfomsg body = { .ifi_family = AF_UNSPEC,
+					.ifi_type = ARPHRD_NONE,
+					.ifi_index = (int)MESHIF_INDEX,
+					.ifi_flags = MESHIF_FLAGS | 0x10000 /* IFF_LOWER_UP */ };
+	uint32_t mtu = map_dir(map)->mtu, queue = QUEUE_LENGTH;
+	uint8_t state = 0; /* unknown, as a tunnel's is */
+
+	begin(e, like, RTM_NEWLINK, &body, sizeof(body));
+	add(e, IFLA_IFNAME, name, strlen(name) + 1);
+	add(e, IFLA_TXQLEN, &queue, sizeof(queue));
+	add(e, IFLA_OPERSTATE, &state, sizeof(state));
+	add(e, IFLA_MTU, &mtu, sizeof(mtu));
+	return end(e);
+}
+
+static size_t make_address(struct entry *e, const struct map_own *own, const char *name,
+			   const struct nlmsghdr *like)
+{
+	bool v4 = ip_is_v4(&own->addr);
+	const struct ifa_cacheinfo forever = { .ifa_prefered = UINT32_MAX,
+					       .ifa_valid = UINT32_MAX };
+	const struct ifaddrmsg body = { .ifa_family = v4 ? AF_INET : AF_INET6,
+					.ifa_prefixlen = (uint8_t)own->prefix_len,
+					.ifa_flags = IFA_F_PERMANENT,
+					.ifa_scope = RT_SCOPE_UNIVERSE,
+					.ifa_index = MESHIF_INDEX };
+	const uint8_t *address = own->addr.byte + (v4 ? 12 : 0);
+	uint32_t flags = IFA_F_PERMANENT;
+
+	begin(e, like, RTM_NEWADDR, &body, sizeof(body));
+	add(e, IFA_ADDRESS, address, v4 ? 4 : 16);
+	if (v4) {
+		add(e, IFA_LOCAL, address, 4);
+		add(e, IFA_LABEL, name, strlen(name) + 1);
+	}
+	add(e, IFA_FLAGS, &flags, sizeof(flags));
+	add(e, IFA_CACHEINFO, &forever, sizeof(forever));
+	return end(e);
+}
+
+/* The value of an attribute of a message, or NULL; head is the length of its fixed part. */
+static const unsigned char *attribute(const unsigned char *msg, size_t len, size_t head,
+				      uint16_t type, size_t *value_len)
+{
+	struct rtattr a;
+
+	for (size_t at = NLMSG_HDRLEN + NLMSG_ALIGN(head); at + sizeof(a) <= len;) {
+		memcpy(&a, msg + at, sizeof(a));
+		if (a.rta_len < sizeof(a) || a.rta_len > len - at)
+			return NULL;
+		if (a.rta_type == type) {
+			*value_len = a.rta_len - RTA_LENGTH(0);
+			return msg + at + RTA_LENGTH(0);
+		}
+		at += RTA_ALIGN(a.rta_len);
+	}
+	return NULL;
+}
+
+/* 127.0.0.1 or ::1 on lo; *family is which. */
+static bool is_lo_address(const unsigned char *msg, size_t len, int *family)
+{
+	static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
+	const unsigned char *address;
+	struct ifaddrmsg body;
+	size_t n;
+
+	if (len < NLMSG_LENGTH(sizeof(body)))
+		return false;
+	memcpy(&body, msg + NLMSG_HDRLEN, sizeof(body));
+	address = attribute(msg, len, sizeof(body), IFA_ADDRESS, &n);
+	*family = body.ifa_family;
+	return address && body.ifa_index == MESHIF_LO_INDEX &&
+	       ((body.ifa_family == AF_INET && n == 4 && memcmp(address, v4, 4) == 0) ||
+		(body.ifa_family == AF_INET6 && n == 16 && memcmp(address, v6, 16) == 0));
+}
+
+static bool is_lo_link(const unsigned char *msg, size_t len)
+{
+	struct ifinfomsg body;
+
+	if (len < NLMSG_LENGTH(sizeof(body)))
+		return false;
+	memcpy(&body, msg + NLMSG_HDRLEN, sizeof(body));
+	return body.ifi_index == (int)MESHIF_LO_INDEX && body.ifi_family == AF_UNSPEC;
+}
+
+/* "No such device", to a question for the link of the mesh interface. */
+static bool is_refused_link(const unsigned char *msg, size_t len, const char *name)
+{
+	const size_t at = NLMSG_HDRLEN + offsetof(struct nlmsgerr, msg);
+	const unsigned char *asked;
+	struct ifinfomsg body;
+	struct nlmsghdr question;
+	int32_t error;
+	size_t n;
+
+	if (len < at + NLMSG_LENGTH(sizeof(body)))
+		return false;
+	memcpy(&error, msg + NLMSG_HDRLEN, sizeof(error));
+	memcpy(&question, msg + at, sizeof(question));
+	memcpy(&body, msg + at + NLMSG_HDRLEN, sizeof(body));
+	if (error != -ENODEV || question.nlmsg_type != RTM_GETLINK || question.nlmsg_len > len - at)
+		return false;
+	if (body.ifi_index)
+		return body.ifi_index == (int)MESHIF_INDEX;
+	asked = attribute(msg + at, question.nlmsg_len, sizeof(body), IFLA_IFNAME, &n);
+	return asked && strnlen((const char *)asked, n) == strlen(name) &&
+	       memcmp(asked, name, strlen(name)) == 0;
+}
+
+/* The end of a list of which there was nothing, since there is no such device. */
+static bool is_refused_list(const unsigned char *msg, size_t len, const struct nlmsghdr *head)
+{
+	int32_t error;
+
+	if (head->nlmsg_type != NLMSG_DONE || len < NLMSG_LENGTH(sizeof(error)))
+		return false;
+	memcpy(&error, msg + NLMSG_HDRLEN, sizeof(error));
+	return error == -ENODEV;
+}
+
+/* A datagram that is being changed. */
+struct list {
+	const struct map *map;
+	char name[MAP_IFNAME_MAX];
+	unsigned char *data;
+	size_t len, room;
+};
+
+/* Puts e in at a place; false: no room. */
+static bool insert(struct list *l, size_t at, const struct entry *e)
+{
+	if (e->len > l->room - l->len)
+		return false;
+	memmove(l->data + at + e->len, l->data + at, l->len - at);
+	memcpy(l->data + at, e->bytes, e->len);
+	l->len += e->len;
+	return true;
+}
+
+/* Our addresses of a family (AF_UNSPEC: all) at a place; the place behind them. */
+static size_t insert_addresses(struct list *l, size_t at, int family, const struct nlmsghdr *like)
+{
+	struct map_own own;
+	struct entry e;
+
+	for (uint32_t i = 0; i < MAP_MAX_OWN && map_own_at(l->map, i, &own); i++) {
+		if (family != AF_UNSPEC && (family == AF_INET) != ip_is_v4(&own.addr))
+			continue;
+		make_address(&e, &own, l->name, like);
+		if (!insert(l, at, &e))
+			break;
+		at += e.len;
+	}
+	return at;
+}
+
+/* The message at a place; what stands behind it, and behind what was put in, comes next. */
+static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
+{
+	size_t next = at + NLMSG_ALIGN(head->nlmsg_len), behind;
+	struct nlmsghdr like = *head;
+	struct entry e;
+	int32_t none = 0;
+	int family;
+
+	if (next > l->len)
+		next = l->len;
+	like.nlmsg_flags = NLM_F_MULTI;
+	if (head->nlmsg_type == NLMSG_ERROR &&
+	    is_refused_link(l->data + at, head->nlmsg_len, l->name)) {
+		like.nlmsg_flags = 0;
+		make_link(&e, l->map, l->name, &like);
+		if (e.len > l->room - (l->len - (next - at)))
+			return next;
+		memmove(l->data + at, l->data + next, l->len - next);
+		l->len -= next - at;
+		insert(l, at, &e);
+		return at + e.len;
+	}
+	if (!(head->nlmsg_flags & NLM_F_MULTI))
+		return next;
+	if (at == 0 && is_refused_list(l->data, head->nlmsg_len, head)) {
+		behind = insert_addresses(l, 0, AF_UNSPEC, &like);
+		memcpy(l->data + behind + NLMSG_HDRLEN, &none, sizeof(none));
+		return l->len;
+	}
+	if (head->nlmsg_type == RTM_NEWLINK && is_lo_link(l->data + at, head->nlmsg_len)) {
+		make_link(&e, l->map, l->name, &like);
+		return insert(l, next, &e) ? next + e.len : next;
+	}
+	if (head->nlmsg_type == RTM_NEWADDR &&
+	    is_lo_address(l->data + at, head->nlmsg_len, &family))
+		return insert_addresses(l, next, family, &like);
+	return next;
+}
+
+bool netlink_is_list(const void *data, size_t len)
+{
+	struct nlmsghdr head;
+
+	if (len < sizeof(head))
+		return false;
+	memcpy(&head, data, sizeof(head));
+	return head.nlmsg_len >= sizeof(head) && head.nlmsg_len <= len &&
+	       (head.nlmsg_type == RTM_NEWLINK || head.nlmsg_type == RTM_NEWADDR ||
+		head.nlmsg_type == NLMSG_ERROR || head.nlmsg_type == NLMSG_DONE);
+}
+
+size_t netlink_show_mesh(const struct map *map, void *data, size_t len, size_t room)
+{
+	struct list l = { .map = map, .data = data, .len = len, .room = room };
+	struct nlmsghdr head;
+
+	if (len > room || !meshif_name(map, l.name))
+		return len;
+	for (size_t at = 0; at + sizeof(head) <= l.len;) {
+		memcpy(&head, l.data + at, sizeof(head));
+		if (head.nlmsg_len < sizeof(head) || head.nlmsg_len > l.len - at)
+			break;
+		at = visit(&l, at, &head);
+	}
+	return l.len;
+}

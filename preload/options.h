@@ -1,0 +1,10 @@
+/* Socket options that name the mesh interface. */
+#ifndef MESHWRAP_PRELOAD_OPTIONS_H
+#define MESHWRAP_PRELOAD_OPTIONS_H
+
+#include <sys/socket.h>
+
+/* The kernel's answer to SO_BINDTODEVICE, of *len bytes in room, as the program must see it. */
+void options_show_device(int fd, void *value, socklen_t room, socklen_t *len);
+
+#endif
