@@ -71,6 +71,11 @@ void dns_set_tunnel(struct dns *dns, const struct dns_tunnel *tunnel)
 	forwarder_set_tunnel(dns->forwarder, tunnel);
 }
 
+void dns_set_dialler(struct dns *dns, const struct dns_dialler *dialler)
+{
+	forwarder_set_dialler(dns->forwarder, dialler);
+}
+
 void dns_watch(struct dns *dns, const struct dns_watcher *watcher)
 {
 	dns->watcher = *watcher;

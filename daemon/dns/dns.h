@@ -19,15 +19,14 @@
 #include "daemon/netmap/types.h"
 #include "shared/endpoint.h"
 
-#define DNS_PORT           53
-#define DNS_RESOLVER_V4    "100.100.100.100"
-#define DNS_RESOLVER_V6    "fd7a:115c:a1e0::53"
-#define DNS_QUERY_MAX      4096  /* bytes; longer ones are not looked at */
-#define DNS_ANSWER_MAX     65535 /* over TCP; UDP answers are at most 4095 */
-#define DNS_IN_FLIGHT_MAX  256   /* queries that wait for others; further ones are dropped */
-#define DNS_LOOKUP_MAX     16    /* addresses dns_lookup() gives */
-#define DNS_SERVERS_MAX    8     /* of resolv.conf that are looked at */
-#define DNS_LOOKUP_LIMIT_S 10
+#define DNS_PORT          53
+#define DNS_RESOLVER_V4   "100.100.100.100"
+#define DNS_RESOLVER_V6   "fd7a:115c:a1e0::53"
+#define DNS_QUERY_MAX     4096  /* bytes; longer ones are not looked at */
+#define DNS_ANSWER_MAX    65535 /* over TCP; UDP answers are at most 4095 */
+#define DNS_IN_FLIGHT_MAX 256   /* queries that wait for others; further ones are dropped */
+#define DNS_LOOKUP_MAX    16    /* addresses dns_lookup() gives */
+#define DNS_SERVERS_MAX   8     /* of resolv.conf that are looked at */
 
 struct dns;
 struct dns_table;
@@ -47,11 +46,24 @@ struct dns_tunnel {
 	void *owner;
 };
 
+/* The same for connections, which long answers need. */
+struct dns_dialler {
+	/*
+	 * Begins one. 0, and later exactly one opened() unless it is cancelled before: an
+	 * established stream socket that is the asker's now, or -errno. Or -errno at once.
+	 */
+	int (*start)(void *owner, const struct endpoint *to, void (*opened)(void *arg, int fd),
+		     void *arg, void **dial);
+	void (*cancel)(void *owner, void *dial);
+	void *owner;
+};
+
 /* NULL on failure. Until dns_set() every query is forwarded to the system's resolvers. */
 struct dns *dns_create(struct loop *loop, const struct dns_config_paths *paths);
 /* Open queries are answered with NULL: so before those who have asked, the edge for one. */
 void dns_destroy(struct dns *dns);
 void dns_set_tunnel(struct dns *dns, const struct dns_tunnel *tunnel);
+void dns_set_dialler(struct dns *dns, const struct dns_dialler *dialler);
 
 /* What names come from. Everything is copied. */
 struct dns_source {
@@ -85,7 +97,17 @@ typedef void dns_done(void *arg, const uint8_t *answer, size_t len);
 void dns_query(struct dns *dns, const uint8_t *query, size_t len, bool is_tcp, dns_done *done,
 	       void *arg);
 
-enum dns_want { DNS_WANT_V4 = 1, DNS_WANT_V6 = 2 };
+enum dns_want {
+	DNS_WANT_V4 = 1,
+	DNS_WANT_V6 = 2,
+	/*
+	 * Also mesh and loopback addresses that somebody outside the mesh has given a name.
+	 * Without it they are left out: who asks for others must not be led inside by them
+	 * (DNS rebinding). What routes of the mesh and resolvers behind the tunnel say may
+	 * always lead into the mesh.
+	 */
+	DNS_WANT_INSIDE = 4
+};
 /*
  * error: 0 with addresses (IPv4 first); ENOENT: no such name; ENODATA: it has
  * none of the wanted family; EAGAIN: the resolvers did not answer, or not now.

@@ -3,10 +3,11 @@
  *
  * A request has one leg for each resolver, and a leg up to two tries: UDP, from a
  * socket of its own that is connected (so the kernel chose a fresh random port, drops what
- * comes from elsewhere, and tells refusals), and TCP, which begins at once for
- * a client that can take a long answer, after two seconds of silence, or when
- * UDP failed. A resolver behind the tunnel has UDP only, from a random port
- * that is ours as long as the leg waits.
+ * comes from elsewhere, and tells refusals), and TCP, which begins after some
+ * silence, when UDP failed, or when it told a client that can take a long answer
+ * only part of one. Behind the tunnel it is the same by other means: UDP from a
+ * random port that is ours as long as the leg waits, TCP by a socket whose
+ * other end the dialler joins to the mesh.
  *
  * The first good answer ends the request. A leg is over when it said SERVFAIL or
  * REFUSED or both tries failed; when all are, the client gets what dns.h says.
@@ -49,6 +50,7 @@ struct leg {
 	bool is_tunnel, is_over;
 	enum try_state udp_state, tcp_state;
 	int udp, tcp; /* -1: none */
+	void *dial;   /* under way: there is no tcp yet */
 	struct event udp_event, tcp_event;
 	uint16_t tunnel_port;
 	unsigned foreign;
@@ -78,6 +80,7 @@ struct request {
 struct forwarder {
 	struct loop *loop;
 	struct dns_tunnel tunnel;
+	struct dns_dialler dialler;
 	struct request *all, *dead;
 	unsigned count;
 	uint64_t spoofed;
@@ -101,6 +104,11 @@ static void close_udp(struct leg *leg)
 
 static void close_tcp(struct leg *leg)
 {
+	const struct dns_dialler *dialler = &leg->request->forwarder->dialler;
+
+	if (leg->dial)
+		dialler->cancel(dialler->owner, leg->dial);
+	leg->dial = NULL;
 	if (leg->tcp >= 0) {
 		event_del(&leg->tcp_event);
 		close(leg->tcp);
@@ -197,6 +205,8 @@ static void keep(uint8_t **copy, size_t *copy_len, const uint8_t *bytes, size_t 
 	}
 }
 
+static void udp_failed(struct leg *leg);
+
 /* Something came by UDP (or out of a TCP exchange). May end the request. */
 static void judge(struct leg *leg, uint8_t *bytes, size_t len, bool by_tcp)
 {
@@ -212,11 +222,9 @@ static void judge(struct leg *leg, uint8_t *bytes, size_t len, bool by_tcp)
 			leg_over(leg);
 		return;
 	case EXCHANGE_TRUNCATED:
-		if (r->is_tcp && !by_tcp && !leg->is_tunnel) {
+		if (r->is_tcp && !by_tcp) {
 			keep(&r->truncated, &r->truncated_len, bytes, len);
-			close_udp(leg);
-			if (leg->tcp_state != TRY_WAITS)
-				leg_over(leg);
+			udp_failed(leg);
 			return;
 		}
 		end(r, bytes, len);
@@ -282,6 +290,15 @@ static int tcp_read(struct leg *leg)
 	}
 }
 
+static void on_tcp(evutil_socket_t fd, short what, void *arg);
+
+static bool watch_tcp(struct leg *leg, short what)
+{
+	return event_assign(&leg->tcp_event, loop_base(leg->request->forwarder->loop), leg->tcp,
+			    (short)(what | EV_PERSIST), on_tcp, leg) == 0 &&
+	       event_add(&leg->tcp_event, NULL) == 0;
+}
+
 static void on_tcp(evutil_socket_t fd, short what, void *arg)
 {
 	struct leg *leg = arg;
@@ -289,10 +306,7 @@ static void on_tcp(evutil_socket_t fd, short what, void *arg)
 	size_t len = 2 + r->query_len;
 	int got;
 
-	if (what & EV_TIMEOUT) {
-		tcp_failed(leg);
-		return;
-	}
+	(void)what;
 	if (leg->sent < len) {
 		ssize_t n = send(fd, r->query + leg->sent, len - leg->sent,
 				 MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -305,10 +319,7 @@ static void on_tcp(evutil_socket_t fd, short what, void *arg)
 		if (leg->sent < len)
 			return;
 		event_del(&leg->tcp_event);
-		if (event_assign(&leg->tcp_event, loop_base(r->forwarder->loop), fd,
-				 EV_READ | EV_PERSIST, on_tcp, leg) != 0 ||
-		    event_add(&leg->tcp_event, &(struct timeval){ FORWARDER_TCP_MS / 1000, 0 }) !=
-			    0)
+		if (!watch_tcp(leg, EV_READ))
 			tcp_failed(leg);
 		return;
 	}
@@ -336,26 +347,45 @@ static int open_socket(const struct endpoint *to, int type)
 	return fd;
 }
 
+/* The socket is the leg's now. */
+static bool take_tcp(struct leg *leg, int fd)
+{
+	leg->tcp = fd;
+	leg->sent = 0;
+	if (watch_tcp(leg, EV_WRITE))
+		return true;
+	close(fd);
+	leg->tcp = -1;
+	return false;
+}
+
+static void dialled(void *arg, int fd)
+{
+	struct leg *leg = arg;
+
+	leg->dial = NULL;
+	if (fd < 0 || !take_tcp(leg, fd))
+		tcp_failed(leg);
+}
+
 /* False: there will be no answer by TCP. */
 static bool start_tcp(struct leg *leg)
 {
-	struct event_base *base = loop_base(leg->request->forwarder->loop);
+	const struct dns_dialler *dialler = &leg->request->forwarder->dialler;
+	bool is_open;
 	int fd;
 
-	if (leg->tcp_state != TRY_NONE || leg->is_tunnel)
+	if (leg->tcp_state != TRY_NONE)
 		return leg->tcp_state == TRY_WAITS;
-	leg->tcp_state = TRY_OVER;
-	fd = open_socket(&leg->upstream, SOCK_STREAM);
-	if (fd < 0)
-		return false;
-	if (event_assign(&leg->tcp_event, base, fd, EV_WRITE | EV_PERSIST, on_tcp, leg) != 0 ||
-	    event_add(&leg->tcp_event, &(struct timeval){ FORWARDER_TCP_MS / 1000, 0 }) != 0) {
-		close(fd);
-		return false;
+	if (leg->is_tunnel) {
+		is_open = dialler->start && dialler->start(dialler->owner, &leg->upstream, dialled,
+							   leg, &leg->dial) == 0;
+	} else {
+		fd = open_socket(&leg->upstream, SOCK_STREAM);
+		is_open = fd >= 0 && take_tcp(leg, fd);
 	}
-	leg->tcp = fd;
-	leg->tcp_state = TRY_WAITS;
-	return true;
+	leg->tcp_state = is_open ? TRY_WAITS : TRY_OVER;
+	return is_open;
 }
 
 /* ---- UDP ---- */
@@ -470,14 +500,24 @@ bool forwarder_tunnel_received(struct forwarder *f, const struct endpoint *from,
 
 /* ---- requests ---- */
 
+static struct timeval after_ms(unsigned ms)
+{
+	return (struct timeval){ ms / 1000, ms % 1000 * 1000 };
+}
+
+static unsigned to_tcp_ms(bool is_tcp)
+{
+	return is_tcp ? FORWARDER_TO_TCP_LONG_MS : FORWARDER_TO_TCP_MS;
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct request *r = arg;
-	const unsigned rest_ms = FORWARDER_QUERY_MS - FORWARDER_TO_TCP_MS;
+	struct timeval rest = after_ms(FORWARDER_QUERY_MS - to_tcp_ms(r->is_tcp));
 
 	(void)fd;
 	(void)what;
-	if (r->is_late || event_add(&r->timer, &(struct timeval){ rest_ms / 1000, 0 }) != 0) {
+	if (r->is_late || event_add(&r->timer, &rest) != 0) {
 		end_badly(r);
 		return;
 	}
@@ -490,24 +530,18 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 static void start_leg(struct leg *leg)
 {
-	bool is_open = start_udp(leg);
-
-	if (!is_open || leg->request->is_tcp)
-		is_open |= start_tcp(leg);
-	leg->is_over = !is_open;
+	leg->is_over = !start_udp(leg) && !start_tcp(leg);
 }
 
 static void add_legs(struct request *r, const struct endpoint *upstream, unsigned count)
 {
-	const struct dns_tunnel *t = &r->forwarder->tunnel;
-
 	for (unsigned i = 0; i < count && r->leg_count < DNS_RESOLVERS_MAX; i++) {
 		struct leg *leg = &r->leg[r->leg_count++];
 
 		*leg = (struct leg){ .request = r,
 				     .upstream = upstream[i],
-				     .is_tunnel = t->is_mesh &&
-						  t->is_mesh(t->owner, &upstream[i].addr),
+				     .is_tunnel =
+					     forwarder_is_mesh(r->forwarder, &upstream[i].addr),
 				     .udp = -1,
 				     .tcp = -1 };
 		start_leg(leg);
@@ -517,7 +551,7 @@ static void add_legs(struct request *r, const struct endpoint *upstream, unsigne
 int forwarder_ask(struct forwarder *f, const uint8_t *query, size_t len, bool is_tcp,
 		  const struct endpoint *upstream, unsigned count, forwarder_done *done, void *arg)
 {
-	const struct timeval to_tcp = { FORWARDER_TO_TCP_MS / 1000, 0 };
+	const struct timeval to_tcp = after_ms(to_tcp_ms(is_tcp));
 	struct request *r;
 	unsigned open = 0;
 
@@ -587,4 +621,14 @@ unsigned forwarder_in_flight(const struct forwarder *f)
 uint64_t forwarder_spoofed(const struct forwarder *f)
 {
 	return f->spoofed;
+}
+
+void forwarder_set_dialler(struct forwarder *f, const struct dns_dialler *dialler)
+{
+	f->dialler = *dialler;
+}
+
+bool forwarder_is_mesh(const struct forwarder *f, const struct ip_addr *ip)
+{
+	return f->tunnel.is_mesh && f->tunnel.is_mesh(f->tunnel.owner, ip);
 }

@@ -12,9 +12,10 @@
 #include "daemon/dns/dns.h"
 #include "shared/endpoint.h"
 
-#define FORWARDER_QUERY_MS  10000 /* a query is over, whatever happens */
-#define FORWARDER_TO_TCP_MS 2000  /* no answer by UDP: TCP as well */
-#define FORWARDER_TCP_MS    5000  /* one TCP exchange */
+/* Within the five seconds that clients wait: they shall hear of a failure. */
+#define FORWARDER_QUERY_MS       4500 /* a query is over, whatever happens */
+#define FORWARDER_TO_TCP_MS      2000 /* no answer by UDP: TCP as well */
+#define FORWARDER_TO_TCP_LONG_MS 300  /* the same for a client that takes long answers */
 
 struct forwarder;
 
@@ -25,6 +26,9 @@ typedef void forwarder_done(void *arg, uint8_t *answer, size_t len);
 struct forwarder *forwarder_create(struct loop *loop);
 void forwarder_destroy(struct forwarder *f);
 void forwarder_set_tunnel(struct forwarder *f, const struct dns_tunnel *tunnel);
+void forwarder_set_dialler(struct forwarder *f, const struct dns_dialler *dialler);
+/* Is this resolver behind the tunnel? */
+bool forwarder_is_mesh(const struct forwarder *f, const struct ip_addr *ip);
 
 /*
  * query: a message with a question that can be read. is_tcp: an answer may be

@@ -14,8 +14,10 @@
 #include <sys/random.h>
 
 #include "daemon/dns/dns_private.h"
+#include "daemon/dns/forwarder.h"
 #include "daemon/dns/message.h"
 #include "daemon/dns/table.h"
+#include "daemon/loop.h"
 #include "shared/util.h"
 
 struct lookup;
@@ -36,6 +38,7 @@ struct lookup {
 	struct part part[2];
 	unsigned pending;
 	bool is_known, has_failed; /* the current candidate */
+	bool may_be_mesh;          /* who answers for it may name mesh addresses */
 	bool was_known;            /* some candidate exists, but without addresses */
 	struct ip_addr v4[DNS_LOOKUP_MAX], v6[DNS_LOOKUP_MAX];
 	unsigned v4_count, v6_count;
@@ -70,19 +73,68 @@ static void candidate_done(struct lookup *l)
 		try_next(l);
 }
 
+/* Addresses that outsiders have no say in. */
+static bool is_mesh(const struct dns *dns, const struct ip_addr *ip)
+{
+	static const uint8_t usual_v6[] = { 0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0 };
+
+	if (ip_is_v4(ip) ? (ip_v4(ip) & 0xffc00000u) == 0x64400000u
+			 : memcmp(ip->byte, usual_v6, sizeof(usual_v6)) == 0)
+		return true;
+	return forwarder_is_mesh(dns->forwarder, ip) || dns_table_find_ip(dns->table, ip);
+}
+
+/* This host, in all its forms. Nobody but it can say what is there. */
+static bool is_this_host(const struct ip_addr *ip)
+{
+	if (ip_is_v4(ip))
+		return ip_v4(ip) >> 24 == 127 || ip_v4(ip) >> 24 == 0;
+	return ip_is_loopback(ip) || ip_is_any(ip);
+}
+
+/* Leaves out what an upstream must not lead to; how many are left. */
+static unsigned leave_out_inside(struct lookup *l, struct ip_addr *ips, unsigned count)
+{
+	unsigned kept = 0;
+
+	if (l->want & DNS_WANT_INSIDE)
+		return count;
+	for (unsigned i = 0; i < count; i++)
+		if (!is_this_host(&ips[i]) && (l->may_be_mesh || !is_mesh(l->dns, &ips[i])))
+			ips[kept++] = ips[i];
+	if (kept < count)
+		log_limited(&l->dns->rebind_gate, loop_now(l->dns->loop), LOG_WARN,
+			    "dns: %.200s: a resolver outside the mesh gave it an address of the "
+			    "mesh or of this host, which is left out",
+			    l->current);
+	return kept;
+}
+
+/* Routes are the mesh's own word, and so is a resolver inside it. */
+static bool may_be_mesh(const struct lookup *l)
+{
+	const struct dns_suffix *suffix = dns_table_suffix(l->dns->table, l->current);
+	bool all = suffix && suffix->resolver_count;
+
+	for (unsigned i = 0; all && i < suffix->resolver_count; i++)
+		all = forwarder_is_mesh(l->dns->forwarder, &suffix->resolvers[i].addr);
+	return suffix && (suffix->name[0] || all);
+}
+
 static void part_done(void *arg, const uint8_t *answer, size_t len)
 {
 	struct part *part = arg;
 	struct lookup *l = part->lookup;
 	bool v4 = part->type == DNS_TYPE_A;
-	unsigned rcode = answer && len >= DNS_HEADER_LEN
-				 ? dns_message_flags(answer) & DNS_FLAG_RCODE
-				 : DNS_SERVFAIL;
+	struct ip_addr *ips = v4 ? l->v4 : l->v6;
+	unsigned n, rcode = DNS_SERVFAIL;
 
+	if (answer && len >= DNS_HEADER_LEN)
+		rcode = dns_message_flags(answer) & DNS_FLAG_RCODE;
 	if (rcode == DNS_NOERROR) {
 		l->is_known = true;
-		*(v4 ? &l->v4_count : &l->v6_count) = dns_message_addresses(
-			answer, len, l->current, part->type, v4 ? l->v4 : l->v6, DNS_LOOKUP_MAX);
+		n = dns_message_addresses(answer, len, l->current, part->type, ips, DNS_LOOKUP_MAX);
+		*(v4 ? &l->v4_count : &l->v6_count) = leave_out_inside(l, ips, n);
 	} else if (rcode != DNS_NXDOMAIN) {
 		l->has_failed = true;
 	}
@@ -162,6 +214,7 @@ static void try_next(struct lookup *l)
 		l->was_known |= host != NULL;
 		if (host)
 			continue;
+		l->may_be_mesh = may_be_mesh(l);
 		l->is_asking = true;
 		if (l->want & DNS_WANT_V4)
 			ask(l, &l->part[0], DNS_TYPE_A);

@@ -276,7 +276,7 @@ void edge_set_dns(struct edge *edge, struct dns *dns)
 {
 	const struct dns_watcher watcher = { names_changed, edge };
 
-	edge->services.dns = dns;
+	services_set_dns(&edge->services, dns);
 	dns_watch(dns, &watcher);
 	if (edge->dir_now) {
 		services_plan(&edge->services, edge->dir_now);

@@ -25,6 +25,7 @@
 
 #include "daemon/dns/dns.h"
 #include "daemon/edge/dgram_private.h"
+#include "daemon/edge/dial.h"
 #include "daemon/edge/private.h"
 #include "shared/log.h"
 #include "shared/util.h"
@@ -45,6 +46,13 @@ struct service_conn {
 	uint8_t *out;
 	size_t out_len, out_room;
 	struct service_conn *prev, *next;
+};
+
+/* A connection to a resolver behind the tunnel, until it is made. */
+struct resolver_dial {
+	struct flow *flow;
+	void (*opened)(void *arg, int fd);
+	void *arg;
 };
 
 struct datagram_query {
@@ -421,6 +429,62 @@ void services_close(struct services *s)
 	}
 }
 
+/* ---- resolvers behind the tunnel ---- */
+
+static void resolver_dialled(void *arg, int error)
+{
+	struct resolver_dial *d = arg;
+	int pair[2] = { -1, -1 }, fd = -error;
+
+	if (!error) {
+		fd = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0
+			     ? pair[0]
+			     : -errno;
+		if (fd >= 0)
+			dial_join(d->flow, pair[1]);
+		else
+			dial_cancel(d->flow);
+	}
+	d->opened(d->arg, fd);
+	free(d);
+}
+
+static int dial_resolver(void *owner, const struct endpoint *to, void (*opened)(void *arg, int fd),
+			 void *arg, void **dial)
+{
+	struct services *s = owner;
+	struct resolver_dial *d = malloc(sizeof(*d));
+	int err;
+
+	if (!d)
+		return -ENOMEM;
+	*d = (struct resolver_dial){ NULL, opened, arg };
+	err = dial_start(s->edge, to, resolver_dialled, d, &d->flow);
+	if (err) {
+		free(d);
+		return -err;
+	}
+	*dial = d;
+	return 0;
+}
+
+static void cancel_resolver(void *owner, void *dial)
+{
+	struct resolver_dial *d = dial;
+
+	(void)owner;
+	dial_cancel(d->flow);
+	free(d);
+}
+
+void services_set_dns(struct services *s, struct dns *dns)
+{
+	const struct dns_dialler dialler = { dial_resolver, cancel_resolver, s };
+
+	s->dns = dns;
+	dns_set_dialler(dns, &dialler);
+}
+
 /* ---- look-ups ---- */
 
 static void looked_up(void *arg, int error, const struct ip_addr *ips, unsigned count)
@@ -430,7 +494,7 @@ static void looked_up(void *arg, int error, const struct ip_addr *ips, unsigned 
 
 void service_lookup(struct edge *edge, struct app *app, const struct ipc_lookup *lookup)
 {
-	unsigned want = 0;
+	unsigned want = DNS_WANT_INSIDE; /* as libc gives them */
 
 	if (!edge->services.dns) {
 		app_answer_lookup(app, EAGAIN, NULL, 0);

@@ -36,6 +36,8 @@ struct services {
 
 void services_init(struct services *services, struct edge *edge);
 void services_close(struct services *services);
+/* Its resolvers behind the tunnel are dialled by this edge. */
+void services_set_dns(struct services *services, struct dns *dns);
 
 /* A draft of the directory gets the addresses of services; own and peers' are in it. */
 void services_plan(struct services *services, struct map_directory *dir);

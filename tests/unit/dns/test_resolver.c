@@ -29,8 +29,9 @@ struct upstream {
 	struct endpoint at;
 	pthread_t thread;
 	const char *habit;
+	const char *address; /* of every A; four bytes */
 	_Atomic unsigned asked, asked_tcp;
-	_Atomic bool stop;
+	_Atomic bool stop, is_dead;
 };
 
 static struct loop *loop;
@@ -44,8 +45,18 @@ static struct ip_addr found[DNS_LOOKUP_MAX];
 static unsigned found_count;
 static bool is_running;
 
-static size_t reply_to(const uint8_t *query, size_t len, unsigned rcode, bool truncated,
-		       uint8_t *out)
+/* A connection that is being dialled: it is opened when the round ends. */
+static struct {
+	void (*opened)(void *arg, int fd);
+	void *arg;
+	unsigned started, cancelled;
+	bool fails;
+} dialling;
+static bool has_tunnel;
+static unsigned tunnelled;
+
+static size_t reply_to(const struct upstream *u, const uint8_t *query, size_t len, unsigned rcode,
+		       bool truncated, uint8_t *out)
 {
 	struct dns_writer w = { out, 0, 512, false };
 	struct dns_question q;
@@ -61,7 +72,7 @@ static size_t reply_to(const uint8_t *query, size_t len, unsigned rcode, bool tr
 		dns_put_question(&w, q.name, DNS_TYPE_A, DNS_CLASS_IN);
 		dns_put_u32(&w, 30);
 		dns_put_u16(&w, 4);
-		dns_put_bytes(&w, "\xc0\x00\x02\x37", 4);
+		dns_put_bytes(&w, u->address, 4);
 	}
 	return w.len;
 }
@@ -77,7 +88,7 @@ static void serve_udp(struct upstream *u)
 	u->asked++;
 	if (n < 0 || strcmp(u->habit, "silent") == 0)
 		return;
-	len = reply_to(query, (size_t)n,
+	len = reply_to(u, query, (size_t)n,
 		       strcmp(u->habit, "servfail") == 0  ? DNS_SERVFAIL
 		       : strcmp(u->habit, "refused") == 0 ? DNS_REFUSED
 							  : DNS_NOERROR,
@@ -113,8 +124,8 @@ static void serve_tcp(struct upstream *u)
 		return;
 	u->asked_tcp++;
 	n = recv(fd, query, sizeof(query), 0);
-	if (n > 2) {
-		len = reply_to(query + 2, (size_t)n - 2, DNS_NOERROR, false, out + 2);
+	if (n > 2 && !u->is_dead) {
+		len = reply_to(u, query + 2, (size_t)n - 2, DNS_NOERROR, false, out + 2);
 		store_be16(out, (uint16_t)len);
 		if (send(fd, out, 2 + len, MSG_NOSIGNAL) < 0)
 			abort();
@@ -143,7 +154,9 @@ static void open_upstream(struct upstream *u, const char *habit)
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 
-	*u = (struct upstream){ .habit = habit, .at.addr = ip_from_v4(0x7f000001) };
+	*u = (struct upstream){ .habit = habit,
+				.address = "\xc0\x00\x02\x37",
+				.at.addr = ip_from_v4(0x7f000001) };
 	u->udp = socket(AF_INET, SOCK_DGRAM, 0);
 	assert_int_equal(
 		bind(u->udp, (struct sockaddr *)&ss, endpoint_to_sockaddr(&u->at, AF_INET, &ss)),
@@ -166,8 +179,21 @@ static void close_upstream(struct upstream *u)
 
 static uint64_t round_end(void *owner, uint64_t now_ns)
 {
+	void (*opened)(void *arg, int fd) = dialling.opened;
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int fd = -ECONNREFUSED;
+
 	(void)owner;
 	(void)now_ns;
+	dialling.opened = NULL;
+	if (opened && !dialling.fails) {
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		len = endpoint_to_sockaddr(&up[0].at, AF_INET, &ss);
+		assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), 0);
+	}
+	if (opened)
+		opened(dialling.arg, fd);
 	return NEVER_NS;
 }
 
@@ -184,6 +210,8 @@ static void set_mesh(void)
 					{ "db.t.example", ip_from_v4(0x0a00000a) } };
 	const char *domains[] = { "t.example" };
 	struct dns_config config = { .is_proxied = true,
+				     .resolvers = &resolvers[1],
+				     .resolver_count = 1,
 				     .domains = domains,
 				     .domain_count = 1,
 				     .routes = routes,
@@ -208,7 +236,10 @@ static void start(const char *first, const char *second)
 	dns = dns_create(loop, NULL);
 	assert_non_null(dns);
 	set_mesh();
-	answers = 0;
+	answers = tunnelled = 0;
+	has_tunnel = dialling.fails = false;
+	dialling.opened = NULL;
+	dialling.started = dialling.cancelled = 0;
 }
 
 static void finish(void)
@@ -324,6 +355,91 @@ static void test_a_client_of_tcp_gets_the_whole_answer(void **state)
 	finish();
 }
 
+static void test_dead_resolvers_are_a_failure_before_the_client_gives_up(void **state)
+{
+	struct timespec began, ended;
+
+	(void)state;
+	start("silent", "silent");
+	up[0].is_dead = up[1].is_dead = true;
+	for (int tcp = 0; tcp < 2; tcp++) {
+		clock_gettime(CLOCK_MONOTONIC, &began);
+		ask("x.corp", DNS_TYPE_A, tcp);
+		clock_gettime(CLOCK_MONOTONIC, &ended);
+		assert_int_equal(rcode(), DNS_SERVFAIL);
+		assert_true(ended.tv_sec - began.tv_sec <= 4 ||
+			    (ended.tv_sec - began.tv_sec == 5 && ended.tv_nsec < began.tv_nsec));
+	}
+	finish();
+}
+
+/* ---- behind the tunnel: the upstream's address is a peer's ---- */
+
+static bool is_mesh(void *owner, const struct ip_addr *ip)
+{
+	(void)owner;
+	return has_tunnel && ip_equal(ip, &up[0].at.addr);
+}
+
+/* The answer is there at once. */
+static int send_udp(void *owner, uint16_t local_port, const struct endpoint *to,
+		    const uint8_t *data, size_t len)
+{
+	struct endpoint stranger = { to->addr, 1 };
+	uint8_t out[512];
+	size_t out_len = reply_to(&up[0], data, len, DNS_NOERROR, true, out);
+
+	(void)owner;
+	assert_false(dns_tunnel_received(dns, &stranger, local_port, out, out_len));
+	tunnelled++;
+	return 0;
+}
+
+static int start_dial(void *owner, const struct endpoint *to, void (*opened)(void *arg, int fd),
+		      void *arg, void **dial)
+{
+	(void)owner;
+	assert_true(ip_equal(&to->addr, &up[0].at.addr));
+	dialling.started++;
+	dialling.opened = opened;
+	dialling.arg = arg;
+	*dial = &dialling;
+	return 0;
+}
+
+static void cancel_dial(void *owner, void *dial)
+{
+	(void)owner;
+	assert_ptr_equal(dial, &dialling);
+	dialling.opened = NULL;
+	dialling.cancelled++;
+}
+
+static void start_tunnel(void)
+{
+	start("silent", "silent");
+	has_tunnel = true;
+	dns_set_tunnel(dns, &(struct dns_tunnel){ is_mesh, send_udp, NULL });
+	dns_set_dialler(dns, &(struct dns_dialler){ start_dial, cancel_dial, NULL });
+}
+
+static void test_a_silent_resolver_behind_the_tunnel_is_asked_by_tcp(void **state)
+{
+	(void)state;
+	start_tunnel();
+	ask("x.corp", DNS_TYPE_A, true);
+	assert_int_equal(rcode(), DNS_NOERROR);
+	assert_int_equal(answer[answer_len - 1], 0x37);
+	assert_true(tunnelled == 2 && dialling.started >= 1 && up[0].asked == 0);
+	finish();
+	/* And where nobody takes the connection, that is the end. */
+	start_tunnel();
+	dialling.fails = true;
+	ask("x.corp", DNS_TYPE_A, true);
+	assert_int_equal(rcode(), DNS_SERVFAIL);
+	finish();
+}
+
 static void on_found(void *arg, int error, const struct ip_addr *ips, unsigned count)
 {
 	(void)arg;
@@ -361,6 +477,28 @@ static void test_lookups_apply_search_domains_routes_and_the_family_rule(void **
 	assert_int_equal(look_up("x.corp", both), 0);
 	assert_int_equal(ip_v4(&found[0]), 0xc0000237);
 	assert_int_equal(look_up("a..b", both), ENOENT);
+	finish();
+}
+
+static void expect_rebinding(const char *name, const char *address, int without, int with)
+{
+	up[0].address = up[1].address = address;
+	assert_int_equal(look_up(name, DNS_WANT_V4), without);
+	assert_int_equal(look_up(name, DNS_WANT_V4 | DNS_WANT_INSIDE), with);
+}
+
+static void test_outsiders_do_not_lead_into_the_mesh_or_to_this_host(void **state)
+{
+	(void)state;
+	start("good", "good");
+	expect_rebinding("www.example.org", "\xc0\x00\x02\x37", 0, 0);
+	expect_rebinding("www.example.org", "\x7f\x00\x00\x01", ENODATA, 0);
+	expect_rebinding("www.example.org", "\x00\x00\x00\x00", ENODATA, 0);
+	expect_rebinding("www.example.org", "\x64\x40\x00\x02", ENODATA, 0);
+	expect_rebinding("www.example.org", "\x64\x7f\x00\x02", ENODATA, 0);
+	/* A route of the mesh may, but not to this host. */
+	expect_rebinding("x.corp", "\x64\x40\x00\x02", 0, 0);
+	expect_rebinding("x.corp", "\x7f\x00\x00\x01", ENODATA, 0);
 	finish();
 }
 
@@ -448,6 +586,9 @@ int main(void)
 		cmocka_unit_test(test_names_of_the_mesh_are_never_forwarded),
 		cmocka_unit_test(test_a_silent_resolver_is_asked_by_tcp_after_two_seconds),
 		cmocka_unit_test(test_a_client_of_tcp_gets_the_whole_answer),
+		cmocka_unit_test(test_dead_resolvers_are_a_failure_before_the_client_gives_up),
+		cmocka_unit_test(test_a_silent_resolver_behind_the_tunnel_is_asked_by_tcp),
+		cmocka_unit_test(test_outsiders_do_not_lead_into_the_mesh_or_to_this_host),
 		cmocka_unit_test(test_lookups_apply_search_domains_routes_and_the_family_rule),
 		cmocka_unit_test(test_open_queries_end_with_the_resolver),
 		cmocka_unit_test(test_resolv_conf_is_read_leniently),
