@@ -17,9 +17,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "preload/libraries.h"
 #include "shared/util.h"
 
-#define LIBRARY           "libmeshwrap.so"
 #define DEFAULT_TIMEOUT_S 30
 #define MAX_TIMEOUT_S     86400
 
@@ -262,46 +262,27 @@ static int choose_dir(const struct options *o, char dir[static PATHS_MAX], bool 
 	return 0;
 }
 
-static bool find_library(char path[static PATH_MAX])
+bool library_find(const char *name, char path[static PATH_MAX])
 {
-	static const char *const places[] = { LIBRARY, (MESHWRAP_LIBRARY_PLACE "/" LIBRARY),
-					      "../lib/meshwrap/" LIBRARY };
+	static const char *const places[] = { ".", MESHWRAP_LIBRARY_PLACE, "../lib/meshwrap" };
 	char folder[PATH_MAX], candidate[PATH_MAX];
 
 	if (own_folder(folder) < 0)
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(places); i++)
-		if (snprintf(candidate, sizeof(candidate), "%s/%s", folder, places[i]) <
+		if (snprintf(candidate, sizeof(candidate), "%s/%s/%s", folder, places[i], name) <
 			    (int)sizeof(candidate) &&
 		    realpath(candidate, path))
 			return true;
 	return false;
 }
 
-/* Ours comes last: a sanitizer's library insists on being first. */
-static int add_preload(const char *library)
-{
-	const char *old = getenv("LD_PRELOAD");
-	char *value;
-	int r;
-
-	if (!old || !*old)
-		return setenv("LD_PRELOAD", library, 1);
-	if (strstr(old, "/" LIBRARY))
-		return 0;
-	if (asprintf(&value, "%s:%s", old, library) < 0)
-		return -1;
-	r = setenv("LD_PRELOAD", value, 1);
-	free(value);
-	return r;
-}
-
 static int set_environment(const char *dir)
 {
 	char library[PATH_MAX];
 
-	if (!find_library(library)) {
-		complain(LIBRARY " is not installed beside meshrun; install meshwrap again");
+	if (!library_find(LIBRARY_OURS, library)) {
+		complain(LIBRARY_OURS " is not installed beside meshrun; install meshwrap again");
 		return EXIT_NO_MESH;
 	}
 	if (strpbrk(library, " :")) {
@@ -310,7 +291,7 @@ static int set_environment(const char *dir)
 		return EXIT_NO_MESH;
 	}
 	/* Ray's daemons drop LD_PRELOAD for their workers unless told not to. */
-	if (add_preload(library) < 0 || setenv("MESHWRAP_DIR", dir, 1) < 0 ||
+	if (!preload_set(library) || setenv("MESHWRAP_DIR", dir, 1) < 0 ||
 	    setenv("RAY_LD_PRELOAD_ON_WORKERS", "1", 1) < 0) {
 		complain("out of memory");
 		return EXIT_NO_MESH;

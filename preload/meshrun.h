@@ -16,6 +16,11 @@
 /* "meshrun: ..." on standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The absolute path of a shim that is installed with us, by its file name; false: there is none. */
+bool library_find(const char *name, char path[static PATH_MAX]);
+/* LD_PRELOAD with this shim instead of any other; NULL: with none. False: out of memory. */
+bool preload_set(const char *library);
+
 /* Folder of this executable, without a trailing slash. 0 or -errno. */
 int own_folder(char folder[static PATH_MAX]);
 

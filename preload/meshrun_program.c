@@ -1,8 +1,8 @@
 /*
  * How is this program put on the mesh?
  *
- * The dynamic linker loads the shim into programs that use this libc. Where it
- * cannot (static programs, Go, another libc) the program is traced. Programs
+ * The dynamic linker loads the shim that was built for the program's libc. Where
+ * there is none (static programs, Go, a libc we have no shim for) the program is traced. Programs
  * that gain another user's rights can be entered by nobody; running them
  * silently off the mesh is no answer, so they are refused in one sentence.
  * Scripts are judged by their interpreter.
@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "preload/binfmt.h"
+#include "preload/libraries.h"
 #include "preload/meshrun.h"
 #include "preload/trace.h"
 
@@ -83,12 +84,22 @@ static bool gains_rights(const struct stat *st)
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getgid());
 }
 
-enum way { WAY_SHIM, WAY_TRACE };
+enum way { WAY_SHIM, WAY_OTHER_SHIM, WAY_TRACE };
 
 static int refuse(const char *program, const char *why)
 {
 	complain("%s %s, so it cannot be put on the mesh", program, why);
 	return EXIT_NOT_OURS;
+}
+
+/* A program with a dynamic linker. */
+static enum way way_into(const char *interpreter)
+{
+	char library[PATH_MAX];
+
+	if (libraries_is_our_libc(interpreter))
+		return WAY_SHIM;
+	return library_find(LIBRARY_OTHER, library) ? WAY_OTHER_SHIM : WAY_TRACE;
 }
 
 static int judge_file(const char *program, const char *path, char *head, enum way *way)
@@ -111,8 +122,7 @@ static int judge_file(const char *program, const char *path, char *head, enum wa
 		case ELF_FOREIGN:
 			return refuse(program, "is made for another kind of machine");
 		case ELF_DYNAMIC:
-			if (strstr(interpreter, "ld-musl"))
-				*way = WAY_TRACE;
+			*way = way_into(interpreter);
 			return 0;
 		case ELF_NONE:
 			break;
@@ -155,32 +165,27 @@ int program_check(const char *program)
 	return judge(program, path, &way);
 }
 
-/*
- * A traced program must not have the shim inside as well; in one that uses
- * another libc it could not even be loaded. Of a list only ours is taken out.
- */
-static void unset_preload(void)
+bool preload_set(const char *library)
 {
 	const char *old = getenv("LD_PRELOAD");
-	char *kept = old ? strdup(old) : NULL, *out = kept, *word, *rest;
+	size_t room = (old ? strlen(old) : 0) + (library ? strlen(library) : 0) + 2;
+	char *value = malloc(room);
+	bool is_done = value && libraries_replace(old, library, value, room);
 
-	if (!kept) {
-		unsetenv("LD_PRELOAD");
-		return;
-	}
-	*kept = '\0';
-	rest = strdup(old);
-	for (char *at = rest; at && (word = strsep(&at, ": "));) {
-		if (!*word || strstr(word, "/libmeshwrap.so"))
-			continue;
-		out += sprintf(out, "%s%s", out == kept ? "" : ":", word);
-	}
-	if (*kept)
-		setenv("LD_PRELOAD", kept, 1);
-	else
-		unsetenv("LD_PRELOAD");
-	free(rest);
-	free(kept);
+	if (is_done)
+		is_done = (*value ? setenv("LD_PRELOAD", value, 1) : unsetenv("LD_PRELOAD")) == 0;
+	free(value);
+	return is_done;
+}
+
+static int set_other_shim(void)
+{
+	char library[PATH_MAX];
+
+	if (library_find(LIBRARY_OTHER, library) && preload_set(library))
+		return 0;
+	complain("out of memory");
+	return EXIT_NO_MESH;
 }
 
 /* The folder of the mesh we are traced for already; NULL: we are not. */
@@ -214,9 +219,14 @@ static int trace_file(const char *path, char **argv)
 {
 	const char *dir = getenv("MESHWRAP_DIR"), *traced = traced_for();
 
-	/* A static program passes the variable on to its children, who can have the shim. */
-	if (is_dynamic(path))
-		unset_preload();
+	/*
+	 * A traced program must not have the shim inside as well. A static one
+	 * passes the variable on to its children, who can have it.
+	 */
+	if (is_dynamic(path) && !preload_set(NULL)) {
+		complain("out of memory");
+		return EXIT_NO_MESH;
+	}
 	if (traced && dir && strcmp(traced, dir) == 0)
 		return -1;
 	if (traced)
@@ -234,12 +244,14 @@ static int run(const char *path, char **argv)
 	enum way way;
 
 	status = judge(argv[0], path, &way);
-	if (!status && way == WAY_TRACE) {
+	if (!status && way == WAY_OTHER_SHIM)
+		status = set_other_shim();
+	if (status)
+		return status;
+	if (way == WAY_TRACE) {
 		status = trace_file(path, argv);
 		if (status >= 0)
 			return status;
-	} else if (status) {
-		return status;
 	}
 	execv(path, argv);
 	error = errno;
