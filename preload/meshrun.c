@@ -72,6 +72,7 @@ static const struct option known[] = {
 	{ "shields-up", optional_argument, NULL, FOR_MESHD },
 	{ "advertise-tags", required_argument, NULL, FOR_MESHD },
 	{ "port", required_argument, NULL, FOR_MESHD },
+	{ "trust-new-server-key", no_argument, NULL, FOR_MESHD },
 	{ "capability-version", required_argument, NULL, FOR_MESHD },
 	{ "socks5-server", required_argument, NULL, FOR_MESHD },
 	{ "outbound-http-proxy-listen", required_argument, NULL, FOR_MESHD },
