@@ -279,7 +279,7 @@ static void logged_out(void *owner, int err)
 			 strerror(-err));
 	tailnet_sync(t, NULL);
 	if (t->has_logout_ticket)
-		localapi_answered(api(t->mesh), t->logout_ticket, "", err ? error : NULL);
+		localapi_answered(api(t->mesh), t->logout_ticket, "{}", err ? error : NULL);
 	t->has_logout_ticket = false;
 }
 
