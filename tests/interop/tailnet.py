@@ -202,14 +202,15 @@ class Server:
 class Relay(Server):
     """derper with a certificate of its own making, which the map pins, and a STUN server."""
 
-    def __init__(self, net, number):
+    def __init__(self, net, number, port=443):
         super().__init__(net, f"derper{number}")
+        self.port = port
         self.region, self.address = 899 + number, f"10.77.0.{number}"
         self.folder = self.lab.folder(self.name)
 
     def start(self):
         self.spawn(["derper", "-hostname", self.address, "-certmode", "manual", "-certdir", self.folder,
-                    "-a", f"{self.address}:443", "-http-port", "-1", "-c", self.folder / "key.json"],
+                    "-a", f"{self.address}:{self.port}", "-http-port", "-1", "-c", self.folder / "key.json"],
                    r"derper: serving on")
         return self
 
@@ -296,7 +297,9 @@ class Coordinator(Server):
 
 
 class Tailnet:
-    def __init__(self, lab, relays=1, **options):
+    """relay_port: where the relays truly listen; the map says 443 all the same."""
+
+    def __init__(self, lab, relays=1, relay_port=443, **options):
         self.lab = lab
         self.numbers = itertools.count(1)
         self.wan = lab.namespace("wan")
@@ -304,7 +307,7 @@ class Tailnet:
         lab.run(["ip", "-n", self.wan, "link", "set", "br0", "up"])
         for number in range(1, relays + 1):
             lab.run(["ip", "-n", self.wan, "addr", "add", f"10.77.0.{number}/16", "dev", "br0"])
-        self.relays = [Relay(self, number).start() for number in range(1, relays + 1)]
+        self.relays = [Relay(self, number, relay_port).start() for number in range(1, relays + 1)]
         self.hs = Coordinator(self, **options).write(self.relays).start()
         self.hs.make_user()
         self.reusable = self.hs.key("--reusable")
@@ -491,7 +494,7 @@ class Real(MeshNode):
 
     def up(self, key=None, login=None, *more):
         words = ["up", f"--login-server={login or self.net.hs.url}", f"--hostname={self.name}", "--timeout=60s",
-                 *([f"--auth-key={key}"] if key else []), "--accept-dns=false", *self.options.get("flags", ()), *more]
+                 *([f"--auth-key={key}"] if key else []), *(self.options.get("flags") or ["--accept-dns=false"]), *more]
         process = self.lab.spawn([PEERS / "tailscale", f"--socket={self.socket}", *words], self.place, QUIET,
                                  log=f"up-{self.name}")
         self.logs.append(process)
