@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "preload/follow.h"
@@ -103,13 +104,29 @@ SHIM_EXPORT(int, execlp, (const char *name, const char *arg, ...))
 	return fits ? shim_execvpe(name, words, environ) : -1;
 }
 
-/* The file is known by its descriptor alone, which meshrun would not have. */
+/* The file's name for a look at it, as long as the descriptor is open. */
+static void name_descriptor(int fd, char name[static 32])
+{
+	char digits[12], *at = digits + sizeof(digits);
+	unsigned n = fd < 0 ? 0 : (unsigned)fd;
+
+	*--at = '\0';
+	do {
+		*--at = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	memcpy(name, "/proc/self/fd/", 14);
+	memcpy(name + 14, at, (size_t)(digits + sizeof(digits) - at));
+}
+
+/* The program may be known by a descriptor alone, which meshrun would not have. */
 SHIM_EXPORT(int, fexecve, (int fd, char *const argv[], char *const envp[]))
 {
 	struct follow f;
-	bool changed;
+	char name[32];
 
-	follow_prepare(&f, "/", argv, envp, &changed);
+	name_descriptor(fd, name);
+	follow_prepare(&f, name, argv, envp, NULL);
 	return libc.fexecve(fd, argv, f.envp);
 }
 

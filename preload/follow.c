@@ -2,9 +2,10 @@
  * Children of a wrapped program.
  *
  * A dynamic one needs LD_PRELOAD and MESHWRAP_DIR, which "env -i", sshd and
- * many a supervisor drop. A static or Go one is started by meshrun, which has it
- * traced, unless this process is traced itself: then all its children are. A
- * set-uid one is left alone, since the dynamic linker would not load the shim.
+ * many a supervisor drop, and the shim of its own libc, which need not be ours. A
+ * static or Go one is started by meshrun, which has it traced, unless this process
+ * is traced itself: then all its children are. So is one of a libc we have no shim for.
+ * A set-uid one is left alone, since the dynamic linker would not load the shim.
  *
  * A user who wants his children off the mesh says MESHWRAP_FOLLOW=0 (to
  * the parent, or in the environment the child is given), or MESHWRAP_OFF=1.
@@ -29,22 +30,31 @@
 
 #include "preload/binfmt.h"
 #include "preload/explain.h"
+#include "preload/libraries.h"
 #include "preload/primary.h"
 #include "preload/shim.h"
 #include "shared/util.h"
 
-#define LIBRARY     "libmeshwrap.so"
 #define HEAD_BYTES  65536
 #define MAX_SCRIPTS 4
 
-static char library[PATH_MAX], meshrun[PATH_MAX];
+static char library[PATH_MAX];       /* ourselves */
+static char other_library[PATH_MAX]; /* for the other libc; "": there is none */
+static char meshrun[PATH_MAX];
 static char traced_for[PATH_MAX];           /* MESHWRAP_TRACED of our own environment */
 static char explain_setting[PATH_MAX + 32]; /* MESHWRAP_EXPLAIN=, as we were told; or "" */
 static const char *primary_setting;         /* the same, NULL: nothing was said */
 static bool is_turned_off;
 static _Atomic bool has_told_set_uid;
 
-enum kind { KIND_OTHER, KIND_SHIM, KIND_TRACE, KIND_SET_UID };
+enum kind {
+	KIND_OTHER,
+	KIND_SHIM,       /* linked with our libc */
+	KIND_OTHER_SHIM, /* with the other, which we have a shim for */
+	KIND_FOREIGN,    /* with the other, which we have none for */
+	KIND_TRACE,      /* not dynamic */
+	KIND_SET_UID
+};
 
 static bool copy(char *to, size_t room, const char *from)
 {
@@ -64,7 +74,7 @@ static bool join(char *to, size_t room, const char *a, const char *b)
 	return copy(to, room, a) && copy(to + len, room - len, b);
 }
 
-static void find_meshrun(void)
+static void find_neighbours(void)
 {
 	static const char *const places[] = { "/meshrun", "/../../bin/meshrun",
 					      "/../../../bin/meshrun" };
@@ -73,6 +83,9 @@ static void find_meshrun(void)
 	if (!copy(folder, sizeof(folder), library))
 		return;
 	*strrchr(folder, '/') = '\0';
+	if (!join(other_library, sizeof(other_library), folder, "/" LIBRARY_OTHER) ||
+	    access(other_library, R_OK) < 0)
+		*other_library = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(places); i++)
 		if (join(meshrun, sizeof(meshrun), folder, places[i]) && access(meshrun, X_OK) == 0)
 			return;
@@ -95,7 +108,7 @@ void follow_start(void)
 		copy(traced_for, sizeof(traced_for), traced);
 	if (dladdr((void *)follow_start, &info) && info.dli_fname && *info.dli_fname == '/' &&
 	    copy(library, sizeof(library), info.dli_fname))
-		find_meshrun();
+		find_neighbours();
 	errno = saved;
 }
 
@@ -105,6 +118,13 @@ static bool gains_rights(const struct stat *st)
 		return false;
 	return ((st->st_mode & S_ISUID) && st->st_uid != geteuid()) ||
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getegid());
+}
+
+static enum kind kind_of_dynamic(const char *linker)
+{
+	if (libraries_is_our_libc(linker))
+		return KIND_SHIM;
+	return *other_library ? KIND_OTHER_SHIM : KIND_FOREIGN;
 }
 
 /* The kind of the file, or, for a script, the interpreter's path. */
@@ -135,7 +155,7 @@ static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_
 		kind = KIND_TRACE;
 		break;
 	case ELF_DYNAMIC:
-		kind = strstr(linker, "ld-musl") ? KIND_TRACE : KIND_SHIM;
+		kind = kind_of_dynamic(linker);
 		break;
 	case ELF_FOREIGN:
 		break;
@@ -196,29 +216,41 @@ static size_t count_words(char *const words[])
 	return n;
 }
 
-/* The environment with what is missing; false: it does not fit, and stays as it is. */
-static bool complete(struct follow *f, char *const envp[])
+/* The shim for a child; NULL: none. */
+static const char *library_for(enum kind kind)
 {
-	const char *preload = find(envp, "LD_PRELOAD");
-	size_t n = count_words(envp), kept = 0;
-	bool has_shim = preload && strstr(preload, LIBRARY);
+	if (kind == KIND_OTHER_SHIM)
+		return other_library;
+	if (kind == KIND_FOREIGN && *traced_for)
+		return NULL;
+#ifdef MESHWRAP_GUEST
+	/* What runs is meshrun, or what a traced program starts: neither has our libc. */
+	if (kind == KIND_FOREIGN || kind == KIND_TRACE)
+		return *other_library ? other_library : NULL;
+#endif
+	return library;
+}
 
-	if (n > FOLLOW_WORDS)
+/* The environment with what is missing; false: it does not fit, and stays as it is. */
+static bool complete(struct follow *f, char *const envp[], enum kind kind)
+{
+	static const char name[] = "LD_PRELOAD=";
+	const char *preload = find(envp, "LD_PRELOAD");
+	size_t n = count_words(envp), kept = 0, name_len = sizeof(name) - 1;
+	bool has_shim;
+
+	memcpy(f->preload, name, sizeof(name));
+	/* Ours comes last: a sanitizer's library insists on being first. */
+	if (n > FOLLOW_WORDS ||
+	    !libraries_replace(preload, library_for(kind), f->preload + name_len,
+			       sizeof(f->preload) - name_len))
 		return false;
+	has_shim = preload && strcmp(preload, f->preload + name_len) == 0;
 	for (size_t i = 0; i < n; i++)
 		if (has_shim || !value_of(envp[i], "LD_PRELOAD"))
 			f->variables[kept++] = envp[i];
-	if (!has_shim) {
-		/* Ours comes last: a sanitizer's library insists on being first. */
-		if (!join(f->preload, sizeof(f->preload), "LD_PRELOAD=", preload ? preload : "") ||
-		    (preload && *preload &&
-		     !join(f->preload + strlen(f->preload), sizeof(f->preload) - strlen(f->preload),
-			   ":", "")) ||
-		    !join(f->preload + strlen(f->preload), sizeof(f->preload) - strlen(f->preload),
-			  library, ""))
-			return false;
+	if (!has_shim && f->preload[name_len])
 		f->variables[kept++] = f->preload;
-	}
 	if (*shim_dir() && !find(envp, "MESHWRAP_DIR")) {
 		if (!join(f->dir, sizeof(f->dir), "MESHWRAP_DIR=", shim_dir()))
 			return false;
@@ -277,13 +309,15 @@ static void explain_child(const char *path, const char *what)
 void follow_prepare(struct follow *f, const char *path, char *const argv[], char *const envp[],
 		    bool *changed_path)
 {
+	bool is_by_meshrun;
 	int saved = errno;
 	enum kind kind;
 
 	f->path = path;
 	f->argv = argv;
 	f->envp = envp;
-	*changed_path = false;
+	if (changed_path)
+		*changed_path = false;
 	if (!shim_is_on() || !*library)
 		return;
 	if (is_turned_off || is_unwanted(envp)) {
@@ -294,11 +328,13 @@ void follow_prepare(struct follow *f, const char *path, char *const argv[], char
 	if (kind == KIND_SET_UID) {
 		tell_set_uid();
 		explain_child(path, ": left alone (set-uid)");
-	} else if (!complete(f, envp)) {
+	} else if (!complete(f, envp, kind)) {
 		explain_child(path, ": left alone (its environment is too long)");
-	} else if (kind == KIND_TRACE && !*traced_for) {
-		*changed_path = by_meshrun(f);
-		explain_child(path, *changed_path ? ": by the tracer" : ": left alone (no tracer)");
+	} else if ((kind == KIND_TRACE || kind == KIND_FOREIGN) && !*traced_for) {
+		is_by_meshrun = changed_path && by_meshrun(f);
+		if (is_by_meshrun)
+			*changed_path = true;
+		explain_child(path, is_by_meshrun ? ": by the tracer" : ": left alone (no tracer)");
 	} else {
 		explain_child(path, ": keeps the mesh");
 	}

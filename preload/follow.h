@@ -23,7 +23,8 @@ struct follow {
 
 /*
  * Fills f with path (as exec takes it), argv and envp, changed where the child
- * would lose the mesh. changed_path says that path and argv are not the caller's.
+ * would lose the mesh. changed_path says that path and argv are not the caller's;
+ * with NULL they stay.
  */
 void follow_prepare(struct follow *f, const char *path, char *const argv[], char *const envp[],
 		    bool *changed_path);

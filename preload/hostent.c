@@ -17,6 +17,9 @@
 #include "preload/lookup.h"
 #include "preload/shim.h"
 
+#ifndef NETDB_INTERNAL
+#define NETDB_INTERNAL (-1)
+#endif
 #define STATIC_BUFFER 8192 /* answers of libc's, too */
 
 static struct hostent static_host;

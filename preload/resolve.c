@@ -4,8 +4,12 @@
  *
  * An answer is put together by asking libc for its numeric addresses, one after
  * the other, and chaining what it gives: services, protocols, hints and errors
- * are then libc's own, and so is the memory, node by node as it frees it. Only
- * the canonical name is ours (malloc'd, as libc's is).
+ * are then libc's own, and so is the memory. Only the canonical name is ours.
+ *
+ * Such a chain is freed node by node, since musl's freeaddrinfo() takes all nodes
+ * it is given for those of one answer; that parts of an answer may be freed alone
+ * is POSIX's word. glibc's frees the canonical name as malloc'd memory of its own;
+ * musl's lies inside its answer, so there ours is marked and we free it.
  *
  * IPv4 comes first: every peer of a mesh has it in practice, and programs that
  * take only the first answer were written for it. A name that is known but has
@@ -15,6 +19,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +31,10 @@
 
 #ifndef EAI_NODATA
 #define EAI_NODATA (-5)
+#endif
+#ifndef AI_IDN /* unknown to musl */
+#define AI_IDN      0
+#define AI_CANONIDN 0
 #endif
 
 /* One name's answer being put together. */
@@ -86,11 +95,68 @@ static int collect(const struct lookup *l, struct answer *a, int family, int fla
 	return err ? err : a->first ? 0 : EAI_NODATA;
 }
 
+#ifdef __GLIBC__
+static char *new_canonical(size_t room)
+{
+	return malloc(room);
+}
+
+static void free_canonical(const struct addrinfo *node)
+{
+	(void)node; /* freeaddrinfo() does */
+}
+#else
+struct canonical {
+	const void *mark; /* &mark_of_ours */
+	char text[];
+};
+
+static const char mark_of_ours;
+
+static char *new_canonical(size_t room)
+{
+	struct canonical *c = malloc(sizeof(*c) + room);
+
+	if (!c)
+		return NULL;
+	c->mark = &mark_of_ours;
+	return c->text;
+}
+
+/* In front of libc's own name are the addresses of its answer, never our mark. */
+static void free_canonical(const struct addrinfo *node)
+{
+	char *start = node->ai_canonname;
+	const void *mark;
+
+	if (!start)
+		return;
+	start -= offsetof(struct canonical, text);
+	memcpy(&mark, start, sizeof(mark));
+	if (mark == &mark_of_ours)
+		free(start);
+}
+#endif
+
+SHIM_EXPORT(void, freeaddrinfo, (struct addrinfo * list))
+{
+	struct addrinfo *next;
+
+	if (!libc.freeaddrinfo)
+		shim_is_on();
+	for (; list; list = next) {
+		next = list->ai_next;
+		list->ai_next = NULL;
+		free_canonical(list);
+		libc.freeaddrinfo(list);
+	}
+}
+
 /* The full name for AI_CANONNAME, without a trailing dot. */
 static int add_canonical(const char *name, struct addrinfo *first)
 {
 	size_t len = strlen(name);
-	char *copy = malloc(len + 1);
+	char *copy = new_canonical(len + 1);
 
 	if (!copy)
 		return EAI_MEMORY;
@@ -99,7 +165,6 @@ static int add_canonical(const char *name, struct addrinfo *first)
 	for (size_t i = 0; i < len; i++)
 		copy[i] = name[i] >= 'A' && name[i] <= 'Z' ? (char)(name[i] - 'A' + 'a') : name[i];
 	copy[len] = '\0';
-	free(first->ai_canonname);
 	first->ai_canonname = copy;
 	return 0;
 }
@@ -119,8 +184,8 @@ static int resolve(const struct lookup *l, const char *service, const struct add
 	err = collect(l, &a, family, flags);
 	if (!err && (flags & AI_CANONNAME))
 		err = add_canonical(l->candidate, a.first);
-	if (err && a.first)
-		libc.freeaddrinfo(a.first);
+	if (err)
+		shim_freeaddrinfo(a.first);
 	if (!err)
 		*list = a.first;
 	return err;

@@ -178,11 +178,12 @@ static int take_message(struct msghdr *msg, struct message *copy, struct iovec *
 	if (!trace_read((unsigned long)msg->msg_control, copy->control, msg->msg_controllen))
 		return -EFAULT;
 	msg->msg_control = msg->msg_controllen ? copy->control : NULL;
-	if (msg->msg_iovlen > MAX_BUFFERS)
+	if ((size_t)msg->msg_iovlen > MAX_BUFFERS)
 		return -EMSGSIZE;
-	if (msg->msg_iovlen > room)
+	if ((size_t)msg->msg_iovlen > room)
 		return -ENOBUFS;
-	if (!trace_read((unsigned long)msg->msg_iov, buffers, msg->msg_iovlen * sizeof(*buffers)))
+	if (!trace_read((unsigned long)msg->msg_iov, buffers,
+			(size_t)msg->msg_iovlen * sizeof(*buffers)))
 		return -EFAULT;
 	msg->msg_iov = buffers;
 	return 0;
