@@ -19,7 +19,8 @@
  * used, as readers expect.
  *
  * The file has one size for ever: truncating a file that others have mapped
- * kills them.
+ * kills them. Most of its millions of bytes are holes, and only what is used
+ * is ever touched, so that a small mesh costs little memory.
  */
 #include "daemon/edge/mapfile.h"
 
@@ -204,20 +205,29 @@ static void take_over_flows(struct mapfile *mf)
 	}
 }
 
-static void take_over(struct mapfile *mf)
+static void take_over_pairs(struct map *map)
 {
-	static const struct map_directory nothing;
-	struct map *map = mf->map;
-
-	atomic_store(&map->ready, 0);
-	mapfile_write_directory(mf, &nothing);
-	take_over_flows(mf);
 	for (unsigned t = 0; t < MAP_TABLES; t++) {
 		atomic_store(&map->pair_count[t], 0);
 		for (uint32_t i = 0; i < MAP_PAIR_SLOTS; i++)
 			if (atomic_load_explicit(&map->pairs[t][i].key, memory_order_relaxed))
 				atomic_store(&map->pairs[t][i].key, 0);
 	}
+}
+
+static void take_over(struct mapfile *mf, bool is_new)
+{
+	static const struct map_directory nothing;
+	struct map *map = mf->map;
+
+	atomic_store(&map->ready, 0);
+	mapfile_write_directory(mf, &nothing);
+	if (is_new)
+		return; /* a file of holes: looking into them would give each its page */
+	take_over_flows(mf);
+	take_over_pairs(map);
+	/* The file keeps its pages; our memory, those that are used from now on. */
+	(void)madvise(map, sizeof(*map), MADV_DONTNEED);
 }
 
 int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
@@ -252,7 +262,7 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
 		mf->map->version = MAP_VERSION;
 		mf->map->size = sizeof(*mf->map);
 	}
-	take_over(mf);
+	take_over(mf, is_new);
 	if (getrandom(&mf->map->boot_id, sizeof(mf->map->boot_id), 0) < 0) {
 		err = -errno;
 		goto fail;
