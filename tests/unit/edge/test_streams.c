@@ -120,6 +120,28 @@ static void test_unread_data_at_close_is_a_reset(void **state)
 	two_nodes_wait_flows(b, 0);
 }
 
+/* Reads stop at urgent data and before an end: neither means that nothing is left. */
+static void test_what_stands_behind_urgent_data_arrives_and_then_the_end(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		int client, server;
+		char got[8];
+
+		two_nodes_join(&t, B_ADDR, &client, &server);
+		program_send(client, "before", 6);
+		assert_int_equal(send(client, "!", 1, MSG_OOB), 1);
+		program_send(client, "behind", 6);
+		shutdown(client, SHUT_WR);
+		assert_int_equal(recv(server, got, 6, MSG_WAITALL), 6);
+		assert_memory_equal(got, "before", 6);
+		assert_int_equal(recv(server, got, 6, MSG_WAITALL), 6);
+		assert_memory_equal(got, "behind", 6);
+		assert_int_equal(recv(server, got, 1, 0), 0);
+		two_nodes_hang_up(&t, client, server);
+	}
+}
+
 static void test_a_reset_is_seen_while_the_far_side_takes_nothing(void **state)
 {
 	int client, server;
@@ -196,6 +218,7 @@ int main(void)
 		HOLD(test_half_closed_either_way_the_other_direction_goes_on),
 		HOLD(test_a_reset_of_either_side_is_a_reset_for_the_other),
 		HOLD(test_unread_data_at_close_is_a_reset),
+		HOLD(test_what_stands_behind_urgent_data_arrives_and_then_the_end),
 		HOLD(test_a_reset_is_seen_while_the_far_side_takes_nothing),
 		HOLD(test_a_killed_daemon_would_reset_what_is_not_whole),
 		FIRST(test_a_killed_daemon_would_reset_what_is_not_whole),
