@@ -16,6 +16,7 @@
  * no address of the wanted family is EAI_NODATA, an unknown name of the mesh's
  * domain is EAI_NONAME, and no server is asked: mesh names must not leak.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -210,16 +211,14 @@ static bool is_plain(const struct addrinfo *hints)
 			   hints->ai_family == AF_INET6));
 }
 
-SHIM_EXPORT(int, getaddrinfo,
-	    (const char *node, const char *service, const struct addrinfo *hints,
-	     struct addrinfo **list))
+/* is_libcs: not NULL, set where libc is to be asked for the name as it is, and is not. */
+static int look_up(const char *node, const char *service, const struct addrinfo *hints,
+		   struct addrinfo **list, bool *is_libcs)
 {
 	int err = 0, last = EAI_NONAME;
 	enum lookup_verdict verdict;
 	struct lookup l;
 
-	if (!shim_map() || !node || !is_plain(hints))
-		return libc.getaddrinfo(node, service, hints, list);
 	lookup_begin(&l, shim_map(), node, wanted(hints));
 	for (;;) {
 		verdict = lookup_next(&l);
@@ -227,6 +226,10 @@ SHIM_EXPORT(int, getaddrinfo,
 			lookup_explain(&l, "getaddrinfo", verdict);
 		switch (verdict) {
 		case LOOKUP_LIBC:
+			if (is_libcs && !l.is_searched) {
+				*is_libcs = true;
+				return 0;
+			}
 			err = libc.getaddrinfo(l.is_searched ? l.candidate : node, service, hints,
 					       list);
 			break;
@@ -252,6 +255,54 @@ SHIM_EXPORT(int, getaddrinfo,
 			last = err;
 	}
 }
+
+SHIM_EXPORT(int, getaddrinfo,
+	    (const char *node, const char *service, const struct addrinfo *hints,
+	     struct addrinfo **list))
+{
+	if (!shim_map() || !node || !is_plain(hints))
+		return libc.getaddrinfo(node, service, hints, list);
+	return look_up(node, service, hints, list, NULL);
+}
+
+#ifdef __GLIBC__
+/*
+ * Names that are ours are looked up at once: the map has nearly all of them. libc's
+ * threads, whose resolver nobody redirects, get the rest; with nothing left
+ * libc only notifies.
+ */
+SHIM_EXPORT(int, getaddrinfo_a, (int mode, struct gaicb **list, int count, struct sigevent *event))
+{
+	typedef int call_fn(int mode, struct gaicb **list, int count, struct sigevent *event);
+	call_fn *call;
+	struct gaicb **rest;
+	int left = 0, err;
+
+	*(void **)&call = dlsym(RTLD_NEXT, "getaddrinfo_a"); /* once in a library of its own */
+	if (!call)
+		return EAI_SYSTEM;
+	if (!shim_map() || !list || count <= 0 || (mode != GAI_WAIT && mode != GAI_NOWAIT))
+		return call(mode, list, count, event);
+	rest = calloc((size_t)count, sizeof(*rest));
+	if (!rest)
+		return EAI_MEMORY;
+	for (int i = 0; i < count; i++) {
+		struct gaicb *item = list[i];
+		bool is_libcs = !item || !item->ar_name || !is_plain(item->ar_request);
+
+		err = is_libcs ? 0
+			       : look_up(item->ar_name, item->ar_service, item->ar_request,
+					 &item->ar_result, &is_libcs);
+		if (is_libcs)
+			rest[left++] = item;
+		else
+			item->__return = err;
+	}
+	err = call(mode, rest, left, event);
+	free(rest);
+	return err;
+}
+#endif
 
 static int put_host(const char *name, char *host, socklen_t host_len)
 {

@@ -191,6 +191,88 @@ print(json.dumps([look("node-b"), look("node-b.mesh."), look("NODE-B.Mesh", AF_I
                    "node-b.mesh"]
 
 
+RES = """
+import ctypes
+c = ctypes.CDLL(None)  # by the names a linked program would use
+buffer = ctypes.create_string_buffer(4096)
+c.__h_errno_location.restype = ctypes.POINTER(ctypes.c_int)
+c.__res_state.restype = ctypes.c_void_p
+state = ctypes.c_void_p(c.__res_state())
+c.__res_init()
+def told(n):
+    return shown(buffer.raw[:n])[1] if n > 0 else c.__h_errno_location().contents.value
+def res(call, *words, kind=1):
+    return told(getattr(c, call)(*words, 1, kind, buffer, 4096))
+def send(call, *words, name):
+    q = query(name)
+    n = getattr(c, call)(*words, q, len(q), buffer, 4096)
+    return shown(buffer.raw[:n]) if n > 0 else n
+"""
+
+
+def test_libcs_resolver_functions(names):
+    out = python(names.a, QUERY + RES + """
+full, short, nobody, public = b"node-b.mesh", b"node-b", b"nobody.mesh", b"www.example.org"
+out = []
+for old in ("", "__"):
+    out.append([res(old + "res_query", full), res(old + "res_query", nobody), res(old + "res_query", public),
+                res(old + "res_query", full, kind=16), res(old + "res_search", short),
+                res(old + "res_search", nobody), res(old + "res_search", public),
+                res(old + "res_querydomain", short, b"mesh"), res(old + "res_querydomain", b"www", b"example.org"),
+                send(old + "res_send", name="node-b.mesh"), send(old + "res_send", name="www.example.org"),
+                send(old + "res_send", name="nobody.mesh"),
+                res(old + "res_nquery", state, full), res(old + "res_nquery", state, public),
+                res(old + "res_nsearch", state, short), res(old + "res_nquerydomain", state, short, b"mesh"),
+                send(old + "res_nsend", state, name="node-b.mesh"),
+                send(old + "res_nsend", state, name="www.example.org")])
+reverse = ".".join(reversed(sys.argv[1].split("."))) + ".in-addr.arpa"
+n = c.res_query(reverse.encode(), 1, 12, buffer, 4096)
+out.append([n > 0 and b"node-b" in buffer.raw[:n][len(reverse) + 18:],
+            c.res_query(b"9.9.64.100.in-addr.arpa", 1, 12, buffer, 4096)])
+small = c.res_query(full, 1, 1, buffer, 20)
+out.append([small, buffer.raw[2] & 2])
+print(json.dumps(out))
+""", names.b.v4)
+    mesh, public = names.b.v4, "192.0.2.55"
+    each = [mesh, 1, public, 4, mesh, 1, public, mesh, public, [0, mesh], [0, public], [3, ""],
+            mesh, public, mesh, mesh, [0, mesh], [0, public]]
+    assert out == [each, each, [True, -1], [20, 2]]
+
+
+def test_libcs_resolver_functions_without_the_daemon(names):
+    names.a.daemon.stop(signal.SIGKILL)
+    out = python(names.a, QUERY + RES + """
+print(json.dumps([res("res_query", b"node-b.mesh"), res("res_search", b"nobody.mesh"), res("res_query", b"www.example.org"),
+                  send("res_send", name="node-b.mesh")]))
+""")
+    assert out == [2, 2, "192.0.2.55", -1]
+
+
+def test_getaddrinfo_a(names):
+    out = python(names.a, """
+import ctypes
+class Addrinfo(ctypes.Structure):
+    pass
+Addrinfo._fields_ = [("numbers", ctypes.c_int * 4), ("len", ctypes.c_uint), ("addr", ctypes.POINTER(ctypes.c_ubyte * 28)),
+                     ("name", ctypes.c_char_p), ("next", ctypes.POINTER(Addrinfo))]
+class Gaicb(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("service", ctypes.c_char_p), ("hints", ctypes.POINTER(Addrinfo)),
+                ("result", ctypes.POINTER(Addrinfo)), ("ret", ctypes.c_int), ("reserved", ctypes.c_int * 5)]
+c = ctypes.CDLL(None)
+hints = Addrinfo((ctypes.c_int * 4)(0, AF_INET, SOCK_STREAM, 0))
+def ask(mode, *names):
+    items = [Gaicb(name, b"80", ctypes.pointer(hints)) for name in names]
+    array = (ctypes.POINTER(Gaicb) * len(items))(*[ctypes.pointer(i) for i in items])
+    assert c.getaddrinfo_a(mode, array, len(items), None) == 0
+    while any(c.gai_error(ctypes.byref(i)) == -100 for i in items):
+        c.gai_suspend(array, len(items), None)
+    return [i.ret or inet_ntoa(bytes(i.result.contents.addr.contents)[4:8]) for i in items]
+print(json.dumps([ask(mode, *n) for mode in (0, 1) for n in ((b"node-b", b"www.example.org", b"nobody.mesh"), (b"node-b.mesh",))]))
+""")
+    both = [[names.b.v4, "192.0.2.55", -2], [names.b.v4]]
+    assert out == both + both
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("pycares"), reason="pycares is not installed")
 def test_c_ares(names):
     code = PRELUDE + """
