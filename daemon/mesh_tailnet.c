@@ -27,7 +27,7 @@
 #include "daemon/stream.h"
 #include "shared/util.h"
 
-#define SAVE_AFTER_NS (5 * NS_PER_S)
+#define SAVE_AFTER_NS NS_PER_S
 #define SAVE_LARGE_NS (300 * NS_PER_S)
 #define LARGE_MAP     500u /* peers */
 #define LEAVE_NS      (2 * NS_PER_S)
@@ -50,7 +50,9 @@ static void save(struct tailnet *t)
 		log_limited(&t->save_gate, loop_now(t->mesh->loop), LOG_WARN,
 			    "mesh: the map is too large to be saved; a start without the server "
 			    "will not know it");
-	else if (state_save(t->state, error) < 0)
+	else if (state_save(t->state, error) == 0)
+		t->is_saved = true;
+	else
 		log_limited(&t->save_gate, loop_now(t->mesh->loop), LOG_WARN,
 			    "mesh: the state cannot be saved: %s", error);
 	free(json);
@@ -59,10 +61,11 @@ static void save(struct tailnet *t)
 void tailnet_map_changed(struct tailnet *t)
 {
 	bool is_large = netmap_peer_count(t->mesh->netmap) > LARGE_MAP;
+	uint64_t wait_ns = is_large ? SAVE_LARGE_NS : SAVE_AFTER_NS;
 
-	if (t->save_at_ns == NEVER_NS && !state_is_in_memory(t->state))
-		t->save_at_ns = loop_now(t->mesh->loop) +
-				(is_large && t->has_map ? SAVE_LARGE_NS : SAVE_AFTER_NS);
+	if (t->save_at_ns != NEVER_NS || state_is_in_memory(t->state))
+		return;
+	t->save_at_ns = loop_now(t->mesh->loop) + (t->is_saved ? wait_ns : 0);
 }
 
 /*

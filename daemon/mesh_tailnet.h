@@ -54,6 +54,7 @@ struct tailnet {
 
 	bool wants_running; /* not after "down" */
 	bool is_carrying;   /* the data plane is up */
+	bool is_saved;      /* a map of this run is on disk */
 	bool has_map;       /* from the server or from the state */
 	bool is_leaving;    /* the server is being told that we go */
 	uint64_t leave_by_ns;
