@@ -89,6 +89,8 @@ static int raw_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags,
 struct libc_calls libc = { LIBC_SOCKET_CALLS(RAW_MEMBER) };
 #undef RAW_MEMBER
 
+bool libc_is_glibc;
+
 #define BIND_MEMBER(ret, name, args)      \
 	symbol = dlsym(RTLD_NEXT, #name); \
 	if (symbol)                       \
@@ -101,4 +103,5 @@ void libc_bind(void)
 	LIBC_SOCKET_CALLS(BIND_MEMBER)
 	LIBC_NAME_CALLS(BIND_MEMBER)
 	LIBC_EXEC_CALLS(BIND_MEMBER)
+	libc_is_glibc = dlsym(RTLD_DEFAULT, "gnu_get_libc_version") != NULL;
 }

@@ -112,6 +112,12 @@ LIBC_SOCKET_CALLS(LIBC_HOOK)
 #undef LIBC_HOOK
 #endif
 
+/*
+ * Is the process's libc glibc? A shim that was built for the other one may get into
+ * it: by a system() or a system call that exec.c does not see.
+ */
+extern bool libc_is_glibc;
+
 /* May be called again; not from a signal handler the first time. */
 void libc_bind(void);
 

@@ -1,9 +1,10 @@
 /*
  * Which shim a program needs, and LD_PRELOAD with that one.
  *
- * Each libc's loader must be given its own: glibc's complains about one linked
- * with musl, and musl's would load one built for glibc, whose structures are
- * not all musl's. Both take a list with colons or spaces.
+ * Each libc is given its own. Where the other gets in all the same (a shell that
+ * system() starts), it must do no harm: the one for musl names no libc as needed,
+ * which glibc's loader would end the program for, and what differs at run time
+ * is asked of libc_is_glibc. Both loaders take a list with colons or spaces.
  *
  * Rejected: one value for all programs by way of "$LIB", which glibc's loader
  * replaces and musl's does not: shells replace it, too.

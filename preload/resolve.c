@@ -58,8 +58,8 @@ static int add_address(struct answer *a, const struct ip_addr *ip, int family)
 	if (err)
 		return err;
 	*a->end = list;
-	while (*a->end)
-		a->end = &(*a->end)->ai_next;
+	for (; *a->end; a->end = &(*a->end)->ai_next)
+		(*a->end)->ai_canonname = NULL; /* musl's: the number as text, within the answer */
 	return 0;
 }
 
@@ -96,17 +96,6 @@ static int collect(const struct lookup *l, struct answer *a, int family, int fla
 	return err ? err : a->first ? 0 : EAI_NODATA;
 }
 
-#ifdef __GLIBC__
-static char *new_canonical(size_t room)
-{
-	return malloc(room);
-}
-
-static void free_canonical(const struct addrinfo *node)
-{
-	(void)node; /* freeaddrinfo() does */
-}
-#else
 struct canonical {
 	const void *mark; /* &mark_of_ours */
 	char text[];
@@ -116,8 +105,11 @@ static const char mark_of_ours;
 
 static char *new_canonical(size_t room)
 {
-	struct canonical *c = malloc(sizeof(*c) + room);
+	struct canonical *c;
 
+	if (libc_is_glibc)
+		return malloc(room);
+	c = malloc(sizeof(*c) + room);
 	if (!c)
 		return NULL;
 	c->mark = &mark_of_ours;
@@ -130,14 +122,13 @@ static void free_canonical(const struct addrinfo *node)
 	char *start = node->ai_canonname;
 	const void *mark;
 
-	if (!start)
+	if (!start || libc_is_glibc)
 		return;
 	start -= offsetof(struct canonical, text);
 	memcpy(&mark, start, sizeof(mark));
 	if (mark == &mark_of_ours)
 		free(start);
 }
-#endif
 
 SHIM_EXPORT(void, freeaddrinfo, (struct addrinfo * list))
 {

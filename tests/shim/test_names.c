@@ -13,6 +13,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifndef NETDB_INTERNAL
+#define NETDB_INTERNAL (-1)
+#endif
+
 /* "v4 v6 ..." as getaddrinfo gives them for streams, or the error. */
 static const char *look_up(const char *name, int family, int flags)
 {
@@ -56,6 +60,20 @@ static void test_getaddrinfo_maps_ipv4_as_asked(void **state)
 			    PEER_V6 ":80 mapped:" PEER_V4 ":80");
 }
 
+/* The answers of libc itself for a number, which differ between libcs; or its error. */
+static int count_answers(const char *name, const struct addrinfo *hints)
+{
+	struct addrinfo *list;
+	int err = getaddrinfo(name, NULL, hints, &list), n = 0;
+
+	if (err)
+		return err;
+	for (struct addrinfo *a = list; a; a = a->ai_next)
+		n++;
+	freeaddrinfo(list);
+	return n;
+}
+
 static void test_getaddrinfo_errors_are_libcs(void **state)
 {
 	struct addrinfo hints = { .ai_family = AF_INET }, *list;
@@ -68,7 +86,7 @@ static void test_getaddrinfo_errors_are_libcs(void **state)
 	hints.ai_flags = 1 << 30;
 	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), EAI_BADFLAGS);
 	hints = (struct addrinfo){ .ai_family = AF_INET, .ai_socktype = 77 };
-	assert_int_equal(getaddrinfo("node-b", NULL, &hints, &list), EAI_SOCKTYPE);
+	assert_int_equal(count_answers("node-b", &hints), count_answers("127.0.0.1", &hints));
 }
 
 static void test_getaddrinfo_leaves_other_names_alone(void **state)
@@ -85,15 +103,9 @@ static void test_getaddrinfo_leaves_other_names_alone(void **state)
 
 static void test_getaddrinfo_without_hints_gives_every_socket_type(void **state)
 {
-	struct addrinfo *list;
-	int n = 0;
-
 	(void)state;
-	assert_int_equal(getaddrinfo("node-b", NULL, NULL, &list), 0);
-	for (struct addrinfo *a = list; a; a = a->ai_next)
-		n++;
-	assert_int_equal(n, 6); /* stream, datagram, raw in both families */
-	freeaddrinfo(list);
+	assert_true(count_answers("127.0.0.1", NULL) >= 2); /* stream, datagram, with glibc raw */
+	assert_int_equal(count_answers("node-b", NULL), 2 * count_answers("127.0.0.1", NULL));
 }
 
 static void test_getaddrinfo_gives_the_full_name_when_asked(void **state)
