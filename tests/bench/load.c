@@ -7,9 +7,18 @@
  *     load ask      HOST PORT SECONDS BYTES
  *     load connects HOST PORT SECONDS PARALLEL
  *     load udp      HOST PORT SECONDS BYTES
+ *     load paced    HOST PORT SECONDS RATE
+ *     load idle     HOST PORT SECONDS COUNT
+ *     load first    HOST PORT SECONDS BYTES
+ *
+ * stream: as much as goes; ask: one question after the other; connects: a new
+ * connection for each; udp: as fast as the socket takes them; paced: 1,200 bytes
+ * RATE times a second; idle: COUNT connections that were used once and stay; first:
+ * tries until one byte has come back.
  *
  * A connection's first byte says what it is for: 's' the server swallows all
- * and answers with the count, 'e' it echoes, 'u' it answers with the count of
+ * and answers with the count (at a mark, since a SOCKS proxy may know no half-closed
+ * connections), 'e' it echoes, 'u' it answers with the count of
  * datagrams since the last such question. Results are counted where the bytes
  * arrive, so what a buffer swallowed is not throughput. One line of JSON comes
  * out. A thread a connection: the load is never the bottleneck being measured.
@@ -27,6 +36,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +44,9 @@
 #define BLOCK       (256 * 1024)
 #define MAX_THREADS 256
 #define MAX_SAMPLES 4000000
+#define PACED_BYTES 1200
+#define LAST        1 /* a stream's last byte; all others are 0 */
+#define STACK_BYTES (128 * 1024)
 
 static _Atomic uint64_t datagrams;
 
@@ -51,7 +64,9 @@ static double now_s(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static int open_socket(const char *host, const char *port, int type, bool is_server)
+/* -1: the connect failed. patience: how long each call on it may take; NULL: for ever. */
+static int try_socket(const char *host, const char *port, int type, bool is_server,
+		      const struct timeval *patience)
 {
 	struct addrinfo hints = { .ai_socktype = type }, *found;
 	int one = 1, fd;
@@ -61,6 +76,10 @@ static int open_socket(const char *host, const char *port, int type, bool is_ser
 	fd = socket(found->ai_family, type, 0);
 	if (fd < 0)
 		die("socket");
+	if (patience) {
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, patience, sizeof(*patience));
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, patience, sizeof(*patience));
+	}
 	if (is_server) {
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 		if (bind(fd, found->ai_addr, found->ai_addrlen) < 0)
@@ -68,11 +87,21 @@ static int open_socket(const char *host, const char *port, int type, bool is_ser
 		if (type == SOCK_STREAM && listen(fd, 1024) < 0)
 			die("listen");
 	} else if (connect(fd, found->ai_addr, found->ai_addrlen) < 0) {
-		die("connect");
+		close(fd);
+		fd = -1;
 	}
-	if (type == SOCK_STREAM)
+	if (type == SOCK_STREAM && fd >= 0)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	freeaddrinfo(found);
+	return fd;
+}
+
+static int open_socket(const char *host, const char *port, int type, bool is_server)
+{
+	int fd = try_socket(host, port, type, is_server, NULL);
+
+	if (fd < 0)
+		die("connect");
 	return fd;
 }
 
@@ -105,14 +134,17 @@ static bool read_all(int fd, void *bytes, size_t len)
 static void *serve_one(void *arg)
 {
 	int fd = (int)(intptr_t)arg;
-	char *block = malloc(BLOCK), kind;
+	char *block = NULL, kind;
 	uint64_t count = 0;
 	ssize_t n;
 
-	if (block && read(fd, &kind, 1) == 1) {
+	if (read(fd, &kind, 1) == 1 && (block = malloc(BLOCK))) {
 		if (kind == 's') {
-			while ((n = read(fd, block, BLOCK)) > 0)
+			while ((n = read(fd, block, BLOCK)) > 0) {
 				count += (uint64_t)n;
+				if (block[n - 1] == LAST)
+					break;
+			}
 			write_all(fd, &count, sizeof(count));
 		} else if (kind == 'e') {
 			while ((n = read(fd, block, BLOCK)) > 0 && write_all(fd, block, (size_t)n))
@@ -142,8 +174,11 @@ static void serve(const char *host, const char *port)
 	int fd = open_socket(host, port, SOCK_STREAM, true);
 	int udp = open_socket(host, port, SOCK_DGRAM, true);
 	int buffer = 4 << 20;
+	pthread_attr_t small;
 	pthread_t thread;
 
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, STACK_BYTES);
 	setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer));
 	if (pthread_create(&thread, NULL, count_datagrams, (void *)(intptr_t)udp) != 0)
 		die("pthread_create");
@@ -155,7 +190,7 @@ static void serve(const char *host, const char *port)
 		if (client < 0)
 			die("accept");
 		setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		if (pthread_create(&thread, NULL, serve_one, (void *)(intptr_t)client) != 0)
+		if (pthread_create(&thread, &small, serve_one, (void *)(intptr_t)client) != 0)
 			die("pthread_create");
 		pthread_detach(thread);
 	}
@@ -180,8 +215,8 @@ static void *stream_one(void *arg)
 	while (now_s() < job->until)
 		if (!write_all(fd, block, BLOCK))
 			die("stream");
-	shutdown(fd, SHUT_WR);
-	if (!read_all(fd, &job->count, sizeof(job->count)))
+	if (!write_all(fd, (const char[]){ LAST }, 1) ||
+	    !read_all(fd, &job->count, sizeof(job->count)))
 		die("stream: the count");
 	close(fd);
 	free(block);
@@ -295,17 +330,83 @@ static void udp(struct job *job, size_t len)
 	close(fd);
 }
 
+/* Datagrams leave when their time has come, a few at once where that is in the past. */
+static void paced(struct job *job, unsigned rate)
+{
+	int fd = open_socket(job->host, job->port, SOCK_DGRAM, false);
+	char block[PACED_BYTES] = { 0 };
+	uint64_t sent = 0;
+	double begin, seconds;
+
+	ask_datagrams(job);
+	for (begin = now_s(); (seconds = now_s() - begin) < job->until - begin;) {
+		while ((double)sent < seconds * rate)
+			sent += send(fd, block, sizeof(block), 0) >= 0;
+		usleep(50);
+	}
+	usleep(300000);
+	printf("{\"sent\": %llu, \"datagrams\": %llu, \"seconds\": %.6f}\n",
+	       (unsigned long long)sent, (unsigned long long)ask_datagrams(job), seconds);
+	close(fd);
+}
+
+static void idle(const struct job *job, unsigned count, double seconds)
+{
+	char answer;
+
+	for (unsigned i = 0; i < count; i++) {
+		int fd = open_socket(job->host, job->port, SOCK_STREAM, false);
+
+		if (!write_all(fd, "e!", 2) || !read_all(fd, &answer, 1))
+			die("idle");
+	}
+	printf("{\"flows\": %u}\n", count);
+	fflush(stdout);
+	usleep((useconds_t)(seconds * 1e6));
+}
+
+static void first(const struct job *job)
+{
+	const struct timeval patience = { .tv_usec = 200000 };
+	double begin = now_s();
+	char answer;
+
+	for (; now_s() < job->until; usleep(2000)) {
+		int fd = try_socket(job->host, job->port, SOCK_STREAM, false, &patience);
+		bool is_answered = fd >= 0 && write_all(fd, "e!", 2) && read_all(fd, &answer, 1);
+
+		if (fd >= 0)
+			close(fd);
+		if (is_answered) {
+			printf("{\"waited\": %.6f}\n", now_s() - begin);
+			return;
+		}
+	}
+	die("first");
+}
+
+static void want_many_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct job job = { 0 };
 	unsigned number;
 
 	signal(SIGPIPE, SIG_IGN);
+	want_many_files();
 	if (argc == 4 && strcmp(argv[1], "serve") == 0)
 		serve(argv[2], argv[3]);
 	if (argc != 6) {
-		fputs("usage: load serve HOST PORT | load stream|ask|connects|udp HOST PORT "
-		      "SECONDS NUMBER\n",
+		fputs("usage: load serve HOST PORT | load "
+		      "stream|ask|connects|udp|paced|idle|first HOST PORT SECONDS NUMBER\n",
 		      stderr);
 		return 2;
 	}
@@ -321,6 +422,12 @@ int main(int argc, char **argv)
 		ask(&job, number);
 	else if (strcmp(argv[1], "udp") == 0)
 		udp(&job, number);
+	else if (strcmp(argv[1], "paced") == 0)
+		paced(&job, number);
+	else if (strcmp(argv[1], "idle") == 0)
+		idle(&job, number, atof(argv[4]));
+	else if (strcmp(argv[1], "first") == 0)
+		first(&job);
 	else
 		return 2;
 	return 0;
