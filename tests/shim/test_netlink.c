@@ -1,0 +1,239 @@
+/* The mesh interface in netlink answers: put in once, in the right place, and never past the end.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "preload/netlink.c"
+
+static struct map *map;
+
+static int make_map(void **state)
+{
+	struct map_directory *d;
+
+	(void)state;
+	map = calloc(1, sizeof(*map));
+	assert_non_null(map);
+	d = &map->dir[0];
+	strcpy(d->ifname, "tailscale0");
+	d->mtu = 1280;
+	d->own_count = 2;
+	assert_int_equal(ip_parse("100.64.0.2", &d->own[0].addr), 0);
+	d->own[0].prefix_len = 10;
+	assert_int_equal(ip_parse("fd7a:115c:a1e0::2", &d->own[1].addr), 0);
+	d->own[1].prefix_len = 48;
+	return 0;
+}
+
+static int free_map(void **state)
+{
+	(void)state;
+	free(map);
+	return 0;
+}
+
+/* A datagram being written by the test, with room behind it. */
+struct datagram {
+	_Alignas(struct nlmsghdr) unsigned char data[2048];
+	size_t len;
+};
+
+static void append(struct datagram *d, const struct entry *e)
+{
+	memcpy(d->data + d->len, e->bytes, e->len);
+	d->len += e->len;
+}
+
+static const struct nlmsghdr like = { .nlmsg_flags = NLM_F_MULTI, .nlmsg_seq = 5, .nlmsg_pid = 9 };
+
+static void add_lo_address(struct datagram *d, const char *text)
+{
+	struct map_own own = { .prefix_len = 8 };
+	struct ifaddrmsg *body;
+	struct entry e;
+
+	assert_int_equal(ip_parse(text, &own.addr), 0);
+	make_address(&e, &own, "lo", &like);
+	body = (struct ifaddrmsg *)(e.bytes + NLMSG_HDRLEN);
+	body->ifa_index = 1;
+	append(d, &e);
+}
+
+static void add_done(struct datagram *d, int32_t error)
+{
+	struct entry e;
+
+	begin(&e, &like, NLMSG_DONE, &error, sizeof(error));
+	end(&e);
+	append(d, &e);
+}
+
+/* "A" address of ours, "L" link of ours, "a", "l" of others, "D" the end, "E" an error. */
+static const char *shape(const struct datagram *d, size_t len)
+{
+	static char text[64];
+	size_t n = 0, at = 0;
+
+	while (at < len) {
+		const struct nlmsghdr *h = (const struct nlmsghdr *)(d->data + at);
+		const struct ifaddrmsg *address = NLMSG_DATA(h);
+		const struct ifinfomsg *link = NLMSG_DATA(h);
+
+		assert_true(h->nlmsg_len >= sizeof(*h) && h->nlmsg_len <= len - at);
+		assert_int_equal(h->nlmsg_seq, like.nlmsg_seq);
+		assert_int_equal(h->nlmsg_pid, like.nlmsg_pid);
+		text[n++] = h->nlmsg_type == RTM_NEWADDR
+				    ? (address->ifa_index == MESHIF_INDEX ? 'A' : 'a')
+			    : h->nlmsg_type == RTM_NEWLINK
+				    ? (link->ifi_index == (int)MESHIF_INDEX ? 'L' : 'l')
+			    : h->nlmsg_type == NLMSG_DONE ? 'D'
+							  : 'E';
+		at += NLMSG_ALIGN(h->nlmsg_len);
+	}
+	text[n] = '\0';
+	return text;
+}
+
+static void test_each_family_follows_that_of_lo(void **state)
+{
+	struct datagram d = { .len = 0 };
+	size_t len;
+
+	(void)state;
+	add_lo_address(&d, "127.0.0.1");
+	add_lo_address(&d, "10.0.0.1");
+	add_lo_address(&d, "::1");
+	add_done(&d, 0);
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, len), "aAaaAD");
+}
+
+static void test_links_have_it_behind_lo(void **state)
+{
+	struct datagram d = { .len = 0 };
+	struct entry e;
+	size_t len;
+
+	(void)state;
+	make_link(&e, map, "lo", &like);
+	((struct ifinfomsg *)(e.bytes + NLMSG_HDRLEN))->ifi_index = 1;
+	append(&d, &e);
+	((struct ifinfomsg *)(e.bytes + NLMSG_HDRLEN))->ifi_index = 2;
+	append(&d, &e);
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, len), "lLl");
+}
+
+static void test_without_room_nothing_is_put_in(void **state)
+{
+	struct datagram d = { .len = 0 };
+
+	(void)state;
+	add_lo_address(&d, "127.0.0.1");
+	add_done(&d, 0);
+	for (size_t more = 0; more < 60; more++)
+		assert_int_equal(netlink_show_mesh(map, d.data, d.len, d.len + more), d.len);
+	assert_string_equal(shape(&d, d.len), "aD");
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len + 1, d.len), d.len + 1);
+}
+
+static void test_what_is_of_no_dump_is_left_alone(void **state)
+{
+	struct datagram d = { .len = 0 };
+	struct nlmsghdr *head = (struct nlmsghdr *)d.data;
+
+	(void)state;
+	add_lo_address(&d, "127.0.0.1");
+	head->nlmsg_flags = 0; /* news: lo has got its address */
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+	d.len = 0;
+	add_lo_address(&d, "127.0.0.5");
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+}
+
+static void test_a_question_for_the_link_alone_is_answered(void **state)
+{
+	struct {
+		struct nlmsghdr head;
+		int32_t error;
+		struct nlmsghdr asked;
+		struct ifinfomsg body;
+	} refusal = { .head = like, .error = -ENODEV };
+	struct datagram d = { .len = sizeof(refusal) };
+	size_t len;
+
+	(void)state;
+	refusal.head.nlmsg_len = sizeof(refusal);
+	refusal.head.nlmsg_type = NLMSG_ERROR;
+	refusal.head.nlmsg_flags = 0;
+	refusal.asked.nlmsg_len = sizeof(refusal.asked) + sizeof(refusal.body);
+	refusal.asked.nlmsg_type = RTM_GETLINK;
+	refusal.body.ifi_index = (int)MESHIF_INDEX;
+	memcpy(d.data, &refusal, sizeof(refusal));
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, len), "L");
+	refusal.body.ifi_index = 77;
+	memcpy(d.data, &refusal, sizeof(refusal));
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, len), "E");
+}
+
+static void test_a_list_for_it_alone_is_answered(void **state)
+{
+	struct datagram d = { .len = 0 };
+	size_t len;
+
+	(void)state;
+	add_done(&d, -ENODEV);
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, len), "AAD");
+	d.len = 0;
+	add_done(&d, -EPERM);
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+}
+
+static void test_garbage_stays_within_its_buffer(void **state)
+{
+	struct datagram d;
+	unsigned char *exact;
+	size_t len, room;
+
+	(void)state;
+	srand(1);
+	for (int i = 0; i < 100000; i++) {
+		d.len = 0;
+		add_lo_address(&d, rand() % 2 ? "127.0.0.1" : "::1");
+		add_done(&d, rand() % 2 ? -ENODEV : 0);
+		for (int k = rand() % 4; k > 0; k--)
+			d.data[(size_t)rand() % d.len] = (unsigned char)rand();
+		len = (size_t)rand() % (d.len + 1);
+		room = len + (size_t)rand() % 300;
+		exact = malloc(room ? room : 1);
+		assert_non_null(exact);
+		memcpy(exact, d.data, len);
+		netlink_is_list(exact, len);
+		assert_in_range(netlink_show_mesh(map, exact, len, room), 0, room);
+		free(exact);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_family_follows_that_of_lo),
+		cmocka_unit_test(test_links_have_it_behind_lo),
+		cmocka_unit_test(test_without_room_nothing_is_put_in),
+		cmocka_unit_test(test_what_is_of_no_dump_is_left_alone),
+		cmocka_unit_test(test_a_question_for_the_link_alone_is_answered),
+		cmocka_unit_test(test_a_list_for_it_alone_is_answered),
+		cmocka_unit_test(test_garbage_stays_within_its_buffer),
+	};
+
+	return cmocka_run_group_tests(tests, make_map, free_map);
+}
