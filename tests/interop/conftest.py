@@ -4,7 +4,7 @@ import os
 import pytest
 
 import tailnet as tailnet_module
-from tailnet import REFERENCE, Tailnet, build_peers, missing
+from tailnet import QUICK, REFERENCE, Tailnet, build_peers, missing
 
 from lab import Failure, Lab
 from worlds import BareLab
@@ -16,11 +16,15 @@ def make_lab():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "meshwrap: asks for more than the original gives")
+    config.addinivalue_line("markers", "slow: one more of a kind; left out where CI or "
+                                       "MESHWRAP_INTEROP=quick wants it short")
 
 
 def pytest_collection_modifyitems(items):
     if REFERENCE:
         items[:] = [item for item in items if not item.get_closest_marker("meshwrap")]
+    if QUICK:
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     build_peers()
     why = missing()
     if why:

@@ -36,6 +36,7 @@ from lab import PYTHON, SANITIZER, Failure, Place, wait_until  # noqa: E402
 from worlds import CAN_NETNS, CAN_RENT, CAN_TUN, PRELUDE, nft  # noqa: E402
 
 REFERENCE = os.environ.get("MESHWRAP_INTEROP") == "reference"
+QUICK = os.environ.get("MESHWRAP_INTEROP", "quick" if os.environ.get("CI") == "true" else "") == "quick"
 PEERS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "meshwrap-peers"
 NEEDED = ("headscale", "derper", "tailscaled", "tailscale")
 SERVER = "10.77.0.1"

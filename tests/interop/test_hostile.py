@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tailnet import PYTHON, ROOT, SERVER, Flow, Place, Site, Tailnet, wait_until
+from tailnet import PYTHON, QUICK, ROOT, SERVER, Flow, Place, Site, Tailnet, wait_until
 
 pytestmark = pytest.mark.meshwrap
 
@@ -15,7 +15,7 @@ COORDINATOR = [*BEFORE, *MIDWAY, "endless body", "no json", "deep json", "noise 
                "noise response forged", "noise response too long", "noise record first"]
 RELAY = [*BEFORE, *MIDWAY, "no tls", "derp wrong magic", "derp short key", "derp zero key", "derp forged info",
          "derp huge frame", "derp half a frame", "derp packets first", "derp unknown frames"]
-SECONDS = 2
+SECONDS = 1 if QUICK else 2
 
 
 class Meddled:

@@ -165,7 +165,8 @@ def test_a_deleted_node_registers_again(net, node, real):
     net.hs("nodes", "delete", "-i", net.hs.id_of(node.name), "--force")
     node.renew(net.reusable)
     wait_until(lambda: node.name in net.hs.nodes(), 30, f"registered again:\n{node.said()[-2000:]}")
-    node.wait_running()
+    expected = sorted(net.hs.nodes()[node.name]["ip_addresses"])  # a new node has new ones
+    wait_until(lambda: sorted(node.wait_running().addresses) == expected, 20, "its new addresses")
     real.wait_peer(node.name, lambda peer: peer and peer["TailscaleIPs"] == node.addresses)
     talks(node, real)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tailnet import Flow, Site, Tailnet, now, wait_until
 
-OTHERS = ["userspace", "tun"]
+OTHERS = ["userspace", pytest.param("tun", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")

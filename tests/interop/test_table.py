@@ -9,7 +9,9 @@ PARTNERS = ["userspace", "tun", "ours"]
 CELLS = list(product(PARTNERS, ["direct", "relayed"]))
 
 
-@pytest.fixture(scope="module", params=CELLS, ids=["-".join(cell) for cell in CELLS])
+@pytest.fixture(scope="module", params=[
+    pytest.param(cell, marks=[pytest.mark.slow] if cell == ("tun", "relayed") else []) for cell in CELLS],
+    ids=["-".join(cell) for cell in CELLS])
 def pair(request, net):
     """(ours, the other, is_relayed); the relayed path is made by a router that lets no UDP through."""
     other, path = request.param
