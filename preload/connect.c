@@ -285,6 +285,15 @@ connect_outside(int fd, const struct sockaddr *addr, socklen_t len, const struct
 	return result;
 }
 
+/* A socket with an address of this machine's keeps it: the daemon takes it from any. */
+static int connect_datagram_server(int fd, const struct route *route, struct socket_end *local)
+{
+	struct endpoint to;
+	int err = source_datagram_target(route, &local->ep, source_is_outside_v6(&local->ep), &to);
+
+	return err < 0 ? fail(-err) : connect_to(fd, &to, local->family);
+}
+
 /*
  * A name server of this machine. What the daemon cannot take over goes to the
  * server itself, as it would without us.
@@ -293,15 +302,16 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 			  const struct route *route, struct socket_end *local)
 {
 	uint32_t loopback;
+	bool is_bound = !ip_is_any(&local->ep.addr) && !loopback_of(&local->ep.addr, &loopback);
 	int result;
 
-	if ((type != SOCK_STREAM && type != SOCK_DGRAM) ||
-	    !(ip_is_any(&local->ep.addr) || loopback_of(&local->ep.addr, &loopback)))
+	if (type != SOCK_DGRAM && (type != SOCK_STREAM || is_bound))
 		return connect_outside(fd, addr, len, route);
 	if (type == SOCK_STREAM && !is_fresh(fd, route->map, &result))
 		return result;
-	result = type == SOCK_DGRAM ? connect_datagram_peer(fd, route, local)
-				    : connect_stream_peer(fd, route, local);
+	result = is_bound             ? connect_datagram_server(fd, route, local)
+		 : type == SOCK_DGRAM ? connect_datagram_peer(fd, route, local)
+				      : connect_stream_peer(fd, route, local);
 	if (result == 0 || errno == EINPROGRESS || errno == EINTR || errno == EAGAIN)
 		return result;
 	return connect_outside(fd, addr, len, route);

@@ -151,8 +151,8 @@ static int choose_source(const struct sender *s, const struct route *route, stru
 		local->addr = ip_from_v4(own.mirror);
 		return 0;
 	}
-	if (route->kind == ROUTE_OWN)
-		return 0;
+	if (route->kind == ROUTE_OWN || route->kind == ROUTE_SERVER)
+		return 0; /* both are at home: any address of this machine will do */
 	if (loopback_of(&local->addr, &loopback) && (loopback == LOOPBACK_V4 || loopback == 0 ||
 						     is_own_mirror(route->map, loopback, &mesh)))
 		return 0;
@@ -164,7 +164,7 @@ static int translate(const struct sender *s, const struct msghdr *from, const st
 		     struct outgoing *out)
 {
 	bool v6only = s->local.family == AF_INET6 && !ip_is_v4(&route->mesh.addr) &&
-		      source_is_v6only(s->fd);
+		      (source_is_v6only(s->fd) || source_is_outside_v6(&s->local.ep));
 	struct endpoint local, to;
 	uint32_t mirror;
 	int err;

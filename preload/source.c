@@ -49,6 +49,11 @@ bool source_is_v6only(int fd)
 	return set;
 }
 
+bool source_is_outside_v6(const struct endpoint *local)
+{
+	return !ip_is_v4(&local->addr) && !ip_is_any(&local->addr) && !ip_is_loopback(&local->addr);
+}
+
 static int bind_mirror(int fd, int family, uint32_t mirror)
 {
 	struct sockaddr_storage addr;

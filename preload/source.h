@@ -22,6 +22,8 @@ int source_take(int fd, const struct route *route, struct socket_end *local);
 bool source_drop(int fd, int type);
 
 bool source_is_v6only(int fd);
+/* Bound to an IPv6 address that is not the loopback one: of IPv6 there is only ::1 to talk to. */
+bool source_is_outside_v6(const struct endpoint *local);
 
 /*
  * Is somebody of this machine bound to at (or to the wildcard there)? A stream

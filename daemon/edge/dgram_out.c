@@ -134,8 +134,9 @@ void dgram_event(evutil_socket_t fd, short what, void *arg)
 	for (int i = 0; i < n; i++) {
 		struct endpoint ep;
 
+		/* A service is for all of this machine, and nobody else gets to loopback. */
 		if (endpoint_from_sockaddr(&from[i], msg[i].msg_hdr.msg_namelen, &ep) == 0 &&
-		    ip_is_loopback(&ep.addr))
+		    (ip_is_loopback(&ep.addr) || d->is_service))
 			send_out(d, &ep, all->buffer[i], msg[i].msg_len);
 	}
 }

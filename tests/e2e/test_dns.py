@@ -70,9 +70,11 @@ class Names:
         self.folder = Path("/etc/netns") / self.space
         self.folder.mkdir(parents=True)
         self.resolv_conf = self.folder / "resolv.conf"
-        self.set_servers(SERVER)
+        self.set_servers(SERVER, "fd00:53::1")
         for address in (SERVER, OTHER_SERVER):
             lab.run(["ip", "-n", self.space, "address", "add", address + "/32", "dev", "lo"])
+        for address in ("fd00:53::1", "fd00:53::2"):
+            lab.run(["ip", "-n", self.space, "address", "add", address + "/128", "dev", "lo"])
         place = Place(self.space, rented("user"))
         self.a, self.b = lab.node("node-a", 1, place), lab.node("node-b", 2, place)
         self.root = lab.node("root", 9, Place(self.space))
@@ -132,12 +134,19 @@ s = datagram(); s.bind(("0.0.0.0", 0)); s.sendto(want, SERVER); check(s, *s.recv
 s = datagram(); s.bind(("0.0.0.0", 0)); s.connect(SERVER); s.send(want); check(s, *s.recvfrom(4096))
 s = datagram(); s.sendmsg([want], [], 0, SERVER); r = s.recvmsg(4096); check(s, r[0], r[3])
 s = datagram(AF_INET6); s.sendto(want, ("::ffff:10.53.0.1", 53)); check(s, *s.recvfrom(4096))
+s = datagram(); s.bind(("10.53.0.2", 0)); s.sendto(want, SERVER); check(s, *s.recvfrom(4096))
+s = datagram(); s.bind(("10.53.0.2", 0)); s.sendto(query("www.example.org"), SERVER); check(s, *s.recvfrom(4096))
+s = datagram(); s.bind(("10.53.0.2", 0)); s.connect(SERVER); s.send(want); check(s, s.recv(4096), s.getpeername())
+assert s.getsockname()[0] == "10.53.0.2"
+s = datagram(AF_INET6); s.bind(("::ffff:10.53.0.2", 0)); s.sendto(want, ("::ffff:10.53.0.1", 53)); check(s, *s.recvfrom(4096))
+s = datagram(AF_INET6); s.bind(("fd00:53::2", 0)); s.sendto(want, ("fd00:53::1", 53)); check(s, *s.recvfrom(4096)[:1], s.getsockname())
+s = datagram(AF_INET6); s.bind(("fd00:53::2", 0)); s.connect(("fd00:53::1", 53)); s.send(want); check(s, s.recv(4096), s.getpeername())
 s = datagram(); s.sendto(b"junk", ("10.53.0.1", 54))
 print(json.dumps(out))
 """)
-    mesh = [0, names.b.v4, SERVER, 53]
-    assert out == [mesh, [0, "192.0.2.55", SERVER, 53], mesh, mesh, mesh, mesh,
-                   [0, names.b.v4, "::ffff:" + SERVER, 53]]
+    mesh, public, mapped = [0, names.b.v4, SERVER, 53], [0, "192.0.2.55", SERVER, 53], [0, names.b.v4, "::ffff:" + SERVER, 53]
+    assert out[:-2] == [mesh, public, mesh, mesh, mesh, mesh, mapped, mesh, public, mesh, mapped]
+    assert [o[:3] for o in out[-2:]] == [[0, names.b.v4, "fd00:53::2"], [0, names.b.v4, "fd00:53::1"]]
 
 
 def test_a_stream_carries_many_queries(names):
