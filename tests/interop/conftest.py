@@ -1,5 +1,6 @@
 """The fixtures of the tests with real peers; tailnet.py says what a tailnet is."""
 import os
+import signal
 
 import pytest
 
@@ -14,7 +15,13 @@ def make_lab():
     return BareLab() if REFERENCE else Lab(keep=bool(os.environ.get("MESHWRAP_KEEP")))
 
 
+def end_well(number, frame):
+    """Whoever ends us (timeout, CI) shall not leave namespaces and servers behind."""
+    raise KeyboardInterrupt
+
+
 def pytest_configure(config):
+    signal.signal(signal.SIGTERM, end_well)
     config.addinivalue_line("markers", "meshwrap: asks for more than the original gives")
     config.addinivalue_line("markers", "slow: one more of a kind; left out where CI or "
                                        "MESHWRAP_INTEROP=quick wants it short")
