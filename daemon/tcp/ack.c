@@ -23,7 +23,8 @@
 struct delivery {
 	uint32_t bytes;   /* acknowledged or SACKed for the first time */
 	uint64_t sent_ns; /* of the segment sent last whose round trip is known; 0: none */
-	bool moved;       /* snd_una did */
+	struct tcp_delivery_sample rate;
+	bool moved; /* snd_una did */
 	bool has_dsack;
 };
 
@@ -80,6 +81,8 @@ static void delivered(struct tcp_conn *conn, const struct tcp_sent *sent,
 	bool is_older = has_echo && seq_lt(s->ts_echo, tcp_timestamp(conn, sent->sent_ns));
 
 	d->bytes += sent->len;
+	if (conn->cc.ops->is_rate_based)
+		tcp_delivery_got(&conn->delivery, sent, &d->rate, now_ns);
 	/*
 	 * Karn's rule, and what timestamps add: an echo as young as the last
 	 * sending. What was taken for lost says nothing: its acknowledgement may
@@ -101,7 +104,11 @@ static void take_acked(struct tcp_conn *conn, const struct tcp_segment *s, struc
 
 		if (seq_lt(s->ack, sent->seq + sent->len)) {
 			if (seq_lt(sent->seq, s->ack)) {
-				d->bytes += sent->flags & TCP_SENT_SACKED ? 0 : s->ack - sent->seq;
+				uint32_t part = sent->flags & TCP_SENT_SACKED ? 0
+									      : s->ack - sent->seq;
+
+				d->bytes += part;
+				conn->delivery.bytes += part;
 				tcp_board_trim(b, (uint16_t)(s->ack - sent->seq));
 			}
 			return;
@@ -234,7 +241,7 @@ static void undo(struct tcp_conn *conn, uint64_t now_ns)
 
 static void leave_recovery(struct tcp_conn *conn)
 {
-	if (conn->recovery == TCP_RECOVERY)
+	if (conn->recovery == TCP_RECOVERY && !conn->cc.ops->is_rate_based)
 		conn->cc.cwnd = MAX(conn->cc.ssthresh, conn->mss);
 	conn->recovery = TCP_OPEN;
 	conn->undo_possible = false;
@@ -297,7 +304,7 @@ static void end_tail_probe(struct tcp_conn *conn, const struct tcp_segment *s,
 	conn->tlp_out = false;
 	if (!conn->tlp_retransmitted || d->has_dsack || !d->moved)
 		return;
-	if (conn->recovery == TCP_OPEN) {
+	if (conn->recovery == TCP_OPEN && !conn->cc.ops->is_rate_based) {
 		conn->cc.ops->lost(&conn->cc, now_ns);
 		conn->cc.cwnd = conn->cc.ssthresh;
 	}
@@ -330,9 +337,32 @@ static void grow_window(struct tcp_conn *conn, const struct delivery *d, uint64_
 				  .nxt = conn->snd_nxt,
 				  .is_limited = conn->is_limited };
 
+	if (conn->cc.ops->is_rate_based) {
+		ack.in_flight = conn->board.pipe;
+		ack.rate = tcp_delivery_rate(&conn->delivery, &d->rate, conn->cc.rate.min_rtt_ns);
+		ack.is_rate_limited = d->rate.is_limited;
+		ack.delivered = conn->delivery.bytes;
+		ack.prior_delivered = d->rate.prior_bytes;
+		ack.lost = conn->board.lost_bytes;
+	}
 	conn->cc.ops->acked(&conn->cc, &ack);
 	if (conn->is_limited && seq_lt(conn->limited_seq, conn->snd_una))
 		conn->is_limited = false;
+	if (conn->cc.ops->is_rate_based && conn->rack.min_rtt_ns < TCP_RATE_LEAST_RTT)
+		tcp_cc_change(&conn->cc, &tcp_cc_cubic);
+}
+
+/* CUBIC has no rate of its own: a little more than cwnd a round trip, twice in slow start. */
+static void pace_by_window(struct tcp_conn *conn)
+{
+	const struct tcp_cc *cc = &conn->cc;
+	uint64_t window = conn->recovery == TCP_RECOVERY ? MAX(cc->cwnd, cc->ssthresh) : cc->cwnd;
+
+	if (cc->cwnd < cc->ssthresh / 2)
+		window *= 2;
+	else
+		window += window / 5;
+	conn->cc.pacing_rate = window * NS_PER_S / conn->srtt_ns;
 }
 
 void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
@@ -378,8 +408,12 @@ void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t 
 	if (d.moved || d.bytes > 0)
 		tcp_send_arm(conn, now_ns);
 	tcp_detect_loss(conn, now_ns);
-	if (conn->recovery == TCP_RECOVERY)
+	if (conn->recovery == TCP_RECOVERY && !conn->cc.ops->is_rate_based)
 		reduce_rate(conn, &d, b->lost_count > lost_before);
 	else if (d.bytes > 0)
 		grow_window(conn, &d, rtt_ns, now_ns);
+	if (!conn->cc.ops->is_rate_based && conn->rack.min_rtt_ns >= TCP_PACE_LEAST_RTT)
+		pace_by_window(conn);
+	if (conn->cc.pacing_rate != conn->paced_rate)
+		tcp_send_pace(conn);
 }

@@ -2,7 +2,7 @@
  * Congestion control as a table of functions.
  *
  * The sender decides what was delivered and what was lost; an algorithm only
- * turns that into cwnd and ssthresh. All sizes are bytes.
+ * turns that into cwnd, ssthresh and a pacing rate. All sizes are bytes.
  */
 #ifndef MESHWRAP_DAEMON_TCP_CC_H
 #define MESHWRAP_DAEMON_TCP_CC_H
@@ -23,13 +23,46 @@ struct tcp_cubic {
 	bool in_css, has_round;
 };
 
+enum tcp_rate_phase {
+	RATE_STARTUP,   /* -> DOWN */
+	RATE_DOWN,      /* -> CRUISE */
+	RATE_CRUISE,    /* -> UP, SHARED, PROBE_RTT */
+	RATE_UP,        /* -> DOWN */
+	RATE_SHARED,    /* -> PROBE_RTT */
+	RATE_PROBE_RTT, /* -> CRUISE */
+};
+
+struct tcp_rate {
+	enum tcp_rate_phase phase;
+	uint32_t phase_rounds;
+	uint64_t phase_ns;
+	uint64_t bw[2]; /* bytes a second: most in this probing cycle, and in the last */
+	uint64_t min_rtt_ns, min_rtt_at_ns;
+	uint64_t recent_ns[2], recent_until_ns; /* least round trip of a short while, twice */
+	uint64_t round_bytes; /* the round ends when what is sent after so much is delivered */
+	uint64_t round_rtt_ns;
+	uint32_t round_pipe, last_pipe; /* most in flight in this round, and in the last */
+	uint64_t lost_seen;
+	uint64_t deaf_until; /* losses of what was sent before the last reduction do not count */
+	/* Bytes of this round that met a short queue, and that met a long one. */
+	uint32_t low_bytes, low_lost, high_bytes, high_lost;
+	double noise;        /* share that is lost without any queue */
+	uint32_t noise_seen; /* segments that this is the mean of, up to a limit */
+	uint64_t plateau;
+	uint64_t wait_ns; /* of cruising */
+	uint8_t plateau_rounds, high_rounds, repair_rounds;
+	bool was_long;  /* there was a queue before we asked for more */
+	bool is_sure;   /* min_rtt was looked for, not just met */
+	bool timed_out; /* what the timeout has marked lost does not count */
+};
+
 struct tcp_cc {
 	const struct tcp_cc_ops *ops;
 	uint32_t cwnd, ssthresh, mss;
 	uint32_t undo_cwnd, undo_ssthresh; /* before the last reduction */
-	union {
-		struct tcp_cubic cubic;
-	};
+	uint64_t pacing_rate;              /* bytes a second; 0: no pacing */
+	struct tcp_cubic cubic;
+	struct tcp_rate rate;
 };
 
 struct tcp_cc_ack {
@@ -39,12 +72,23 @@ struct tcp_cc_ack {
 	uint32_t acked; /* bytes newly delivered */
 	uint32_t una, nxt;
 	bool is_limited; /* the window, not the application, held the sender back */
+	/* For rate-based algorithms only. */
+	uint32_t in_flight;
+	uint64_t rate;                       /* bytes a second were delivered, or 0: no sample */
+	bool is_rate_limited;                /* by the application: the path may be faster */
+	uint64_t delivered, prior_delivered; /* bytes: ever, and when the sample was sent */
+	uint64_t lost;                       /* bytes ever found lost */
 };
 
 struct tcp_cc_ops {
 	const char *name;
+	/*
+	 * It sets cwnd on every acknowledgement, in recovery too, and neither
+	 * recovery nor idle time change it.
+	 */
+	bool is_rate_based;
 	void (*init)(struct tcp_cc *cc);
-	/* Outside of fast recovery; may raise cwnd. */
+	/* Outside of fast recovery, unless is_rate_based; may raise cwnd. */
 	void (*acked)(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
 	/* A loss was found: sets ssthresh. The sender brings cwnd there. */
 	void (*lost)(struct tcp_cc *cc, uint64_t now_ns);
@@ -52,12 +96,18 @@ struct tcp_cc_ops {
 	void (*timed_out)(struct tcp_cc *cc, uint64_t now_ns);
 };
 
-extern const struct tcp_cc_ops tcp_cc_cubic;
+extern const struct tcp_cc_ops tcp_cc_cubic, tcp_cc_rate;
 
 void tcp_cc_init(struct tcp_cc *cc, const struct tcp_cc_ops *ops, uint32_t mss);
 /* Nothing was sent for idle_ns: halves cwnd for each timeout, down to the initial window. */
 void tcp_cc_idle(struct tcp_cc *cc, uint64_t idle_ns, uint64_t rto_ns);
 /* The last reduction was not called for: the segments had only been late. */
 void tcp_cc_undo(struct tcp_cc *cc);
+/* Goes on from here by another algorithm. */
+void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops);
+
+/* CUBIC's two laws, for algorithms that lean on it: growth of cwnd, and a new ssthresh. */
+void tcp_cubic_grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
+void tcp_cubic_reduce(struct tcp_cc *cc);
 
 #endif

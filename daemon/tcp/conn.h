@@ -5,6 +5,7 @@
  *   input.c    a segment meets a state        ack.c     what an acknowledgement tells the sender
  *   recv.c     bytes in, windows out          rack.c    which segments are lost
  *   send.c     segments out                   scoreboard.c  the segments in flight
+ *   delivery.c how fast the path delivers     cubic.c, rate.c  what to make of it
  *   expire.c   deadlines                      time_wait.c   what remains of closed connections
  *   reply.c    segments without a connection  table.c   finding the connection
  */
@@ -15,6 +16,7 @@
 
 #include "daemon/tcp/buffer.h"
 #include "daemon/tcp/cc.h"
+#include "daemon/tcp/delivery.h"
 #include "daemon/tcp/endpoint.h"
 #include "daemon/tcp/reassembly.h"
 #include "daemon/tcp/scoreboard.h"
@@ -40,12 +42,18 @@
 #define TCP_KEEPALIVE_COUNT 9u
 #define TCP_RECV_INITIAL    (128u * 1024)
 #define TCP_SEND_MIN        (128u * 1024)
-#define TCP_YOUNG_SEGMENTS  200u /* so long every second segment is acknowledged */
-#define TCP_QUICK_SEGMENTS  8u   /* so long every segment is */
-#define TCP_MSS_MIN         88u
-#define TCP_MTU_MIN         576u
-#define TCP_MAX_REPLIES     4096u
-#define TCP_TURN_SEGMENTS   64u /* sent for one connection before the next has its turn */
+/* A buffer may grow to what 8 Gbit/s need in a round trip, on short paths to this. */
+#define TCP_BUFFER_PER_MS  (1u << 20)
+#define TCP_BUFFER_SHORT   (4u << 20)
+#define TCP_YOUNG_SEGMENTS 200u /* so long every second segment is acknowledged */
+#define TCP_QUICK_SEGMENTS 8u   /* so long every segment is */
+#define TCP_MSS_MIN        88u
+#define TCP_MTU_MIN        576u
+#define TCP_MAX_REPLIES    4096u
+#define TCP_PACE_SHIFT     16
+#define TCP_PACE_LEAST_RTT (2 * NS_PER_MS) /* shorter paths are not paced by CUBIC */
+#define TCP_RATE_LEAST_RTT NS_PER_MS       /* nor is a shorter one measured by rate */
+#define TCP_TURN_SEGMENTS  64u /* sent for one connection before the next has its turn */
 
 enum tcp_state {
 	TCP_CLOSED,      /* final; the owner may still hold it */
@@ -93,8 +101,9 @@ struct tcp_conn {
 	void *user;
 	TAILQ_ENTRY(tcp_conn) event_link, output_link, all_link;
 	struct tcp_timer timer;
-	uint64_t rtx_ns, delack_ns,
-		life_ns; /* deadlines; life_ns: keepalive, FIN_WAIT_2, parking */
+	/* Deadlines. life_ns: keepalive, FIN_WAIT_2, parking. */
+	uint64_t rtx_ns, delack_ns, life_ns;
+	uint64_t pace_ns; /* the deadline of pacing: closed until then */
 	enum tcp_state state;
 	enum tcp_recovery recovery;
 	enum tcp_rtx rtx;
@@ -120,6 +129,10 @@ struct tcp_conn {
 	struct tcp_buffer snd_buffer;
 	struct tcp_scoreboard board;
 	struct tcp_cc cc;
+	struct tcp_delivery delivery;
+	uint64_t paced_rate;  /* cc.pacing_rate that pace_cost stands for; 0: not paced */
+	uint64_t pace_cost;   /* ns for a byte, << TCP_PACE_SHIFT */
+	uint64_t pace_due_ns; /* when what was sent would have left at that rate */
 	struct tcp_rack rack;
 	uint64_t srtt_ns, rttvar_ns, rto_ns; /* rto_ns without back-off */
 	uint64_t rttvar_max_ns;
@@ -216,6 +229,8 @@ void tcp_conn_close(struct tcp_conn *conn, enum tcp_state state);
 /* The same with an error, which the owner is told. */
 void tcp_conn_fail(struct tcp_conn *conn, int error);
 uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t now_ns);
+/* The most that either buffer may hold: more on long paths, since a short one is full with less. */
+uint32_t tcp_buffer_max(const struct tcp_conn *conn);
 
 static inline bool tcp_state_is_synchronized(enum tcp_state state)
 {
@@ -273,6 +288,8 @@ void tcp_send_acked(struct tcp_conn *conn, uint32_t from);
 /* Sets the retransmission deadline anew: after an acknowledgement, or an expiry. */
 void tcp_send_arm(struct tcp_conn *conn, uint64_t now_ns);
 uint32_t tcp_send_limit(const struct tcp_conn *conn);
+/* Takes over cc.pacing_rate. */
+void tcp_send_pace(struct tcp_conn *conn);
 uint32_t tcp_initial_seq(const struct tcp *tcp, const struct tcp_flow_key *key, uint64_t now_ns);
 
 /* expire.c */

@@ -84,7 +84,7 @@ static void begin_epoch(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	}
 }
 
-static void avoid_congestion(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+void tcp_cubic_grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
 	double cwnd = (double)cc->cwnd / cc->mss, acked = (double)ack->acked / cc->mss;
@@ -107,7 +107,7 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 
 	if (cc->cwnd >= cc->ssthresh) {
 		if (ack->is_limited)
-			avoid_congestion(cc, ack);
+			tcp_cubic_grow(cc, ack);
 		else
 			cc->cubic.epoch_ns = 0; /* time without use is no time to grow for */
 		return;
@@ -120,7 +120,7 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	cc->cwnd = MIN(MIN(cc->cwnd + step, MAX(cc->ssthresh, cc->cwnd)), TCP_CWND_MAX);
 }
 
-static void reduce(struct tcp_cc *cc)
+void tcp_cubic_reduce(struct tcp_cc *cc)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
 	double cwnd = (double)cc->cwnd / cc->mss;
@@ -138,13 +138,13 @@ static void reduce(struct tcp_cc *cc)
 static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 {
 	(void)now_ns;
-	reduce(cc);
+	tcp_cubic_reduce(cc);
 }
 
 static void cubic_timed_out(struct tcp_cc *cc, uint64_t now_ns)
 {
 	(void)now_ns;
-	reduce(cc);
+	tcp_cubic_reduce(cc);
 }
 
 const struct tcp_cc_ops tcp_cc_cubic = { .name = "cubic",
@@ -160,6 +160,14 @@ void tcp_cc_init(struct tcp_cc *cc, const struct tcp_cc_ops *ops, uint32_t mss)
 	cc->cwnd = TCP_INITIAL_WINDOW * mss;
 	cc->ssthresh = TCP_CWND_MAX;
 	cc->undo_cwnd = cc->undo_ssthresh = 0;
+	cc->pacing_rate = 0;
+	ops->init(cc);
+}
+
+void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops)
+{
+	cc->ops = ops;
+	cc->pacing_rate = 0;
 	ops->init(cc);
 }
 
@@ -167,6 +175,8 @@ void tcp_cc_idle(struct tcp_cc *cc, uint64_t idle_ns, uint64_t rto_ns)
 {
 	uint32_t least = MIN(TCP_INITIAL_WINDOW * cc->mss, cc->cwnd);
 
+	if (cc->ops->is_rate_based)
+		return; /* pacing is its restart */
 	/* What was learned stays: slow start may return to three quarters at once. */
 	cc->ssthresh = MAX(cc->ssthresh, cc->cwnd / 4 * 3);
 	for (; idle_ns > rto_ns && cc->cwnd > least; idle_ns -= rto_ns)

@@ -30,7 +30,7 @@ void tcp_config_defaults(struct tcp_config *config, uint32_t mtu)
 	config->max_conns = 65536;
 	config->max_parked = 4096;
 	config->max_time_wait = 16384;
-	config->buffer_max = 4u << 20;
+	config->buffer_max = 32u << 20;
 	config->memory_max = (size_t)256 << 20;
 }
 
@@ -113,7 +113,7 @@ struct tcp_conn *tcp_conn_create(struct tcp *tcp, const struct tcp_flow_key *key
 	conn->tcp = tcp;
 	conn->flow.key = *key;
 	conn->flow.hash = hash;
-	conn->rtx_ns = conn->delack_ns = conn->life_ns = NEVER_NS;
+	conn->rtx_ns = conn->delack_ns = conn->life_ns = conn->pace_ns = NEVER_NS;
 	conn->rto_ns = TCP_RTO_INITIAL_NS;
 	conn->path_mtu = tcp->config.mtu;
 	tcp_timer_init(&conn->timer);
@@ -131,6 +131,14 @@ struct tcp_conn *tcp_conn_create(struct tcp *tcp, const struct tcp_flow_key *key
 uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t now_ns)
 {
 	return (uint32_t)(now_ns / NS_PER_MS) + conn->ts_offset;
+}
+
+uint32_t tcp_buffer_max(const struct tcp_conn *conn)
+{
+	uint64_t rtt_ns = conn->rack.min_rtt_ns != NEVER_NS ? conn->rack.min_rtt_ns : 0;
+	uint64_t wanted = rtt_ns / NS_PER_MS * TCP_BUFFER_PER_MS;
+
+	return (uint32_t)MIN(MAX(wanted, TCP_BUFFER_SHORT), conn->tcp->config.buffer_max);
 }
 
 void tcp_conn_set_state(struct tcp_conn *conn, enum tcp_state state)
@@ -181,7 +189,7 @@ static void forget_output(struct tcp_conn *conn)
 
 void tcp_conn_arm(struct tcp_conn *conn)
 {
-	uint64_t at = MIN(conn->rtx_ns, MIN(conn->delack_ns, conn->life_ns));
+	uint64_t at = MIN(MIN(conn->rtx_ns, conn->pace_ns), MIN(conn->delack_ns, conn->life_ns));
 
 	if (conn->in_table)
 		tcp_timer_arm(&conn->tcp->timers, &conn->timer, at);

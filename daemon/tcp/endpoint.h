@@ -32,6 +32,12 @@ enum tcp_event {
 		16 /* the connection is dead: tcp_conn_error() says why. The last event */
 };
 
+/* What decides how fast to send. */
+enum tcp_congestion {
+	TCP_CUBIC, /* by losses, as the kernel does by default */
+	TCP_RATE   /* by what the path delivers: random loss does not slow it down */
+};
+
 struct tcp_callbacks {
 	/* Room for one IP packet of len bytes, or NULL: the link takes no more now. */
 	uint8_t *(*packet_reserve)(void *owner, size_t len);
@@ -56,11 +62,12 @@ struct tcp_config {
 	uint32_t max_conns;     /* all states but TIME_WAIT; one more is refused */
 	uint32_t max_parked;    /* SYNs the owner has not decided on */
 	uint32_t max_time_wait; /* the oldest goes first */
-	size_t buffer_max;      /* per connection and direction, bytes */
-	size_t memory_max;      /* all buffers together, bytes */
-	uint8_t secret[32];     /* keys the flow hash and initial sequence numbers */
-	bool verify_checksum;   /* false behind an AEAD */
-	uint64_t keepalive_ns;  /* probe connections idle for so long; 0: never */
+	size_t buffer_max;    /* per connection and direction, bytes; reached on long paths only */
+	size_t memory_max;    /* all buffers together, bytes */
+	uint8_t secret[32];   /* keys the flow hash and initial sequence numbers */
+	bool verify_checksum; /* false behind an AEAD */
+	enum tcp_congestion congestion;
+	uint64_t keepalive_ns; /* probe connections idle for so long; 0: never */
 };
 
 struct tcp_stats {
@@ -76,6 +83,8 @@ struct tcp_conn_info {
 	const char *state; /* "ESTABLISHED" and so on, as ss(8) writes them */
 	uint64_t srtt_us, rto_us;
 	uint32_t cwnd, ssthresh, mss, peer_window;
+	const char *congestion; /* "cubic", "rate" */
+	uint64_t pacing_rate;   /* bytes a second; 0: not paced */
 	uint64_t unacked, unsent, unread, retransmitted;
 };
 

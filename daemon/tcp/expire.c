@@ -102,7 +102,8 @@ static void rtx_expired(struct tcp_conn *conn, uint64_t now_ns)
 	case TCP_RTX_REORDER:
 		tcp_send_arm(conn, now_ns);
 		tcp_detect_loss(conn, now_ns);
-		if (conn->recovery == TCP_RECOVERY && conn->prr_out == 0)
+		if (conn->recovery == TCP_RECOVERY && conn->prr_out == 0 &&
+		    !conn->cc.ops->is_rate_based)
 			conn->cc.cwnd = conn->board.pipe + conn->mss;
 		break;
 	case TCP_RTX_PERSIST:
@@ -160,6 +161,10 @@ void tcp_conn_expire(struct tcp_conn *conn, uint64_t now_ns)
 	if (conn->in_table && conn->delack_ns <= now_ns) {
 		conn->delack_ns = NEVER_NS;
 		conn->ack_now = true;
+		tcp_conn_want_output(conn);
+	}
+	if (conn->in_table && conn->pace_ns <= now_ns) {
+		conn->pace_ns = NEVER_NS;
 		tcp_conn_want_output(conn);
 	}
 	if (conn->in_table && conn->rtx_ns <= now_ns)

@@ -26,6 +26,8 @@ void tcp_conn_info(const struct tcp_conn *conn, struct tcp_conn_info *info)
 	info->cwnd = conn->cc.cwnd;
 	info->ssthresh = conn->cc.ssthresh;
 	info->mss = conn->mss;
+	info->congestion = conn->cc.ops->name;
+	info->pacing_rate = conn->cc.pacing_rate;
 	info->peer_window = conn->snd_wnd;
 	info->unacked = conn->snd_nxt - conn->snd_una;
 	info->unsent = conn->in_table && seq_lt(conn->snd_nxt, conn->snd_end)

@@ -10,7 +10,7 @@
 
 #include "daemon/tcp/segment.h"
 
-#define TCP_MAX_RANGES 512u
+#define TCP_MAX_RANGES 4096u
 #define TCP_RECENT     4u
 
 struct tcp_reassembly {

@@ -30,7 +30,7 @@ uint8_t tcp_recv_choose_scale(const struct tcp *tcp)
 
 static uint32_t limit_max(const struct tcp_conn *conn)
 {
-	return (uint32_t)MIN(conn->tcp->config.buffer_max, (size_t)UINT16_MAX << conn->rcv_scale);
+	return MIN(tcp_buffer_max(conn), (uint32_t)UINT16_MAX << conn->rcv_scale);
 }
 
 void tcp_recv_start(struct tcp_conn *conn, const struct tcp_segment *syn, uint64_t now_ns)
@@ -147,7 +147,7 @@ void tcp_recv_tune(struct tcp_conn *conn, uint64_t now_ns)
 	consumed = conn->rcv_read - conn->tune_seq;
 	conn->tune_ns = now_ns;
 	conn->tune_seq = conn->rcv_read;
-	wanted = MIN(3 * consumed + 16 * conn->rcv_mss, limit_max(conn));
+	wanted = MIN(4 * consumed + 16 * conn->rcv_mss, limit_max(conn));
 	if (wanted > conn->rcv_limit && m->used < m->max - m->max / 4)
 		conn->rcv_limit = (uint32_t)wanted;
 }

@@ -27,8 +27,11 @@ void tcp_board_init(struct tcp_scoreboard *b)
 
 void tcp_board_finish(struct tcp_scoreboard *b)
 {
+	uint64_t lost_bytes = b->lost_bytes;
+
 	free(b->ring);
 	tcp_board_init(b);
+	b->lost_bytes = lost_bytes;
 }
 
 static void unlink_time(struct tcp_scoreboard *b, struct tcp_sent *sent)
@@ -135,6 +138,7 @@ void tcp_board_mark_lost(struct tcp_scoreboard *b, uint32_t index)
 	assert(!(sent->flags & (TCP_SENT_LOST | TCP_SENT_SACKED)));
 	leave_network(b, sent);
 	sent->flags |= TCP_SENT_LOST;
+	b->lost_bytes += sent->len;
 	if (b->lost_count++ == 0 || (int32_t)(index - b->lost_hint) < 0)
 		b->lost_hint = index;
 }
@@ -250,6 +254,7 @@ bool tcp_board_split(struct tcp_scoreboard *b, uint32_t mss)
 	tcp_board_init(b);
 	b->ring = ring;
 	b->size = size;
+	b->lost_bytes = old.lost_bytes;
 	for (uint32_t i = old.head; i != old.tail; i++) {
 		struct tcp_sent sent = *tcp_board_at(&old, i);
 		bool is_sacked = sent.flags & TCP_SENT_SACKED;

@@ -10,16 +10,24 @@
 
 #include "daemon/tcp/segment.h"
 
-#define TCP_BOARD_MAX 32768u
+#define TCP_BOARD_MAX 65536u
 #define TCP_NO_RECORD UINT32_MAX
 
-enum { TCP_SENT_SACKED = 1, TCP_SENT_LOST = 2, TCP_SENT_AGAIN = 4, TCP_SENT_FIN = 8 };
+enum {
+	TCP_SENT_SACKED = 1,
+	TCP_SENT_LOST = 2,
+	TCP_SENT_AGAIN = 4,
+	TCP_SENT_FIN = 8,
+	TCP_SENT_RATED = 16,   /* the members of delivery.h are set */
+	TCP_SENT_LIMITED = 32, /* sent while there was too little to send */
+};
 
 struct tcp_sent {
 	uint64_t sent_ns;
 	uint32_t seq;
 	uint32_t earlier, later; /* by time; only while neither SACKed nor lost */
-	uint16_t len;            /* sequence space: data and FIN */
+	uint32_t prior_bytes, prior_tick, first_tick; /* see delivery.h */
+	uint16_t len;                                 /* sequence space: data and FIN */
 	uint8_t flags;
 };
 
@@ -32,7 +40,8 @@ struct tcp_scoreboard {
 	uint32_t pipe, pipe_count; /* bytes and segments thought to be in the network */
 	uint32_t lost_count, sacked_count;
 	uint32_t sacked_bytes;
-	uint32_t lost_hint; /* no record before it is lost */
+	uint64_t lost_bytes; /* ever marked lost */
+	uint32_t lost_hint;  /* no record before it is lost */
 };
 
 void tcp_board_init(struct tcp_scoreboard *b);

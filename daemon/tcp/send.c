@@ -10,6 +10,11 @@
  * more, nothing has been changed for the segment that did not fit: its bytes
  * are still before snd_end, or it is still marked lost.
  *
+ * Pacing: what is sent is counted at the pacing rate, and may run ahead of the
+ * time by one quantum; then the gate is shut until time has caught up. So a
+ * train leaves every quantum, with one deadline for all of it, and what a late
+ * wake-up has missed is made up for, to a limit.
+ *
  * Small segments: Nagle's algorithm is off, since the bytes come from a
  * program's own socket where that program has decided already. A segment
  * shorter than the MSS is sent only when it empties the buffer, when the peer's
@@ -21,6 +26,9 @@
 #include <string.h>
 
 #include "daemon/tcp/conn.h"
+
+#define PACE_QUANTUM_NS NS_PER_MS
+#define PACE_CREDIT_NS  (4 * NS_PER_MS) /* made up for after a late wake-up */
 
 /* RFC 6528: a clock of 4 us plus a keyed hash of the four values. */
 uint32_t tcp_initial_seq(const struct tcp *tcp, const struct tcp_flow_key *key, uint64_t now_ns)
@@ -63,7 +71,9 @@ void tcp_send_start(struct tcp_conn *conn, const struct tcp_segment *syn, uint64
 		tcp_conn_want_output(conn);
 	}
 	tcp_send_set_mss(conn);
-	tcp_cc_init(&conn->cc, &tcp_cc_cubic, conn->mss);
+	tcp_cc_init(&conn->cc,
+		    conn->tcp->config.congestion == TCP_RATE ? &tcp_cc_rate : &tcp_cc_cubic,
+		    conn->mss);
 }
 
 static void add_timestamp(const struct tcp_conn *conn, struct tcp_options *o, uint64_t now_ns)
@@ -212,14 +222,28 @@ static bool send_segment(struct turn *turn, uint32_t seq, uint32_t len, bool has
 	return true;
 }
 
-static bool resend(struct turn *turn, uint32_t index)
+static void count_sent(struct turn *turn, uint32_t index, bool was_empty)
 {
 	struct tcp_conn *conn = turn->conn;
 	struct tcp_sent *sent = tcp_board_at(&conn->board, index);
 
+	if (conn->cc.ops->is_rate_based)
+		tcp_delivery_sent(&conn->delivery, sent, was_empty, turn->now_ns);
+	if (conn->paced_rate > 0)
+		conn->pace_due_ns = MAX(conn->pace_due_ns, turn->now_ns - PACE_CREDIT_NS) +
+				    (sent->len * conn->pace_cost >> TCP_PACE_SHIFT);
+}
+
+static bool resend(struct turn *turn, uint32_t index)
+{
+	struct tcp_conn *conn = turn->conn;
+	struct tcp_sent *sent = tcp_board_at(&conn->board, index);
+	bool was_empty = conn->board.pipe == 0;
+
 	if (!send_segment(turn, sent->seq, sent->len, sent->flags & TCP_SENT_FIN))
 		return false;
 	tcp_board_sent_again(&conn->board, index, turn->now_ns);
+	count_sent(turn, index, was_empty);
 	if (conn->undo_possible && conn->undo_ts == 0)
 		conn->undo_ts = tcp_timestamp(conn, turn->now_ns) | 1;
 	conn->retransmitted++;
@@ -227,13 +251,42 @@ static bool resend(struct turn *turn, uint32_t index)
 	return true;
 }
 
-/* May len more bytes enter the network? */
-static bool congestion_allows(struct tcp_conn *conn, uint32_t len)
+void tcp_send_pace(struct tcp_conn *conn)
+{
+	conn->paced_rate = conn->cc.pacing_rate;
+	if (conn->paced_rate > 0)
+		conn->pace_cost = (NS_PER_S << TCP_PACE_SHIFT) / conn->paced_rate;
+	else
+		conn->pace_ns = NEVER_NS;
+}
+
+static bool pacing_allows(struct tcp_conn *conn, uint64_t now_ns)
+{
+	if (conn->paced_rate == 0)
+		return true;
+	if (conn->pace_ns != NEVER_NS) {
+		if (now_ns < conn->pace_ns)
+			return false;
+		conn->pace_ns = NEVER_NS;
+	}
+	if (conn->pace_due_ns <= now_ns + PACE_QUANTUM_NS)
+		return true;
+	conn->pace_ns = conn->pace_due_ns;
+	return false;
+}
+
+/* May len more bytes enter the network now? */
+static bool congestion_allows(struct tcp_conn *conn, uint32_t len, uint64_t now_ns)
 {
 	const struct tcp_scoreboard *b = &conn->board;
 
 	if (b->pipe == 0)
 		return true;
+	if (!pacing_allows(conn, now_ns)) {
+		conn->is_limited = true;
+		conn->limited_seq = conn->snd_nxt;
+		return false;
+	}
 	/* Many tiny segments are no less of a burden: count them, too. */
 	if (b->pipe + len <= conn->cc.cwnd &&
 	    (uint64_t)b->pipe_count * conn->mss < 2 * (uint64_t)conn->cc.cwnd)
@@ -271,7 +324,7 @@ static uint32_t next_len(struct tcp_conn *conn, bool *has_fin)
 static bool send_new(struct turn *turn, uint32_t len, bool has_fin)
 {
 	struct tcp_conn *conn = turn->conn;
-	bool was_idle = tcp_board_count(&conn->board) == 0;
+	bool was_idle = tcp_board_count(&conn->board) == 0, was_empty = conn->board.pipe == 0;
 
 	if (!send_segment(turn, conn->snd_nxt, len, has_fin))
 		return false;
@@ -279,6 +332,7 @@ static bool send_new(struct turn *turn, uint32_t len, bool has_fin)
 		conn->progress_ns = turn->now_ns;
 	tcp_board_add(&conn->board, conn->snd_nxt, (uint16_t)len, has_fin ? TCP_SENT_FIN : 0,
 		      turn->now_ns);
+	count_sent(turn, conn->board.tail - 1, was_empty);
 	conn->snd_nxt += len;
 	conn->fin_sent |= has_fin;
 	conn->override_due = false;
@@ -325,14 +379,17 @@ static bool send_data(struct turn *turn)
 		bool has_fin;
 
 		if (lost != TCP_NO_RECORD) {
-			if (!congestion_allows(conn, tcp_board_at(b, lost)->len))
+			if (!congestion_allows(conn, tcp_board_at(b, lost)->len, turn->now_ns))
 				return true;
 			if (!resend(turn, lost))
 				return false;
 			continue;
 		}
 		len = next_len(conn, &has_fin);
-		if (len == 0 || !congestion_allows(conn, len) || !tcp_board_reserve(b, 1))
+		if (len == 0 && conn->cc.ops->is_rate_based)
+			tcp_delivery_limited(&conn->delivery, b->pipe);
+		if (len == 0 || !congestion_allows(conn, len, turn->now_ns) ||
+		    !tcp_board_reserve(b, 1))
 			return true;
 		if (!send_new(turn, len, has_fin))
 			return false;
@@ -417,7 +474,7 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn)
 
 	if (m->used > m->max - m->max / 4)
 		limit = TCP_CHUNK;
-	return (uint32_t)MIN(limit, conn->tcp->config.buffer_max);
+	return (uint32_t)MIN(limit, tcp_buffer_max(conn));
 }
 
 /* The oldest byte still held. Not by comparing with iss, which 2 GiB later lies in the future. */

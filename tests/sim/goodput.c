@@ -1,8 +1,9 @@
 /*
- * Bulk transfers over virtual links: a table of goodput, and with --bench the
- * cost of a data packet for both ends together.
+ * Bulk transfers over virtual links: a table of goodput by CUBIC and by rate,
+ * and with --bench the cost of a data packet for both ends together.
  *
- * One flow, side 0 sends as fast as it may, side 1 reads at once.
+ * One flow, side 0 sends as fast as it may, side 1 reads at once. A part of a
+ * scenario's name as an argument runs only those.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,10 +94,12 @@ struct scenario {
 	const char *name;
 	uint64_t bits_per_s;
 	uint64_t rtt_ns, queue_ns;
-	uint32_t loss; /* in a million */
+	uint32_t loss, reorder; /* in a million; late by up to 5 ms */
 	uint64_t bytes;
-	double least; /* share of the link that must be reached */
+	double least[2]; /* share of the link that must be reached: by CUBIC, by rate */
 };
+
+static const char *const names[] = { [TCP_CUBIC] = "cubic", [TCP_RATE] = "rate" };
 
 static struct endpoint with_port(struct endpoint e, uint16_t port)
 {
@@ -105,12 +108,14 @@ static struct endpoint with_port(struct endpoint e, uint16_t port)
 }
 
 /* False: less than the scenario asks for. */
-static bool run(const struct scenario *s, bool is_bench)
+static bool run(const struct scenario *s, enum tcp_congestion congestion, bool is_bench)
 {
 	struct link_config there = { .bits_per_s = s->bits_per_s,
 				     .delay_ns = s->rtt_ns / 2,
 				     .queue_bytes = s->bits_per_s / 8 * s->queue_ns / NS_PER_S,
-				     .loss = s->loss };
+				     .loss = s->loss,
+				     .reorder = s->reorder,
+				     .reorder_ns = 5 * NS_PER_MS };
 	struct link_config back = { .bits_per_s = s->bits_per_s, .delay_ns = s->rtt_ns / 2 };
 	struct bulk bulk = { .to_send = s->bytes };
 	struct endpoint local, remote;
@@ -122,6 +127,7 @@ static bool run(const struct scenario *s, bool is_bench)
 	double cpu, mbit, seconds;
 
 	tcp_config_defaults(&config, 1280);
+	config.congestion = congestion;
 	world_init(&w, &config, (struct link_config[2]){ there, back }, false, 1);
 	w.app = &bulk_app;
 	w.app_state = &bulk;
@@ -140,13 +146,13 @@ static bool run(const struct scenario *s, bool is_bench)
 	tcp_get_stats(w.side[0].tcp, &stats);
 	tcp_conn_info(bulk.sender, &info);
 	if (is_bench)
-		printf("%-28s %6.2f Gbit/s a core, %4.0f ns a data packet (both ends)\n", s->name,
-		       (double)bulk.received * 8 / cpu / 1e9,
+		printf("%-28s %-5s %6.2f Gbit/s a core, %4.0f ns a data packet (both ends)\n",
+		       s->name, names[congestion], (double)bulk.received * 8 / cpu / 1e9,
 		       cpu * 1e9 / ((double)bulk.received / info.mss));
 	else
-		printf("%-28s %8.1f Mbit/s  %7llu resent  %6llu dropped  %4llu recoveries  "
+		printf("%-28s %-5s %7.1f Mbit/s  %7llu resent  %6llu dropped  %4llu recoveries  "
 		       "%3llu timeouts\n",
-		       s->name, mbit, (unsigned long long)stats.retransmitted,
+		       s->name, names[congestion], mbit, (unsigned long long)stats.retransmitted,
 		       (unsigned long long)(w.side[0].link.stats.queue_drops +
 					    w.side[0].link.stats.losses),
 		       (unsigned long long)stats.fast_recoveries,
@@ -156,29 +162,135 @@ static bool run(const struct scenario *s, bool is_bench)
 		exit(1);
 	}
 	world_finish(&w);
-	return mbit * 1e6 >= s->least * (double)s->bits_per_s;
+	if (mbit * 1e6 >= s->least[congestion] * (double)s->bits_per_s)
+		return true;
+	fprintf(stderr, "goodput: %s, %s: below %.1f %% of the link\n", s->name, names[congestion],
+		s->least[congestion] * 100);
+	return false;
 }
 
 #define MIB (UINT64_C(1) << 20)
 
 static const struct scenario scenarios[] = {
-	{ "50 Mbit/s drop-tail 20 ms", 50000000, 20 * NS_PER_MS, 10 * NS_PER_MS, 0, 100 * MIB,
-	  0.90 },
-	{ "200 Mbit/s drop-tail 20 ms", 200000000, 20 * NS_PER_MS, 10 * NS_PER_MS, 0, 400 * MIB,
-	  0.90 },
-	{ "1 Gbit/s drop-tail 20 ms", 1000000000, 20 * NS_PER_MS, 10 * NS_PER_MS, 0, 1000 * MIB,
-	  0.80 },
-	{ "1 Gbit/s, 0.1 % loss, 20 ms", 1000000000, 20 * NS_PER_MS, 20 * NS_PER_MS, 1000, 50 * MIB,
-	  0.02 },
-	{ "1 Gbit/s, 1 % loss, 20 ms", 1000000000, 20 * NS_PER_MS, 20 * NS_PER_MS, 10000, 20 * MIB,
-	  0.005 },
-	{ "2.5 Gbit/s, no loss, 20 ms", 2500000000, 20 * NS_PER_MS, NS_PER_S, 0, 1000 * MIB, 0.50 },
+	{ "50 Mbit/s, 20 ms, queue 10 ms",
+	  50000000,
+	  20 * NS_PER_MS,
+	  10 * NS_PER_MS,
+	  0,
+	  0,
+	  100 * MIB,
+	  { 0.90, 0.90 } },
+	{ "200 Mbit/s, 20 ms",
+	  200000000,
+	  20 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  0,
+	  400 * MIB,
+	  { 0.90, 0.90 } },
+	{ "200 Mbit/s, 66 ms",
+	  200000000,
+	  66 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  0,
+	  400 * MIB,
+	  { 0.80, 0.90 } },
+	{ "200 Mbit/s, 200 ms",
+	  200000000,
+	  200 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  0,
+	  600 * MIB,
+	  { 0.70, 0.90 } },
+	{ "1 Gbit/s, 20 ms",
+	  1000000000,
+	  20 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  0,
+	  2000 * MIB,
+	  { 0.90, 0.90 } },
+	{ "1 Gbit/s, 66 ms",
+	  1000000000,
+	  66 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  0,
+	  2000 * MIB,
+	  { 0.80, 0.90 } },
+	{ "1 Gbit/s, 200 ms",
+	  1000000000,
+	  200 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  0,
+	  4000 * MIB,
+	  { 0.70, 0.90 } },
+	{ "1 Gbit/s, 20 ms, 0.1 % lost",
+	  1000000000,
+	  20 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  1000,
+	  0,
+	  400 * MIB,
+	  { 0.02, 0.85 } },
+	{ "1 Gbit/s, 20 ms, 1 % lost",
+	  1000000000,
+	  20 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  10000,
+	  0,
+	  400 * MIB,
+	  { 0.005, 0.80 } },
+	{ "200 Mbit/s, 66 ms, 1 % lost",
+	  200000000,
+	  66 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  10000,
+	  0,
+	  400 * MIB,
+	  { 0.005, 0.80 } },
+	{ "10 Mbit/s, 20 ms, 1 % lost",
+	  10000000,
+	  20 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  10000,
+	  0,
+	  20 * MIB,
+	  { 0.20, 0.80 } },
+	{ "200 Mbit/s, 20 ms, 1 % late",
+	  200000000,
+	  20 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  10000,
+	  400 * MIB,
+	  { 0.90, 0.90 } },
+	{ "1 Gbit/s, 20 ms, 1 % late",
+	  1000000000,
+	  20 * NS_PER_MS,
+	  20 * NS_PER_MS,
+	  0,
+	  10000,
+	  1000 * MIB,
+	  { 0.90, 0.90 } },
+	{ "2.5 Gbit/s, 20 ms, no loss",
+	  2500000000,
+	  20 * NS_PER_MS,
+	  NS_PER_S,
+	  0,
+	  0,
+	  1000 * MIB,
+	  { 0.50, 0.50 } },
 };
 
 static const struct scenario bench[] = {
-	{ "no loss, RTT 50 us", 10000000000, 50 * NS_PER_US, NS_PER_S, 0, 2000 * MIB, 0 },
-	{ "no loss, RTT 1 ms", 10000000000, NS_PER_MS, NS_PER_S, 0, 2000 * MIB, 0 },
-	{ "0.1 % loss, RTT 1 ms", 10000000000, NS_PER_MS, NS_PER_S, 1000, 1000 * MIB, 0 },
+	{ "no loss, RTT 50 us", 10000000000, 50 * NS_PER_US, NS_PER_S, 0, 0, 2000 * MIB, { 0, 0 } },
+	{ "no loss, RTT 1 ms", 10000000000, NS_PER_MS, NS_PER_S, 0, 0, 2000 * MIB, { 0, 0 } },
+	{ "no loss, RTT 20 ms", 2000000000, 20 * NS_PER_MS, NS_PER_S, 0, 0, 2000 * MIB, { 0, 0 } },
+	{ "0.1 % loss, RTT 1 ms", 10000000000, NS_PER_MS, NS_PER_S, 1000, 0, 1000 * MIB, { 0, 0 } },
 };
 
 int main(int argc, char **argv)
@@ -186,12 +298,11 @@ int main(int argc, char **argv)
 	bool is_bench = argc > 1 && strcmp(argv[1], "--bench") == 0, is_good = true;
 	const struct scenario *list = is_bench ? bench : scenarios;
 	size_t count = is_bench ? ARRAY_LEN(bench) : ARRAY_LEN(scenarios);
+	const char *part = argc > 1 + is_bench ? argv[1 + is_bench] : "";
 
 	for (size_t i = 0; i < count; i++)
-		if (!run(&list[i], is_bench)) {
-			fprintf(stderr, "goodput: %s: below %.1f %% of the link\n", list[i].name,
-				list[i].least * 100);
-			is_good = false;
-		}
+		for (unsigned c = TCP_CUBIC; c <= TCP_RATE; c++)
+			if (strstr(list[i].name, part))
+				is_good &= run(&list[i], (enum tcp_congestion)c, is_bench);
 	return is_good ? 0 : 1;
 }

@@ -73,7 +73,7 @@ static size_t held(const struct tcp_buffer *b)
 /* Whatever is to happen next, something will make it happen. */
 static const char *check_liveness(const struct tcp_conn *conn)
 {
-	uint64_t first = MIN(conn->rtx_ns, MIN(conn->delack_ns, conn->life_ns));
+	uint64_t first = MIN(MIN(conn->rtx_ns, conn->pace_ns), MIN(conn->delack_ns, conn->life_ns));
 	bool is_pending = conn->snd_nxt != conn->snd_end || (conn->fin_queued && !conn->fin_sent);
 
 	REQUIRE(first == NEVER_NS ||

@@ -152,6 +152,7 @@ static bool run_seed(uint64_t seed, bool is_verbose, bool is_traced)
 	struct world w;
 
 	current_seed = seed;
+	config.congestion = seed % 2 ? TCP_RATE : TCP_CUBIC;
 	links[0] = random_link(&random);
 	links[1] = below(&random, 2) ? random_link(&random) : links[0];
 	world_init(&w, &config, links, below(&random, 2), link_random(&random));
