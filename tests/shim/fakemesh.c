@@ -152,6 +152,8 @@ static void fill_directory(void)
 	d->own[0] = (struct map_own){ ip(SELF_V4), mirror_v4 + 2, 10 };
 	d->own[1] = (struct map_own){ ip(SELF_V6), mirror_v6 + 2, 48 };
 	d->own_count = 2;
+	d->servers[0] = (struct map_server){ ip(SERVER_V4), mirror_v6 + 9 };
+	d->server_count = 1;
 	add_name("node-a.mesh", MAP_NAME_SELF | MAP_NAME_CANONICAL, SELF_V4, SELF_V6);
 	add_name("node-b.mesh", MAP_NAME_CANONICAL, PEER_V4, PEER_V6);
 	add_name("node-c.mesh", MAP_NAME_CANONICAL, NODE_C_V4, NULL);
@@ -320,6 +322,14 @@ static void forget_dials(const struct endpoint *local)
 			things[i].kind = THING_FREE;
 }
 
+/* Whom we answer for. */
+static bool find_mirror(const struct endpoint *remote, uint32_t *mirror)
+{
+	if (remote->port == MAP_DNS_PORT && map_server_mirror(map, &remote->addr, mirror))
+		return true;
+	return map_to_mirror(map, &remote->addr, mirror) == MAP_PEER;
+}
+
 static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)
 {
 	struct endpoint local = { r->local, r->local_port }, remote = { r->remote, r->remote_port };
@@ -327,8 +337,12 @@ static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)
 	struct thing *t;
 	uint32_t mirror;
 
-	if (map_to_mirror(map, &remote.addr, &mirror) != MAP_PEER)
+	if (!find_mirror(&remote, &mirror))
 		return EHOSTUNREACH;
+	if (remote.port == MAP_DNS_PORT) {
+		what = PORT_ECHO;
+		n = 0;
+	}
 	if (what == PORT_REFUSE)
 		return (int)n;
 	forget_dials(&local);
@@ -356,14 +370,14 @@ static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)
 static int open_datagram(const struct ipc_request *r, struct ipc_reply *reply)
 {
 	bool v6 = r->flags & IPC_UDP_V6ONLY;
-	struct endpoint at = { .port = 0 };
+	struct endpoint at = { .port = 0 }, remote = { r->remote, r->remote_port };
 	struct sockaddr_storage addr;
 	struct thing *t;
 	uint32_t mirror;
 	socklen_t len;
 	int fd;
 
-	if (map_to_mirror(map, &r->remote, &mirror) != MAP_PEER)
+	if (!find_mirror(&remote, &mirror))
 		return EHOSTUNREACH;
 	at.addr = v6 ? ip("::1") : ip_from_v4(mirror);
 	fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -15,6 +15,7 @@
 #define PEER_V6    "fd7a:115c:a1e0::3"
 #define NODE_C_V4  "100.64.0.4"
 #define NODE_D_V6  "fd7a:115c:a1e0::5"
+#define SERVER_V4  "192.0.2.53" /* a name server of this machine: its port 53 echoes at once */
 #define NOWHERE_V4 "100.65.1.1"
 #define NOWHERE_V6 "fd7a:115c:a1e0::99"
 

@@ -431,6 +431,47 @@ static void test_what_no_mirror_carries_is_refused(void **state)
 	close(ping);
 }
 
+static void test_a_name_server_of_this_machine_is_the_daemons(void **state)
+{
+	struct harness_addr server = at(AF_INET, SERVER_V4, 53);
+	char mirror[IP_TEXT_MAX];
+	int fd = datagram(AF_INET);
+
+	(void)state;
+	format_mirror(SELF_V4, mirror);
+	assert_int_equal(sendto(fd, "ask", 3, 0, sa(&server), server.len), 3);
+	assert_answer(fd, mirror, "ask", SERVER_V4 ":53");
+	close(fd);
+
+	fd = datagram(AF_INET);
+	assert_int_equal(connect(fd, sa(&server), server.len), 0);
+	assert_string_equal(peer_text(fd), SERVER_V4 ":53");
+	assert_int_equal(send(fd, "again", 5, 0), 5);
+	assert_answer(fd, mirror, "again", SERVER_V4 ":53");
+	close(fd);
+
+	/* It keeps an address that it was given. */
+	fd = datagram(AF_INET);
+	bind_to(fd, AF_INET, "127.0.0.9");
+	assert_int_equal(sendto(fd, "bound", 5, 0, sa(&server), server.len), 5);
+	assert_answer(fd, "127.0.0.9", "bound", SERVER_V4 ":53");
+	close(fd);
+}
+
+static void test_a_name_server_is_reached_by_stream_too(void **state)
+{
+	struct harness_addr server = at(AF_INET, SERVER_V4, 53);
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	char got[4];
+
+	(void)state;
+	assert_int_equal(connect(fd, sa(&server), server.len), 0);
+	assert_string_equal(peer_text(fd), SERVER_V4 ":53");
+	assert_int_equal(send(fd, "ask", 3, 0), 3);
+	assert_int_equal(recv(fd, got, sizeof(got), 0), 3);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -448,6 +489,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_ipv6_pktinfo_shows_our_mesh_address),
 		cmocka_unit_test(test_short_name_buffers_are_cut_off_after_translation),
 		cmocka_unit_test(test_what_no_mirror_carries_is_refused),
+		cmocka_unit_test(test_a_name_server_of_this_machine_is_the_daemons),
+		cmocka_unit_test(test_a_name_server_is_reached_by_stream_too),
 	};
 
 	(void)argc;
