@@ -267,6 +267,8 @@ static int outside_again(int fd, const struct sockaddr *addr, socklen_t len,
 		result = libc.connect(fd, addr, len);
 		if (result == 0 && primary_is_on())
 			primary_connected(fd, addr, &route->mesh);
+	} else if (route->map) {
+		errno = source_explain_invalid(fd);
 	}
 	return result;
 }

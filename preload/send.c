@@ -263,6 +263,14 @@ explain_outside(const char *call, int fd, const struct sockaddr *addr, socklen_t
 	explain_end(&e);
 }
 
+/* What was to leave this machine, and how that went. */
+static inline ssize_t left(int fd, ssize_t result)
+{
+	if (__builtin_expect(result < 0 && errno == EINVAL, 0))
+		errno = source_explain_invalid(fd);
+	return result;
+}
+
 SHIM_EXPORT(ssize_t, sendto,
 	    (int fd, const void *data, size_t n, int flags, const struct sockaddr *addr,
 	     socklen_t len))
@@ -274,7 +282,7 @@ SHIM_EXPORT(ssize_t, sendto,
 	if (__builtin_expect(!addr || route_find(addr, len, &route) == ROUTE_OUTSIDE, 1)) {
 		if (explain_is_on() && addr)
 			explain_outside("sendto", fd, addr, len);
-		return libc.sendto(fd, data, n, flags, addr, len);
+		return left(fd, libc.sendto(fd, data, n, flags, addr, len));
 	}
 	msg.msg_name = (void *)addr;
 	msg.msg_namelen = len;
@@ -294,7 +302,7 @@ SHIM_EXPORT(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))
 	if (__builtin_expect(is_outside(msg, &route), 1)) {
 		if (explain_is_on() && is_plausible(msg) && msg->msg_name)
 			explain_outside("sendmsg", fd, msg->msg_name, msg->msg_namelen);
-		return libc.sendmsg(fd, msg, flags);
+		return left(fd, libc.sendmsg(fd, msg, flags));
 	}
 	return send_routed(fd, msg, flags, &route);
 }

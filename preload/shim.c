@@ -172,8 +172,12 @@ static void say_on(void)
 {
 	struct explain e;
 
+#ifdef MESHWRAP_TRACER
+	explain_begin(&e, "traced", -1);
+#else
 	explain_begin(&e, "on in ", -1);
 	explain_text(&e, program_invocation_short_name);
+#endif
 	if (!atomic_load(&current))
 		explain_text(&e, ", no mesh is known yet");
 	explain_end(&e);

@@ -144,6 +144,19 @@ bool source_drop(int fd, int type)
 	return done;
 }
 
+int source_explain_invalid(int fd)
+{
+	const struct map *map = shim_map();
+	struct socket_end local;
+	struct ip_addr mesh;
+	uint32_t loopback;
+
+	return map && socket_local(fd, &local) == 0 && loopback_of(&local.ep.addr, &loopback) &&
+			       is_own_mirror(map, loopback, &mesh)
+		       ? ENETUNREACH
+		       : EINVAL;
+}
+
 bool source_is_taken(int type, const struct endpoint *at)
 {
 	int family = ip_is_v4(&at->addr) ? AF_INET : AF_INET6;

@@ -21,6 +21,12 @@ int source_take(int fd, const struct route *route, struct socket_end *local);
 /* Undoes it for a socket that is to be used outside the mesh; false if it was not ours. */
 bool source_drop(int fd, int type);
 
+/*
+ * The kernel's EINVAL to a call that would have left this machine. A socket on our own
+ * mirror cannot, which is a missing route in the program's eyes.
+ */
+int source_explain_invalid(int fd);
+
 bool source_is_v6only(int fd);
 /* Bound to an IPv6 address that is not the loopback one: of IPv6 there is only ::1 to talk to. */
 bool source_is_outside_v6(const struct endpoint *local);

@@ -76,7 +76,10 @@ static inline bool is_not_above(const struct ip_addr *a, const struct ip_addr *b
 	return x == y ? load_be64(a->byte + 8) <= load_be64(b->byte + 8) : x < y;
 }
 
-/* The last of count ranges whose first is <= ip, or NULL. */
+/*
+ * The last of count ranges whose first is <= ip, or NULL. IPv4 addresses come first and
+ * their ranges are few, however many peers have IPv6: so they are looked for from that end.
+ */
 static const struct map_range *range_below(const struct map_range *ranges, uint32_t count,
 					   const struct ip_addr *ip)
 {
@@ -84,6 +87,11 @@ static const struct map_range *range_below(const struct map_range *ranges, uint3
 
 	if (count == 0 || !is_not_above(&ranges[0].first, ip))
 		return NULL;
+	if (ip_is_v4(ip)) {
+		for (high = 1; high < count && is_not_above(&ranges[high].first, ip); high *= 2)
+			low = high;
+		high = MIN(high, count);
+	}
 	while (low < high) {
 		uint32_t mid = low + (high - low) / 2;
 

@@ -86,6 +86,23 @@ static void test_an_address_of_the_programs_choice_stays(void **state)
 	close(tcp);
 }
 
+/* Real interfaces would send it into the void; here nothing of the kind can leave. */
+static void test_the_mesh_address_is_no_way_to_the_internet(void **state)
+{
+	struct harness_addr own = at(AF_INET, SELF_V4, 0), to = at(AF_INET, "8.8.8.8", 80);
+	int tcp = new_socket(AF_INET, SOCK_STREAM), udp = new_socket(AF_INET, SOCK_DGRAM);
+
+	(void)state;
+	assert_int_equal(bind(tcp, sa(&own), own.len), 0);
+	assert_int_equal(bind(udp, sa(&own), own.len), 0);
+	assert_int_equal(connect(tcp, sa(&to), to.len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(sendto(udp, "x", 1, 0, sa(&to), to.len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	close(tcp);
+	close(udp);
+}
+
 static void test_the_host_name_is_at_the_mesh_addresses(void **state)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_CANONNAME }, *list;
@@ -385,6 +402,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_socket_connected_far_away_has_the_mesh_address),
 		cmocka_unit_test(test_near_destinations_have_the_kernels_answer),
 		cmocka_unit_test(test_an_address_of_the_programs_choice_stays),
+		cmocka_unit_test(test_the_mesh_address_is_no_way_to_the_internet),
 		cmocka_unit_test(test_the_host_name_is_at_the_mesh_addresses),
 		cmocka_unit_test(test_ioctls_know_the_interface),
 		cmocka_unit_test(test_the_interface_list_by_ioctl),

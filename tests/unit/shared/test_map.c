@@ -128,6 +128,40 @@ static void test_other_addresses_are_left_alone(void **state)
 	assert_false(map_from_mirror(map, 0xffffffff, &mesh));
 }
 
+/* Any number of ranges of each family: an address is found exactly if a range has it. */
+static void test_ranges_are_found_among_any_number_of_others(void **state)
+{
+	struct map *map = *state;
+	struct map_directory *d = &map->dir[0];
+	uint32_t mirror;
+
+	for (uint32_t v4 = 0; v4 < 12; v4++)
+		for (uint32_t v6 = 0; v6 < 12; v6++) {
+			d->range_count = 0;
+			for (uint32_t i = 0; i < v4 + v6; i++) {
+				struct ip_addr a = ip("fd7a::");
+
+				if (i < v4)
+					a = ip_from_v4(0x0a000000 + 10 * i);
+				else
+					a.byte[15] = (uint8_t)(10 * i);
+				d->ranges[d->range_count++] = (struct map_range){ a, a, 0, 0 };
+			}
+			for (uint32_t n = 0; n < 130; n++) {
+				struct ip_addr a = ip_from_v4(0x0a000000 + n), b = ip("fd7a::");
+
+				b.byte[15] = (uint8_t)n;
+				assert_int_equal(map_to_mirror(map, &a, &mirror),
+						 n % 10 == 0 && n / 10 < v4 ? MAP_NO_MIRROR
+									    : MAP_OUTSIDE);
+				assert_int_equal(map_to_mirror(map, &b, &mirror),
+						 n % 10 == 0 && n / 10 >= v4 && n / 10 < v4 + v6
+							 ? MAP_NO_MIRROR
+							 : MAP_OUTSIDE);
+			}
+		}
+}
+
 static void test_own_addresses_are_found_by_family(void **state)
 {
 	struct map_own own;
@@ -392,6 +426,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_mesh_addresses_and_mirrors_are_one_to_one),
 		T(test_other_addresses_are_left_alone),
+		T(test_ranges_are_found_among_any_number_of_others),
 		T(test_own_addresses_are_found_by_family),
 		T(test_names_are_found_in_any_case_and_with_a_dot),
 		T(test_a_reverse_look_up_gives_the_full_name),

@@ -1,0 +1,97 @@
+"""Clusters: Ray, torch.distributed, Dask."""
+import json
+import os
+import signal
+
+from lab import shown
+
+from base import HERE, VENV, check, expect, free_port, pip_version, wait_until
+
+RAY_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_MEMORY_MONITOR": "1", "OMP_NUM_THREADS": "1"}
+RAY_SIZES = ["--num-cpus", "2", "--object-store-memory", "400000000", "--block"]
+
+
+def ray_start(side, *words):
+    temp = side.folder("ray")
+    return side.spawn("ray", "start", *words, "--temp-dir", temp, *RAY_SIZES, log="ray", env=RAY_ENV)
+
+
+def ray_work(side, head, *wanted):
+    out = side.python("ray_work.py", head, *wanted, venv=True, env=RAY_ENV, timeout=240)
+    expect(out.split() == ["nodes", "tasks", "actors", "objects"], f"the driver on {side.name}: {out}")
+
+
+def alive(side, head):
+    code = ("import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False);"
+            " print(*sorted(n['NodeManagerAddress'] for n in ray.nodes() if n['Alive']))")
+    return side.run(VENV / "bin/python3", "-c", code, head, env=RAY_ENV, timeout=90).split()
+
+
+def dashboard(side, host, path):
+    return json.loads(side.run("curl", "-sSf", "--max-time", "20", f"http://{host}:8265{path}"))
+
+
+def submit(side, host):
+    """A job by the dashboard's address, and its output."""
+    out = side.run("ray", "job", "submit", "--address", f"http://{host}:8265", "--", VENV / "bin/python3", "-c",
+                   "import ray; ray.init(); print('sum', sum(ray.get([ray.remote(lambda i: i * i).remote(i)"
+                   " for i in range(5)])))", env=RAY_ENV, timeout=180)
+    expect("sum 30" in out and "succeeded" in out, f"ray job submit said: {out[-1500:]}")
+
+
+def tree(pid):
+    """This process and all it has started, youngest last."""
+    found = [pid]
+    for parent in found:
+        for task in os.listdir(f"/proc/{parent}/task") if os.path.exists(f"/proc/{parent}/task") else []:
+            with open(f"/proc/{parent}/task/{task}/children", encoding="ascii") as children:
+                found += [int(word) for word in children.read().split()]
+    return found
+
+
+@check("ray", "Ray", "two nodes, tasks and actors on both, 100 MB objects each way, a node lost and rejoined, the "
+       "dashboard and `ray job submit` over the mesh, workers keep the shim", pip=("ray[default]", "numpy"),
+       programs=("curl",))
+def ray(pair):
+    a, b = pair.a, pair.b
+    head = f"{a.v4}:6379"
+    ray_start(a, "--head", "--port", "6379").wait_for(r"Ray runtime started", 90)
+    worker = ray_start(b, "--address", head)
+    worker.wait_for(r"Ray runtime started", 90)
+    for side in (a, b):
+        ray_work(side, head, a.v4, b.v4)
+    for host in (a.v4, a.name):
+        expect("ray_version" in dashboard(b, host, "/api/version"), "the dashboard's version")
+        submit(b, host)
+    addresses = {n["raylet"]["nodeManagerAddress"] for n in dashboard(b, a.v4, "/nodes?view=summary")["data"]["summary"]}
+    expect(addresses == {a.v4, b.v4}, f"the dashboard shows {addresses}")
+    for pid in reversed(tree(worker.pid)):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    wait_until(lambda: alive(a, head) == [a.v4], 120, "Ray notices that a node was lost")
+    ray_start(b, "--address", head).wait_for(r"Ray runtime started", 90)
+    ray_work(b, head, a.v4, b.v4)
+    return pip_version("ray")
+
+
+def torchrun(pair, **env):
+    """One run on both nodes; what failed is in the exception."""
+    port = free_port()
+    words = ["torchrun", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-id", "7", "--rdzv-backend", "c10d",
+             "--rdzv-endpoint", f"{pair.a.v4}:{port}", HERE / "torch_work.py"]
+    env = {"OMP_NUM_THREADS": "1", "TORCHELASTIC_ERROR_FILE": "/dev/null", **env}
+    running = [side.spawn(*words, log="torchrun", env=env) for side in (pair.a, pair.b)]
+    for process in running:
+        status = process.wait(240)
+        expect(status == 0 and "reduced" in process.text and "trained" in process.text,
+               f"torchrun with {env}, on {shown(process.argv)}, ended with {status}: {process.text[-3000:]}")
+
+
+@check("torch", "torch.distributed (gloo)", "torchrun with a mesh rendezvous, all_reduce of 256 MB, DDP of a small net, "
+       "with and without GLOO_SOCKET_IFNAME=tailscale0", pip=("torch", "numpy"))
+def torch(pair):
+    torchrun(pair, GLOO_SOCKET_IFNAME="tailscale0")
+    torchrun(pair)
+    return pip_version("torch")

@@ -1,0 +1,65 @@
+"""Brokers: mosquitto and RabbitMQ."""
+from base import check, expect, free_port, version_of, wait_until
+
+
+@check("mosquitto", "mosquitto", "publish and subscribe at quality 0, 1 and 2, a bridge between two brokers", cheap=True,
+       apt=("mosquitto", "mosquitto-clients"), programs=("mosquitto", "mosquitto_pub"))
+def mosquitto(pair):
+    port = free_port()
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        conf = f"listener {port} {side.v4}\nallow_anonymous true\n"
+        if side is pair.a:
+            conf += f"connection bridge\naddress {other.name}:{port}\ntopic across/# out 1\n"
+        home = side.folder("mosquitto")
+        side.broker = side.spawn("mosquitto", "-v", "-c", side.write(home / "conf", conf))
+        side.broker.wait_for("running")
+    for client, server, host in pair.ways:
+        for quality in "012":
+            subscribed = server.broker.text.count("Sending SUBACK")
+            hearing = client.spawn("mosquitto_sub", "-h", host, "-p", port, "-q", quality, "-t", "news", "-C", "1",
+                                   log="sub")
+            wait_until(lambda: server.broker.text.count("Sending SUBACK") > subscribed, 20, "a subscription")
+            file = server.folder("pub") / "blob"
+            file.write_bytes(pair.blob[:200_000])
+            file.chmod(0o644)
+            server.run("mosquitto_pub", "-h", server.v4, "-p", port, "-q", quality, "-t", "news", "-f", file)
+            expect(hearing.wait() == 0, "mosquitto_sub")
+            expect(pair.blob[:200_000] in hearing.log.read_bytes(), "the message is not what was published")
+    hearing = pair.b.spawn("mosquitto_sub", "-h", pair.b.v4, "-p", port, "-t", "across/#", "-C", "1", log="sub")
+
+    def crossed():
+        pair.a.run("mosquitto_pub", "-h", pair.a.v4, "-p", port, "-q", "1", "-t", "across/it", "-m", "bridged")
+        return "bridged" in hearing.text
+    wait_until(crossed, 20, "a message over the bridge")
+    return version_of("mosquitto", "-h")
+
+
+@check("rabbitmq", "RabbitMQ", "an AMQP conversation with acknowledgements, a cluster of two brokers over the mesh",
+       apt=("rabbitmq-server",), pip=("pika",), programs=("rabbitmq-server",))
+def rabbitmq(pair):
+    port, erlang = free_port(), free_port()
+    env = {}
+    for side in (pair.a, pair.b):
+        home = side.folder("rabbit")
+        epmd = side.write(home / "erl_inetrc", "{lookup, [native]}.\n")
+        side.write(home / "conf.conf", f"listeners.tcp.1 = {side.v4}:{port}\nloopback_users = none\n"
+                   f"distribution.listener.interface = {side.v4}\n"
+                   f"distribution.listener.port_range.min = {erlang}\ndistribution.listener.port_range.max = {erlang}\n")
+        side.write(home / ".erlang.cookie", "meshcookie", 0o400)
+        env[side] = {"HOME": str(home), "RABBITMQ_NODENAME": f"rabbit@{side.name}", "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+                     "RABBITMQ_LOG_BASE": str(home), "RABBITMQ_CONFIG_FILE": str(home / "conf"), "RABBITMQ_LOGS": "-",
+                     "RABBITMQ_PID_FILE": str(home / "pid"), "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
+                     "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inetrc '\"{epmd}\"'"}
+        side.spawn("rabbitmq-server", env=env[side]).wait_for("completed with", 120)
+    for client, server, host in pair.ways:
+        out = client.python("amqp.py", host, port, venv=True, timeout=60)
+        expect(out.split() == ["20", "messages"], f"AMQP: {out}")
+
+    def ctl(*words):
+        return pair.b.run("rabbitmqctl", *words, env=env[pair.b], timeout=120)
+    ctl("stop_app")
+    ctl("join_cluster", f"rabbit@{pair.a.name}")
+    ctl("start_app")
+    running = ctl("cluster_status", "--formatter", "json")
+    expect(f"rabbit@{pair.a.name}" in running and f"rabbit@{pair.b.name}" in running, f"the cluster: {running}")
+    return ctl("version").strip()

@@ -1,0 +1,47 @@
+"""Server-sent events: events.py serve ADDRESS PORT, or events.py python|curl HOST PORT."""
+import http.client
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+EVENTS, EVERY = 10, 0.2
+how, host, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+
+class Events(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for n in range(EVENTS):
+            self.wfile.write(f"data: {n} {time.time()}\n\n".encode())
+            time.sleep(EVERY)
+
+    def log_message(self, *words):
+        pass
+
+
+def lines():
+    if how == "curl":
+        curl = subprocess.Popen(["curl", "-sSN", "--max-time", "30", f"http://{host}:{port}/"], stdout=subprocess.PIPE)
+        yield from curl.stdout
+        assert curl.wait() == 0
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=30)
+        connection.request("GET", "/")
+        yield from connection.getresponse()
+
+
+if how == "serve":
+    server = ThreadingHTTPServer((host, port), Events)
+    print("ready", flush=True)
+    server.serve_forever()
+count = 0
+for line in lines():
+    if line.startswith(b"data:"):
+        n, sent = line.split()[1:]
+        late = time.time() - float(sent)
+        assert int(n) == count and late < EVERY * 2.5, f"event {n} came {late:.2f} s after it was sent"
+        count += 1
+print(count, "in time")
