@@ -1,6 +1,7 @@
 /*
  * The environment says whether the dynamic linker was asked to load the shim,
- * and the ELF file whether there is a dynamic linker, and of which libc. When neither can
+ * and the ELF file whether there is a dynamic linker. Whose libc the shim was built
+ * for makes no difference here: it works in either. When neither can
  * be read (no /proc), the process is served: a program with the shim inside
  * then finds its mesh closed, and none is left outside it.
  */
@@ -45,21 +46,18 @@ static char *read_file(pid_t pid, const char *name, size_t max, size_t *len)
 }
 
 struct wishes {
-	bool is_off, has_our_shim, has_other_shim;
+	bool is_off, has_shim;
 };
 
 static struct wishes read_wishes(pid_t pid)
 {
-	struct wishes w = { false, false, false };
+	struct wishes w = { false, false };
 	size_t len = 0;
 	char *text = read_file(pid, "environ", MAX_ENVIRONMENT, &len);
 
 	for (const char *at = text; text && at < text + len; at += strlen(at) + 1) {
 		w.is_off |= strcmp(at, "MESHWRAP_OFF=1") == 0;
-		if (strncmp(at, "LD_PRELOAD=", 11) == 0) {
-			w.has_our_shim |= libraries_has(at + 11, LIBRARY_OURS);
-			w.has_other_shim |= libraries_has(at + 11, LIBRARY_OTHER);
-		}
+		w.has_shim |= strncmp(at, "LD_PRELOAD=", 11) == 0 && libraries_has(at + 11, NULL);
 	}
 	free(text);
 	return w;
@@ -85,19 +83,13 @@ static bool is_own_tool(pid_t pid)
 	return false;
 }
 
-/* Has it been given the shim of its libc? */
-static bool has_its_shim(pid_t pid, const struct wishes *wishes)
+static bool has_linker(pid_t pid)
 {
 	char interpreter[ELF_INTERPRETER_MAX];
 	size_t len = 0;
-	char *head;
-	bool yes;
+	char *head = read_file(pid, "exe", HEAD_BYTES, &len);
+	bool yes = head && binfmt_elf(head, len, interpreter) == ELF_DYNAMIC;
 
-	if (!wishes->has_our_shim && !wishes->has_other_shim)
-		return false;
-	head = read_file(pid, "exe", HEAD_BYTES, &len);
-	yes = head && binfmt_elf(head, len, interpreter) == ELF_DYNAMIC &&
-	      (libraries_is_our_libc(interpreter) ? wishes->has_our_shim : wishes->has_other_shim);
 	free(head);
 	return yes;
 }
@@ -106,5 +98,5 @@ bool trace_program_is_passed(pid_t pid)
 {
 	struct wishes wishes = read_wishes(pid);
 
-	return wishes.is_off || is_own_tool(pid) || has_its_shim(pid, &wishes);
+	return wishes.is_off || is_own_tool(pid) || (wishes.has_shim && has_linker(pid));
 }

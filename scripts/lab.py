@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "/usr/bin/python3"
 BINARIES = {"meshd": "daemon/meshd", "meshctl": "daemon/ctl/meshctl", "meshrun": "preload/meshrun",
             "shim": "preload/libmeshwrap.so"}
+OPTIONAL = {"shim-musl": "preload/libmeshwrap-musl.so"}  # where musl-gcc is installed
 NOBODY = 65534
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error:|Assertion .* failed")
 
@@ -161,7 +162,8 @@ class Lab:
         self.undo = ExitStack()
         if not keep:
             self.undo.callback(shutil.rmtree, self.tmp, ignore_errors=True)
-        for path in BINARIES.values():
+        present = [path for path in OPTIONAL.values() if BINARIES and (self.build / path).exists()]
+        for path in [*BINARIES.values(), *present]:
             if not (self.build / path).exists():
                 self.close()
                 raise Failure(f"{self.build / path} is missing: build first, with "
