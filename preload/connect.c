@@ -319,6 +319,22 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 	return connect_outside(fd, addr, len, route);
 }
 
+void dial_refused(int fd)
+{
+	struct route route = { .kind = ROUTE_OUTSIDE, .map = shim_map() };
+	struct sockaddr_storage addr;
+	struct socket_end peer;
+	int saved = errno;
+
+	if (route.map && !map_is_alive(route.map) && socket_type(fd) == SOCK_DGRAM &&
+	    socket_peer(fd, &peer) == 0 && sender_to_mesh(route.map, &peer.ep, &route.mesh) &&
+	    route.mesh.port == MAP_DNS_PORT &&
+	    map_server_mirror(route.map, &route.mesh.addr, &route.mirror))
+		connect_outside(fd, (struct sockaddr *)&addr,
+				endpoint_to_sockaddr(&route.mesh, peer.family, &addr), &route);
+	errno = saved;
+}
+
 int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
 {
 	struct socket_end local;

@@ -13,4 +13,10 @@ int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route 
  */
 int dial_verdict(int fd, const struct map *map, const struct endpoint *local);
 
+/*
+ * A datagram was refused: if this socket is connected to a name server by way of a
+ * daemon that has died, it is connected to the server itself from now on.
+ */
+void dial_refused(int fd);
+
 #endif

@@ -15,6 +15,7 @@
 #include <linux/netlink.h>
 
 #include "preload/address.h"
+#include "preload/dial.h"
 #include "preload/explain.h"
 #include "preload/libc.h"
 #include "preload/meshif.h"
@@ -24,6 +25,14 @@
 #include "shared/util.h"
 
 #define MAX_MESSAGES 1024 /* UIO_MAXIOV: what the kernel takes in one call */
+
+/* The program hears of it all the same: its datagram is lost, but the next one need not be. */
+static ssize_t check_refused(int fd, ssize_t result)
+{
+	if (__builtin_expect(result < 0 && errno == ECONNREFUSED, 0))
+		dial_refused(fd);
+	return result;
+}
 
 /* The name of a sender in a whole buffer. True: from the mesh, and *mesh is who. */
 static bool translate_sender(const struct map *map, struct sockaddr *addr, socklen_t room,
@@ -191,7 +200,7 @@ SHIM_EXPORT(ssize_t, recv, (int fd, void *data, size_t n, int flags))
 	ssize_t result = libc.recv ? libc.recv(fd, data, n, flags)
 				   : libc.recvfrom(fd, data, n, flags, NULL, NULL);
 
-	return show_interface(fd, data, result, n);
+	return show_interface(fd, data, check_refused(fd, result), n);
 }
 
 SHIM_EXPORT(ssize_t, __recv_chk, (int fd, void *data, size_t n, size_t size, int flags))
@@ -222,7 +231,7 @@ static ssize_t receive_short(int fd, struct iovec *iov, int flags, struct sockad
 				  &full);
 
 	if (n < 0)
-		return n;
+		return check_refused(fd, n);
 	if (map && translate_sender(map, (struct sockaddr *)&name, sizeof(name), &full, &mesh) &&
 	    explain_is_on())
 		explain_received(fd, &mesh);
@@ -246,7 +255,7 @@ SHIM_EXPORT(ssize_t, recvfrom,
 	if (result >= 0 && room && (map = shim_map()) &&
 	    translate_sender(map, addr, room, len, &mesh) && explain_is_on())
 		explain_received(fd, &mesh);
-	return show_interface(fd, data, result, n);
+	return show_interface(fd, data, check_refused(fd, result), n);
 }
 
 SHIM_EXPORT(ssize_t, __recvfrom_chk,
@@ -270,7 +279,7 @@ static ssize_t receive_message_short(int fd, struct msghdr *msg, int flags)
 	whole.msg_namelen = sizeof(name);
 	result = libc.recvmsg(fd, &whole, flags);
 	if (result < 0)
-		return result;
+		return check_refused(fd, result);
 	if (map)
 		translate_message(map, fd, &whole, sizeof(name));
 	result = show_in_message(fd, msg, result);
@@ -292,7 +301,7 @@ SHIM_EXPORT(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))
 	result = libc.recvmsg(fd, msg, flags);
 	if (result >= 0 && (map = shim_map()))
 		translate_message(map, fd, msg, room);
-	return result < 0 ? result : show_in_message(fd, msg, result);
+	return result < 0 ? check_refused(fd, result) : show_in_message(fd, msg, result);
 }
 
 SHIM_EXPORT(int, recvmmsg,
