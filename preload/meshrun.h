@@ -46,6 +46,8 @@ void login_add(struct login *login, const char *name, const char *value);
 bool login_add_key(struct login *login, char *value);
 /* Takes what is secret out of the environment. False after complaining. */
 bool login_read_environment(struct login *login);
+/* The PATH of a key given as file:PATH, which is no secret; valid as long as login. Else NULL. */
+const char *login_key_file(const struct login *login);
 /* The key, to be read from a descriptor above 2; it is wiped here. The descriptor or -errno. */
 int login_key_pipe(struct login *login);
 void login_finish(struct login *login);

@@ -395,7 +395,10 @@ static bool make_words(struct launch *l, const struct daemon_options *o)
 	}
 	l->extra = login->extra;
 	/* The key first, so that --auth-key-file wins over the environment. */
-	if (login->key_len) {
+	if (login_key_file(login)) {
+		l->words[n++] = "--auth-key-file";
+		l->words[n++] = login_key_file(login);
+	} else if (login->key_len) {
 		l->key_fd = login_key_pipe(login);
 		if (l->key_fd < 0) {
 			complain("cannot hand over the auth key: %s", strerror(-l->key_fd));

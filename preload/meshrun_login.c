@@ -96,6 +96,13 @@ bool login_read_environment(struct login *login)
 	return login->extra != NULL;
 }
 
+const char *login_key_file(const struct login *login)
+{
+	size_t prefix = sizeof(file_prefix) - 1;
+
+	return strncmp(login->key, file_prefix, prefix) == 0 ? login->key + prefix : NULL;
+}
+
 /* A pipe's end that is none of the standard descriptors. */
 static int moved(int fd)
 {
