@@ -1,18 +1,31 @@
 """The fixtures of the tests with real peers; tailnet.py says what a tailnet is."""
 import os
 import signal
+from contextlib import contextmanager
 
 import pytest
 
-import tailnet as tailnet_module
-from tailnet import QUICK, REFERENCE, Tailnet, build_peers, missing
+from tailnet import QUICK, REFERENCE, Ours, Tailnet, build_peers, missing
 
 from lab import Failure, Lab
 from worlds import BareLab
 
 
-def make_lab():
-    return BareLab() if REFERENCE else Lab(keep=bool(os.environ.get("MESHWRAP_KEEP")))
+@contextmanager
+def opened_lab():
+    """A lab. What its nodes said is read once more before it goes, and nobody looks for it afterwards."""
+    with BareLab() if REFERENCE else Lab(keep=bool(os.environ.get("MESHWRAP_KEEP"))) as lab:
+        try:
+            yield lab
+            check_logs(lab)
+        finally:
+            Ours.alive[:] = [node for node in Ours.alive if node.lab is not lab]
+
+
+def check_logs(lab=None):
+    for node in Ours.alive:
+        if lab in (None, node.lab):
+            node.check_logs()
 
 
 def end_well(number, frame):
@@ -49,7 +62,7 @@ def pytest_sessionstart(session):
 
 @pytest.fixture(scope="session")
 def lab():
-    with make_lab() as lab:
+    with opened_lab() as lab:
         yield lab
 
 
@@ -62,7 +75,7 @@ def net(lab):
 @pytest.fixture(scope="module")
 def own_lab():
     """For a module that stops servers or writes policies."""
-    with make_lab() as lab:
+    with opened_lab() as lab:
         yield lab
 
 
@@ -70,5 +83,4 @@ def own_lab():
 def whole_daemons():
     """No sanitizer spoke and no assertion failed in any daemon of ours."""
     yield
-    for node in tailnet_module.Ours.alive:
-        node.check_logs()
+    check_logs()
