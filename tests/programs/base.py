@@ -81,7 +81,7 @@ def version_of(*argv):
 
 def pip_version(name):
     for path in VENV.glob(f"lib/python3*/site-packages/{name.replace('-', '_')}-*.dist-info"):
-        return path.name.rsplit("-", 1)[1].removesuffix(".dist-info")
+        return path.name.removesuffix(".dist-info").rsplit("-", 1)[1]
     return "?"
 
 
