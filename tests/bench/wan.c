@@ -1,0 +1,195 @@
+/*
+ * A wide-area network on one machine: two TUN devices in two network
+ * namespaces, and between them, each way, a bottleneck with a drop-tail queue,
+ * a delay, random loss and reordering. It needs no queueing discipline of the
+ * kernel's, and the link is the simulator's (tests/sim/link.c) under a real clock.
+ *
+ *     wan NETNS NETNS MBIT_S RTT_MS QUEUE_MS LOSS_PPM REORDER_PPM SEED
+ *
+ * The devices are eth0 with 192.0.2.1 and 192.0.2.2. Loss and reordering (late
+ * by up to 5 ms) happen on the way from the first to the second. A line with
+ * what happened to the packets is printed when it is told to end.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shared/util.h"
+#include "tests/sim/link.h"
+
+#define MTU        1500
+#define BATCH      256
+#define QUEUE_LEN  20000            /* of the devices: drops are to be the link's alone */
+#define SPIN_NS    (30 * NS_PER_US) /* a sleep is not that precise */
+#define REORDER_NS (5 * NS_PER_MS)
+
+static volatile sig_atomic_t is_over;
+
+static void end(int signal)
+{
+	(void)signal;
+	is_over = 1;
+}
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "wan: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static uint64_t clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+static void enter(const char *netns)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "/run/netns/%s", netns);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
+		die(path);
+	close(fd);
+}
+
+static void set(int fd, unsigned long request, struct ifreq *ifr, const char *what)
+{
+	if (ioctl(fd, request, ifr) < 0)
+		die(what);
+}
+
+static int open_device(const char *netns, const char *address)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
+	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
+	int tun, fd;
+
+	enter(netns);
+	tun = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (tun < 0 || fd < 0)
+		die("/dev/net/tun");
+	strcpy(ifr.ifr_name, "eth0");
+	set(tun, TUNSETIFF, &ifr, "a TUN device");
+	ifr.ifr_mtu = MTU;
+	set(fd, SIOCSIFMTU, &ifr, "the MTU");
+	ifr.ifr_qlen = QUEUE_LEN;
+	set(fd, SIOCSIFTXQLEN, &ifr, "the queue's length");
+	memset(&ifr.ifr_addr, 0, sizeof(ifr.ifr_addr));
+	in->sin_family = AF_INET;
+	inet_pton(AF_INET, address, &in->sin_addr);
+	set(fd, SIOCSIFADDR, &ifr, "the address");
+	inet_pton(AF_INET, "255.255.255.0", &in->sin_addr);
+	set(fd, SIOCSIFNETMASK, &ifr, "the netmask");
+	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
+	set(fd, SIOCSIFFLAGS, &ifr, "the device up");
+	close(fd);
+	return tun;
+}
+
+/* Takes what has come from the device. False: there was nothing. */
+static bool take(int tun, struct link *link, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < BATCH; i++) {
+		struct link_packet *packet = link_packet(link);
+		ssize_t n = read(tun, packet->data, sizeof(packet->data));
+
+		if (n <= 0) {
+			link_give_back(link, packet);
+			return i > 0;
+		}
+		packet->len = (size_t)n;
+		link_send(link, packet, now_ns);
+	}
+	return true;
+}
+
+static void give(int tun, struct link *link, uint64_t now_ns)
+{
+	struct link_packet *packet;
+
+	while ((packet = link_receive(link, now_ns))) {
+		if (write(tun, packet->data, packet->len) < 0 && errno != EAGAIN &&
+		    errno != ENOBUFS)
+			die("the device did not take a packet");
+		link_give_back(link, packet);
+	}
+}
+
+static void run(const int tun[2], struct link link[2])
+{
+	while (!is_over) {
+		uint64_t now_ns = clock_ns(), next_ns;
+		bool is_busy = false;
+
+		for (unsigned i = 0; i < 2; i++)
+			is_busy |= take(tun[i], &link[i], now_ns);
+		for (unsigned i = 0; i < 2; i++)
+			give(tun[!i], &link[i], now_ns);
+		next_ns = MIN(link_next_ns(&link[0]), link_next_ns(&link[1]));
+		if (!is_busy && next_ns > now_ns + SPIN_NS) {
+			uint64_t wait_ns = MIN(next_ns - now_ns - SPIN_NS, 100 * NS_PER_MS);
+			struct timespec wait = { 0, (long)wait_ns };
+			struct pollfd fds[2] = { { tun[0], POLLIN, 0 }, { tun[1], POLLIN, 0 } };
+
+			ppoll(fds, 2, &wait, NULL);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_handler = end };
+	struct link_config there, back;
+	struct link link[2];
+	uint64_t mbit, rtt_ns;
+	int tun[2];
+
+	if (argc != 9) {
+		fprintf(stderr,
+			"usage: wan NETNS NETNS MBIT_S RTT_MS QUEUE_MS LOSS_PPM REORDER_PPM SEED\n");
+		return 2;
+	}
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	mbit = strtoull(argv[3], NULL, 10);
+	rtt_ns = strtoull(argv[4], NULL, 10) * NS_PER_MS;
+	back = (struct link_config){ .bits_per_s = mbit * 1000000, .delay_ns = rtt_ns / 2 };
+	back.queue_bytes = mbit * 125 * strtoull(argv[5], NULL, 10);
+	there = back;
+	there.loss = (uint32_t)strtoul(argv[6], NULL, 10);
+	there.reorder = (uint32_t)strtoul(argv[7], NULL, 10);
+	there.reorder_ns = REORDER_NS;
+	link_init(&link[0], &there, strtoull(argv[8], NULL, 10));
+	link_init(&link[1], &back, strtoull(argv[8], NULL, 10) + 1);
+	tun[0] = open_device(argv[1], "192.0.2.1");
+	tun[1] = open_device(argv[2], "192.0.2.2");
+	printf("ready\n");
+	fflush(stdout);
+	run(tun, link);
+	printf("%llu packets, %llu dropped by the queue, %llu lost, %llu late\n",
+	       (unsigned long long)link[0].stats.packets,
+	       (unsigned long long)link[0].stats.queue_drops,
+	       (unsigned long long)link[0].stats.losses,
+	       (unsigned long long)link[0].stats.reordered);
+	link_finish(&link[0]);
+	link_finish(&link[1]);
+	return 0;
+}
