@@ -2,14 +2,13 @@
  * The state file.
  *
  * One JSON object in "state.json". A save writes "state.tmp" anew, syncs it,
- * keeps the present file as "state.prev" (a second name for it), renames over
- * it and syncs the folder: at every moment there is one whole file, and after
- * a save has returned it is the new one.
+ * renames it over the file and syncs the folder: at every moment there is one
+ * whole file, and after a save has returned it is the new one. No older one is
+ * kept: it would hold keys that were given up. The folder itself is what is
+ * locked, so that there is no file but this one.
  *
  * What cannot be read is never reset: a node that silently becomes another
- * one is worse than a node that does not start. A damaged file is replaced by
- * its predecessor, with a warning; the predecessor is then kept until a good
- * file is in place. A file of another version is left alone.
+ * one is worse than a node that does not start.
  */
 #include "daemon/state.h"
 
@@ -29,9 +28,7 @@
 #include "shared/util.h"
 
 #define FILE_NAME "state.json"
-#define PREV_NAME "state.prev"
 #define TMP_NAME  "state.tmp"
-#define LOCK_NAME "state.lock"
 
 static int fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -125,7 +122,8 @@ static int make_folder(const char *path)
 	return err;
 }
 
-static int open_folder(struct state *state, const char *folder, char error[STATE_ERROR_MAX])
+static int open_folder(struct state *state, const char *folder, char error[STATE_ERROR_MAX],
+		       char warning[STATE_ERROR_MAX])
 {
 	int err;
 
@@ -142,47 +140,35 @@ static int open_folder(struct state *state, const char *folder, char error[STATE
 	}
 	if (state->folder_fd < 0)
 		return fail(error, -errno, "the state folder %.300s cannot be opened: %m", folder);
-	state->lock_fd = openat(state->folder_fd, LOCK_NAME,
-				O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (state->lock_fd < 0)
-		return fail(error, -errno, "the state folder %.300s cannot be locked: %m", folder);
-	if (flock(state->lock_fd, LOCK_EX | LOCK_NB) != 0)
-		return fail(error, -errno,
-			    errno == EWOULDBLOCK
-				    ? "the state folder %.300s is in use by another daemon"
-				    : "the state folder %.300s cannot be locked: %m",
+	if (flock(state->folder_fd, LOCK_EX | LOCK_NB) == 0) {
+		unlinkat(state->folder_fd, TMP_NAME, 0); /* of one that was killed */
+		return 0;
+	}
+	if (errno == EWOULDBLOCK)
+		return fail(error, -errno, "the state folder %.300s is in use by another daemon",
 			    folder);
+	/* Some network file systems lock no folders. */
+	snprintf(warning, STATE_ERROR_MAX,
+		 "the state folder %.300s cannot be locked (%m): let no other daemon use it",
+		 folder);
 	return 0;
 }
 
-static int load_any(struct state *state, char error[STATE_ERROR_MAX], char warning[STATE_ERROR_MAX])
+static int load_or_begin(struct state *state, char error[STATE_ERROR_MAX])
 {
-	char why[STATE_ERROR_MAX] = "it is missing", prev_why[STATE_ERROR_MAX];
-	int err = load(state, FILE_NAME, why), prev_err;
+	char why[STATE_ERROR_MAX];
+	int err = load(state, FILE_NAME, why);
 
-	if (err == 0)
-		return 0;
-	if (err != -ENOENT && err != -EBADMSG)
-		return fail(error, err, "%.200s/" FILE_NAME ": %.200s; not touching it",
-			    state->folder, why);
-	prev_err = load(state, PREV_NAME, prev_why);
-	if (prev_err == 0) {
-		state->is_recovered = true;
-		snprintf(warning, STATE_ERROR_MAX,
-			 "%.200s/" FILE_NAME
-			 ": %.100s; going on with the one before it, " PREV_NAME,
-			 state->folder, why);
-		return 0;
-	}
-	if (err == -ENOENT && prev_err == -ENOENT) {
+	if (err == -ENOENT) {
 		private_key_generate(&state->data->machine_key);
 		return 0;
 	}
-	return fail(error, err,
-		    "%.200s/" FILE_NAME ": %.100s, and there is no good " PREV_NAME
-		    "; not touching "
-		    "it: repair it, or remove both to log in anew",
-		    state->folder, why);
+	if (err != 0)
+		return fail(error, err,
+			    "%.200s/" FILE_NAME ": %.200s; not touching it: repair it, or remove "
+			    "it to log in anew",
+			    state->folder, why);
+	return 0;
 }
 
 struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
@@ -195,7 +181,7 @@ struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
 		fail(error, -ENOMEM, "no memory for the state");
 		return NULL;
 	}
-	state->folder_fd = state->lock_fd = -1;
+	state->folder_fd = -1;
 	state->data = secret_alloc(sizeof(*state->data));
 	if (!state->data) {
 		fail(error, -ENOMEM, "no memory for the state");
@@ -206,7 +192,7 @@ struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
 		private_key_generate(&state->data->machine_key);
 		return state;
 	}
-	if (open_folder(state, folder, error) == 0 && load_any(state, error, warning) == 0)
+	if (open_folder(state, folder, error, warning) == 0 && load_or_begin(state, error) == 0)
 		return state;
 out:
 	state_close(state);
@@ -217,8 +203,6 @@ void state_close(struct state *state)
 {
 	if (!state)
 		return;
-	if (state->lock_fd >= 0)
-		close(state->lock_fd);
 	if (state->folder_fd >= 0)
 		close(state->folder_fd);
 	secret_free(state->data);
@@ -304,19 +288,6 @@ static int write_file(struct state *state, int fd)
 	return err;
 }
 
-/* The present file becomes the previous one; it has both names for a moment. */
-static int keep_previous(struct state *state)
-{
-	if (state->is_recovered)
-		return 0;
-	if (unlinkat(state->folder_fd, PREV_NAME, 0) != 0 && errno != ENOENT)
-		return -errno;
-	if (linkat(state->folder_fd, FILE_NAME, state->folder_fd, PREV_NAME, 0) != 0 &&
-	    errno != ENOENT && errno != EPERM && errno != EOPNOTSUPP) /* some have no links */
-		return -errno;
-	return 0;
-}
-
 static int replace_file(struct state *state)
 {
 	int fd, err;
@@ -329,15 +300,12 @@ static int replace_file(struct state *state)
 	err = write_file(state, fd);
 	if (close(fd) != 0 && err == 0)
 		err = -errno;
-	if (err == 0)
-		err = keep_previous(state);
 	if (err == 0 && renameat(state->folder_fd, TMP_NAME, state->folder_fd, FILE_NAME) != 0)
 		err = -errno;
 	if (err != 0) {
 		unlinkat(state->folder_fd, TMP_NAME, 0);
 		return err;
 	}
-	state->is_recovered = false;
 	return fsync(state->folder_fd) == 0 ? 0 : -errno;
 }
 

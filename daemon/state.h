@@ -2,7 +2,7 @@
  * What the node must remember: one file, or memory alone.
  *
  * state_data() may be changed freely; state_save() makes it last. Each save
- * replaces the whole file atomically and keeps the one before as "state.prev".
+ * replaces the whole file, "state.json", atomically.
  */
 #ifndef MESHWRAP_DAEMON_STATE_H
 #define MESHWRAP_DAEMON_STATE_H
@@ -40,8 +40,8 @@ struct state_data {
 /*
  * folder: made (0700) when it is missing; NULL: in memory, forgotten at the end.
  * Locks it against a second daemon. NULL with a sentence in error: no access,
- * in use, or a file that cannot be understood and has no good predecessor (it
- * is never reset). warning: "" or what was recovered.
+ * in use, or a file that cannot be understood (it is never reset). warning: ""
+ * or why it could not be locked.
  */
 struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
 			 char warning[static STATE_ERROR_MAX]);

@@ -14,8 +14,7 @@ struct state {
 	char *netmap;
 	size_t netmap_len;
 	char *folder; /* NULL: in memory */
-	int folder_fd, lock_fd;
-	bool is_recovered; /* the present file is damaged, its predecessor is the good one */
+	int folder_fd;
 };
 
 /* '{' and the members with secrets, each followed by a comma: their length. */

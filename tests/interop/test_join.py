@@ -302,16 +302,15 @@ def test_https_with_an_unknown_ca_is_refused(https, node):
 # ---- the state ----
 
 def state_file(node):
-    """What counts; besides it there may be a lock and the one before it."""
     return node.state / "state.json"
 
 
 @pytest.mark.meshwrap
 def test_the_state_is_one_file_for_its_owner_alone(net, node):
     node.begin(key=net.reusable).wait_running()
-    assert state_file(node).exists()
-    for path in node.state.iterdir():
-        assert path.stat().st_mode & 0o7777 == 0o600 and path.stat().st_uid == node.place.uid, path
+    assert list(node.state.iterdir()) == [state_file(node)]
+    state = state_file(node).stat()
+    assert state.st_mode & 0o7777 == 0o600 and state.st_uid == node.place.uid
     assert node.state.stat().st_mode & 0o077 == 0
 
 
