@@ -387,7 +387,8 @@ int mesh_create_wg(struct mesh *mesh, const uint8_t private_key[static WG_KEY_LE
 	return -ENOMEM;
 }
 
-static int create_netstack(struct mesh *mesh, char error[static 256])
+static int create_netstack(struct mesh *mesh, enum tcp_congestion congestion,
+			   char error[static 256])
 {
 	const struct netstack_callbacks callbacks = { netstack_output, udp_to_program, udp_failed,
 						      pong };
@@ -398,6 +399,7 @@ static int create_netstack(struct mesh *mesh, char error[static 256])
 
 	tcp_config_defaults(&tcp, c->mtu);
 	tcp.keepalive_ns = KEEPALIVE_NS;
+	tcp.congestion = congestion;
 	randombytes_buf(tcp.secret, sizeof(tcp.secret));
 	for (unsigned i = 0; i < c->own_count; i++)
 		own[i] = c->own[i].addr;
@@ -459,7 +461,7 @@ static int create_modules(struct mesh *mesh, const struct mesh_options *options,
 	if (err == 0)
 		err = create_udp(mesh, login && login->port == 0, error);
 	if (err == 0)
-		err = create_netstack(mesh, error);
+		err = create_netstack(mesh, options->congestion, error);
 	if (err == 0)
 		err = login ? tailnet_create(mesh, login, error) : mesh_file_create(mesh, error);
 	return err == 0 ? create_proxy(mesh, options, error) : err;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "daemon/config.h"
+#include "daemon/tcp/endpoint.h"
 
 struct event_base;
 struct login_setup;
@@ -18,6 +19,7 @@ struct mesh;
 struct mesh_options {
 	const char *dir; /* the runtime folder */
 	bool allow_all_users;
+	enum tcp_congestion congestion;
 	bool refuse_synhold;             /* tests: as if SYN hold did not work here */
 	const struct login_setup *login; /* of a tailnet's node; lives as long as the mesh */
 	const char *socks5_listen, *http_listen; /* "ADDRESS:PORT", NULL: no proxy */

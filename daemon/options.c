@@ -76,6 +76,8 @@ static const char usage_text[] =
 	"  --log-level LEVEL      error, warning, info or debug; info      MESHWRAP_LOG_LEVEL\n"
 	"  --allow-all-users      programs of every user of this machine may use the mesh;\n"
 	"                         otherwise those of this user and root\n"
+	"  --congestion NAME      what sets a stream's speed: rate or cubic\n"
+	"                                                              MESHWRAP_CONGESTION\n"
 	"  --no-syn-hold          dial first, then let programs connect, as where the kernel\n"
 	"                         does not support holding a SYN\n"
 	"\n"
@@ -102,6 +104,7 @@ enum id {
 	DIR_,
 	LEVEL,
 	ALL_USERS,
+	CONGESTION,
 	NO_SYN_HOLD,
 	HELP,
 	VERSION
@@ -130,6 +133,7 @@ static const struct option known[] = {
 	{ "dir", required_argument, NULL, DIR_ },
 	{ "log-level", required_argument, NULL, LEVEL },
 	{ "allow-all-users", no_argument, NULL, ALL_USERS },
+	{ "congestion", required_argument, NULL, CONGESTION },
 	{ "no-syn-hold", no_argument, NULL, NO_SYN_HOLD },
 	{ "help", no_argument, NULL, HELP },
 	{ "version", no_argument, NULL, VERSION },
@@ -156,6 +160,7 @@ static const struct variable {
 	{ "TS_OUTBOUND_HTTP_PROXY_LISTEN", HTTP_PROXY },
 	{ "MESHWRAP_DIR", DIR_ },
 	{ "MESHWRAP_LOG_LEVEL", LEVEL },
+	{ "MESHWRAP_CONGESTION", CONGESTION },
 };
 
 static const char *const key_variables[] = { "TS_AUTH_KEY", "TS_AUTHKEY" };
@@ -228,6 +233,17 @@ static bool take_level(struct reading *r, const char *name)
 		}
 	}
 	return bad(r, "is one of error, warning, info, debug");
+}
+
+static bool take_congestion(struct reading *r, const char *name)
+{
+	if (strcmp(name, "cubic") == 0)
+		r->o->congestion = TCP_CUBIC;
+	else if (strcmp(name, "rate") == 0)
+		r->o->congestion = TCP_RATE;
+	else
+		return bad(r, "is one of rate, cubic");
+	return true;
 }
 
 static bool take_url(struct reading *r, const char *text)
@@ -421,6 +437,8 @@ static bool take(struct reading *r, enum id id, char *value)
 		return true;
 	case LEVEL:
 		return take_level(r, value);
+	case CONGESTION:
+		return take_congestion(r, value);
 	case ALL_USERS:
 		o->allow_all_users = true;
 		return true;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "daemon/login.h"
+#include "daemon/tcp/endpoint.h"
 #include "shared/paths.h"
 
 enum options_mode {
@@ -23,6 +24,7 @@ struct options {
 	const char *socks5_listen, *http_listen;
 	char dir[PATHS_MAX]; /* the runtime folder */
 	bool allow_all_users, refuse_synhold;
+	enum tcp_congestion congestion;
 	struct options_memory *memory; /* what the texts above point into */
 };
 

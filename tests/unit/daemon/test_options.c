@@ -323,6 +323,23 @@ static void test_what_is_too_long_is_refused(void **state)
 	assert_refused(parse(NULL), "too long");
 }
 
+static void test_the_congestion_control_is_chosen_by_name(void **state)
+{
+	const char *const words[] = { "--config", "f", "--congestion=cubic", NULL };
+
+	(void)state;
+	setenv("MESHWRAP_CONGESTION", "rate", 1);
+	setenv("MESHWRAP_CONFIG", "f", 1);
+	assert_int_equal(parse(NULL), -1);
+	assert_int_equal(o.congestion, TCP_RATE);
+	options_finish(&o);
+	assert_int_equal(parse(words), -1);
+	assert_int_equal(o.congestion, TCP_CUBIC);
+	options_finish(&o);
+	setenv("MESHWRAP_CONGESTION", "reno", 1);
+	assert_refused(parse(NULL), "MESHWRAP_CONGESTION is one of rate, cubic");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -340,6 +357,7 @@ int main(void)
 		TEST(test_a_key_on_the_command_line_is_refused),
 		TEST(test_wrong_values_are_told_by_name),
 		TEST(test_what_is_too_long_is_refused),
+		TEST(test_the_congestion_control_is_chosen_by_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
