@@ -1,7 +1,8 @@
 /*
  * meshrun, against a fake daemon: what it says, what it starts, what it becomes.
  *
- * MESHRUN, FAKEMESH and LIBMESHWRAP in the environment say where those are. A
+ * MESHRUN, FAKEMESH and LIBMESHWRAP in the environment say where those are, and
+ * LIBMESHWRAP_OWN the shim of meshrun's own libc if that is another one. A
  * copy of meshrun lies in a folder of the test with a "meshd" that is a script.
  */
 #include <setjmp.h>
@@ -60,6 +61,8 @@ static int set_up(void **state)
 	snprintf(library, sizeof(library), "%s/libmeshwrap.so", s->root);
 	copy(getenv("MESHRUN"), s->meshrun);
 	copy(getenv("LIBMESHWRAP"), library);
+	if (getenv("LIBMESHWRAP_OWN"))
+		copy(getenv("LIBMESHWRAP_OWN"), s->root);
 	f = fopen(s->config, "w");
 	assert_non_null(f);
 	fclose(f);
