@@ -17,7 +17,7 @@ def ray_start(side, *words):
 
 
 def ray_work(side, head, *wanted):
-    out = side.python("ray_work.py", head, *wanted, venv=True, env=RAY_ENV, timeout=240)
+    out = side.python("ray_work.py", head, side.v4, *wanted, venv=True, env=RAY_ENV, timeout=240)
     expect(out.split() == ["nodes", "tasks", "actors", "objects"], f"the driver on {side.name}: {out}")
 
 

@@ -50,13 +50,13 @@ def rabbitmq(pair):
                      "RABBITMQ_LOG_BASE": str(home), "RABBITMQ_CONFIG_FILE": str(home / "conf"), "RABBITMQ_LOGS": "-",
                      "RABBITMQ_PID_FILE": str(home / "pid"), "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
                      "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inetrc '\"{epmd}\"'"}
-        side.spawn("rabbitmq-server", env=env[side]).wait_for("completed with", 120)
+        side.spawn("/usr/lib/rabbitmq/bin/rabbitmq-server", env=env[side]).wait_for("completed with", 120)
     for client, server, host in pair.ways:
         out = client.python("amqp.py", host, port, venv=True, timeout=60)
         expect(out.split() == ["20", "messages"], f"AMQP: {out}")
 
     def ctl(*words):
-        return pair.b.run("rabbitmqctl", *words, env=env[pair.b], timeout=120)
+        return pair.b.run("/usr/lib/rabbitmq/bin/rabbitmqctl", *words, env=env[pair.b], timeout=120)
     ctl("stop_app")
     ctl("join_cluster", f"rabbit@{pair.a.name}")
     ctl("start_app")
