@@ -4,8 +4,11 @@
  *
  * What is left of the cost is kept low so: the cipher is fetched once; a key
  * is scheduled once into a context of its own; a packet sets only the IV (which
- * takes 0.05 us of the total) and never the key or the cipher. The interface
- * hides EVP entirely, so that the library can be changed in this file.
+ * takes 0.05 us of the total) and never the key or the cipher; tags are read and
+ * set by parameters made here, not by EVP's controls, which make the same from
+ * numbers (0.03 us). EVP_Cipher() would be as short, but whether it checks the tag
+ * at the end differs between versions. The interface hides EVP entirely, so that
+ * the library can be changed in this file.
  * OpenSSL's shorter path for TLS records needs 13 bytes of additional data, of
  * which WireGuard has none.
  */
@@ -15,7 +18,9 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 #include <sodium.h>
 
 #include "shared/wire.h"
@@ -71,6 +76,9 @@ static void counter_nonce(uint64_t counter, uint8_t nonce[static NONCE_LEN])
 void aead_seal(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len)
 {
 	EVP_CIPHER_CTX *ctx = evp_key(key);
+	OSSL_PARAM tag[] = { OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, data + len,
+						     AEAD_TAG_LEN),
+			     OSSL_PARAM_END };
 	uint8_t nonce[NONCE_LEN];
 	int out_len, ok;
 
@@ -79,8 +87,7 @@ void aead_seal(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len
 	/* None of these allocates or depends on the bytes: they cannot fail. */
 	ok = EVP_EncryptInit_ex2(ctx, NULL, NULL, nonce, NULL) &&
 	     (!len || EVP_EncryptUpdate(ctx, data, &out_len, data, (int)len)) &&
-	     EVP_EncryptFinal_ex(ctx, data + len, &out_len) &&
-	     EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, AEAD_TAG_LEN, data + len) > 0;
+	     EVP_EncryptFinal_ex(ctx, data + len, &out_len) && EVP_CIPHER_CTX_get_params(ctx, tag);
 	assert(ok);
 	(void)ok;
 }
@@ -88,13 +95,16 @@ void aead_seal(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len
 bool aead_open(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len)
 {
 	EVP_CIPHER_CTX *ctx = evp_key(key);
+	const OSSL_PARAM tag[] = { OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, data + len,
+							   AEAD_TAG_LEN),
+				   OSSL_PARAM_END };
 	uint8_t nonce[NONCE_LEN];
 	int out_len;
 
 	assert(len <= INT_MAX);
 	counter_nonce(counter, nonce);
 	return EVP_DecryptInit_ex2(ctx, NULL, NULL, nonce, NULL) &&
-	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, AEAD_TAG_LEN, data + len) > 0 &&
+	       EVP_CIPHER_CTX_set_params(ctx, tag) &&
 	       (!len || EVP_DecryptUpdate(ctx, data, &out_len, data, (int)len)) &&
 	       EVP_DecryptFinal_ex(ctx, data + len, &out_len) > 0;
 }
