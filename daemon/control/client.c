@@ -332,6 +332,7 @@ struct control *control_create(struct loop *loop, const struct control_config *c
 	c->map_max = config->map_max;
 	c->trusts_new_server_key = config->trusts_new_server_key;
 	c->next_token = 1;
+	c->may_be_registered = state_data(state)->has_node_key && !state_data(state)->is_registered;
 	for (int i = 0; i < TIMER_COUNT; i++)
 		c->at[i] = NEVER_NS;
 	c->armed_ns = NEVER_NS;

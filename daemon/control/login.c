@@ -5,8 +5,10 @@
  * burn an auth key that works once: registered there, forgotten here.
  *
  * An error in the answer is the server's last word on this key: nothing is
- * repeated until the user acts. An HTTP error or silence is a matter of trying
- * again. Login by hand is a request that the server holds until somebody has
+ * repeated until the user acts. With one exception: an answer got lost, by our
+ * death or the connection's, that may have said yes. A server that is still
+ * busy with it calls the key used; a little later it knows the node. An HTTP error or silence is a
+ * matter of trying again. Login by hand is a request that the server holds until somebody has
  * opened the URL; it is cut off and repeated now and then, since a dead
  * connection would look just the same.
  */
@@ -22,7 +24,9 @@
 #include "daemon/state.h"
 #include "shared/util.h"
 
-#define REGISTER_PATH "/machine/register"
+#define REGISTER_PATH        "/machine/register"
+#define DOUBTED_REFUSALS_MAX 3
+#define DOUBT_NS             NS_PER_S
 
 static void forget_auth_key(struct control *c)
 {
@@ -60,6 +64,7 @@ static void rotate(struct control *c)
 	private_key_generate(&data->node_key);
 	data->has_node_key = true;
 	data->is_registered = false;
+	c->may_be_registered = false;
 	c->tells_node_key = true;
 	c->is_saved = false;
 	c->login_url[0] = '\0';
@@ -71,6 +76,16 @@ static void refused_key(struct control *c, const char *error)
 {
 	bool had_key = uses_auth_key(c);
 
+	if (had_key && c->may_be_registered && c->doubted_refusals < DOUBTED_REFUSALS_MAX) {
+		c->doubted_refusals++;
+		control_set_problem(c,
+				    "the server refused the auth key (%s), maybe because it has "
+				    "let this node in before; asking again",
+				    error);
+		control_set_timer_in(c, TIMER_REGISTER, c->doubted_refusals * DOUBT_NS);
+		control_kick(c);
+		return;
+	}
 	if (had_key)
 		forget_auth_key(c);
 	if (had_key)
@@ -126,7 +141,8 @@ static void logged_in(struct control *c, const struct messages_registered *answe
 	snprintf(data->server_url, sizeof(data->server_url), "%s", c->server_url);
 	c->login_url[0] = '\0';
 	c->is_rotated = c->is_interactive = false;
-	c->register_failures = 0;
+	c->may_be_registered = false;
+	c->register_failures = c->doubted_refusals = 0;
 	c->registrations++;
 	if (!control_save(c))
 		return;
@@ -225,6 +241,7 @@ static void register_ended(void *owner, int err)
 		answered(c);
 		return;
 	}
+	c->may_be_registered = true;
 	if (!c->login_url[0])
 		control_set_problem(c, "the login was not answered (%s)", strerror(-err));
 	try_later(c);

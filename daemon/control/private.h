@@ -117,10 +117,12 @@ struct control {
 	bool key_is_refused; /* REFUSED for it; looked at again now and then */
 
 	/* login */
-	bool is_saved;         /* what registers is on disk */
-	bool is_login_blocked; /* the user must act first */
-	bool is_rotated;       /* once for each login */
-	bool is_interactive;   /* by hand, even with an auth key */
+	bool is_saved;          /* what registers is on disk */
+	bool is_login_blocked;  /* the user must act first */
+	bool is_rotated;        /* once for each login */
+	bool is_interactive;    /* by hand, even with an auth key */
+	bool may_be_registered; /* it was asked to with this node key, and the answer got lost */
+	unsigned doubted_refusals;
 	int32_t register_id;
 	unsigned register_failures;
 	struct answer register_answer;
