@@ -3,7 +3,9 @@
  *
  * Peers learn our home through control, so every change costs a round of news and
  * a relay connection: a new region must be clearly better than the old one, which
- * is forgiven a report without an answer while its connection is alive.
+ * is forgiven a report without an answer while its connection is alive. One that
+ * nobody can connect to loses to any other that answers, and does not come back
+ * just because its host still answers probes.
  */
 #include "daemon/path/home.h"
 
@@ -13,6 +15,8 @@
 
 #define HISTORY_NS  (5 * 60 * NS_PER_S)
 #define MIN_GAIN_NS (10 * NS_PER_MS)
+#define DEAD_MIN_NS (5 * 60 * NS_PER_S)
+#define DEAD_MAX_NS (80 * 60 * NS_PER_S)
 
 void home_region_measured(struct home_region *region, uint64_t latency_ns, uint64_t now_ns)
 {
@@ -20,6 +24,15 @@ void home_region_measured(struct home_region *region, uint64_t latency_ns, uint6
 	region->history[region->next].at_ns = now_ns;
 	region->history[region->next].latency_ns = latency_ns;
 	region->next = (region->next + 1) % HOME_HISTORY;
+}
+
+void home_region_lost(struct home_region *region, uint64_t now_ns)
+{
+	if (now_ns < region->dead_until_ns)
+		return;
+	region->dead_for_ns = region->dead_for_ns ? MIN(region->dead_for_ns * 2, DEAD_MAX_NS)
+						  : DEAD_MIN_NS;
+	region->dead_until_ns = now_ns + region->dead_for_ns;
 }
 
 uint64_t home_region_best(const struct home_region *region, uint64_t now_ns)
@@ -64,6 +77,30 @@ static int any_region(const struct home_region *regions, unsigned count, uint32_
 	}
 }
 
+/* A region whose relay is connected, when no probe told anything. 0: none. */
+static int connected_region(const struct home_region *regions, unsigned count, int current)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (regions[i].is_up && may_be_home(&regions[i], current))
+			return regions[i].id;
+	}
+	return 0;
+}
+
+/* Nothing was measured of late: what is home stays, unless it is lost and another is not. */
+static int choose_blindly(const struct home_region *regions, unsigned count,
+			  const struct home_region *old, uint32_t random, uint64_t now_ns)
+{
+	int id = 0;
+
+	if (old && now_ns >= old->dead_until_ns)
+		return old->id;
+	id = connected_region(regions, count, old ? old->id : 0);
+	if (id)
+		return id;
+	return old ? old->id : any_region(regions, count, random);
+}
+
 int home_choose(const struct home_region *regions, unsigned count, int current, bool is_heard,
 		uint32_t random, uint64_t now_ns)
 {
@@ -76,7 +113,7 @@ int home_choose(const struct home_region *regions, unsigned count, int current, 
 
 		if (r->id == current && may_be_home(r, current))
 			old = r;
-		if (ns == 0 || !may_be_home(r, current))
+		if (ns == 0 || !may_be_home(r, current) || now_ns < r->dead_until_ns)
 			continue;
 		if (!best || scored(r, ns) < best_ns) {
 			best = r;
@@ -84,8 +121,8 @@ int home_choose(const struct home_region *regions, unsigned count, int current, 
 		}
 	}
 	if (!best)
-		return old ? old->id : any_region(regions, count, random);
-	if (!old || best == old)
+		return choose_blindly(regions, count, old, random, now_ns);
+	if (!old || best == old || now_ns < old->dead_until_ns)
 		return best->id;
 	if (old->latency_ns == 0)
 		return is_heard ? old->id : best->id;

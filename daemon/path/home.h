@@ -17,9 +17,14 @@ struct home_region {
 	} history[HOME_HISTORY];
 	unsigned next;
 	uint64_t latency_ns; /* in the report that just ended; 0: no answer */
+	bool is_up;          /* its relay connection stands */
+	/* No home until then, whatever it answers to probes: as home it let nobody connect. */
+	uint64_t dead_until_ns, dead_for_ns;
 };
 
 void home_region_measured(struct home_region *region, uint64_t latency_ns, uint64_t now_ns);
+/* It was home and could not be connected to. Each time it is avoided for longer. */
+void home_region_lost(struct home_region *region, uint64_t now_ns);
 /* The lowest latency of the last five minutes, 0: none. */
 uint64_t home_region_best(const struct home_region *region, uint64_t now_ns);
 

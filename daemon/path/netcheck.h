@@ -70,6 +70,10 @@ void netcheck_set_families(struct netcheck *nc, bool has_ipv4, bool has_ipv6);
 void netcheck_set_connected(struct netcheck *nc, bool is_connected);
 /* Frames came from this region's relay: it is alive, whatever the probes say. */
 void netcheck_relay_heard(struct netcheck *nc, int region, uint64_t now_ns);
+/* Its relay connection stands, or not any more. */
+void netcheck_relay_state(struct netcheck *nc, int region, bool is_up);
+/* Home could not be connected to for a while: the next report prefers any other that answers. */
+void netcheck_home_lost(struct netcheck *nc, uint64_t now_ns);
 
 /*
  * Starts a report. A full one is made anyway when the last is older than 5

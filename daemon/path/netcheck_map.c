@@ -110,6 +110,9 @@ static void keep_history(const struct netcheck *nc, struct home_region *home)
 		memcpy(home->history, old->history, sizeof(home->history));
 		home->next = old->next;
 		home->latency_ns = old->latency_ns;
+		home->is_up = old->is_up;
+		home->dead_until_ns = old->dead_until_ns;
+		home->dead_for_ns = old->dead_for_ns;
 	}
 }
 
@@ -157,6 +160,36 @@ void netcheck_relay_heard(struct netcheck *nc, int region, uint64_t now_ns)
 	nc->heard_ns = now_ns;
 }
 
+static struct home_region *find_home(struct netcheck *nc, int region)
+{
+	for (unsigned i = 0; i < nc->region_count; i++) {
+		if (nc->homes[i].id == region)
+			return &nc->homes[i];
+	}
+	return NULL;
+}
+
+void netcheck_relay_state(struct netcheck *nc, int region, bool is_up)
+{
+	struct home_region *home = find_home(nc, region);
+
+	if (!is_up && region == nc->heard_region)
+		nc->heard_ns = 0;
+	if (!home)
+		return;
+	home->is_up = is_up;
+	if (is_up)
+		home->dead_until_ns = home->dead_for_ns = 0;
+}
+
+void netcheck_home_lost(struct netcheck *nc, uint64_t now_ns)
+{
+	struct home_region *home = find_home(nc, nc->home);
+
+	if (home)
+		home_region_lost(home, now_ns);
+}
+
 /* ---- between reports ---- */
 
 void netcheck_network_changed(struct netcheck *nc)
@@ -167,6 +200,8 @@ void netcheck_network_changed(struct netcheck *nc)
 	r->v4_count = r->v6_count = 0;
 	r->mapping_varies = NETCHECK_UNKNOWN;
 	nc->last_full_ns = 0;
+	for (unsigned i = 0; i < nc->region_count; i++)
+		nc->homes[i].dead_until_ns = nc->homes[i].dead_for_ns = 0;
 	/* What is in flight would tell of the old place. */
 	nc->is_running = nc->is_measuring = false;
 	nc->generation++;

@@ -365,6 +365,8 @@ void paths_relay_state(struct paths *paths, int region, bool is_up, uint64_t now
 		paths->relays[paths->relay_count++] = region;
 	else if (!is_up && i < paths->relay_count)
 		paths->relays[i] = paths->relays[--paths->relay_count];
+	netcheck_relay_state(paths->netcheck, region, is_up);
+	self_watch_home(paths, now_ns);
 	if (is_up)
 		return;
 	for (struct path_peer *peer = paths->peers; peer; peer = peer->hh.next) {

@@ -202,7 +202,7 @@ void peer_doubt(struct paths *paths, struct path_peer *peer, uint64_t now_ns)
 
 /* ---- sending ---- */
 
-static bool is_up(const struct paths *paths, int region)
+bool paths_relay_is_up(const struct paths *paths, int region)
 {
 	for (unsigned i = 0; i < paths->relay_count; i++) {
 		if (paths->relays[i] == region)
@@ -216,7 +216,8 @@ int peer_relay_region(const struct paths *paths, const struct path_peer *peer)
 	if (peer->is_wireguard_only)
 		return 0;
 	if (peer->heard_region && peer->heard_region != peer->home_region &&
-	    !is_up(paths, peer->home_region) && is_up(paths, peer->heard_region))
+	    !paths_relay_is_up(paths, peer->home_region) &&
+	    paths_relay_is_up(paths, peer->heard_region))
 		return peer->heard_region;
 	return peer->home_region ? peer->home_region : peer->heard_region;
 }

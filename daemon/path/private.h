@@ -105,6 +105,8 @@ struct paths {
 	unsigned netcheck_count;
 	struct netcheck *netcheck;
 	uint64_t next_stun_ns;
+	uint64_t home_patience_ns; /* when to look for another home; NEVER_NS: it is connected */
+	int watched_home;
 	uint64_t stun_ns; /* last time STUN told our address, or said that it cannot; 0: never */
 	struct ip_addr local[PATHS_SELF_MAX];
 	unsigned local_count;
@@ -142,6 +144,7 @@ void candidates_prune(struct path_peer *peer, uint64_t now_ns);
 bool candidate_is_acceptable(const struct paths *paths, const struct endpoint *ep);
 
 /* peer.c */
+bool paths_relay_is_up(const struct paths *paths, int region);
 int peer_relay_region(const struct paths *paths, const struct path_peer *peer);
 void peer_clear_best(struct paths *paths, struct path_peer *peer);
 /* Sends both ways until the best address has answered again. */
@@ -192,6 +195,8 @@ void self_doubt_stun(struct paths *paths, uint64_t now_ns);
 void self_restun(struct paths *paths, bool is_full, uint64_t now_ns);
 void self_stun_received(struct paths *paths, const struct endpoint *from, const uint8_t *bytes,
 			size_t len, uint64_t now_ns);
+/* The home, or what is connected, changed. */
+void self_watch_home(struct paths *paths, uint64_t now_ns);
 /* Own endpoints for a call-me-maybe. */
 unsigned self_endpoints(const struct paths *paths, struct endpoint *out, unsigned max);
 /* Tells the owner what changed; the last act of an entry, since the owner may call back. */

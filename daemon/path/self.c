@@ -8,7 +8,8 @@
  * there to every peer.
  *
  * STUN runs while any peer is spoken to, so that the mapping is fresh when a
- * call-me-maybe wants it, and not otherwise.
+ * call-me-maybe wants it, and not otherwise. A home without a connection is
+ * given some seconds; then a report looks for another.
  */
 #include <errno.h>
 #include <string.h>
@@ -197,6 +198,17 @@ void self_restun(struct paths *paths, bool is_full, uint64_t now_ns)
 	}
 }
 
+void self_watch_home(struct paths *paths, uint64_t now_ns)
+{
+	int home = paths_home(paths);
+
+	if (home == 0 || paths_relay_is_up(paths, home))
+		paths->home_patience_ns = NEVER_NS;
+	else if (paths->home_patience_ns == NEVER_NS || home != paths->watched_home)
+		paths->home_patience_ns = now_ns + HOME_PATIENCE_NS;
+	paths->watched_home = home;
+}
+
 static void report_done(void *owner, const struct netcheck_report *report)
 {
 	struct paths *paths = owner;
@@ -216,6 +228,7 @@ static void report_done(void *owner, const struct netcheck_report *report)
 		paths->told_home = report->preferred;
 		paths->callbacks.home_changed(paths->owner, report->preferred);
 	}
+	self_watch_home(paths, now_ns);
 	send_pending_calls(paths, now_ns);
 	if (report->is_full)
 		answer_netchecks(paths, report);
@@ -251,7 +264,7 @@ int self_start(struct paths *paths)
 						report_done };
 
 	paths->netcheck = netcheck_create(&callbacks, paths);
-	paths->next_stun_ns = NEVER_NS;
+	paths->next_stun_ns = paths->home_patience_ns = NEVER_NS;
 	return paths->netcheck ? 0 : -ENOMEM;
 }
 
@@ -384,7 +397,7 @@ uint64_t self_deadline(const struct paths *paths)
 
 	if (netcheck_is_running(paths->netcheck))
 		return ns;
-	return paths->netcheck_count > 0 ? 0 : paths->next_stun_ns;
+	return paths->netcheck_count > 0 ? 0 : MIN(paths->next_stun_ns, paths->home_patience_ns);
 }
 
 void self_expire(struct paths *paths, uint64_t now_ns)
@@ -395,6 +408,11 @@ void self_expire(struct paths *paths, uint64_t now_ns)
 		return;
 	if (paths->netcheck_count > 0)
 		self_restun(paths, true, now_ns);
+	if (now_ns >= paths->home_patience_ns) {
+		paths->home_patience_ns = now_ns + HOME_AGAIN_NS;
+		netcheck_home_lost(paths->netcheck, now_ns);
+		self_restun(paths, true, now_ns);
+	}
 	if (now_ns < paths->next_stun_ns)
 		return;
 	if (wants_stun(paths, now_ns))

@@ -454,6 +454,7 @@ struct node *world_add(struct world *w, enum nat nat)
 	n->paths = paths_create(&config, &callbacks, &owners[n->id]);
 	assert(n->paths);
 	paths_disco_key(n->paths, n->disco);
+	paths_set_connected_to_control(n->paths, true);
 	assert(paths_set_derp_map(n->paths, &w->map, w->now_ns) == 0);
 	set_local(w, n);
 	return n;

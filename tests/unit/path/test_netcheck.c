@@ -373,6 +373,41 @@ static void test_home_without_data_is_any_that_may_be(void **state)
 	assert_int_equal(home_choose(r, 2, 1, false, 0, NS_PER_S), 1);
 }
 
+static void test_a_lost_home_gives_way_to_any_that_answers(void **state)
+{
+	uint64_t now_ns = 1000 * NS_PER_S;
+	struct home_region r[3] = { region_of(1, 5, now_ns), region_of(2, 200, now_ns),
+				    region_of(3, 0, now_ns) };
+
+	(void)state;
+	home_region_lost(&r[0], now_ns);
+	/* However near its host is, and however lately it was heard. */
+	assert_int_equal(home_choose(r, 3, 1, true, 0, now_ns), 2);
+	/* It does not come back soon, */
+	assert_int_equal(home_choose(r, 3, 2, false, 0, now_ns + 200 * NS_PER_S), 2);
+	/* but it does when that is over, or its relay was connected. */
+	home_region_measured(&r[0], 5 * NS_PER_MS, now_ns + 301 * NS_PER_S);
+	home_region_measured(&r[1], 200 * NS_PER_MS, now_ns + 301 * NS_PER_S);
+	assert_int_equal(home_choose(r, 3, 2, false, 0, now_ns + 301 * NS_PER_S), 1);
+	/* The second time it is avoided for longer. */
+	home_region_lost(&r[0], now_ns + 301 * NS_PER_S);
+	assert_int_equal(home_choose(r, 3, 2, false, 0, now_ns + 602 * NS_PER_S), 2);
+}
+
+static void test_a_lost_home_stays_when_nobody_else_answers(void **state)
+{
+	uint64_t now_ns = 1000 * NS_PER_S;
+	struct home_region r[2] = { region_of(1, 5, now_ns), region_of(2, 0, now_ns) };
+
+	(void)state;
+	home_region_lost(&r[0], now_ns);
+	assert_int_equal(home_choose(r, 2, 1, false, 0, now_ns), 1);
+	r[1].is_up = true; /* a connection is an answer, too */
+	assert_int_equal(home_choose(r, 2, 1, false, 0, now_ns), 2);
+	r[1].no_measure_no_home = true;
+	assert_int_equal(home_choose(r, 2, 1, false, 0, now_ns), 1);
+}
+
 static void test_home_never_changes_without_control(void **state)
 {
 	struct bench *t = *state;
@@ -460,6 +495,8 @@ int main(void)
 		T(test_a_new_map_or_network_ends_what_runs),
 		T(test_home_changes_only_for_a_clear_gain),
 		T(test_home_is_kept_while_its_relay_is_heard),
+		T(test_a_lost_home_gives_way_to_any_that_answers),
+		T(test_a_lost_home_stays_when_nobody_else_answers),
 		T(test_home_without_data_is_any_that_may_be),
 		T(test_home_never_changes_without_control),
 		T(test_json_has_the_recorded_keys_in_order),
