@@ -398,7 +398,7 @@ static char *raw_answer(const char *status, const void *body, size_t body_len, s
 char *messages_answer_c2n(const uint8_t *request, size_t len, size_t *answer_len)
 {
 	static const char unknown[] = "unknown c2n path";
-	const uint8_t *end = len > 0 ? memmem(request, len, "\r\n\r\n", 4) : NULL;
+	const uint8_t *end = request && len > 0 ? memmem(request, len, "\r\n\r\n", 4) : NULL;
 	const uint8_t *path = end ? memchr(request, ' ', (size_t)(end - request)) : NULL;
 
 	if (path && end - path > 7 &&
