@@ -7,7 +7,7 @@ from lab import shown
 
 from base import HERE, VENV, check, expect, free_port, pip_version, wait_until
 
-RAY_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_MEMORY_MONITOR": "1", "OMP_NUM_THREADS": "1"}
+RAY_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_DISABLE_MEMORY_MONITOR": "1", "OMP_NUM_THREADS": "1"}
 RAY_SIZES = ["--num-cpus", "2", "--object-store-memory", "400000000", "--block"]
 
 
@@ -73,6 +73,18 @@ def ray(pair):
     wait_until(lambda: alive(a, head) == [a.v4], 120, "Ray notices that a node was lost")
     ray_start(b, "--address", head).wait_for(r"Ray runtime started", 90)
     ray_work(b, head, a.v4, b.v4)
+    return pip_version("ray")
+
+
+@check("ray-alone", "Ray in one container", "`ray.init()` by itself, and `ray start --head` with a driver: tasks, actors, a 100 MB object; "
+       "the node has the mesh address", pip=("ray[default]", "numpy"))
+def ray_alone(pair):
+    for words, side in ((["start"], pair.a), ([], pair.b)):
+        if words:
+            ray_start(side, "--head", "--port", "6379").wait_for(r"Ray runtime started", 90)
+        out = side.python("ray_work.py", f"{side.v4}:6379" if words else "local", side.v4, side.v4, venv=True, timeout=240,
+                          env={**RAY_ENV, "RAY_TMPDIR": str(side.folder("ray"))})
+        expect(out.split() == ["nodes", "tasks", "actors", "objects"], f"the driver on {side.name}: {out}")
     return pip_version("ray")
 
 

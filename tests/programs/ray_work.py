@@ -1,4 +1,4 @@
-"""A Ray driver: ray_work.py HEAD:PORT OWN NODE... Prints one word a thing that held; anything else is an exception.
+"""A Ray driver: ray_work.py HEAD:PORT|local OWN NODE... Prints one word a thing that held; anything else is an exception.
 
 OWN is this node's address. Ray looks for the raylet of a driver among all processes it can see, and here, unlike on
 two machines, both nodes' can be seen.
@@ -13,7 +13,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
 head, own, *wanted = sys.argv[1:]
-ray.init(address=head, log_to_driver=False, _node_ip_address=own)
+if head == "local":
+    ray.init(num_cpus=2, object_store_memory=400_000_000, log_to_driver=False)
+else:
+    ray.init(address=head, log_to_driver=False, _node_ip_address=own)
 assert ray.util.get_node_ip_address() == own, ray.util.get_node_ip_address()
 nodes = {n["NodeManagerAddress"]: n["NodeID"] for n in ray.nodes() if n["Alive"]}
 assert sorted(nodes) == sorted(wanted), f"the cluster has {nodes}, not {wanted}"
