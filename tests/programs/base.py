@@ -139,7 +139,8 @@ class Side:
         return self.node.run([find(str(argv[0])) or argv[0], *map(str, argv[1:])], wrapped=False, **options).stdout
 
     def wait_for_port(self, port, host="127.0.0.1", timeout=20):
-        code = "import socket,sys; sys.exit(socket.socket().connect_ex((sys.argv[1], int(sys.argv[2]))))"
+        code = ("import socket,sys; host, port = sys.argv[1], int(sys.argv[2]);"
+                " sys.exit(socket.socket(10 if ':' in host else 2).connect_ex((host, port)))")
         words = [self.meshrun, "--", PYTHON, "-c", code, host, str(port)]
         wait_until(lambda: not self.node.run(words, wrapped=False, check=False).returncode, timeout,
                    f"port {port} on {self.name}")

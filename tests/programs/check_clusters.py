@@ -5,7 +5,7 @@ import signal
 
 from lab import shown
 
-from base import HERE, VENV, check, expect, free_port, pip_version, wait_until
+from base import HERE, PYTHON, VENV, check, expect, free_port, pip_version, wait_until
 
 RAY_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_DISABLE_MEMORY_MONITOR": "1", "OMP_NUM_THREADS": "1"}
 RAY_SIZES = ["--num-cpus", "2", "--object-store-memory", "400000000", "--block"]
@@ -107,3 +107,16 @@ def torch(pair):
     torchrun(pair, GLOO_SOCKET_IFNAME="tailscale0")
     torchrun(pair)
     return pip_version("torch")
+
+
+@check("nccl", "NCCL's bootstrap", "the interface NCCL finds by itself among those named, IPv4 and IPv6, and its listener reached "
+       "from the other node (no GPU needed for this much)", setting="NCCL_SOCKET_IFNAME=tailscale0", pip=("nvidia-nccl-cu13",))
+def nccl(pair):
+    library = next(VENV.glob("lib/python3*/site-packages/nvidia/nccl/lib/libnccl.so.2"))
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        for family, address in (("AF_INET", side.v4), ("AF_INET6", side.v6)):
+            env = {"NCCL_SOCKET_FAMILY": family, "NCCL_SOCKET_IFNAME": "tailscale0"}
+            listens = side.spawn(PYTHON, HERE / "nccl_work.py", library, env=env, log="nccl").wait_for(r"listens (\S+) (\d+)\n")
+            expect(listens[1] == address, f"NCCL of {side.name} takes {listens[1]}")
+            other.wait_for_port(listens[2], address)
+    return pip_version("nvidia-nccl-cu13")
