@@ -3,11 +3,14 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -106,6 +109,20 @@ static void remove_dir(const char *dir)
 	rmdir(dir);
 }
 
+/* Where we may: others on this machine would take ports that a test counts on. */
+static void take_own_network(void)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd;
+
+	if (unshare(CLONE_NEWNET) < 0)
+		return;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &lo) < 0)
+		die("lo");
+	close(fd);
+}
+
 void harness_enter(char **argv, enum harness_daemon daemon)
 {
 	char dir[] = "/tmp/meshwrap-test-XXXXXX";
@@ -114,6 +131,7 @@ void harness_enter(char **argv, enum harness_daemon daemon)
 
 	if (getenv(INSIDE))
 		return;
+	take_own_network();
 	if (!mkdtemp(dir))
 		die("mkdtemp");
 	if (daemon != HARNESS_NO_DAEMON)
