@@ -145,6 +145,10 @@ class Side:
         wait_until(lambda: not self.node.run(words, wrapped=False, check=False).returncode, timeout,
                    f"port {port} on {self.name}")
 
+    def wait_until_bound(self, port, timeout=20):
+        """Until something listens there, without a connection of ours."""
+        wait_until(lambda: f":{port} " in self.node.run(["ss", "-Hlntu"], wrapped=False).stdout, timeout, f"port {port} on {self.name}")
+
 
 class Rented(Place):
     """A namespace, under tests/rented, whose user is called mesh there and has a shell (sshd wants that)."""
