@@ -35,6 +35,7 @@
 #define LOGIN_NS    (10 * NS_PER_S)
 #define NODE_NS     (NS_PER_S * 3 / 2) /* to connect to a node while there are others */
 #define SILENCE_NS  (120 * NS_PER_S)
+#define QUIET_NS    (3 * NS_PER_S) /* after we sent something: is anybody there? */
 #define PONG_NS     (3 * NS_PER_S)
 #define BUFFER_LEN  (128u * 1024)
 #define READ_ROUND  (512u * 1024) /* bytes before others get their turn */
@@ -70,7 +71,9 @@ struct derp_client {
 	bool has_node, is_preferred, was_preferred_said, is_destroyed;
 	struct public_key relay_key;
 	uint64_t login_by_ns, heard_ns;
-	uint64_t pong_by_ns; /* NEVER_NS: no ping is out */
+	uint64_t asked_ns;              /* when something was sent first after heard_ns */
+	uint64_t pinged_ns, pong_by_ns; /* NEVER_NS: no ping is out */
+	uint64_t armed_ns;              /* when the timer fires */
 	uint8_t ping[DERP_PING];
 	bool has_limit;
 	struct bucket limit; /* bytes that the relay lets us send */
@@ -133,12 +136,47 @@ static void arm(struct derp_client *c)
 	uint64_t now = loop_now(c->loop), at = c->login_by_ns, in;
 	struct timeval tv;
 
-	if (c->state == CLIENT_UP)
+	if (c->state == CLIENT_UP) {
 		at = MIN(c->heard_ns + SILENCE_NS, c->pong_by_ns);
+		if (c->pong_by_ns == NEVER_NS && c->asked_ns)
+			at = MIN(at, c->asked_ns + QUIET_NS);
+	}
+	c->armed_ns = at;
 	in = at > now ? at - now : 0;
 	tv.tv_sec = (time_t)(in / NS_PER_S);
 	tv.tv_usec = (suseconds_t)(in % NS_PER_S / NS_PER_US) + 1;
 	evtimer_add(c->timer, &tv);
+}
+
+/* Nothing came back for a while: the relay may be gone without a word. */
+static void look_for_life(struct derp_client *c, uint64_t now)
+{
+	if (now >= c->pong_by_ns && c->heard_ns <= c->pinged_ns) {
+		connection_failed(c, "the relay did not answer a ping");
+		return;
+	}
+	if (now >= c->pong_by_ns)
+		c->pong_by_ns = NEVER_NS; /* it spoke, if not of this */
+	if (now >= c->heard_ns + SILENCE_NS) {
+		connection_failed(c, "the relay was silent for two minutes");
+		return;
+	}
+	if (c->asked_ns && now >= c->asked_ns + QUIET_NS)
+		derp_client_ping(c);
+	arm(c);
+}
+
+static const char *late_login(const struct derp_client *c)
+{
+	if (c->sentence[0])
+		return c->sentence;
+	if (c->state == CLIENT_DIALING)
+		return "no connection to the relay within 10 s";
+	if (c->state == CLIENT_UPGRADING)
+		return "the relay did not answer our request within 10 s";
+	if (c->state == CLIENT_GREETING)
+		return "the relay did not say its key within 10 s";
+	return "the relay did not answer our login within 10 s";
 }
 
 static void timer_fired(evutil_socket_t fd, short events, void *arg)
@@ -155,15 +193,13 @@ static void timer_fired(evutil_socket_t fd, short events, void *arg)
 		c->state = CLIENT_DIALING;
 		arm(c);
 		try_node(c);
-	} else if (c->state != CLIENT_UP && now >= c->login_by_ns)
-		connection_failed(c, c->sentence[0] ? c->sentence
-						    : "the relay did not let us in within 10 s");
-	else if (c->state == CLIENT_UP && now >= c->pong_by_ns)
-		connection_failed(c, "the relay did not answer a ping");
-	else if (c->state == CLIENT_UP && now >= c->heard_ns + SILENCE_NS)
-		connection_failed(c, "the relay was silent for two minutes");
-	else
+	} else if (c->state == CLIENT_UP) {
+		look_for_life(c, now);
+	} else if (now >= c->login_by_ns) {
+		connection_failed(c, late_login(c));
+	} else {
 		arm(c);
+	}
 }
 
 /* ---- frames out ---- */
@@ -414,8 +450,10 @@ static void consume(struct derp_client *c)
 		at = take_frames(c, at);
 	if (is_over(c) || c->stream != stream)
 		return;
-	if (at > 0) /* whole frames count, not bytes that dribble in */
+	if (at > 0) { /* whole frames count, not bytes that dribble in */
 		c->heard_ns = loop_now(c->loop);
+		c->asked_ns = 0;
+	}
 	c->have -= at;
 	memmove(c->buffer, c->buffer + at, c->have);
 }
@@ -535,6 +573,17 @@ void derp_client_set_preferred(struct derp_client *c, bool is_home)
 	say_preferred(c);
 }
 
+static void note_asked(struct derp_client *c)
+{
+	uint64_t now = loop_now(c->loop);
+
+	if (c->asked_ns)
+		return;
+	c->asked_ns = now;
+	if (c->armed_ns > now + QUIET_NS)
+		arm(c);
+}
+
 int derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
 		     size_t len, size_t segment_len)
 {
@@ -558,6 +607,7 @@ int derp_client_send(struct derp_client *c, const struct public_key *to, const u
 		at += DERP_SEND_EXTRA + n;
 	}
 	net_stream_commit(c->stream, total);
+	note_asked(c);
 	return 0;
 }
 
@@ -567,7 +617,8 @@ void derp_client_ping(struct derp_client *c)
 		return;
 	randombytes_buf(c->ping, sizeof(c->ping));
 	put_frame(c, DERP_TYPE_PING, c->ping, sizeof(c->ping));
-	c->pong_by_ns = loop_now(c->loop) + PONG_NS;
+	c->pinged_ns = loop_now(c->loop);
+	c->pong_by_ns = c->pinged_ns + PONG_NS;
 	arm(c);
 }
 

@@ -49,7 +49,8 @@ void derp_client_set_preferred(struct derp_client *c, bool is_home);
  */
 int derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
 		     size_t len, size_t segment_len);
-/* Ends the connection unless an answer comes within 3 s. */
+/* Ends the connection unless something comes within 3 s. It does so by itself when what
+ * was sent has brought nothing back for 3 s. */
 void derp_client_ping(struct derp_client *c);
 size_t derp_client_queued(const struct derp_client *c);
 bool derp_client_is_up(const struct derp_client *c);

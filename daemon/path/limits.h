@@ -22,7 +22,7 @@
 #define LATE_PONG_FACTOR    4
 #define TRY_INTERVAL_NS     (250 * NS_PER_MS) /* between looks for addresses to ping, while sending */
 #define STUN_DOUBT_NS       (2 * NS_PER_S) /* an older STUN result is asked again when a path breaks */
-#define HOME_PATIENCE_NS    (7 * NS_PER_S) /* with a home that is not connected; a report follows */
+#define HOME_PATIENCE_NS    (5 * NS_PER_S) /* with a home that is not connected; a report follows */
 #define HOME_AGAIN_NS       (30 * NS_PER_S)  /* until the next, when nobody else answered */
 #define WG_ONLY_PATIENCE_NS (10 * NS_PER_S)  /* with one of several endpoints */
 #define DEADLINE_GRAIN_NS   (50 * NS_PER_MS) /* deadlines of peers are rounded up to it */

@@ -300,7 +300,7 @@ static void scene_quiet_control(uint64_t seed)
 	world_destroy(p.w);
 }
 
-/* Its host still answers probes, but nobody can connect: another is home within 12 s, and stays. */
+/* Its host still answers probes, but nobody can connect: another is home within 10 s, and stays. */
 static void scene_home_dies(uint64_t seed)
 {
 	struct pair p = start(seed, NAT_EASY, NAT_HARD, 0);
@@ -310,9 +310,9 @@ static void scene_home_dies(uint64_t seed)
 	check(paths_home(p.a->paths) == 1 && paths_home(p.b->paths) == 1);
 	told = p.a->self_changes;
 	world_set_relay(p.w, 1, false);
-	world_run(p.w, 5 * S); /* a relay may restart */
+	world_run(p.w, 4 * S); /* a relay may restart */
 	check(p.a->home_changes == 1);
-	world_run(p.w, 7 * S);
+	world_run(p.w, 6 * S);
 	check(paths_home(p.a->paths) == 2 && paths_home(p.b->paths) == 2);
 	check(p.a->home_changes == 2 && p.a->self_changes == told + 1);
 	world_run(p.w, 100 * S);
@@ -327,7 +327,7 @@ static void scene_home_restarts(uint64_t seed)
 
 	world_run(p.w, 20 * S);
 	world_set_relay(p.w, 1, false);
-	world_run(p.w, 6 * S);
+	world_run(p.w, 4 * S);
 	world_set_relay(p.w, 1, true);
 	world_run(p.w, 60 * S);
 	check(p.a->home_changes == 1 && p.b->home_changes == 1);
