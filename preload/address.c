@@ -17,6 +17,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include <linux/netlink.h>
+
 #include "preload/libc.h"
 #include "preload/shim.h"
 #include "preload/source.h"
@@ -150,6 +152,12 @@ int socket_type(int fd)
 	if (type == SOCK_DGRAM && socket_option(fd, SO_PROTOCOL) == IPPROTO_UDP)
 		return type;
 	return SOCK_RAW;
+}
+
+bool socket_lists_interfaces(int fd)
+{
+	return socket_option(fd, SO_DOMAIN) == AF_NETLINK &&
+	       socket_option(fd, SO_PROTOCOL) == NETLINK_ROUTE;
 }
 
 bool loopback_of(const struct ip_addr *ip, uint32_t *loopback)

@@ -59,6 +59,8 @@ int socket_local(int fd, struct socket_end *end);
 int socket_peer(int fd, struct socket_end *end);
 /* SOCK_STREAM, SOCK_DGRAM for UDP, SOCK_RAW for all others ("ping" sockets too), or -errno. */
 int socket_type(int fd);
+/* Is it a netlink socket on which the kernel lists links and addresses? */
+bool socket_lists_interfaces(int fd);
 
 /* 127/8 in either family's form gives that address, ::1 gives 0 as in map.h. */
 bool loopback_of(const struct ip_addr *ip, uint32_t *loopback);

@@ -109,6 +109,7 @@ extern struct libc_calls libc;
 #ifdef MESHWRAP_TRACER
 #define LIBC_HOOK(ret, name, args) ret shim_##name args;
 LIBC_SOCKET_CALLS(LIBC_HOOK)
+LIBC_HOOK(int, ioctl, (int fd, unsigned long request, void *arg))
 #undef LIBC_HOOK
 #endif
 

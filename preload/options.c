@@ -21,12 +21,6 @@
 #include "preload/options.h"
 #include "preload/shim.h"
 
-#ifndef SO_BINDTOIFINDEX
-#define SO_BINDTOIFINDEX 62
-#endif
-#ifndef IPV6_UNICAST_IF
-#define IPV6_UNICAST_IF 76
-#endif
 #define LOOPBACK_V4 0x7f000001u
 
 /* Where a value names an interface: at these offsets, or -1. */

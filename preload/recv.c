@@ -12,7 +12,6 @@
 #include <time.h>
 
 #include <linux/errqueue.h>
-#include <linux/netlink.h>
 
 #include "preload/address.h"
 #include "preload/dial.h"
@@ -22,6 +21,9 @@
 #include "preload/netlink.h"
 #include "preload/reply.h"
 #include "preload/shim.h"
+#ifdef MESHWRAP_TRACER
+#include "preload/trace_netlink.h"
+#endif
 #include "shared/util.h"
 
 #define MAX_MESSAGES 1024 /* UIO_MAXIOV: what the kernel takes in one call */
@@ -164,24 +166,20 @@ static void translate_message(const struct map *map, int fd, struct msghdr *msg,
 }
 
 #ifdef MESHWRAP_TRACER
-/* The data is the traced program's. */
+/* The data and the list of buffers are the traced program's. */
 static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
 {
-	(void)fd, (void)data, (void)room;
-	return n;
+	return trace_show_interface(fd, data, n, room);
+}
+
+static struct iovec first_buffer(const struct msghdr *msg)
+{
+	return trace_first_buffer(msg->msg_iov, msg->msg_iovlen);
 }
 #else
-static bool is_netlink(int fd)
+static struct iovec first_buffer(const struct msghdr *msg)
 {
-	int domain = 0, protocol = -1, saved = errno;
-	socklen_t len = sizeof(domain);
-	bool is = libc.getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
-		  domain == AF_NETLINK &&
-		  libc.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 &&
-		  protocol == NETLINK_ROUTE;
-
-	errno = saved;
-	return is;
+	return msg->msg_iovlen ? msg->msg_iov[0] : (struct iovec){ NULL, 0 };
 }
 
 /* n bytes of whatever kind were received into room: perhaps the kernel's list of interfaces. */
@@ -190,7 +188,8 @@ static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
 	char name[MAP_IFNAME_MAX];
 
 	if (__builtin_expect(n <= 0 || (size_t)n > room || !netlink_is_list(data, (size_t)n), 1) ||
-	    !is_netlink(fd) || !meshif_name(shim_map(), name) || libc.if_nametoindex(name))
+	    !socket_lists_interfaces(fd) || !meshif_name(shim_map(), name) ||
+	    libc.if_nametoindex(name))
 		return n;
 	return (ssize_t)netlink_show_mesh(shim_map(), data, (size_t)n, room);
 }
@@ -214,9 +213,12 @@ SHIM_EXPORT(ssize_t, __recv_chk, (int fd, void *data, size_t n, size_t size, int
 /* Only a list that lies in one piece, as everybody asks for it. */
 static ssize_t show_in_message(int fd, const struct msghdr *msg, ssize_t n)
 {
-	if (n <= 0 || !msg->msg_iovlen || msg->msg_iov[0].iov_len < (size_t)n)
+	struct iovec first;
+
+	if (n <= 0)
 		return n;
-	return show_interface(fd, msg->msg_iov[0].iov_base, n, msg->msg_iov[0].iov_len);
+	first = first_buffer(msg);
+	return first.iov_len < (size_t)n ? n : show_interface(fd, first.iov_base, n, first.iov_len);
 }
 
 /* recvfrom() with a short name buffer: the kernel gets ours. */

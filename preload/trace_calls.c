@@ -12,17 +12,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 
+#include <linux/sockios.h>
+
 #include "preload/libc.h"
 #include "preload/trace_memory.h"
+#include "preload/trace_netlink.h"
 #include "preload/trace_task.h"
 #include "shared/util.h"
 
-#define MAX_CONTROL 4096u
-#define MAX_BUFFERS 1024u /* UIO_MAXIOV */
-#define MAX_BATCH   1024u /* the same, for messages */
+#define MAX_CONTROL    4096u
+#define MAX_BUFFERS    1024u /* UIO_MAXIOV */
+#define MAX_BATCH      1024u /* the same, for messages */
+#define OPTION_MAX     256u  /* bytes; more than the longest we know, struct group_req */
+#define INTERFACES_MAX 256u
 
 static long answer(long result)
 {
@@ -135,7 +141,7 @@ static long run_recvfrom(const unsigned long *a)
 
 static long run_getsockopt(const unsigned long *a)
 {
-	int value = 0;
+	_Alignas(int) char value[OPTION_MAX] = "";
 	socklen_t len, room;
 
 	if (!trace_read(a[4], &len, sizeof(len)))
@@ -143,11 +149,104 @@ static long run_getsockopt(const unsigned long *a)
 	if ((int)len < 0)
 		return -EINVAL;
 	room = len = MIN(len, (socklen_t)sizeof(value));
-	if (shim_getsockopt((int)a[0], (int)a[1], (int)a[2], &value, &len) < 0)
+	if (shim_getsockopt((int)a[0], (int)a[1], (int)a[2], value, &len) < 0)
 		return -errno;
-	return trace_write(a[3], &value, MIN(room, len)) && trace_write(a[4], &len, sizeof(len))
+	return trace_write(a[3], value, MIN(room, len)) && trace_write(a[4], &len, sizeof(len))
 		       ? 0
 		       : -EFAULT;
+}
+
+/* ---- interfaces ---- */
+
+static long run_setsockopt(const unsigned long *a, bool *as_is)
+{
+	char value[OPTION_MAX];
+	socklen_t len = (socklen_t)a[4];
+
+	*as_is = !a[3] || len > sizeof(value);
+	if (*as_is)
+		return 0;
+	if (!trace_read(a[3], value, len))
+		return -EFAULT;
+	return answer(shim_setsockopt((int)a[0], (int)a[1], (int)a[2], value, len));
+}
+
+static long list_interfaces(int fd, unsigned long at)
+{
+	char list[INTERFACES_MAX * sizeof(struct ifreq)];
+	struct ifconf theirs, mine;
+
+	if (!trace_read(at, &theirs, sizeof(theirs)))
+		return -EFAULT;
+	mine = theirs;
+	if (theirs.ifc_buf) {
+		if (theirs.ifc_len < 0)
+			return -EINVAL;
+		mine.ifc_buf = list;
+		mine.ifc_len = MIN(theirs.ifc_len, (int)sizeof(list));
+	}
+	if (shim_ioctl(fd, SIOCGIFCONF, &mine) < 0)
+		return -errno;
+	if (theirs.ifc_buf &&
+	    !trace_write((unsigned long)theirs.ifc_buf, list, (size_t)mine.ifc_len))
+		return -EFAULT;
+	return trace_write(at + offsetof(struct ifconf, ifc_len), &mine.ifc_len,
+			   sizeof(mine.ifc_len))
+		       ? 0
+		       : -EFAULT;
+}
+
+static long run_ioctl(const unsigned long *a, bool *as_is)
+{
+	unsigned question = (unsigned)a[1];
+	struct ifreq r;
+
+	switch (question) {
+	case SIOCGIFCONF:
+		return list_interfaces((int)a[0], a[2]);
+	case SIOCGIFNAME:
+	case SIOCGIFADDR:
+	case SIOCGIFDSTADDR:
+	case SIOCGIFNETMASK:
+	case SIOCGIFBRDADDR:
+	case SIOCGIFFLAGS:
+	case SIOCGIFMTU:
+	case SIOCGIFINDEX:
+	case SIOCGIFHWADDR:
+	case SIOCGIFMETRIC:
+	case SIOCGIFTXQLEN:
+	case SIOCGIFMAP:
+	case SIOCETHTOOL:
+		break;
+	default:
+		*as_is = true;
+		return 0;
+	}
+	if (!trace_read(a[2], &r, sizeof(r)))
+		return -EFAULT;
+	if (shim_ioctl((int)a[0], question, &r) < 0)
+		return -errno;
+	return trace_write(a[2], &r, sizeof(r)) ? 0 : -EFAULT;
+}
+
+/* One that can list interfaces: its answers are looked at, however they are read. */
+static long run_socket(const unsigned long *a, struct trace_task *task)
+{
+	long fd = trace_remote(SYS_socket, a, TRACE_AT_ONCE);
+
+	if (fd >= 0)
+		trace_task_watch(task, (int)fd);
+	return fd;
+}
+
+void trace_calls_received(void *arg)
+{
+	struct trace_task *task = arg;
+	unsigned long a[6];
+
+	trace_regs_args(&task->at_call, a);
+	trace_task_finish(
+		task, trace_show_interface((int)a[0], (void *)a[1], task->watched_result, a[2]));
 }
 
 /* ---- messages ---- */
@@ -300,7 +399,8 @@ static long run_recvmsg(const unsigned long *a, bool *as_is)
 
 	if (!trace_read(a[1], &theirs, sizeof(theirs)))
 		return -EFAULT;
-	*as_is = !theirs.msg_name && (!theirs.msg_control || !theirs.msg_controllen);
+	*as_is = !theirs.msg_name && (!theirs.msg_control || !theirs.msg_controllen) &&
+		 (int)a[0] != trace_current()->watched;
 	if (*as_is)
 		return 0;
 	msg = theirs;
@@ -370,6 +470,12 @@ static long run(long nr, const unsigned long *a, bool *as_is)
 		return run_name(a, shim_getpeername);
 	case SYS_getsockopt:
 		return run_getsockopt(a);
+	case SYS_setsockopt:
+		return run_setsockopt(a, as_is);
+	case SYS_ioctl:
+		return run_ioctl(a, as_is);
+	case SYS_socket:
+		return run_socket(a, trace_current());
 	case SYS_sendto:
 		return run_sendto(a);
 	case SYS_sendmsg:

@@ -9,6 +9,7 @@
 #include "preload/trace_filter.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -17,8 +18,11 @@
 
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 
+#include "preload/options.h"
 #include "shared/util.h"
 
 #if defined(__x86_64__)
@@ -96,11 +100,47 @@ static const struct sock_filter program[] = {
 	TRACE_ALWAYS(SYS_recvmsg),
 	TRACE_ALWAYS(SYS_recvmmsg),
 	REFUSE_CALL(IO_URING_SETUP, ENOSYS),
-	EQ(SYS_getsockopt, 0, 5),
+	EQ(SYS_getsockopt, 0, 7),
+	LOW(1),
+	EQ(SOL_SOCKET, 0, 4),
+	LOW(2),
+	EQ(SO_ERROR, 1, 0),
+	EQ(SO_BINDTODEVICE, 0, 1),
+	TRACE,
+	ALLOW,
+	/* What names an interface or asks for one. */
+	EQ(SYS_ioctl, 0, 5),
+	LOW(1),
+	GE(SIOCGIFNAME, 0, 2),
+	GE(SIOCGIFMAP + 1, 1, 0),
+	TRACE,
+	ALLOW,
+	EQ(SYS_socket, 0, 6),
+	LOW(0),
+	EQ(AF_NETLINK, 0, 3),
+	LOW(2),
+	EQ(NETLINK_ROUTE, 0, 1),
+	TRACE,
+	ALLOW,
+	EQ(SYS_setsockopt, 0, 19),
 	LOW(1),
 	EQ(SOL_SOCKET, 0, 3),
 	LOW(2),
-	EQ(SO_ERROR, 0, 1),
+	EQ(SO_BINDTODEVICE, 14, 0),
+	EQ(SO_BINDTOIFINDEX, 13, 14),
+	EQ(IPPROTO_IP, 0, 4),
+	LOW(2),
+	EQ(IP_UNICAST_IF, 10, 0),
+	GE(MCAST_LEAVE_GROUP + 1, 10, 0),
+	GE(IP_MULTICAST_IF, 8, 9),
+	EQ(IPPROTO_IPV6, 0, 8),
+	LOW(2),
+	EQ(IPV6_UNICAST_IF, 5, 0),
+	EQ(IPV6_MULTICAST_IF, 4, 0),
+	EQ(IPV6_JOIN_GROUP, 3, 0),
+	EQ(IPV6_LEAVE_GROUP, 2, 0),
+	EQ(MCAST_JOIN_GROUP, 1, 0),
+	EQ(MCAST_LEAVE_GROUP, 0, 1),
 	TRACE,
 	ALLOW,
 };
@@ -121,8 +161,10 @@ int trace_filter_install(void)
 
 bool trace_filter_stops(long nr)
 {
-	/* Addresses of ours are whole, and never NULL. getsockopt() is left to its entry's own
-	 * stop. */
+	/*
+	 * Addresses of ours are whole, and never NULL. The socket options are left to
+	 * their entry's own stop.
+	 */
 	switch (nr) {
 	case SYS_connect:
 	case SYS_bind:
@@ -134,6 +176,7 @@ bool trace_filter_stops(long nr)
 	case SYS_sendmsg:
 	case SYS_recvmsg:
 	case SYS_recvmmsg:
+	case SYS_ioctl: /* of ours, all ask for interfaces */
 		return true;
 	default:
 		return false;

@@ -10,13 +10,16 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "preload/trace_memory.h"
 #include "preload/trace_task.h"
 #include "shared/util.h"
 
-#define ALIGN(n) (((n) + 15) & ~(size_t)15)
+/* Bytes of a list of interfaces, so that there is room for the rest. */
+#define INTERFACES_MAX (TRACE_OPEN_BYTES / sizeof(struct ifreq) / 2 * sizeof(struct ifreq))
+#define ALIGN(n)       (((n) + 15) & ~(size_t)15)
 
 /* Where the next argument goes in one half of the slot. */
 struct area {
@@ -366,8 +369,58 @@ static int remote_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int fla
 	return (int)result;
 }
 
+/* A list of interfaces: the kernel writes it beside the structure that says where. */
+static int list_interfaces(int fd, struct ifconf *list)
+{
+	struct ifconf there = *list;
+	struct areas areas;
+	unsigned long at;
+	long result;
+
+	if (!take_areas(&areas))
+		return -1;
+	if (list->ifc_buf) {
+		there.ifc_len = MIN(list->ifc_len, (int)INTERFACES_MAX);
+		there.ifc_buf = (char *)reserve(&areas.open, (size_t)there.ifc_len);
+		if (!there.ifc_buf)
+			return -1;
+	}
+	at = put_open(&areas, &there, sizeof(there));
+	if (!at)
+		return -1;
+	result = CALL(SYS_ioctl, TRACE_AT_ONCE, UL(fd), SIOCGIFCONF, at);
+	if (result < 0)
+		return -1;
+	if (!trace_read(at + offsetof(struct ifconf, ifc_len), &there.ifc_len,
+			sizeof(there.ifc_len)) ||
+	    (list->ifc_buf && !trace_read(UL(there.ifc_buf), list->ifc_buf, (size_t)there.ifc_len)))
+		return (int)fail(EFAULT);
+	list->ifc_len = there.ifc_len;
+	return (int)result;
+}
+
+/* Only the questions about interfaces come here. */
+static int remote_ioctl(int fd, unsigned long request, void *arg)
+{
+	struct areas areas;
+	unsigned long at;
+	long result;
+
+	if (request == SIOCGIFCONF)
+		return list_interfaces(fd, arg);
+	at = take_areas(&areas) ? put_open(&areas, arg, sizeof(struct ifreq)) : 0;
+	if (!at)
+		return -1;
+	result = CALL(SYS_ioctl, TRACE_AT_ONCE, UL(fd), request, at);
+	if (result < 0 || trace_read(at, arg, sizeof(struct ifreq)))
+		return (int)result;
+	return (int)fail(EFAULT);
+}
+
 #define REMOTE_MEMBER(ret, name, args) .name = remote_##name,
-struct libc_calls libc = { LIBC_SOCKET_CALLS(REMOTE_MEMBER) };
+/* The tracer sees the interfaces its programs see. */
+struct libc_calls libc = { LIBC_SOCKET_CALLS(REMOTE_MEMBER).ioctl = remote_ioctl,
+			   .if_nametoindex = if_nametoindex };
 #undef REMOTE_MEMBER
 
 void libc_bind(void)

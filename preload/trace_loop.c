@@ -10,6 +10,9 @@
  * without a tracer. So a dynamic program that a static one starts cannot be let
  * go: when the shim is inside, its calls are passed on unseen.
  *
+ * A thread that has opened a socket which lists interfaces is watched for a while: then
+ * all its calls stop, those too that no filter can tell by their arguments.
+ *
  * If we die, the kernel kills what we trace (PTRACE_O_EXITKILL): a thread left
  * in the middle of a call of ours would go on with registers that are not its own.
  */
@@ -159,7 +162,38 @@ static void event_stop(struct trace_task *task, int event, int signal)
 	trace_task_resume(task, 0);
 }
 
-/* A stop at the beginning or at the end of a call of ours. */
+/* A call of the program's own, at its end; does it take over the thread? */
+static bool watched_call_ended(struct trace_task *task, long result)
+{
+	long nr = trace_regs_nr(&task->at_call);
+	unsigned long args[6];
+
+	trace_regs_args(&task->at_call, args);
+	if (--task->watched_calls == 0 || (nr == SYS_close && (int)args[0] == task->watched))
+		task->watched = -1;
+	if ((nr != SYS_recvfrom && nr != SYS_read) || (int)args[0] != task->watched || result <= 0)
+		return false;
+	task->watched_result = result;
+	task->phase = TRACE_LEFT;
+	trace_task_serve(task, trace_calls_received);
+	return true;
+}
+
+/* Either end of such a call; what it was is known at its beginning only, on some machines. */
+static void watch(struct trace_task *task)
+{
+	struct trace_regs regs;
+
+	if (trace_regs_get(task->tid, &regs)) {
+		if (trace_regs_is_entry(task->tid, &regs))
+			task->at_call = regs;
+		else if (watched_call_ended(task, trace_regs_result(&regs)))
+			return;
+	}
+	trace_task_resume(task, 0);
+}
+
+/* A stop at the beginning or at the end of a call of ours, or of one that is watched. */
 static void syscall_stop(struct trace_task *task)
 {
 	if (task->phase == TRACE_STARTING) {
@@ -169,6 +203,8 @@ static void syscall_stop(struct trace_task *task)
 	} else if (task->phase == TRACE_INSIDE) {
 		task->phase = TRACE_LEFT;
 		trace_task_serve(task, trace_calls_run);
+	} else if (task->watched >= 0) {
+		watch(task);
 	} else {
 		trace_task_resume(task, 0);
 	}

@@ -6,11 +6,14 @@
 #define MESHWRAP_PRELOAD_TRACE_REGS_H
 
 #include <elf.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <sys/ptrace.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/user.h>
+
+#define TRACE_GET_SYSCALL_INFO 0x420e
 
 struct trace_regs {
 #if defined(__aarch64__)
@@ -139,5 +142,18 @@ static inline void trace_regs_again(struct trace_regs *r, long nr)
 	r->user.regs[8] = (unsigned long)nr;
 }
 #endif
+
+/*
+ * At a stop of a system call: is it the beginning? gVisor, and Linux before 5.3, cannot say;
+ * then x86 has ENOSYS for the result, which at an end means a call that did nothing.
+ */
+static inline bool trace_regs_is_entry(pid_t tid, const struct trace_regs *r)
+{
+	unsigned char info[128];
+
+	if (ptrace(TRACE_GET_SYSCALL_INFO, tid, sizeof(info), info) > 0)
+		return info[0] == 1;
+	return trace_regs_result(r) == -ENOSYS;
+}
 
 #endif

@@ -37,6 +37,7 @@
 
 #define SLOTS         16
 #define CHUNK_BYTES   (SLOTS * (TRACE_SEALED_BYTES + TRACE_OPEN_BYTES))
+#define WATCHED_CALLS 128 /* to list some interfaces takes a dozen */
 #define ERESTARTSYS   512 /* the kernel's own; 512 to 516 never reach a program */
 #define ERESTART_LAST 516
 
@@ -82,6 +83,7 @@ struct trace_task *trace_task_get(pid_t tid)
 		return NULL;
 	task->tid = tid;
 	task->question = -1;
+	task->watched = -1;
 	task->awaited = -1;
 	HASH_ADD_INT(tasks, tid, task);
 	return task;
@@ -214,6 +216,7 @@ void trace_task_exec(struct trace_task *task, pid_t former_tid)
 	task->slot = (struct trace_slot){ 0, 0 };
 	task->tgid = task->tid;
 	task->is_masked = false;
+	task->watched = -1;
 	forget_call(task);
 }
 
@@ -239,6 +242,7 @@ static void unblock_signals(struct trace_task *task)
 void trace_task_resume(struct trace_task *task, int signal)
 {
 	bool to_next_stop = task->phase == TRACE_INSIDE ||
+			    (task->phase == TRACE_IDLE && task->watched >= 0) ||
 			    (task->phase == TRACE_STARTING && !task->is_stopped_by_filter);
 
 	/* A thread that was killed meanwhile says so by its exit. */
@@ -261,6 +265,12 @@ void trace_task_serve(struct trace_task *task, void (*run)(void *arg))
 		trace_stack_destroy(task->stack);
 		task->stack = NULL;
 	}
+}
+
+void trace_task_watch(struct trace_task *task, int fd)
+{
+	task->watched = fd;
+	task->watched_calls = WATCHED_CALLS;
 }
 
 static void put_behind_call(struct trace_task *task, long result)

@@ -45,6 +45,9 @@ struct trace_task {
 	bool may_wait;             /* the call that is made for it */
 	long nr;                   /* of the call that is made for it */
 	int question;              /* a socket to the daemon, or -1 */
+	int watched;               /* a socket that lists interfaces, or -1 */
+	unsigned watched_calls;    /* how many calls it is watched for yet */
+	long watched_result;       /* of the call that has ended */
 	int awaited;               /* a descriptor to become readable, or -1 */
 	uint64_t deadline_ns;      /* of waiting for it; 0: not waiting */
 	UT_hash_handle hh;
@@ -75,6 +78,8 @@ long trace_remote(long nr, const unsigned long args[static 6], enum trace_wait w
 struct trace_task *trace_current(void);
 /* Gives it a slot; 0 or -errno. */
 int trace_take_slot(void);
+/* From its next call on every one stops at both ends for a while: fd may list interfaces. */
+void trace_task_watch(struct trace_task *task, int fd);
 /* Lets others be served until fd (or -1) is readable, or until that monotonic time. */
 void trace_task_wait(int fd, uint64_t deadline_ns);
 

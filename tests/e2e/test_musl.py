@@ -131,6 +131,11 @@ def test_scripts_are_judged_by_their_interpreter(world, musl):
     assert run(world.a, "/bin/sh", "-c", f"{script}; true") == OWN
 
 
+def test_a_static_program_sees_the_mesh_interface(world, static):
+    """Its list comes by recv(), which gives no address and so stops for no filter."""
+    assert f"tailscale0 {world.a.v4}\n" in run(world.a, static, "interfaces")
+
+
 def test_a_static_program_is_traced_and_starts_a_dynamic_one(world, musl, static, echo):
     wanted = f"hello {world.a.v4} {world.b.v4}\n"
     assert run(world.a, static, "ends", world.b.v4, echo) == wanted

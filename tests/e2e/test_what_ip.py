@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from worlds import CAN_NETNS, PYTHON, Place, World, python, python_spawn
+from worlds import CAN_NETNS, PYTHON, Place, Traced, World, python, python_spawn
 
 pytestmark = pytest.mark.meshwrap
 
@@ -125,8 +125,13 @@ print(json.dumps([socket.gethostbyname(n) for n in ("{host}.example.com", "{host
     assert json.loads(out) == [world.a.v4] * 3 + ["127.0.9.9", "127.0.0.1"]
 
 
-def test_ioctls_answer_for_the_interface(world):
-    got = python(world.a, """
+@pytest.fixture(params=["shim", "tracer"])
+def asker(request, world):
+    return world.a if request.param == "shim" else Traced(world.a)
+
+
+def test_ioctls_answer_for_the_interface(world, asker):
+    got = python(asker, """
         import fcntl
         s = socket(AF_INET, SOCK_DGRAM)
         def ask(request, name=b"tailscale0"):
@@ -173,20 +178,20 @@ NETLINK = """
 
 
 @pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg"])
-def test_netlink_lists_the_interface(world, call):
-    assert python(world.a, NETLINK, call) == [["tailscale0"], sorted([world.a.v4, world.a.v6])]
+def test_netlink_lists_the_interface(world, asker, call):
+    assert python(asker, NETLINK, call) == [["tailscale0"], sorted([world.a.v4, world.a.v6])]
 
 
 @pytest.mark.skipif(not shutil.which("ip"), reason="needs iproute2")
-def test_ip_addr_shows_the_interface(world):
+def test_ip_addr_shows_the_interface(world, asker):
     for words in ([], ["show", "dev", "tailscale0"]):
-        shown = json.loads(world.a.run(["ip", "-j", "addr", *words]).stdout)
+        shown = json.loads(asker.run(["ip", "-j", "addr", *words]).stdout)
         link = next(item for item in shown if item.get("ifname") == "tailscale0")
         assert [a["local"] for a in link["addr_info"]] == [world.a.v4, world.a.v6]
-    assert b"tailscale0" in world.a.run(["ip", "link", "show", "tailscale0"]).stdout.encode()
+    assert b"tailscale0" in asker.run(["ip", "link", "show", "tailscale0"]).stdout.encode()
 
 
-def test_a_socket_tied_to_the_interface_is_on_the_mesh(world):
+def test_a_socket_tied_to_the_interface_is_on_the_mesh(world, asker):
     """SO_BINDTODEVICE, as curl --interface and ping -I do it: the mesh hears it, and nobody else."""
     server = python_spawn(world.b, """
         s = socket()
@@ -200,7 +205,7 @@ def test_a_socket_tied_to_the_interface_is_on_the_mesh(world):
             c.close()
     """, ready=r"ready \d+")
     port = server.wait_for(r"ready (\d+)").group(1)
-    got = python(world.a, """
+    got = python(asker, """
         s = socket()
         s.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"tailscale0")
         s.connect((sys.argv[1], int(sys.argv[2])))

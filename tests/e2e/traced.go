@@ -8,9 +8,16 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"os/signal"
+	"sort"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
+	"unsafe"
 )
 
 func must(err error) {
@@ -20,11 +27,41 @@ func must(err error) {
 	}
 }
 
+// The answer to /together?500 comes when 500 such questions are waiting.
+type party struct {
+	mu    sync.Mutex
+	here  int
+	begin chan struct{}
+}
+
+func (p *party) join(r *http.Request) {
+	want, _ := strconv.Atoi(r.URL.RawQuery)
+	p.mu.Lock()
+	if p.begin == nil {
+		p.begin = make(chan struct{})
+	}
+	begin := p.begin
+	p.here++
+	if p.here == want {
+		p.here, p.begin = 0, nil
+		close(begin)
+	}
+	p.mu.Unlock()
+	select {
+	case <-begin:
+	case <-r.Context().Done():
+	}
+}
+
 func serve(addr string) {
 	l, err := net.Listen("tcp", addr)
 	must(err)
 	fmt.Println("ready", l.Addr().(*net.TCPAddr).Port, l.Addr())
+	var p party
 	must(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/together" {
+			p.join(r)
+		}
 		local := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 		w.Header().Set("Seen", r.RemoteAddr+" at "+local.String())
 		io.Copy(w, r.Body)
@@ -113,6 +150,144 @@ func dials(addr string, count int, echo bool) {
 	fmt.Println("dials", count, "failed", len(failed), failed, "ms", time.Since(begin).Milliseconds())
 }
 
+// Count connections, open at the same time; then rounds of requests on all of them.
+func together(url string, count, rounds int) {
+	var wg sync.WaitGroup
+	var bad atomic.Int64
+	client := http.Client{Timeout: 60 * time.Second,
+		Transport: &http.Transport{MaxIdleConnsPerHost: count, MaxIdleConns: count}}
+	ask := func(path, text string) {
+		r, err := client.Post(url+path, "text/plain", strings.NewReader(text))
+		if err == nil {
+			body, _ := io.ReadAll(r.Body)
+			r.Body.Close()
+			if strings.HasPrefix(string(body), text) && strings.HasSuffix(r.Header.Get("Seen"), strings.TrimPrefix(url, "http://")) {
+				return
+			}
+			err = fmt.Errorf("other answer: %.80s, seen %s", body, r.Header.Get("Seen"))
+		}
+		if bad.Add(1) == 1 {
+			fmt.Println(err)
+		}
+	}
+	run := func(each func(i int)) time.Duration {
+		begin := time.Now()
+		for i := 0; i < count; i++ {
+			wg.Add(1)
+			go func(i int) {
+				defer wg.Done()
+				each(i)
+			}(i)
+		}
+		wg.Wait()
+		return time.Since(begin)
+	}
+	first := run(func(i int) { ask("/together?"+strconv.Itoa(count), "number "+strconv.Itoa(i)) })
+	then := run(func(i int) {
+		for j := 0; j < rounds; j++ {
+			ask("/", "round "+strconv.Itoa(i*rounds+j))
+		}
+	})
+	fmt.Println("bad", bad.Load(), "together ms", first.Milliseconds(), "requests/s",
+		int(float64(count*rounds)/then.Seconds()))
+}
+
+func interfaces() {
+	all, err := net.Interfaces()
+	must(err)
+	for _, i := range all {
+		addrs, err := i.Addrs()
+		must(err)
+		words := []string{}
+		for _, a := range addrs {
+			words = append(words, a.String())
+		}
+		sort.Strings(words)
+		byIndex, err := net.InterfaceByIndex(i.Index)
+		must(err)
+		fmt.Println(byIndex.Name, i.MTU, i.Flags, strings.Join(words, " "))
+	}
+	addrs, err := net.InterfaceAddrs()
+	must(err)
+	fmt.Println("all", addrs)
+}
+
+// A dial from a socket that is tied to an interface, and what it says it is tied to.
+func fromDevice(addr, name string) {
+	tied := ""
+	d := net.Dialer{Timeout: 5 * time.Second, Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		c.Control(func(fd uintptr) {
+			if err = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE, name); err == nil {
+				b := make([]byte, 16)
+				n := uint32(len(b))
+				syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, fd, syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE,
+					uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&n)), 0)
+				tied = strings.TrimRight(string(b[:n]), "\x00")
+			}
+		})
+		return err
+	}}
+	c, err := d.Dial("tcp", addr)
+	must(err)
+	fmt.Println("tied to", tied, "at", c.LocalAddr().(*net.TCPAddr).IP)
+}
+
+// Dials, children and signals at the same time; children dial themselves.
+func storm(addr string, rounds int) {
+	var wg sync.WaitGroup
+	var dials, children, bad atomic.Int64
+	signals := make(chan os.Signal, 100)
+	signal.Notify(signals, syscall.SIGUSR1)
+	over := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond):
+				syscall.Kill(os.Getpid(), syscall.SIGUSR1)
+			}
+		}
+	}()
+	host, port, _ := net.SplitHostPort(addr)
+	for i := 0; i < 8; i++ {
+		wg.Add(2)
+		go func() {
+			defer wg.Done()
+			for j := 0; j < rounds*4; j++ {
+				c, err := net.DialTimeout("tcp", addr, 20*time.Second)
+				if err != nil || c.RemoteAddr().String() != addr {
+					bad.Add(1)
+					fmt.Println("dial", err)
+					continue
+				}
+				dials.Add(1)
+				c.Close()
+			}
+		}()
+		go func(i int) {
+			defer wg.Done()
+			for j := 0; j < rounds; j++ {
+				words := []string{os.Args[0], "dials", addr, "1"}
+				if i%2 == 1 {
+					words = []string{os.Args[4], "echo", host, port}
+				}
+				out, err := exec.Command(words[0], words[1:]...).Output()
+				if err != nil || (!strings.HasPrefix(string(out), "dials 1 failed 0") && string(out) != "hello\n") {
+					bad.Add(1)
+					fmt.Println("child", err, string(out))
+					continue
+				}
+				children.Add(1)
+			}
+		}(i)
+	}
+	wg.Wait()
+	close(over)
+	fmt.Println("bad", bad.Load(), "dials", dials.Load(), "children", children.Load(), "signals", len(signals) > 0)
+}
+
 func main() {
 	a := os.Args
 	switch a[1] {
@@ -129,6 +304,21 @@ func main() {
 	case "dials":
 		n, _ := strconv.Atoi(a[3])
 		dials(a[2], n, len(a) > 4)
+	case "together":
+		n, _ := strconv.Atoi(a[3])
+		rounds, _ := strconv.Atoi(a[4])
+		together(a[2], n, rounds)
+	case "interfaces":
+		interfaces()
+	case "device":
+		fromDevice(a[2], a[3])
+	case "storm":
+		rounds, _ := strconv.Atoi(a[3])
+		storm(a[2], rounds)
+	case "sh":
+		out, err := exec.Command(a[2], a[3:]...).CombinedOutput()
+		fmt.Print(string(out))
+		must(err)
 	case "lookup":
 		addrs, err := net.DefaultResolver.LookupHost(context.Background(), a[2])
 		must(err)

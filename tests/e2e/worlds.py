@@ -98,6 +98,22 @@ def python_spawn(node, code, *args, ready=r"ready", **options):
     return process
 
 
+class Traced:
+    """A node whose programs are traced, also those that the shim could enter."""
+
+    def __init__(self, node):
+        self.node, self.lab, self.env = node, node.lab, {"MESHWRAP_TRACE": "1"}
+
+    def argv(self, argv):
+        return [self.lab.binary("meshrun"), "--", *argv]
+
+    def run(self, argv, env=None, **options):
+        return self.node.run(self.argv(argv), wrapped=False, env={**self.env, **(env or {})}, **options)
+
+    def spawn(self, argv, env=None, **options):
+        return self.node.spawn(self.argv(argv), wrapped=False, env={**self.env, **(env or {})}, **options)
+
+
 class KernelNode(Peer):
     """A node of the reference world: the mesh addresses are on an interface."""
 
@@ -175,6 +191,10 @@ class World:
                         oifname "eth0" udp dport 53 counter name asked
                     }
                 }""")
+
+        for space in self.spaces:  # until then IPv6 has no source but ::1
+            tentative = ["ip", "-n", space, "-6", "addr", "show", "dev", "eth0", "tentative"]
+            wait_until(lambda words=tentative: self.lab.run(words).stdout == "", 10, "the wire's IPv6 addresses")
 
     def nodes(self, places, hosts):
         """node-a and node-b, which know each other, and of a node-c that is down."""
