@@ -52,7 +52,7 @@ def rabbitmq(pair):
                      "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inetrc '\"{epmd}\"'"}
         side.spawn("/usr/lib/rabbitmq/bin/rabbitmq-server", env=env[side]).wait_for("completed with", 120)
     for client, server, host in pair.ways:
-        out = client.python("amqp.py", host, port, venv=True, timeout=60)
+        out = client.python("amqp_work.py", host, port, venv=True, timeout=60)
         expect(out.split() == ["20", "messages"], f"AMQP: {out}")
 
     def ctl(*words):

@@ -1,4 +1,4 @@
-"""amqp.py HOST PORT: 20 messages of 100 kB through a queue, each acknowledged."""
+"""amqp_work.py HOST PORT: 20 messages of 100 kB through a queue, each acknowledged."""
 import os
 import sys
 
