@@ -98,7 +98,7 @@ def mariadb(pair):
     for number, (side, other) in enumerate(((pair.a, pair.b), (pair.b, pair.a)), 1):
         home = side.folder("mariadb")
         side.run("mariadb-install-db", "--no-defaults", f"--datadir={home}/data", "--auth-root-authentication-method=normal", timeout=120)
-        users = "".join(f"create user mesh@'{one.v4}';\ngrant all on *.* to mesh@'{one.v4}';\n" for one in (side, other))
+        users = "set sql_log_bin=0;\n" + "".join(f"create user mesh@'{one.v4}';\ngrant all on *.* to mesh@'{one.v4}';\n" for one in (side, other))
         side.spawn("mariadbd", "--no-defaults", f"--datadir={home}/data", f"--socket={home}/s", f"--bind-address={side.v4}",
                    f"--port={port}", f"--server-id={number}", "--log-bin", f"--init-file={side.write(home / 'users', users)}",
                    "--max-allowed-packet=64M", *(["--skip-name-resolve"] if side is pair.a else [])).wait_for("ready for connections", 60)
