@@ -14,7 +14,6 @@
  */
 #include "daemon/options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
@@ -26,17 +25,17 @@
 
 #include "daemon/crypto/keys.h"
 #include "daemon/options_key.h"
+#include "daemon/options_value.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
 #define EXIT_USAGE     2
 #define EXTRA_MAX      8192
-#define HOSTNAME_MAX   253
 #define CAPABILITY_MAX 10000
 
 struct options_memory {
 	struct options_key key;
-	char url[2048], hostname[HOSTNAME_MAX + 1], tags[4096];
+	char url[2048], hostname[VALUE_HOSTNAME_MAX + 1], tags[4096];
 	char state_dir[PATH_MAX], extra[EXTRA_MAX];
 };
 
@@ -187,20 +186,10 @@ static bool bad(struct reading *r, const char *sentence)
 	return false;
 }
 
-static bool take_flag(struct reading *r, const char *text, bool *flag)
+/* What value_...() said. */
+static bool fits(struct reading *r, const char *sentence)
 {
-	static const char *const yes[] = { "1", "t", "true", "yes", "on" };
-	static const char *const no[] = { "0", "f", "false", "no", "off" };
-
-	*flag = true;
-	if (!text)
-		return true;
-	for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
-		*flag = strcasecmp(text, yes[i]) == 0;
-		if (*flag || strcasecmp(text, no[i]) == 0)
-			return true;
-	}
-	return bad(r, "takes true or false");
+	return !sentence || bad(r, sentence);
 }
 
 static bool take_number(struct reading *r, const char *text, unsigned max, unsigned *number)
@@ -216,23 +205,14 @@ static bool take_number(struct reading *r, const char *text, unsigned max, unsig
 	return true;
 }
 
-static bool take_level(struct reading *r, const char *name)
+static bool take_level(struct reading *r, const char *text)
 {
-	static const struct {
-		const char *name;
-		enum log_level level;
-	} levels[] = { { "error", LOG_ERR },
-		       { "warning", LOG_WARN },
-		       { "info", LOG_INFO },
-		       { "debug", LOG_DEBUG } };
+	enum log_level level;
 
-	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
-		if (strcmp(levels[i].name, name) == 0) {
-			log_set_level(levels[i].level);
-			return true;
-		}
-	}
-	return bad(r, "is one of error, warning, info, debug");
+	if (!fits(r, value_level(text, &level)))
+		return false;
+	log_set_level(level);
+	return true;
 }
 
 static bool take_congestion(struct reading *r, const char *name)
@@ -246,110 +226,13 @@ static bool take_congestion(struct reading *r, const char *name)
 	return true;
 }
 
-static bool take_url(struct reading *r, const char *text)
-{
-	struct options_memory *m = r->o->memory;
-	size_t len = strlen(text), scheme = 0;
-
-	if (strncasecmp(text, "http://", 7) == 0)
-		scheme = 7;
-	else if (strncasecmp(text, "https://", 8) == 0)
-		scheme = 8;
-	while (len > scheme && text[len - 1] == '/')
-		len--;
-	if (scheme == 0 || len == scheme || text[scheme] == '/' || len >= sizeof(m->url))
-		return bad(r, "takes a URL, as in https://headscale.example.com");
-	for (size_t i = 0; i < len; i++)
-		if (text[i] <= ' ' || text[i] >= 0x7f || strchr("\"<>@?#\\", text[i]))
-			return bad(r, "takes a URL of just scheme, host, port and path");
-	memcpy(m->url, text, len);
-	m->url[len] = '\0';
-	for (size_t i = 0; i < scheme; i++)
-		m->url[i] = (char)tolower((unsigned char)m->url[i]);
-	r->o->login.server_url = m->url;
-	return true;
-}
-
-static bool is_name_char(char c)
-{
-	return isalnum((unsigned char)c) || c == '-';
-}
-
-static bool take_hostname(struct reading *r, const char *text)
-{
-	struct options_memory *m = r->o->memory;
-	size_t len = strlen(text), label = 0;
-
-	if (len == 0 || len > HOSTNAME_MAX)
-		return bad(r, "takes a name of at most 253 characters");
-	for (size_t i = 0; i <= len; i++) {
-		bool is_end = text[i] == '.' || text[i] == '\0';
-
-		if (is_end && (i == label || i - label > 63 || text[i - 1] == '-'))
-			return bad(r, "takes a name whose parts have 1 to 63 characters");
-		if ((!is_end && !is_name_char(text[i])) || (i == label && text[i] == '-'))
-			return bad(r, "takes letters, digits and hyphens");
-		if (is_end)
-			label = i + 1;
-	}
-	memcpy(m->hostname, text, len + 1);
-	return true;
-}
-
 static bool take_state(struct reading *r, const char *text)
 {
 	struct options_memory *m = r->o->memory;
-	char cwd[PATH_MAX];
-	int n;
 
-	r->o->login.state_dir = NULL;
-	if (strcmp(text, "mem:") == 0)
-		return true;
-	if (text[0] == '/')
-		n = snprintf(m->state_dir, sizeof(m->state_dir), "%s", text);
-	else if (getcwd(cwd, sizeof(cwd)))
-		n = snprintf(m->state_dir, sizeof(m->state_dir), "%s/%s", cwd, text);
-	else
-		return bad(r, "must be an absolute path here");
-	if (n < 0 || (size_t)n >= sizeof(m->state_dir))
-		return bad(r, "is too long");
-	r->o->login.state_dir = m->state_dir;
-	return true;
-}
-
-static bool is_tag(const char *text)
-{
-	static const char prefix[] = "tag:";
-
-	if (strncmp(text, prefix, sizeof(prefix) - 1) != 0)
+	if (!fits(r, value_state(text, m->state_dir, sizeof(m->state_dir))))
 		return false;
-	text += sizeof(prefix) - 1;
-	if (!isalpha((unsigned char)*text))
-		return false;
-	while (is_name_char(*text))
-		text++;
-	return *text == '\0';
-}
-
-static bool take_tags(struct reading *r, const char *text)
-{
-	struct login_setup *login = &r->o->login;
-	struct options_memory *m = r->o->memory;
-	char *rest = m->tags, *tag;
-
-	if (strlen(text) >= sizeof(m->tags))
-		return bad(r, "has too many tags");
-	strcpy(m->tags, text);
-	login->tag_count = 0;
-	while ((tag = strsep(&rest, ",")) != NULL) {
-		if (*tag == '\0')
-			continue;
-		if (!is_tag(tag))
-			return bad(r, "takes tags as in tag:web,tag:host");
-		if (login->tag_count == LOGIN_TAGS_MAX)
-			return bad(r, "has too many tags");
-		login->tags[login->tag_count++] = tag;
-	}
+	r->o->login.state_dir = m->state_dir[0] ? m->state_dir : NULL;
 	return true;
 }
 
@@ -374,20 +257,22 @@ static bool take_key(struct reading *r, enum id id, char *value)
 /* False with r->error: "takes ...", to follow the option's name. value may be NULL if optional. */
 static bool take_login(struct reading *r, enum id id, char *value)
 {
+	struct options_memory *m = r->o->memory;
 	struct login_setup *login = &r->o->login;
 	unsigned number;
 
 	switch (id) {
 	case LOGIN_SERVER:
 		r->seen.login = true;
-		return take_url(r, value);
+		login->server_url = m->url;
+		return fits(r, value_url(value, m->url, sizeof(m->url)));
 	case AUTH_KEY:
 	case AUTH_KEY_FILE:
 	case AUTH_KEY_FD:
 		r->seen.login = true;
 		return take_key(r, id, value);
 	case HOSTNAME:
-		return take_hostname(r, value);
+		return fits(r, value_hostname(value, m->hostname));
 	case STATE:
 		r->seen.login = true;
 		return take_state(r, value);
@@ -395,13 +280,14 @@ static bool take_login(struct reading *r, enum id id, char *value)
 		login->ca_file = value;
 		return true;
 	case ACCEPT_ROUTES:
-		return take_flag(r, value, &login->accept_routes);
+		return fits(r, value_flag(value, &login->accept_routes));
 	case ACCEPT_DNS:
-		return take_flag(r, value, &login->accept_dns);
+		return fits(r, value_flag(value, &login->accept_dns));
 	case SHIELDS_UP:
-		return take_flag(r, value, &login->shields_up);
+		return fits(r, value_flag(value, &login->shields_up));
 	case TAGS:
-		return take_tags(r, value);
+		return fits(r, value_tags(value, m->tags, sizeof(m->tags), login->tags,
+					  LOGIN_TAGS_MAX, &login->tag_count));
 	case PORT:
 		if (!take_number(r, value, UINT16_MAX, &number))
 			return false;
@@ -587,27 +473,6 @@ static int read_command_line(struct reading *r, int argc, char **argv)
 
 /* ---- what follows from them ---- */
 
-/* The machine's name with what a host name cannot hold as hyphens. */
-static void choose_hostname(struct reading *r)
-{
-	struct options_memory *m = r->o->memory;
-	char text[HOSTNAME_MAX + 1] = "";
-	size_t len = 0;
-
-	if (!m->hostname[0] && gethostname(text, sizeof(text) - 1) == 0) {
-		text[strcspn(text, ".")] = '\0';
-		for (char *c = text; *c && len < 63; c++)
-			if (is_name_char(*c) || len > 0)
-				text[len++] = is_name_char(*c) ? *c : '-';
-		while (len > 0 && text[len - 1] == '-')
-			len--;
-		text[len] = '\0';
-		if (!take_hostname(r, text))
-			strcpy(m->hostname, "meshwrap");
-	}
-	r->o->login.hostname = m->hostname;
-}
-
 static int choose_mode(struct reading *r, struct seen environment)
 {
 	struct options *o = r->o;
@@ -634,7 +499,9 @@ static int finish_reading(struct reading *r, struct seen environment)
 		options_key_finish(&o->memory->key);
 		return -1;
 	}
-	choose_hostname(r);
+	if (!r->o->memory->hostname[0])
+		value_own_hostname(r->o->memory->hostname);
+	r->o->login.hostname = r->o->memory->hostname;
 	if (!o->login.server_url)
 		o->login.server_url = LOGIN_DEFAULT_SERVER;
 	o->login.ephemeral = !o->login.state_dir;
