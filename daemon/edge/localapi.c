@@ -361,25 +361,31 @@ static void serve_whois(struct localapi *api, struct evhttp_request *request,
 	free(text);
 }
 
-static void serve_netcheck(struct localapi *api, struct evhttp_request *request,
-			   struct evkeyvalq *query)
+/* Passes a request on whose answer comes later, by its ticket. */
+static void serve_late(struct localapi *api, struct evhttp_request *request,
+		       int (*ask)(void *owner, uint32_t ticket, char *error), unsigned limit_s)
 {
-	const struct localapi_backend *b = &api->backend;
 	char error[LOCALAPI_ERROR_MAX] = "";
 	struct waiting *w;
 	uint32_t ticket;
 
-	(void)query;
-	if (!b->netcheck) {
+	if (!ask) {
 		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
 		return;
 	}
-	w = start_waiting(api, request, LOCALAPI_NETCHECK_S);
+	w = start_waiting(api, request, limit_s);
 	if (!w)
 		return;
 	ticket = w->ticket;
-	if (b->netcheck(b->owner, ticket, error) != 0)
+	if (ask(api->backend.owner, ticket, error) != 0)
 		refuse_waiting(api, ticket, error);
+}
+
+static void serve_netcheck(struct localapi *api, struct evhttp_request *request,
+			   struct evkeyvalq *query)
+{
+	(void)query;
+	serve_late(api, request, api->backend.netcheck, LOCALAPI_NETCHECK_S);
 }
 
 /* ---- changing the node ---- */
@@ -432,22 +438,8 @@ static void serve_login(struct localapi *api, struct evhttp_request *request,
 static void serve_logout(struct localapi *api, struct evhttp_request *request,
 			 struct evkeyvalq *query)
 {
-	const struct localapi_backend *b = &api->backend;
-	char error[LOCALAPI_ERROR_MAX] = "";
-	struct waiting *w;
-	uint32_t ticket;
-
 	(void)query;
-	if (!b->logout) {
-		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
-		return;
-	}
-	w = start_waiting(api, request, LOCALAPI_LOGOUT_S);
-	if (!w)
-		return;
-	ticket = w->ticket;
-	if (b->logout(b->owner, ticket, error) != 0)
-		refuse_waiting(api, ticket, error);
+	serve_late(api, request, api->backend.logout, LOCALAPI_LOGOUT_S);
 }
 
 /* ---- the server ---- */
