@@ -21,6 +21,7 @@
 
 #include "daemon/mesh.h"
 #include "daemon/options.h"
+#include "daemon/trim.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
@@ -205,6 +206,7 @@ int main(int argc, char **argv)
 	status = EXIT_FAILURE;
 	if (mesh) {
 		mesh_log_warnings(mesh);
+		trim_after_start();
 		status = run(mesh) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	mesh_destroy(mesh);

@@ -120,6 +120,8 @@ static int map_fd(int fd, struct map **map)
 
 	if (at == MAP_FAILED)
 		return -errno;
+	/* A look at a hole shall bring that page alone, not those around it: hints may fail. */
+	(void)madvise(at, sizeof(**map), MADV_RANDOM);
 	*map = at;
 	return 0;
 }
