@@ -5,9 +5,11 @@ import signal
 
 from lab import shown
 
-from base import HERE, PYTHON, VENV, check, expect, free_port, pip_version, wait_until
+from base import HERE, PYTHON, VENV, check, expect, find, free_port, pip_version, version_of, wait_until
+from check_shells import NEEDS, options, start_sshd
 
 RAY_ENV = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_DISABLE_MEMORY_MONITOR": "1", "OMP_NUM_THREADS": "1"}
+MPI_H = f"/usr/lib/{os.uname().machine}-linux-gnu/openmpi/include/mpi.h"
 RAY_SIZES = ["--num-cpus", "2", "--object-store-memory", "400000000", "--block"]
 
 
@@ -120,3 +122,20 @@ def nccl(pair):
             expect(listens[1] == address, f"NCCL of {side.name} takes {listens[1]}")
             other.wait_for_port(listens[2], address)
     return pip_version("nvidia-nccl-cu13")
+
+
+@check("mpi", "Open MPI", "mpirun over ssh, two ranks a node, 8 MB round the ring and a sum of all, over the mesh interface",
+       setting="`--mca btl_tcp_if_include tailscale0 --mca oob_tcp_if_include tailscale0`", apt=("openmpi-bin", "libopenmpi-dev", *NEEDS["apt"]),
+       programs=("mpirun.openmpi", MPI_H, *NEEDS["programs"]))
+def mpi(pair):
+    start_sshd(pair)
+    ring = pair.a.folder("ring") / "ring"
+    pair.a.bare("mpicc", "-O1", "-o", ring, HERE / "ring.c", timeout=60)
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        for names in ((side.v4, other.v4), (side.name, other.name)):
+            agent = " ".join(map(str, [find("ssh"), *options(side), "-l", "mesh", "-p", other.ssh_port]))
+            words = ["--host", ",".join(f"{name}:2" for name in names), "-np", "4", "--mca", "plm_rsh_agent", agent, "--oversubscribe",
+                     "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "tailscale0", "--mca", "oob_tcp_if_include", "tailscale0"]
+            out = side.run("mpirun.openmpi", *words, ring, timeout=60, env={"OMPI_MCA_orte_tmpdir_base": str(side.folder("mpi"))})
+            expect(out == "ring of 4\n", f"mpirun on {side.name} said {out!r}")
+    return version_of("mpirun.openmpi", "--version")

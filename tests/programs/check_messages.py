@@ -63,3 +63,18 @@ def rabbitmq(pair):
     running = ctl("cluster_status", "--formatter", "json")
     expect(f"rabbit@{pair.a.name}" in running and f"rabbit@{pair.b.name}" in running, f"the cluster: {running}")
     return ctl("version").strip()
+
+
+@check("nats", "NATS", "a cluster of two (Go: meshrun traces it), by the peers' names; publish and request from one server to the other",
+       apt=("nats-server",), pip=("nats-py",), programs=("nats-server",))
+def nats(pair):
+    port, route, watch = free_port(), free_port(), free_port()
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        side.spawn("nats-server", "-a", side.v4, "-p", port, "--cluster_name", "mesh", "--cluster", f"nats://{side.v4}:{route}", "-m", watch,
+                   "--routes", f"nats://{other.name}:{route}", "-n", side.name).wait_for("Server is ready", 30)
+    for client, server, host in pair.ways:
+        out = client.python("nats_work.py", f"{host}:{port}", f"{client.v4}:{port}", venv=True, timeout=60)
+        expect(out.split() == ["request", "published"], f"NATS: {out}")
+        routes = client.run("curl", "-sSf", f"http://{host}:{watch}/routez")
+        expect(f'"ip": "{client.v4}"' in routes, f"the routes of {server.name}: {routes}")
+    return version_of("nats-server", "-v")

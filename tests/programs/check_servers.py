@@ -31,7 +31,7 @@ HAPROXY = """
 
 
 @check("haproxy", "HAProxy", "HTTP and TCP, health checks of a server known by name, the PROXY protocol with the client's mesh address, "
-       "`source` with the own mesh address", cheap=True, apt=("haproxy", "curl", "lighttpd"), programs=("haproxy", "curl", "lighttpd"))
+       "`source` with the own mesh address", apt=("haproxy", "curl", "lighttpd"), programs=("haproxy", "curl", "lighttpd"))
 def haproxy(pair):
     ports, web, stream = start_lighttpd(pair), free_port(), free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
@@ -64,7 +64,7 @@ def start_lighttpd(pair):
     return ports
 
 
-@check("lighttpd", "lighttpd", "bound to the mesh address and to the own mesh name, 8 MB", cheap=True, apt=("lighttpd", "curl"),
+@check("lighttpd", "lighttpd", "bound to the mesh address and to the own mesh name, 8 MB", apt=("lighttpd", "curl"),
        programs=("lighttpd", "curl"))
 def lighttpd(pair):
     ports = start_lighttpd(pair)

@@ -28,7 +28,7 @@ def http_server(pair):
     return f"{version_of('wget', '--version')}, {version_of('aria2c', '--version')}"
 
 
-@check("iperf3", "iperf3", "TCP, four streams, the reverse, both at once, and UDP without loss", cheap=True, apt=("iperf3",),
+@check("iperf3", "iperf3", "TCP, four streams, the reverse, both at once, and UDP without loss", apt=("iperf3",),
        programs=("iperf3",))
 def iperf3(pair):
     for client, server, host in pair.ways:
@@ -52,7 +52,7 @@ def heard(process, want, what):
 
 
 @check("netcat", "nc and socat", "a file and its end through nc, UDP, a scan (-z); socat with fork and exec, as a relay, from a source "
-       "port of its own, over IPv6 and UDP", cheap=True, apt=("netcat-openbsd", "socat"), programs=("nc.openbsd", "socat"))
+       "port of its own, over IPv6 and UDP", apt=("netcat-openbsd", "socat"), programs=("nc.openbsd", "socat"))
 def netcat(pair):
     for client, server, host in pair.ways:
         port, relay, source = free_port(), free_port(), free_port()
@@ -123,7 +123,7 @@ LANGUAGES = {
 
 
 @check("languages", "Perl, Ruby, PHP", "50,000 lines echoed between two programs of each, by their own socket classes; the ends' addresses",
-       cheap=True, apt=("perl", "ruby", "php-cli"), programs=tuple(LANGUAGES))
+       apt=("perl", "ruby", "php-cli"), programs=tuple(LANGUAGES))
 def languages(pair):
     for language, (text, flags) in LANGUAGES.items():
         end = ["--"] if language == "php" else []
