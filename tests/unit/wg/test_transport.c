@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -76,6 +77,8 @@ static void lay(struct packet_batch *b, uint32_t len, uint32_t destination)
 {
 	uint8_t *p = batch_reserve(b, len);
 
+	if (!p)
+		abort();
 	memset(p, 0, len);
 	p[0] = 0x45;
 	store_be16(p + 2, (uint16_t)len);

@@ -166,6 +166,8 @@ static void lay(struct node *n, uint32_t source, uint32_t destination, uint32_t 
 		batch_reset(&n->batch);
 		p = batch_reserve(&n->batch, len);
 	}
+	if (!p)
+		abort();
 	memset(p, 0, len);
 	p[0] = 0x45;
 	store_be16(p + 2, (uint16_t)len);
