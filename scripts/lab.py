@@ -133,20 +133,21 @@ class Process:
 
 
 class Place:
-    """Where processes run. rented: None, "user" (uid 65534) or "root" (uid 0 without power)."""
+    """Where processes run. rented: None, "user" (uid 65534), "gvisor" (the same, and
+    without seccomp's notification) or "root" (uid 0 without power)."""
 
     def __init__(self, netns=None, rented=None):
         self.netns, self.rented = netns, rented
 
     @property
     def uid(self):
-        return NOBODY if self.rented == "user" else os.geteuid()
+        return NOBODY if self.rented in ("user", "gvisor") else os.geteuid()
 
     def argv(self, argv):
         front = ["ip", "netns", "exec", self.netns] if self.netns else []
         if self.rented:
             front += [PYTHON, str(ROOT / "tests/rented")]
-            front += ["--root"] if self.rented == "root" else []
+            front += {"root": ["--root"], "gvisor": ["--gvisor-like"]}.get(self.rented, [])
         return front + [str(word) for word in argv]
 
 

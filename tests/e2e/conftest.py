@@ -1,12 +1,17 @@
 """The fixtures of the end-to-end tests; worlds.py says what the worlds are."""
 import hashlib
 import os
+import shutil
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, BareLab, Failure, Lab, World, make_foreign_pair, python_spawn,
-                    world_names)
+                    shared_world, world_names)
+
+HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="session")
@@ -18,12 +23,28 @@ def session_lab():
 @pytest.fixture(scope="session", params=world_names())
 def world(request, session_lab):
     """Two running nodes that many tests share; nobody may hurt their daemons."""
-    world = World(request.param, session_lab).make()
-    if not world.is_reference:
-        world.start()
-    yield world
-    if not world.is_reference:
-        world.finish()
+    yield from shared_world(request.param, session_lab)
+
+
+@pytest.fixture(scope="session")
+def go(session_lab):
+    """A Go program, which uses no libc: traced.go."""
+    compiler = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if not compiler:
+        pytest.skip("needs Go")
+    target = session_lab.tmp / "traced-go"
+    subprocess.run([compiler, "build", "-o", target, HERE / "traced.go"], check=True, cwd=session_lab.tmp,
+                   env={**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"})
+    return target
+
+
+@pytest.fixture(scope="session")
+def static(session_lab):
+    """A static program that makes its system calls itself: traced.c."""
+    target = session_lab.tmp / "traced-c"
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-O1", "-static", "-o", target, HERE / "traced.c", "-lpthread"],
+                   check=True)
+    return target
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Programs the shim cannot enter: Go, static C with raw system calls. meshrun traces them."""
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -9,29 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from worlds import PYTHON, free_port, python, python_spawn, wait_until
+from worlds import PYTHON, free_port, python, python_spawn, shared_world, traced_world_names, wait_until
 
 pytestmark = pytest.mark.meshwrap
-HERE = Path(__file__).resolve().parent
-GO = shutil.which("go") or ("/usr/local/go/bin/go" if os.path.exists("/usr/local/go/bin/go") else None)
 
 
-@pytest.fixture(scope="session")
-def go(session_lab):
-    if not GO:
-        pytest.skip("needs Go")
-    target = session_lab.tmp / "traced-go"
-    subprocess.run([GO, "build", "-o", target, HERE / "traced.go"], check=True, cwd=session_lab.tmp,
-                   env={**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"})
-    return target
-
-
-@pytest.fixture(scope="session")
-def static(session_lab):
-    target = session_lab.tmp / "traced-c"
-    subprocess.run(["gcc", "-D_GNU_SOURCE", "-O1", "-static", "-o", target, HERE / "traced.c", "-lpthread"],
-                   check=True)
-    return target
+@pytest.fixture(scope="module", params=traced_world_names())
+def world(request, session_lab):
+    yield from shared_world(request.param, session_lab)
 
 
 def meshrun(node, *words):
@@ -251,14 +235,3 @@ def test_an_interpreter_starts_static_children(world, static, echo):
     code = "import subprocess, sys; print(subprocess.run(sys.argv[1:], env={}, capture_output=True, text=True).stdout)"
     said = run(world.a, PYTHON, "-c", code, static, "ends", world.b.v4, echo)
     assert said.strip() == f"{world.a.v4} {world.b.v4}"
-
-
-def test_where_notification_is_refused_tracing_works(world, static, echo):
-    if world.a.place.rented is None:
-        pytest.skip("needs root for tests/rented")
-    launcher = Path(__file__).resolve().parents[1] / "rented"
-    netns = ["ip", "netns", "exec", world.a.place.netns] if world.a.place.netns else []
-    flags = ["--gvisor-like"] + (["--root"] if world.name == "two" else [])
-    words = [*netns, PYTHON, launcher, *flags, *meshrun(world.a, static, "echo", world.b.v4, echo)]
-    done = world.lab.run(words, env=world.a.env, cwd="/")
-    assert done.stdout == "hello\n"

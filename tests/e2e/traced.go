@@ -288,6 +288,29 @@ func storm(addr string, rounds int) {
 	fmt.Println("bad", bad.Load(), "dials", dials.Load(), "children", children.Load(), "signals", len(signals) > 0)
 }
 
+// What the first process of a container has to do with: orphans, and a SIGTERM that is meant for us.
+func first(addr string) {
+	c, err := net.Dial("tcp", addr)
+	must(err)
+	fmt.Println("dialled as", c.LocalAddr().(*net.TCPAddr).IP)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	for i := 0; i < 20; i++ {
+		must(exec.Command("/bin/sh", "-c", "sleep 0.05 &").Run())
+	}
+	left := 0
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		out, _ := exec.Command("/bin/ps", "-A", "-o", "stat=,comm=").Output()
+		if left = strings.Count(string(out), "sleep"); left == 0 {
+			break
+		}
+	}
+	fmt.Println("orphans", left, "of 20")
+	fmt.Println("ready", os.Getpid())
+	fmt.Println("got", <-signals)
+	os.Exit(7)
+}
+
 func main() {
 	a := os.Args
 	switch a[1] {
@@ -315,6 +338,8 @@ func main() {
 	case "storm":
 		rounds, _ := strconv.Atoi(a[3])
 		storm(a[2], rounds)
+	case "first":
+		first(a[2])
 	case "sh":
 		out, err := exec.Command(a[2], a[3:]...).CombinedOutput()
 		fmt.Print(string(out))

@@ -2,6 +2,7 @@
 
 - one:  both nodes in one network namespace, which has nothing but lo; as uid 65534 under
         tests/rented (no capability, no_new_privs, Docker's seccomp profile, no TUN).
+- gvisor: the same as one where seccomp's notification is refused, too; only for traced programs.
 - two:  each node in a namespace of its own, joined by a wire; under tests/rented --root. Whatever
         leaves on the wire for a mesh address is counted, and the count must stay 0.
 - reference: no meshwrap at all: two namespaces with the mesh addresses on a wire. What the kernel
@@ -150,6 +151,11 @@ class World:
         place = Place(self.spaces[0] if self.spaces else None, rented("user"))
         return self.nodes([place, place], ["127.0.0.1", "127.0.0.1"])
 
+    def make_gvisor(self):
+        self.spaces = [self.lab.namespace("gvisor")]
+        place = Place(self.spaces[0], "gvisor")
+        return self.nodes([place, place], ["127.0.0.1", "127.0.0.1"])
+
     def make_two(self):
         self.wire()
         places = [Place(space, rented("root")) for space in self.spaces]
@@ -242,6 +248,21 @@ def world_names():
     if REFERENCE:
         return ["reference"]
     return ["one", "two"] if CAN_NETNS else ["one"]
+
+
+def traced_world_names():
+    """For programs that are traced: also where a sandbox knows no notification."""
+    return [*world_names(), *(["gvisor"] if CAN_RENT and CAN_NETNS and not REFERENCE else [])]
+
+
+def shared_world(name, lab):
+    """What a fixture yields: a world that runs as long as its tests."""
+    world = World(name, lab).make()
+    if not world.is_reference:
+        world.start()
+    yield world
+    if not world.is_reference:
+        world.finish()
 
 
 def needs_netns(function):
