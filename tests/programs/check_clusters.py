@@ -111,6 +111,18 @@ def torch(pair):
     return pip_version("torch")
 
 
+@check("torch-rpc", "torch.distributed.rpc (TensorPipe), gloo groups", "remote calls both ways with 16 MB, a group by `tcp://`, by address and by name",
+       pip=("torch", "numpy"))
+def torch_rpc(pair):
+    for first, second in ((pair.a, pair.b), (pair.b, pair.a)):
+        for host in (first.v4, first.name):
+            env = {"MASTER_ADDR": host, "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+            running = [side.spawn(VENV / "bin/python3", HERE / "torch_rpc.py", rank, env=env) for rank, side in enumerate((first, second))]
+            for process in running:
+                expect(process.wait(90) == 0 and "grouped" in process.text, f"with {host} as master: {process.text[-3000:]}")
+    return pip_version("torch")
+
+
 @check("nccl", "NCCL's bootstrap", "the interface NCCL finds by itself among those named, IPv4 and IPv6, and its listener reached "
        "from the other node (no GPU needed for this much)", setting="NCCL_SOCKET_IFNAME=tailscale0", pip=("nvidia-nccl-cu13",))
 def nccl(pair):

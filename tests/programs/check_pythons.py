@@ -1,6 +1,8 @@
 """Python's ways to a network: HTTP clients, event loops, WebSockets, gRPC, Jupyter, Dask."""
 
 from base import check, expect, free_port, pip_version
+from check_databases import start_postgres
+from check_shells import NEEDS, start_sshd
 
 HTTP = ("requests", "httpx", "aiohttp", "uvloop", "websockets")
 
@@ -29,6 +31,35 @@ def run_asyncio(pair):
     for loop in ("asyncio", "uvloop"):
         serve_and_ask(pair, "loops.py", ["echo", "half-close", "sendfile", "udp"], loop)
     return f"3.11, {pip_version('uvloop')}"
+
+
+@check("more-loops", "Python: trio, Twisted, gevent", "101 connections at once, 3 MB echoed, half-close, the client's mesh address",
+       pip=("trio", "twisted", "gevent"))
+def more_loops(pair):
+    for library in ("trio", "twisted", "gevent"):
+        for number, (client, server, host) in enumerate(pair.ways):
+            port = free_port()
+            serving = server.python_spawn("more_loops.py", "serve", server.v4 if number % 2 else "0.0.0.0", port, library, venv=True)
+            out = client.python("more_loops.py", "ask", host, port, client.v4, library, venv=True, timeout=60)
+            expect(out.split() == [client.v4], f"{library} on {client.name} to {host}: {out}")
+            serving.stop()
+    return ", ".join(pip_version(name) for name in ("trio", "twisted", "gevent"))
+
+
+@check("python-db", "Python: psycopg, asyncpg, paramiko", "PostgreSQL with 2 MB values, COPY, a pool, NOTIFY, a cancelled query; "
+       "SSH commands, SFTP and a forwarded port", apt=("postgresql", *NEEDS["apt"]), pip=("psycopg[binary]", "asyncpg", "paramiko"),
+       programs=("postgres", "initdb", *NEEDS["programs"]))
+def python_db(pair):
+    port = free_port()
+    start_sshd(pair)
+    for side in (pair.a, pair.b):
+        start_postgres(side, port)
+    for client, server, host in pair.ways:
+        out = client.python("postgres_work.py", host, port, client.v4, venv=True, timeout=60)
+        expect(out.split() == ["psycopg", "asyncpg"], f"PostgreSQL from {client.name}: {out}")
+        out = client.python("paramiko_work.py", host, server.ssh_port, client.ssh_home / "id", client.v4, server.ssh_home, venv=True, timeout=60)
+        expect(out.split() == ["command", "sftp", "forwarded"], f"paramiko from {client.name}: {out}")
+    return ", ".join(pip_version(name) for name in ("psycopg", "asyncpg", "paramiko"))
 
 
 @check("grpc", "gRPC (Python)", "unary and streamed calls, 3 MB messages, a deadline; its own resolver (c-ares)",
