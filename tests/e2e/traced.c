@@ -77,13 +77,19 @@ static void interrupted(char **argv, int flags)
 
 static struct sockaddr_in shown;
 static struct sockaddr_in one, other;
+static struct iovec byte = { "x", 1 };
+static struct mmsghdr message = { { &shown, sizeof(shown), &byte, 1, NULL, 0, 0 }, 0 };
 static volatile int is_over;
 
 static void *flip(void *unused)
 {
 	while (!is_over) {
 		memcpy(&shown, &one, sizeof(one));
+		message.msg_hdr.msg_name = &one;
+		__asm__ volatile("" ::: "memory"); /* each of these is really written */
 		memcpy(&shown, &other, sizeof(one));
+		message.msg_hdr.msg_name = &other;
+		__asm__ volatile("" ::: "memory");
 	}
 	return unused;
 }
@@ -91,22 +97,29 @@ static void *flip(void *unused)
 /* Another thread changes the address all the time: whatever is dialled was looked at. */
 static void race(char **argv)
 {
+	int done[5] = { 0 }, stream, fd;
 	pthread_t thread;
-	int done = 0, fd;
 
-	one = at(argv[2], argv[3]);
+	shown = one = at(argv[2], argv[3]);
 	other = at(argv[4], argv[5]);
 	pthread_create(&thread, NULL, flip, NULL);
 	for (int i = 0; i < 3000; i++) {
 		fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-		done += syscall(SYS_connect, fd, &shown, sizeof(shown)) == 0 &&
-			write(fd, "x", 1) == 1;
-		done += syscall(SYS_sendto, fd, "x", 1, 0, &shown, sizeof(shown)) == 1;
+		stream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		done[0] += syscall(SYS_sendto, fd, "x", 1, 0, &shown, sizeof(shown)) == 1;
+		done[1] += syscall(SYS_sendmsg, fd, &message.msg_hdr, 0) == 1;
+		done[2] += syscall(SYS_sendmmsg, fd, &message, 1, 0) == 1;
+		done[3] += syscall(SYS_connect, fd, &shown, sizeof(shown)) == 0 &&
+			   write(fd, "x", 1) == 1;
+		done[4] += syscall(SYS_connect, stream, &shown, sizeof(shown)) == 0 ||
+			   errno == EINPROGRESS;
+		close(stream);
 		close(fd);
 	}
 	is_over = 1;
 	pthread_join(thread, NULL);
-	printf("done %d\n", done > 0);
+	printf("done %d %d %d %d %d\n", done[0] > 0, done[1] > 0, done[2] > 0, done[3] > 0,
+	       done[4] > 0);
 }
 
 static void fork_and_vfork(char **argv)
