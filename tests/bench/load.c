@@ -8,13 +8,18 @@
  *     load connects HOST PORT SECONDS PARALLEL
  *     load udp      HOST PORT SECONDS BYTES
  *     load paced    HOST PORT SECONDS RATE
+ *     load large    HOST PORT SECONDS BYTES
+ *     load connect  HOST PORT SECONDS BYTES
+ *     load round    HOST PORT SECONDS COUNT
  *     load idle     HOST PORT SECONDS COUNT
  *     load first    HOST PORT SECONDS BYTES
  *
  * stream: as much as goes; ask: one question after the other; connects: a new
  * connection for each; udp: as fast as the socket takes them; paced: 1,200 bytes
- * RATE times a second; idle: COUNT connections that were used once and stay; first:
- * tries until one byte has come back.
+ * RATE times a second; large: datagrams of BYTES, 500 times a second; connect: how
+ * long connect() takes; round: COUNT connections, one asked after the other, round and
+ * round; idle: COUNT connections that were used once and stay; first: tries until one
+ * byte has come back.
  *
  * A connection's first byte says what it is for: 's' the server swallows all
  * and answers with the count (at a mark, since a SOCKS proxy may know no half-closed
@@ -350,16 +355,87 @@ static void paced(struct job *job, unsigned rate)
 	close(fd);
 }
 
-static void idle(const struct job *job, unsigned count, double seconds)
+static void large(struct job *job, size_t len)
 {
-	char answer;
+	int fd = open_socket(job->host, job->port, SOCK_DGRAM, false);
+	char *block = calloc(1, len);
+	uint64_t sent = 0;
 
-	for (unsigned i = 0; i < count; i++) {
+	if (!block)
+		die("large");
+	ask_datagrams(job);
+	for (; now_s() < job->until; usleep(2000))
+		sent += send(fd, block, len, 0) == (ssize_t)len;
+	usleep(300000);
+	printf("{\"sent\": %llu, \"datagrams\": %llu}\n", (unsigned long long)sent,
+	       (unsigned long long)ask_datagrams(job));
+	free(block);
+	close(fd);
+}
+
+static void time_connects(const struct job *job)
+{
+	float *took = malloc(MAX_SAMPLES * sizeof(*took));
+	size_t count = 0;
+
+	if (!took)
+		die("connect");
+	while (now_s() < job->until && count < MAX_SAMPLES) {
+		double begin = now_s();
 		int fd = open_socket(job->host, job->port, SOCK_STREAM, false);
 
-		if (!write_all(fd, "e!", 2) || !read_all(fd, &answer, 1))
-			die("idle");
+		took[count++] = (float)((now_s() - begin) * 1e6);
+		close(fd);
+		usleep(1000); /* its end is not part of the next */
 	}
+	if (count == 0)
+		die("connect: no time");
+	qsort(took, count, sizeof(*took), compare);
+	printf("{\"count\": %zu, \"p50_us\": %.1f}\n", count, (double)took[count / 2]);
+	free(took);
+}
+
+static int open_asked(const struct job *job)
+{
+	int fd = open_socket(job->host, job->port, SOCK_STREAM, false);
+	char answer;
+
+	if (!write_all(fd, "e!", 2) || !read_all(fd, &answer, 1))
+		die("ask");
+	return fd;
+}
+
+/* Who measures begins at the first line and ends at the second. */
+static void round_and_round(const struct job *job, unsigned count, double seconds)
+{
+	int *fds = calloc(count, sizeof(*fds));
+	uint64_t asks = 0;
+	double until;
+	char answer;
+
+	if (!fds)
+		die("round");
+	for (unsigned i = 0; i < count; i++)
+		fds[i] = open_asked(job);
+	puts("{\"opened\": 1}");
+	fflush(stdout);
+	sleep(1); /* delayed acknowledgements and the like */
+	for (until = now_s() + seconds; now_s() < until; asks++) {
+		int fd = fds[asks % count];
+
+		if (!write_all(fd, "!", 1) || !read_all(fd, &answer, 1))
+			die("round");
+	}
+	printf("{\"asks\": %llu}\n", (unsigned long long)asks);
+	fflush(stdout);
+	sleep(10); /* until ended: closing is not part of it */
+	free(fds);
+}
+
+static void idle(const struct job *job, unsigned count, double seconds)
+{
+	for (unsigned i = 0; i < count; i++)
+		open_asked(job);
 	printf("{\"flows\": %u}\n", count);
 	fflush(stdout);
 	usleep((useconds_t)(seconds * 1e6));
@@ -406,7 +482,8 @@ int main(int argc, char **argv)
 		serve(argv[2], argv[3]);
 	if (argc != 6) {
 		fputs("usage: load serve HOST PORT | load "
-		      "stream|ask|connects|udp|paced|idle|first HOST PORT SECONDS NUMBER\n",
+		      "stream|ask|connects|udp|paced|large|connect|round|idle|first "
+		      "HOST PORT SECONDS NUMBER\n",
 		      stderr);
 		return 2;
 	}
@@ -424,6 +501,12 @@ int main(int argc, char **argv)
 		udp(&job, number);
 	else if (strcmp(argv[1], "paced") == 0)
 		paced(&job, number);
+	else if (strcmp(argv[1], "large") == 0)
+		large(&job, number);
+	else if (strcmp(argv[1], "connect") == 0)
+		time_connects(&job);
+	else if (strcmp(argv[1], "round") == 0 && number > 0)
+		round_and_round(&job, number, atof(argv[4]));
 	else if (strcmp(argv[1], "idle") == 0)
 		idle(&job, number, atof(argv[4]));
 	else if (strcmp(argv[1], "first") == 0)

@@ -4,9 +4,11 @@ A System is a client, a server and the daemons between them. Its programs are th
 a peer without a TUN is reached through its SOCKS5 proxy, by socksify.c. What is missing on this
 machine is told and left out.
 """
+import base64
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -18,6 +20,8 @@ from lab import Failure, Lab, Place, WireGuardGo, wait_until  # noqa: E402
 
 PORT = 5201
 FLOWS = 5000
+MANY_FLOWS = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200)  # each is a descriptor of the daemon
+MANY_PEERS = 5000
 
 
 def machine_seconds():
@@ -29,6 +33,11 @@ def machine_seconds():
 def cpu_seconds(pid):
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run_seconds(pid):
+    """What a process ran so far; of one thread that is all, and exact."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def rss_mb(pid):
@@ -112,13 +121,44 @@ class System:
                                "-P", pipeline, "--csv"], env=self.env, timeout=60).stdout
         return {"per_s": float(re.search(r'^"SET","([\d.]+)"', out, re.MULTILINE).group(1))}
 
-    def flows(self):
+    def flows(self, count=FLOWS):
         """Memory of the bigger daemon while so many connections stand idle."""
-        process = self.client.spawn([self.tools.load, "idle", self.address, PORT, 60, FLOWS], env=self.env, log="idle")
+        process = self.client.spawn([self.tools.load, "idle", self.address, PORT, 60, count], env=self.env, log="idle")
         process.wait_for('"flows"', 90)
         result = {"rss_mb": max(rss_mb(pid) for pid in self.pids)}
+        self.load("ask", 1, 0.1)  # a new one still works
         process.stop()
         return result
+
+    def many_flows(self):
+        """Memory with far more, and that a new one still works."""
+        return self.flows(MANY_FLOWS)
+
+    def idle_cpu(self, seconds=2):
+        """Percent of a core that the busier daemon takes while nothing happens."""
+        before = [run_seconds(pid) for pid in self.pids]
+        time.sleep(seconds)
+        return {"percent": max(run_seconds(pid) - b for pid, b in zip(self.pids, before)) / seconds * 100}
+
+    def large(self, length=60000):
+        """Percent of long datagrams that arrive."""
+        result = self.load("large", length, 0.5)
+        return {"percent": 100 * result["datagrams"] / result["sent"]}
+
+    def connect(self):
+        """What connect() takes beyond a question and its answer: a round trip is in both."""
+        return {"us": self.load("connect", 1, 0.7)["p50_us"] - self.load("ask", 1, 0.5)["p50_us"]}
+
+    def round(self, flows, seconds=1.5):
+        """Both daemons' CPU for a question and its answer, of which each next one is another flow's."""
+        process = self.client.spawn([self.tools.load, "round", self.address, PORT, seconds, flows], env=self.env,
+                                    log="round")
+        process.wait_for('"opened"', 60)
+        before = sum(map(run_seconds, self.pids))
+        asks = int(process.wait_for(r'"asks": (\d+)', 60).group(1))
+        spent = sum(map(run_seconds, self.pids)) - before
+        process.stop()
+        return {"us": spent / asks * 1e6}
 
     def first_byte(self):
         """The client's daemon from nothing until the server's first byte."""
@@ -142,15 +182,26 @@ class Bare:
         return self.lab.spawn(argv, self.place, **options)
 
 
-def make_files(lab, tools, mtu):
+class Stranger:
+    """A peer that is never there. Any 32 bytes are a key to everybody but its owner."""
+
+    def __init__(self, number):
+        self.name, self.host = f"stranger-{number}", None
+        self.public = base64.b64encode(os.urandom(31) + b"\x40").decode()
+        self.v4, self.v6 = f"100.64.{number >> 8}.{number & 255}", f"fd7a:115c:a1e0::{number:x}"
+
+
+def make_files(lab, tools, mtu, name="meshwrap", peers=2):
+    """peers: of the whole mesh; those beyond the pair are never there."""
     spaces = [lab.namespace(f"m{side}") for side in "ab"]
     lab.link(*spaces)
     nodes = [lab.node(f"node-{side}", i, Place(space), f"192.0.2.{i}", mtu=mtu)
              for i, (side, space) in enumerate(zip("ab", spaces), 1)]
+    others = [Stranger(number) for number in range(3, peers + 1)]
     for node, other in (nodes, reversed(nodes)):
-        node.write_config([other])
+        node.write_config([other, *others])
         node.start()
-    return System("meshwrap", tools, *nodes, nodes[1].v4, nodes, restart=nodes[0].start)
+    return System(name, tools, *nodes, nodes[1].v4, nodes, restart=nodes[0].start)
 
 
 def make_wireguard(lab, tools, mtu):
