@@ -38,6 +38,7 @@
 #define TCP_FIN_WAIT_2_NS   (60 * NS_PER_S)  /* nobody will read: wait no longer for the FIN */
 #define TCP_CHALLENGE_NS    (500 * NS_PER_MS)
 #define TCP_PAWS_NS         (24 * 86400 * NS_PER_S) /* older timestamps mean nothing, RFC 7323 5.5 */
+#define TCP_PAWS_LATE       64u                     /* ticks of the far side, mostly ms */
 #define TCP_KEEPALIVE_NS    (75 * NS_PER_S)         /* between probes */
 #define TCP_KEEPALIVE_COUNT 9u
 #define TCP_RECV_INITIAL    (128u * 1024)

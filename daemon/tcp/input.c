@@ -125,16 +125,22 @@ static void syn_sent_input(struct tcp_conn *conn, const struct tcp_segment *s, u
 	tcp_conn_want_output(conn);
 }
 
-/* True: the segment is an old one of an earlier incarnation or a wrapped window. */
+/*
+ * True: the segment is an old one of an earlier incarnation or a wrapped window.
+ * One that reordering has made late is neither: beside a retransmission its
+ * timestamp looks old, but not by much.
+ */
 static bool paws_rejects(const struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
 {
-	return conn->has_timestamps && s->has_timestamp && seq_lt(s->ts_value, conn->ts_recent) &&
+	return conn->has_timestamps && s->has_timestamp &&
+	       seq_lt(s->ts_value, conn->ts_recent - TCP_PAWS_LATE) &&
 	       now_ns - conn->ts_recent_ns < TCP_PAWS_NS;
 }
 
 static void update_timestamp(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
 {
-	if (!conn->has_timestamps || !s->has_timestamp || seq_lt(conn->acked_seq, s->seq))
+	if (!conn->has_timestamps || !s->has_timestamp || seq_lt(conn->acked_seq, s->seq) ||
+	    seq_lt(s->ts_value, conn->ts_recent))
 		return;
 	conn->ts_recent = s->ts_value;
 	conn->ts_recent_ns = now_ns;

@@ -33,8 +33,8 @@ void tcp_rack_delivered(struct tcp_conn *conn, const struct tcp_sent *sent, bool
 
 	if (rack->xmit_ns == 0 || seq_lt(rack->fack, end))
 		rack->fack = end;
-	else if (seq_lt(end, rack->fack) && !(sent->flags & TCP_SENT_AGAIN))
-		rack->reordering_seen = true;
+	else if (seq_lt(end, rack->fack) && (ts_is_older || !(sent->flags & TCP_SENT_AGAIN)))
+		rack->reordering_seen = true; /* the original came, if late */
 	/* A retransmission answered too soon: the original was delivered, not this. */
 	if (sent->flags & TCP_SENT_AGAIN && (ts_is_older || rtt_ns < rack->min_rtt_ns))
 		return;
