@@ -46,6 +46,7 @@ struct tcp_rate {
 	uint64_t deaf_until; /* losses of what was sent before the last reduction do not count */
 	/* Bytes of this round that met a short queue, and that met a long one. */
 	uint32_t low_bytes, low_lost, high_bytes, high_lost;
+	uint32_t last_bytes; /* of the round before, all of them */
 	double noise;        /* share that is lost without any queue */
 	uint32_t noise_seen; /* segments that this is the mean of, up to a limit */
 	uint64_t plateau;
@@ -61,7 +62,7 @@ struct tcp_cc {
 	uint32_t cwnd, ssthresh, mss;
 	uint32_t undo_cwnd, undo_ssthresh; /* before the last reduction */
 	uint64_t pacing_rate;              /* bytes a second; 0: no pacing */
-	struct tcp_cubic cubic;
+	struct tcp_cubic cubic, undo_cubic;
 	struct tcp_rate rate;
 };
 

@@ -125,6 +125,7 @@ void tcp_cubic_reduce(struct tcp_cc *cc)
 	struct tcp_cubic *cubic = &cc->cubic;
 	double cwnd = (double)cc->cwnd / cc->mss;
 
+	cc->undo_cubic = *cubic;
 	/* Fast convergence: a window that could not get back makes room for others. */
 	cubic->w_max = cwnd < cubic->w_last_max ? cwnd * (1.0 + BETA) / 2.0 : cwnd;
 	cubic->w_last_max = cwnd;
@@ -188,4 +189,6 @@ void tcp_cc_undo(struct tcp_cc *cc)
 {
 	cc->cwnd = MAX(cc->cwnd, cc->undo_cwnd);
 	cc->ssthresh = MAX(cc->ssthresh, cc->undo_ssthresh);
+	/* The epoch goes on, too: one that begins anew each time never gets anywhere. */
+	cc->cubic = cc->undo_cubic;
 }

@@ -169,17 +169,24 @@ static double by_chance(double share, double count)
 	return share * count + CHANCE * sqrt(share * count) + 1;
 }
 
+/* Without noise, the first loss that meets a long queue tells. */
+static bool is_overflow(const struct tcp_rate *r)
+{
+	return r->high_lost > 0 && r->noise < NOISE_LEAST;
+}
+
+/* Was more lost in this round than the path is known to lose? */
 static bool is_congestion(const struct tcp_cc *cc)
 {
 	const struct tcp_rate *r = &cc->rate;
-	double low_lost = (double)r->low_lost / cc->mss, low = (double)r->low_bytes / cc->mss;
-	double high_lost = (double)r->high_lost / cc->mss, high = (double)r->high_bytes / cc->mss;
+	double lost = ((double)r->low_lost + r->high_lost) / cc->mss;
+	double high = (double)r->high_bytes + r->high_lost;
+	double all = (double)r->low_bytes + r->low_lost + high;
+	double share = high > all / 4 ? 0 : LOSS_MAX;
 
-	if (high_lost > 0 &&
-	    (r->noise < NOISE_LEAST || high_lost > by_chance(1.5 * r->noise, high + high_lost)))
-		return true;
-	return low_lost >= LOSS_LEAST &&
-	       low_lost > by_chance(MAX(LOSS_MAX, 1.5 * r->noise), low + low_lost);
+	/* What was sent in one round is found lost in the next, which may be a smaller one. */
+	all = MAX(all, r->last_bytes);
+	return lost >= LOSS_LEAST && lost > by_chance(MAX(share, 1.5 * r->noise), all / cc->mss);
 }
 
 static void count_losses(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
@@ -202,7 +209,7 @@ static void count_losses(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		r->low_bytes += ack->acked;
 		r->low_lost += lost;
 	}
-	if (lost > 0 && is_congestion(cc))
+	if (lost > 0 && is_overflow(r))
 		congested(cc, ack);
 }
 
@@ -254,7 +261,10 @@ static void end_round(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		       r->round_rtt_ns > r->min_rtt_ns + long_queue(r);
 
 	r->phase_rounds++;
-	learn_noise(cc);
+	if (is_congestion(cc))
+		congested(cc, ack);
+	else
+		learn_noise(cc);
 	switch (r->phase) {
 	case RATE_STARTUP:
 		if (!ack->is_rate_limited && has_plateau(r, STARTUP_GROWTH, PLATEAU_ROUNDS))
@@ -279,6 +289,7 @@ static void end_round(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	r->round_rtt_ns = NEVER_NS;
 	r->last_pipe = r->round_pipe;
 	r->round_pipe = ack->in_flight;
+	r->last_bytes = r->low_bytes + r->low_lost + r->high_bytes + r->high_lost;
 	r->low_bytes = r->low_lost = r->high_bytes = r->high_lost = 0;
 }
 
@@ -449,6 +460,7 @@ static void rate_lost(struct tcp_cc *cc, uint64_t now_ns)
 	/* Judged with the acknowledgement that told of it; so there is nothing to undo. */
 	cc->undo_cwnd = cc->cwnd;
 	cc->undo_ssthresh = cc->ssthresh;
+	cc->undo_cubic = cc->cubic;
 }
 
 static void rate_timed_out(struct tcp_cc *cc, uint64_t now_ns)

@@ -67,13 +67,17 @@ bool tcp_reassembly_can_add(struct tcp_reassembly *r, uint32_t start, uint32_t e
 static void remember(struct tcp_reassembly *r, uint32_t seq, const struct tcp_sack_block *range)
 {
 	uint32_t kept[TCP_RECENT] = { seq };
-	unsigned n = 1;
+	unsigned n = 1, fresh = 1;
 
-	for (unsigned i = 0; i < r->recent_count && n < TCP_RECENT; i++)
-		if (seq_lt(r->recent[i], range->start) || seq_le(range->end, r->recent[i]))
-			kept[n++] = r->recent[i];
-	memcpy(r->recent, kept, sizeof(kept));
+	for (unsigned i = 0; i < r->recent_count && n < TCP_RECENT; i++) {
+		if (seq_le(range->start, r->recent[i]) && seq_lt(r->recent[i], range->end))
+			continue;
+		kept[n++] = r->recent[i];
+		fresh += i < r->fresh_count;
+	}
+	memcpy(r->recent, kept, n * sizeof(*kept));
 	r->recent_count = n;
+	r->fresh_count = fresh;
 }
 
 void tcp_reassembly_add(struct tcp_reassembly *r, uint32_t start, uint32_t end)
@@ -116,12 +120,12 @@ uint32_t tcp_reassembly_advance(struct tcp_reassembly *r, uint32_t next)
 	return next;
 }
 
-unsigned tcp_reassembly_sack(const struct tcp_reassembly *r, struct tcp_sack_block *out,
-			     unsigned max)
+unsigned tcp_reassembly_sack(const struct tcp_reassembly *r, unsigned left_out,
+			     struct tcp_sack_block *out, unsigned max)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < r->recent_count && n < max; i++) {
+	for (unsigned i = left_out; i < r->recent_count && n < max; i++) {
 		uint32_t seq = r->recent[i];
 		struct tcp_sack_block found;
 		bool is_known = false;
@@ -134,6 +138,11 @@ unsigned tcp_reassembly_sack(const struct tcp_reassembly *r, struct tcp_sack_blo
 			out[n++] = found;
 	}
 	return n;
+}
+
+void tcp_reassembly_told(struct tcp_reassembly *r)
+{
+	r->fresh_count = 0;
 }
 
 void tcp_reassembly_clear(struct tcp_reassembly *r)

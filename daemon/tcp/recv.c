@@ -133,6 +133,7 @@ void tcp_recv_ack_sent(struct tcp_conn *conn)
 	conn->ack_now = false;
 	conn->acked_seq = conn->rcv_nxt;
 	conn->delack_ns = NEVER_NS;
+	tcp_reassembly_told(&conn->ranges);
 }
 
 /* Once a round trip: was the promise too small for an owner who reads this fast? */

@@ -126,16 +126,22 @@ static bool send_syn(struct tcp_conn *conn, uint64_t now_ns)
 	return true;
 }
 
-static bool send_ack(struct tcp_conn *conn, uint32_t ack, uint64_t now_ns)
+static unsigned sack_blocks(const struct tcp_conn *conn)
+{
+	return conn->has_timestamps ? 3 : 4;
+}
+
+/* left_out: so many of the ranges touched last are not told of. */
+static bool send_ack(struct tcp_conn *conn, uint32_t ack, unsigned left_out, uint64_t now_ns)
 {
 	struct tcp_options o = { 0 };
-	unsigned max = conn->has_timestamps ? 3 : 4;
+	unsigned max = sack_blocks(conn);
 
 	add_timestamp(conn, &o, now_ns);
 	if (conn->has_sack && conn->dsack.start != conn->dsack.end)
 		o.sack[o.sack_count++] = conn->dsack;
 	if (conn->has_sack && conn->ranges.count > 0)
-		o.sack_count += tcp_reassembly_sack(&conn->ranges, o.sack + o.sack_count,
+		o.sack_count += tcp_reassembly_sack(&conn->ranges, left_out, o.sack + o.sack_count,
 						    max - o.sack_count);
 	if (!send_bare(conn, &o, TCP_ACK, conn->snd_nxt, ack, tcp_recv_advertise(conn, ack)))
 		return false;
@@ -149,16 +155,23 @@ static bool send_ack(struct tcp_conn *conn, uint32_t ack, uint64_t now_ns)
  */
 static bool send_acks(struct tcp_conn *conn, uint64_t now_ns)
 {
+	unsigned max = sack_blocks(conn) - 1; /* one may be a D-SACK */
 	uint32_t step = 2 * conn->rcv_mss;
 
 	if (conn->young_segments < TCP_YOUNG_SEGMENTS && conn->ranges.count == 0 && step > 0 &&
 	    !conn->fin_reached)
 		while (conn->rcv_nxt - conn->acked_seq > step) {
-			if (!send_ack(conn, conn->acked_seq + step, now_ns))
+			if (!send_ack(conn, conn->acked_seq + step, 0, now_ns))
 				return false;
 			conn->acked_seq += step;
 		}
-	if (!send_ack(conn, conn->rcv_nxt, now_ns))
+	/* What one option has no room for would be taken for lost: the older ranges first. */
+	for (unsigned more = conn->has_sack ? conn->ranges.fresh_count : 0; more > max;) {
+		more -= max;
+		if (!send_ack(conn, conn->rcv_nxt, more, now_ns))
+			return false;
+	}
+	if (!send_ack(conn, conn->rcv_nxt, 0, now_ns))
 		return false;
 	tcp_recv_ack_sent(conn);
 	return true;
@@ -466,10 +479,13 @@ void tcp_send_arm(struct tcp_conn *conn, uint64_t now_ns)
 	}
 }
 
-/* Twice what can be in flight, so that the next round trip's bytes are here in time. */
+/*
+ * Twice what can be in flight, so that the next round trip's bytes are here in
+ * time, and what has arrived behind a hole, which is held without being in flight.
+ */
 uint32_t tcp_send_limit(const struct tcp_conn *conn)
 {
-	uint64_t limit = MAX(2 * (uint64_t)conn->cc.cwnd, TCP_SEND_MIN);
+	uint64_t limit = MAX(2 * (uint64_t)conn->cc.cwnd, TCP_SEND_MIN) + conn->board.sacked_bytes;
 	const struct tcp_memory *m = &conn->tcp->memory;
 
 	if (m->used > m->max - m->max / 4)

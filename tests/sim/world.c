@@ -137,25 +137,30 @@ static void receive(struct side *side, struct link *from, uint64_t now_ns)
 		tcp_flush(side->tcp, now_ns);
 }
 
+static uint64_t side_next_ns(const struct side *side, const struct link *from)
+{
+	uint64_t next = MIN(link_next_ns(from), tcp_deadline(side->tcp));
+
+	return MAX(MIN(next, side->unblock_ns), side->awake_ns);
+}
+
 bool world_step(struct world *w)
 {
 	uint64_t next = w->app->next_ns(w);
 
-	for (unsigned i = 0; i < 2; i++) {
-		struct side *side = &w->side[i];
-
-		next = MIN(next, link_next_ns(&side->link));
-		next = MIN(next, tcp_deadline(side->tcp));
-		next = MIN(next, side->unblock_ns);
-	}
+	for (unsigned i = 0; i < 2; i++)
+		next = MIN(next, side_next_ns(&w->side[i], &w->side[!i].link));
 	if (next == NEVER_NS)
 		return false;
 	w->now_ns = MAX(w->now_ns, next);
 	w->steps++;
 	for (unsigned i = 0; i < 2; i++) {
 		struct side *side = &w->side[i];
+		struct link *from = &w->side[!i].link;
 
-		receive(side, &w->side[!i].link, w->now_ns);
+		if (side_next_ns(side, from) > w->now_ns)
+			continue;
+		receive(side, from, w->now_ns);
 		if (side->unblock_ns <= w->now_ns) {
 			side->unblock_ns = NEVER_NS;
 			side->in_batch = 0;
@@ -163,6 +168,8 @@ bool world_step(struct world *w)
 		}
 		if (tcp_deadline(side->tcp) <= w->now_ns)
 			tcp_expire(side->tcp, w->now_ns);
+		if (w->nap_ns > 0 && side_next_ns(side, from) > w->now_ns)
+			side->awake_ns = w->now_ns + link_random(&w->random) % w->nap_ns;
 	}
 	if (w->app->next_ns(w) <= w->now_ns) {
 		w->app->run(w);

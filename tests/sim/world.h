@@ -18,6 +18,7 @@ struct side {
 	struct link_packet *reserved;
 	unsigned in_batch, batch_max; /* packets since unblocked; 0: no limit */
 	uint64_t unblock_ns;          /* NEVER_NS: not blocked */
+	uint64_t awake_ns;            /* it naps until then */
 };
 
 /* What the application does; owner of the endpoints' callbacks is the side. */
@@ -34,6 +35,7 @@ struct world_app {
 struct world {
 	uint64_t now_ns;
 	uint64_t random;
+	uint64_t nap_ns; /* a busy machine: a side that had work has no turn for up to so long */
 	struct side side[2];
 	const struct world_app *app;
 	void *app_state;

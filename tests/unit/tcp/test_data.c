@@ -136,6 +136,33 @@ static void test_a_gap_is_reported_by_sack_and_a_repeat_by_dsack(void **state)
 	script_finish(&t);
 }
 
+static void test_a_batch_with_many_gaps_is_reported_in_full(void **state)
+{
+	bool was_told[9] = { false };
+	const struct tcp_segment *s;
+	struct script t;
+
+	(void)state;
+	start(&t);
+	for (unsigned i = 0; i < 9; i++)
+		script_queue(&t, (struct peer){
+					 .flags = A, .seq = 101 + 200 * i, .ack = 1, .len = 100 });
+	script_flush(&t);
+	for (unsigned acks = 0; acks < 3; acks++) {
+		s = script_expect(&t, A, 1, 1, 0);
+		for (unsigned k = 0; k < s->sack_count; k++)
+			was_told[(s->sack[k].start - t.isn - 101) / 200] = true;
+	}
+	script_expect_none(&t);
+	assert_int_equal(s->sack[0].start - t.isn, 101 + 200 * 8);
+	for (unsigned i = 0; i < 9; i++)
+		assert_true(was_told[i]);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 100 });
+	script_expect(&t, A, 1, 201, 0);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
 static void test_a_hole_is_sent_again_when_later_segments_are_sacked(void **state)
 {
 	struct script t;
@@ -357,6 +384,23 @@ static void test_an_old_timestamp_is_dropped(void **state)
 	script_finish(&t);
 }
 
+static void test_what_reordering_made_late_is_not_too_old(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.has_timestamps = true;
+	script_start(&t);
+	script_connect(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 10, .ts = 1020 });
+	script_expect(&t, A, 1, 11, 0);
+	script_send(&t, (struct peer){ .flags = A, .seq = 11, .ack = 1, .len = 10, .ts = 1010 });
+	script_expect(&t, A, 1, 21, 0);
+	assert_int_equal(script_read(&t), 20);
+	script_finish(&t);
+}
+
 static void test_writing_goes_on_when_space_grows(void **state)
 {
 	struct iovec space[2];
@@ -406,6 +450,7 @@ int main(void)
 		cmocka_unit_test(test_a_batch_is_acknowledged_once_later_and_twice_while_young),
 		cmocka_unit_test(test_a_lone_segment_is_acknowledged_after_40_ms),
 		cmocka_unit_test(test_a_gap_is_reported_by_sack_and_a_repeat_by_dsack),
+		cmocka_unit_test(test_a_batch_with_many_gaps_is_reported_in_full),
 		cmocka_unit_test(test_a_hole_is_sent_again_when_later_segments_are_sacked),
 		cmocka_unit_test(test_a_little_reordering_is_no_loss),
 		cmocka_unit_test(test_without_sack_three_duplicates_mean_loss),
@@ -416,6 +461,7 @@ int main(void)
 		cmocka_unit_test(test_an_answered_shut_window_is_waited_for),
 		cmocka_unit_test(test_our_window_shuts_and_tells_when_it_opens),
 		cmocka_unit_test(test_an_old_timestamp_is_dropped),
+		cmocka_unit_test(test_what_reordering_made_late_is_not_too_old),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_memory_has_a_ceiling_and_a_floor),
 	};

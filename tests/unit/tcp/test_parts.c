@@ -110,7 +110,7 @@ static void test_ranges_merge_and_are_bounded(void **state)
 	assert_true(tcp_reassembly_can_add(&r, base + 20, base + 30));
 	tcp_reassembly_add(&r, base + 20, base + 30);
 	assert_int_equal(r.count, TCP_MAX_RANGES - 1);
-	assert_int_equal(tcp_reassembly_sack(&r, b, 4), 4);
+	assert_int_equal(tcp_reassembly_sack(&r, 0, b, 4), 4);
 	assert_int_equal(b[0].start, base + 10);
 	assert_int_equal(b[0].end, base + 40);
 	assert_true(tcp_reassembly_has(&r, base + 15, base + 35, &b[1]));
