@@ -5,7 +5,8 @@
  * many a supervisor drop, and the shim of its own libc, which need not be ours. A
  * static or Go one is started by meshrun, which has it traced, unless this process
  * is traced itself: then all its children are. So is one of a libc we have no shim for.
- * A set-uid one is left alone, since the dynamic linker would not load the shim.
+ * A set-uid one is left alone, since the dynamic linker would not load the shim; that is
+ * said once, for all the processes a program forks.
  *
  * A user who wants his children off the mesh says MESHWRAP_FOLLOW=0 (to
  * the parent, or in the environment the child is given), or MESHWRAP_OFF=1.
@@ -45,7 +46,7 @@ static char traced_for[PATH_MAX];           /* MESHWRAP_TRACED of our own enviro
 static char explain_setting[PATH_MAX + 32]; /* MESHWRAP_EXPLAIN=, as we were told; or "" */
 static const char *primary_setting;         /* the same, NULL: nothing was said */
 static bool is_turned_off;
-static _Atomic bool has_told_set_uid;
+static _Atomic bool told_here, *has_told_set_uid = &told_here;
 
 enum kind {
 	KIND_OTHER,
@@ -96,9 +97,13 @@ void follow_start(void)
 {
 	const char *follow = getenv("MESHWRAP_FOLLOW"), *traced = getenv("MESHWRAP_TRACED");
 	const char *explain = getenv("MESHWRAP_EXPLAIN");
+	_Atomic bool *told;
 	int saved = errno;
 	Dl_info info;
 
+	told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (told != MAP_FAILED)
+		has_told_set_uid = told;
 	is_turned_off = follow && strcmp(follow, "0") == 0;
 	if (!explain ||
 	    !join(explain_setting, sizeof(explain_setting), "MESHWRAP_EXPLAIN=", explain))
@@ -112,10 +117,12 @@ void follow_start(void)
 	errno = saved;
 }
 
-static bool gains_rights(const struct stat *st)
+static bool gains_rights(int fd, const struct stat *st)
 {
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 		return false;
+	if (geteuid() != 0 && syscall(SYS_fgetxattr, fd, "security.capability", NULL, 0) > 0)
+		return true;
 	return ((st->st_mode & S_ISUID) && st->st_uid != geteuid()) ||
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getegid());
 }
@@ -133,6 +140,7 @@ static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	enum kind kind = KIND_OTHER;
 	char linker[ELF_INTERPRETER_MAX];
+	bool is_set_uid;
 	struct stat st;
 	void *head;
 	size_t len;
@@ -146,6 +154,7 @@ static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_
 	}
 	len = MIN((size_t)st.st_size, HEAD_BYTES);
 	head = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+	is_set_uid = gains_rights(fd, &st);
 	syscall(SYS_close, fd);
 	if (head == MAP_FAILED)
 		return KIND_OTHER;
@@ -164,7 +173,7 @@ static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_
 		break;
 	}
 	munmap(head, len);
-	return kind != KIND_OTHER && gains_rights(&st) ? KIND_SET_UID : kind;
+	return kind != KIND_OTHER && is_set_uid ? KIND_SET_UID : kind;
 }
 
 static enum kind kind_of(const char *path)
@@ -288,10 +297,15 @@ static bool by_meshrun(struct follow *f)
 	return true;
 }
 
-static void tell_set_uid(void)
+static void tell_set_uid(const char *path)
 {
-	if (shim_is_talkative && !atomic_exchange(&has_told_set_uid, true))
-		explain_note("a set-uid program runs outside the mesh");
+	struct explain e;
+
+	if (explain_is_on() || atomic_exchange(has_told_set_uid, true))
+		return;
+	explain_begin(&e, path, -1);
+	explain_text(&e, " runs outside the mesh: it has other rights than its parent (set-uid)");
+	explain_end(&e);
 }
 
 static void explain_child(const char *path, const char *what)
@@ -326,7 +340,7 @@ void follow_prepare(struct follow *f, const char *path, char *const argv[], char
 	}
 	kind = kind_of(path);
 	if (kind == KIND_SET_UID) {
-		tell_set_uid();
+		tell_set_uid(path);
 		explain_child(path, ": left alone (set-uid)");
 	} else if (!complete(f, envp, kind)) {
 		explain_child(path, ": left alone (its environment is too long)");

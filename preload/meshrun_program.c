@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "preload/binfmt.h"
@@ -76,10 +77,12 @@ static ssize_t read_head(const char *path, char *head, struct stat *st)
 }
 
 /* Will running it change who we are? Then the dynamic linker takes no LD_PRELOAD. */
-static bool gains_rights(const struct stat *st)
+static bool gains_rights(const char *path, const struct stat *st)
 {
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 		return false;
+	if (geteuid() != 0 && getxattr(path, "security.capability", NULL, 0) > 0)
+		return true;
 	return ((st->st_mode & S_ISUID) && st->st_uid != getuid()) ||
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getgid());
 }
@@ -112,8 +115,10 @@ static int judge_file(const char *program, const char *path, char *head, enum wa
 		n = read_head(path, head, &st);
 		if (n < 0)
 			return 0; /* not readable: exec will tell */
-		if (gains_rights(&st))
-			return refuse(program, "runs with another user's rights (set-uid)");
+		if (gains_rights(path, &st))
+			return refuse(
+				program,
+				"runs with other rights than yours (set-uid or file capabilities)");
 		switch (binfmt_elf(head, (size_t)n, interpreter)) {
 		case ELF_STATIC:
 		case ELF_GO:

@@ -23,7 +23,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import lab as lab_module  # noqa: E402
-from lab import HERE, PYTHON, Failure, Lab, Peer, Place, WireGuardGo, free_port, wait_until  # noqa: E402,F401
+from lab import HERE, NOBODY, PYTHON, Failure, Lab, Peer, Place, WireGuardGo, free_port, wait_until  # noqa: E402,F401
 
 IS_ROOT = os.geteuid() == 0
 REFERENCE = os.environ.get("MESHWRAP_E2E") == "reference"
