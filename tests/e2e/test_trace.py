@@ -195,6 +195,24 @@ def test_the_program_keeps_its_process_id(world, static):
     process.stop(signal.SIGKILL)
 
 
+def test_reads_and_writes_do_not_stop(world, static, echo):
+    """The tracer sleeps through them: it wakes up when a call stops, and its pauses are counted by the kernel."""
+    process = spawn(world.a, static, "exchange", world.b.v4, echo)
+    pid = [p for p in os.listdir("/proc") if p.isdigit() and is_program(p, static)][0]
+    tracer = re.search(r"TracerPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text()).group(1)
+
+    def pauses():
+        return int(re.search(r"voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{tracer}/status").read_text()).group(1))
+
+    wait_until(lambda: state_of(pid) == "S", 5, "the wait for a signal")
+    before = pauses()
+    assert before > 0
+    os.kill(int(pid), signal.SIGUSR1)
+    process.wait_for("over\n")
+    assert pauses() - before <= 4  # for the signal itself
+    process.stop(signal.SIGKILL)
+
+
 def test_a_killed_tracer_ends_its_program_and_says_why(world, static):
     process = spawn(world.a, static, "sleep")
     pid = [p for p in os.listdir("/proc") if p.isdigit() and is_program(p, static)][0]

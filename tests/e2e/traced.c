@@ -145,6 +145,26 @@ static void ask_tracer(void)
 	printf("traceme %ld errno %d\n", result, errno);
 }
 
+/* What a program does most of its life, begun by a signal: not one of these calls may stop. */
+static void exchange(char **argv)
+{
+	int fd = dial(argv[2], argv[3]), number;
+	sigset_t begin;
+	char byte = 0;
+
+	sigemptyset(&begin);
+	sigaddset(&begin, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &begin, NULL);
+	printf("ready %d\n", getpid());
+	sigwait(&begin, &number);
+	for (int i = 0; i < 1000; i++)
+		if (write(fd, "x", 1) != 1 || read(fd, &byte, 1) != 1 || byte != 'x' ||
+		    send(fd, "y", 1, 0) != 1 || recv(fd, &byte, 1, 0) != 1 || byte != 'y')
+			exit(3);
+	printf("over\n");
+	sleep(60);
+}
+
 static void time_calls(char **argv)
 {
 	struct sockaddr_in name;
@@ -182,6 +202,8 @@ int main(int argc, char **argv)
 		execvp(argv[2], argv + 2);
 	else if (strcmp(what, "tracer") == 0)
 		ask_tracer();
+	else if (strcmp(what, "exchange") == 0)
+		exchange(argv);
 	else if (strcmp(what, "time") == 0)
 		time_calls(argv);
 	else if (strcmp(what, "status") == 0)
