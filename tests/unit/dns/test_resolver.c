@@ -149,22 +149,36 @@ static void *run_upstream(void *arg)
 	return NULL;
 }
 
-static void open_upstream(struct upstream *u, const char *habit)
+/* A UDP and a TCP socket on one port of which both were free. */
+static void bind_both(struct upstream *u)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
+	socklen_t len;
+	int err = -1;
 
+	for (int i = 0; i < 20 && err != 0; i++) {
+		u->udp = socket(AF_INET, SOCK_DGRAM, 0);
+		u->tcp = socket(AF_INET, SOCK_STREAM, 0);
+		len = endpoint_to_sockaddr(&u->at, AF_INET, &ss);
+		assert_int_equal(bind(u->udp, (struct sockaddr *)&ss, len), 0);
+		len = sizeof(ss);
+		getsockname(u->udp, (struct sockaddr *)&ss, &len);
+		err = bind(u->tcp, (struct sockaddr *)&ss, len);
+		if (err != 0) {
+			close(u->udp);
+			close(u->tcp);
+		}
+	}
+	assert_int_equal(err, 0);
+	endpoint_from_sockaddr(&ss, len, &u->at);
+}
+
+static void open_upstream(struct upstream *u, const char *habit)
+{
 	*u = (struct upstream){ .habit = habit,
 				.address = "\xc0\x00\x02\x37",
 				.at.addr = ip_from_v4(0x7f000001) };
-	u->udp = socket(AF_INET, SOCK_DGRAM, 0);
-	assert_int_equal(
-		bind(u->udp, (struct sockaddr *)&ss, endpoint_to_sockaddr(&u->at, AF_INET, &ss)),
-		0);
-	getsockname(u->udp, (struct sockaddr *)&ss, &len);
-	endpoint_from_sockaddr(&ss, len, &u->at);
-	u->tcp = socket(AF_INET, SOCK_STREAM, 0);
-	assert_int_equal(bind(u->tcp, (struct sockaddr *)&ss, len), 0);
+	bind_both(u);
 	listen(u->tcp, 8);
 	pthread_create(&u->thread, NULL, run_upstream, u);
 }
