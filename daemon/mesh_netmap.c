@@ -133,12 +133,19 @@ static int change_peer(struct tailnet *t, struct mesh_peer *peer, const struct n
 	struct path_peer_config path = path_config(node, peer);
 	bool has_restarted = memcmp(peer->disco_key, node->disco_key, sizeof(none)) != 0;
 	bool had_disco = memcmp(peer->disco_key, none, sizeof(none)) != 0;
+	uint64_t now_ns = loop_now(t->mesh->loop);
+	struct path_peer_status before, after;
 	int err = wg_peer_set_allowed(peer->wg, allowed, count);
 
+	path_peer_status(t->paths, peer->path, now_ns, &before);
 	if (!err)
-		err = paths_update_peer(t->paths, peer->path, &path, loop_now(t->mesh->loop));
+		err = paths_update_peer(t->paths, peer->path, &path, now_ns);
 	if (err)
 		return err;
+	/* What was sent while its home was unknown has gone nowhere. */
+	path_peer_status(t->paths, peer->path, now_ns, &after);
+	if (after.relay_region && after.relay_region != before.relay_region)
+		wg_peer_path_found(peer->wg, now_ns);
 	memcpy(peer->disco_key, node->disco_key, sizeof(peer->disco_key));
 	peer->source.is_jailed = node->is_jailed;
 	if (has_restarted && had_disco)

@@ -150,6 +150,8 @@ int paths_update_peer(struct paths *paths, struct path_peer *peer,
 	set_endpoints(paths, peer, config, now_ns);
 	/* Its news may be what we wait for. */
 	peer->next_try_ns = 0;
+	if (peer_is_active(peer, now_ns) && !peer_is_trusted(peer, now_ns))
+		peer_full_ping(paths, peer, now_ns);
 	return 0;
 }
 

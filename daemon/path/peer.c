@@ -152,6 +152,17 @@ void peer_send_call(struct paths *paths, struct path_peer *peer, uint64_t now_ns
 			 disco_make_call_me_maybe(own, count, plain));
 }
 
+/* At first the other side may not know us yet; nobody tells us when it does. */
+static bool is_eager(const struct path_peer *peer, uint64_t now_ns)
+{
+	return now_ns - peer->active_since_ns < EAGER_NS && peer->best.endpoint.port == 0;
+}
+
+static uint64_t beat_ns(const struct path_peer *peer, uint64_t now_ns)
+{
+	return is_eager(peer, now_ns) ? EAGER_PING_NS : HEARTBEAT_NS;
+}
+
 /*
  * Every candidate that was not pinged of late, and a call, so that the peer pings
  * us as well: pings first, they open our own NAT for the answers.
@@ -159,6 +170,7 @@ void peer_send_call(struct paths *paths, struct path_peer *peer, uint64_t now_ns
 void peer_full_ping(struct paths *paths, struct path_peer *peer, uint64_t now_ns)
 {
 	bool wants_call = peer->candidate_count == 0;
+	uint64_t interval_ns = is_eager(peer, now_ns) ? EAGER_PING_NS / 2 : PING_INTERVAL_NS;
 
 	if (!peer->disco)
 		return;
@@ -167,7 +179,7 @@ void peer_full_ping(struct paths *paths, struct path_peer *peer, uint64_t now_ns
 	for (unsigned i = 0; i < peer->candidate_count; i++) {
 		struct candidate *c = &peer->candidates[i];
 
-		if (c->pinged_ns && now_ns - c->pinged_ns < PING_INTERVAL_NS)
+		if (c->pinged_ns && now_ns - c->pinged_ns < interval_ns)
 			continue;
 		peer_ping(paths, peer, c, now_ns);
 		wants_call = true;
@@ -178,7 +190,7 @@ void peer_full_ping(struct paths *paths, struct path_peer *peer, uint64_t now_ns
 	/* Without any candidate only the call's own interval holds it back. */
 	if (peer_relay_region(paths, peer) == 0 ||
 	    (peer->candidate_count == 0 && peer->last_call_ns &&
-	     now_ns - peer->last_call_ns < PING_INTERVAL_NS))
+	     now_ns - peer->last_call_ns < interval_ns))
 		return;
 	peer->last_call_ns = now_ns;
 	peer_send_call(paths, peer, now_ns);
@@ -227,7 +239,8 @@ void peer_note_activity(struct paths *paths, struct path_peer *peer, uint64_t no
 	peer->last_send_ns = now_ns;
 	if (peer->heartbeat_ns != NEVER_NS || !peer->disco)
 		return;
-	peer->heartbeat_ns = now_ns + HEARTBEAT_NS;
+	peer->active_since_ns = now_ns;
+	peer->heartbeat_ns = now_ns + beat_ns(peer, now_ns);
 	peer_touch(paths, peer);
 }
 
@@ -304,7 +317,7 @@ static void heartbeat(struct paths *paths, struct path_peer *peer, uint64_t now_
 		peer->heartbeat_ns = NEVER_NS;
 		return;
 	}
-	peer->heartbeat_ns = now_ns + HEARTBEAT_NS;
+	peer->heartbeat_ns = now_ns + beat_ns(peer, now_ns);
 	if (peer->best.endpoint.port)
 		ping_best(paths, peer, now_ns);
 	wants_better = peer->best.latency_ns > GOOD_ENOUGH_NS &&

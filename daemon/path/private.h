@@ -65,6 +65,7 @@ struct path_peer {
 	uint64_t full_ping_ns;        /* last time all candidates were tried */
 	uint64_t next_try_ns;
 	uint64_t last_send_ns, last_rx_ns, last_call_ns;
+	uint64_t active_since_ns;
 	uint64_t calls_ns; /* theoretical arrival time of the next call-me-maybe */
 	struct sent_ping relay_ping;
 	bool is_ticking; /* in the list of those with a deadline */

@@ -259,7 +259,9 @@ void wg_peer_path_found(struct wg_peer *peer, uint64_t now_ns)
 	if (peer->handshake.state != WG_HANDSHAKE_INITIATION_SENT || wg_peer_can_send(peer, now_ns))
 		return;
 	wg_enter(peer->dev, now_ns);
-	wg_timers_handshake_lost(&peer->timers);
-	wg_peer_initiate(peer, true, now_ns);
+	if (wg_timers_handshake_lost(&peer->timers, now_ns))
+		wg_peer_initiate(peer, true, now_ns);
+	else
+		wg_peer_rearm(peer);
 	wg_leave(peer->dev);
 }

@@ -22,6 +22,12 @@
 
 #include "daemon/wg/message.h"
 
+/*
+ * How long an answer may be on its way. A second initiation would make it worthless, and one
+ * within 20 ms is dropped by others as a flood.
+ */
+#define ANSWER_NS (250 * NS_PER_MS)
+
 void wg_timers_init(struct wg_timers *t, uint16_t keepalive_s)
 {
 	*t = (struct wg_timers){
@@ -53,10 +59,14 @@ bool wg_timers_may_initiate(struct wg_timers *t, bool is_retry, uint64_t now_ns,
 	return false;
 }
 
-void wg_timers_handshake_lost(struct wg_timers *t)
+bool wg_timers_handshake_lost(struct wg_timers *t, uint64_t now_ns)
 {
+	uint64_t at_ns = t->handshake_sent_ns + ANSWER_NS;
+	bool may_be_answered = t->handshake_sent_ns != 0 && now_ns < at_ns;
+
 	t->has_sent_handshake = false;
-	t->retransmit_ns = NEVER_NS;
+	t->retransmit_ns = may_be_answered ? at_ns : NEVER_NS;
+	return !may_be_answered;
 }
 
 static void handshake_sent(struct wg_timers *t, uint64_t now_ns)

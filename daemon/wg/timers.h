@@ -47,8 +47,11 @@ void wg_timers_endpoint_set(struct wg_timers *t);
 bool wg_timers_may_initiate(struct wg_timers *t, bool is_retry, uint64_t now_ns,
 			    uint64_t jitter_ns);
 
-/* What was sent last does not count: may_initiate() allows it now. */
-void wg_timers_handshake_lost(struct wg_timers *t);
+/*
+ * What was sent last was probably lost: may_initiate() allows the next now. False: it was sent
+ * only just, so that an answer may come; a retry is armed for when none has.
+ */
+bool wg_timers_handshake_lost(struct wg_timers *t, uint64_t now_ns);
 void wg_timers_initiation_sent(struct wg_timers *t, uint64_t now_ns, uint64_t jitter_ns);
 void wg_timers_response_sent(struct wg_timers *t, uint64_t now_ns);
 void wg_timers_keys_derived(struct wg_timers *t, uint64_t now_ns);

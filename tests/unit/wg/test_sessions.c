@@ -308,6 +308,41 @@ static void test_a_path_that_is_found_late_is_used_at_once(void **state)
 	world_destroy(w);
 }
 
+/* The answer is on its way, and a second initiation would make it worthless. */
+static void test_a_path_found_just_after_an_initiation_waits_for_its_answer(void **state)
+{
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	world_send(w, 0, 1, 1, 100);
+	world_pass(w, 5 * NS_PER_MS);
+	wg_peer_path_found(w->node[0].peer, w->now_ns);
+	wg_peer_path_found(w->node[0].peer, w->now_ns);
+	assert_int_equal(initiations(w), 1);
+	world_settle(w);
+	assert_int_equal(w->node[1].received, 1);
+	world_run(w, NS_PER_S);
+	assert_int_equal(initiations(w), 1);
+	world_check_indices(w);
+	world_destroy(w);
+}
+
+static void test_a_path_found_just_after_an_initiation_that_was_lost_is_used_soon(void **state)
+{
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	world_send(w, 0, 1, 1, 100);
+	world_drop_all(w);
+	world_pass(w, 5 * NS_PER_MS);
+	wg_peer_path_found(w->node[0].peer, w->now_ns);
+	world_run(w, 400 * NS_PER_MS);
+	assert_int_equal(initiations(w), 2);
+	assert_int_equal(w->node[1].received, 1);
+	world_check_indices(w);
+	world_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +363,9 @@ int main(void)
 		cmocka_unit_test(test_packets_under_the_previous_keys_still_arrive),
 		cmocka_unit_test(test_traffic_for_an_hour_loses_nothing),
 		cmocka_unit_test(test_a_path_that_is_found_late_is_used_at_once),
+		cmocka_unit_test(test_a_path_found_just_after_an_initiation_waits_for_its_answer),
+		cmocka_unit_test(
+			test_a_path_found_just_after_an_initiation_that_was_lost_is_used_soon),
 		cmocka_unit_test(test_a_renewed_session_is_replaced_before_more_is_sent),
 	};
 
