@@ -29,42 +29,73 @@
 
 static_assert(XAEAD_NONCE_LEN == crypto_aead_xchacha20poly1305_ietf_NPUBBYTES, "cookie nonce");
 
-/* Never defined: they are EVP's objects by another name. */
-static EVP_CIPHER *evp_cipher(struct aead_cipher *c)
-{
-	return (EVP_CIPHER *)c;
-}
+struct aead_cipher {
+	EVP_CIPHER *evp;
+	unsigned lanes;
+};
 
-static EVP_CIPHER_CTX *evp_key(struct aead_key *k)
-{
-	return (EVP_CIPHER_CTX *)k;
-}
+/* A context holds a message's state, so every thread needs its own. */
+struct aead_key {
+	unsigned lanes;
+	EVP_CIPHER_CTX *lane[];
+};
 
 struct aead_cipher *aead_cipher_create(void)
 {
-	return (struct aead_cipher *)EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+	struct aead_cipher *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->lanes = 1;
+	c->evp = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+	if (c->evp)
+		return c;
+	free(c);
+	return NULL;
 }
 
 void aead_cipher_destroy(struct aead_cipher *c)
 {
-	EVP_CIPHER_free(evp_cipher(c));
+	if (!c)
+		return;
+	EVP_CIPHER_free(c->evp);
+	free(c);
+}
+
+void aead_cipher_set_lanes(struct aead_cipher *c, unsigned lanes)
+{
+	assert(lanes > 0);
+	c->lanes = lanes;
 }
 
 struct aead_key *aead_key_create(struct aead_cipher *cipher, const struct symmetric_key *key,
 				 enum aead_direction direction)
 {
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	struct aead_key *k = calloc(1, sizeof(*k) + cipher->lanes * sizeof(k->lane[0]));
 
-	if (ctx && EVP_CipherInit_ex2(ctx, evp_cipher(cipher), key->byte, NULL,
-				      direction == AEAD_SEAL, NULL))
-		return (struct aead_key *)ctx;
-	EVP_CIPHER_CTX_free(ctx);
-	return NULL;
+	if (!k)
+		return NULL;
+	for (; k->lanes < cipher->lanes; k->lanes++) {
+		EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+
+		k->lane[k->lanes] = ctx;
+		if (ctx && EVP_CipherInit_ex2(ctx, cipher->evp, key->byte, NULL,
+					      direction == AEAD_SEAL, NULL))
+			continue;
+		k->lanes++;
+		aead_key_destroy(k);
+		return NULL;
+	}
+	return k;
 }
 
 void aead_key_destroy(struct aead_key *key)
 {
-	EVP_CIPHER_CTX_free(evp_key(key)); /* which wipes */
+	if (!key)
+		return;
+	for (unsigned i = 0; i < key->lanes; i++)
+		EVP_CIPHER_CTX_free(key->lane[i]); /* which wipes */
+	free(key);
 }
 
 static void counter_nonce(uint64_t counter, uint8_t nonce[static NONCE_LEN])
@@ -73,9 +104,9 @@ static void counter_nonce(uint64_t counter, uint8_t nonce[static NONCE_LEN])
 	store_le64(nonce + 4, counter);
 }
 
-void aead_seal(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len)
+void aead_seal_in(struct aead_key *key, unsigned lane, uint64_t counter, uint8_t *data, size_t len)
 {
-	EVP_CIPHER_CTX *ctx = evp_key(key);
+	EVP_CIPHER_CTX *ctx = key->lane[lane];
 	OSSL_PARAM tag[] = { OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, data + len,
 						     AEAD_TAG_LEN),
 			     OSSL_PARAM_END };
@@ -92,9 +123,9 @@ void aead_seal(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len
 	(void)ok;
 }
 
-bool aead_open(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len)
+bool aead_open_in(struct aead_key *key, unsigned lane, uint64_t counter, uint8_t *data, size_t len)
 {
-	EVP_CIPHER_CTX *ctx = evp_key(key);
+	EVP_CIPHER_CTX *ctx = key->lane[lane];
 	const OSSL_PARAM tag[] = { OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, data + len,
 							   AEAD_TAG_LEN),
 				   OSSL_PARAM_END };
@@ -107,6 +138,16 @@ bool aead_open(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len
 	       EVP_CIPHER_CTX_set_params(ctx, tag) &&
 	       (!len || EVP_DecryptUpdate(ctx, data, &out_len, data, (int)len)) &&
 	       EVP_DecryptFinal_ex(ctx, data + len, &out_len) > 0;
+}
+
+void aead_seal(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len)
+{
+	aead_seal_in(key, 0, counter, data, len);
+}
+
+bool aead_open(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len)
+{
+	return aead_open_in(key, 0, counter, data, len);
 }
 
 void xaead_seal(const struct symmetric_key *key, const uint8_t nonce[static XAEAD_NONCE_LEN],

@@ -25,6 +25,8 @@ struct aead_key;
 /* NULL on -ENOMEM, or when the library has no ChaCha20-Poly1305. */
 struct aead_cipher *aead_cipher_create(void);
 void aead_cipher_destroy(struct aead_cipher *cipher);
+/* Keys made from now on can be used by so many threads at once, each by its own lane. */
+void aead_cipher_set_lanes(struct aead_cipher *cipher, unsigned lanes);
 
 /* Keeps no reference to key; the cipher must outlive it. NULL on -ENOMEM. */
 struct aead_key *aead_key_create(struct aead_cipher *cipher, const struct symmetric_key *key,
@@ -36,6 +38,10 @@ void aead_key_destroy(struct aead_key *key);
 void aead_seal(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len);
 /* Opens in place; the tag is at data + len. False: forged, and data is garbage. */
 bool aead_open(struct aead_key *key, uint64_t counter, uint8_t *data, size_t len)
+	__attribute__((warn_unused_result));
+/* The same in a lane below the number the key was made with; those above use lane 0. */
+void aead_seal_in(struct aead_key *key, unsigned lane, uint64_t counter, uint8_t *data, size_t len);
+bool aead_open_in(struct aead_key *key, unsigned lane, uint64_t counter, uint8_t *data, size_t len)
 	__attribute__((warn_unused_result));
 
 /* sealed has len + 16 bytes. */

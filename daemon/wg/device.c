@@ -47,6 +47,13 @@ fail:
 	return NULL;
 }
 
+void wg_device_set_workers(struct wg_device *dev, struct workers *workers, unsigned count)
+{
+	assert(!dev->peers);
+	dev->workers = workers;
+	aead_cipher_set_lanes(dev->cipher, count);
+}
+
 void wg_device_destroy(struct wg_device *dev)
 {
 	struct wg_peer *peer, *next;

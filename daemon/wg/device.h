@@ -20,6 +20,7 @@
 
 struct wg_device;
 struct wg_peer;
+struct workers;
 
 /* Datagrams received together. data is opened in place. */
 struct wg_datagram {
@@ -70,6 +71,11 @@ struct wg_peer_stats {
 struct wg_device *wg_device_create(const uint8_t private_key[static WG_KEY_LEN], uint32_t mtu,
 				   bool roaming, const struct wg_callbacks *callbacks, void *owner);
 void wg_device_destroy(struct wg_device *dev);
+/*
+ * count threads (the caller among them) that share the sealing and opening of larger
+ * batches; they must outlive the device. Before it has peers.
+ */
+void wg_device_set_workers(struct wg_device *dev, struct workers *workers, unsigned count);
 void wg_device_public_key(const struct wg_device *dev, uint8_t public_key[static WG_KEY_LEN]);
 
 /* 0; -EEXIST for a key that is known; -EINVAL for our own or a low-order key; -ENOMEM; -E2BIG. */

@@ -73,6 +73,32 @@ void wg_handshake_clear(struct wg_handshake *hs)
 	secret_wipe(&hs->ephemeral, sizeof(hs->ephemeral));
 	memset(&hs->remote_ephemeral, 0, sizeof(hs->remote_ephemeral));
 	hs->local_index = hs->remote_index = 0;
+	secret_wipe(&hs->ours, sizeof(hs->ours));
+}
+
+static void set_ours_aside(struct wg_handshake *hs)
+{
+	hs->ours.noise = hs->noise;
+	hs->ours.ephemeral = hs->ephemeral;
+	hs->ours.local_index = hs->local_index;
+}
+
+/* What was set aside is under way again. */
+static void end(struct wg_handshake *hs)
+{
+	uint32_t index = hs->ours.local_index;
+
+	hs->noise = hs->ours.noise;
+	hs->ephemeral = hs->ours.ephemeral;
+	if (index == 0) {
+		wg_handshake_clear(hs);
+		return;
+	}
+	secret_wipe(&hs->ours, sizeof(hs->ours));
+	memset(&hs->remote_ephemeral, 0, sizeof(hs->remote_ephemeral));
+	hs->remote_index = 0;
+	hs->local_index = index;
+	set_state(hs, WG_HANDSHAKE_INITIATION_SENT);
 }
 
 void wg_handshake_finish(struct wg_handshake *hs)
@@ -148,7 +174,9 @@ bool wg_handshake_consume_initiation(struct wg_handshake *hs, struct blake2s *en
 	ok = !n.failed && wg_timestamp_compare(&timestamp, &hs->received) > 0 &&
 	     (!hs->received_ns || now_ns - hs->received_ns > WG_INITIATION_INTERVAL);
 	if (ok) {
-		wg_handshake_clear(hs);
+		if (hs->state == WG_HANDSHAKE_INITIATION_SENT)
+			set_ours_aside(hs);
+		hs->local_index = 0;
 		hs->noise = n;
 		hs->remote_ephemeral = msg->ephemeral;
 		hs->remote_index = load_le32(msg->sender);
@@ -187,6 +215,8 @@ bool wg_handshake_create_response(struct wg_handshake *hs, struct blake2s *engin
 		hs->noise = n;
 		hs->local_index = index;
 		set_state(hs, WG_HANDSHAKE_RESPONSE_SENT);
+	} else {
+		end(hs);
 	}
 	noise_wipe(&n);
 	secret_wipe(&key, sizeof(key));
@@ -231,6 +261,6 @@ bool wg_handshake_derive(struct wg_handshake *hs, struct blake2s *engine,
 		    initiator ? receiving : sending);
 	ok = !hs->noise.failed;
 	*is_initiator = initiator;
-	wg_handshake_clear(hs);
+	end(hs);
 	return ok;
 }

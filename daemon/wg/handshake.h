@@ -20,8 +20,9 @@ struct blake2s;
 /*
  * NONE -> INITIATION_SENT -> NONE (response consumed, keys derived)
  * NONE -> INITIATION_CONSUMED -> RESPONSE_SENT -> NONE (keys derived)
- * Any state -> INITIATION_SENT (a fresh try), INITIATION_CONSUMED (the peer
- * was quicker), NONE (given up).
+ * INITIATION_SENT -> INITIATION_CONSUMED -> RESPONSE_SENT -> INITIATION_SENT (both
+ * sides began at once: each answers, and goes on waiting for its own answer)
+ * Any state -> INITIATION_SENT (a fresh try), NONE (given up).
  */
 enum wg_handshake_state {
 	WG_HANDSHAKE_NONE,
@@ -43,6 +44,12 @@ struct wg_handshake {
 	struct private_key ephemeral;
 	struct public_key remote_ephemeral;
 	uint32_t local_index, remote_index;
+	/* Our own initiation while the peer's is being answered; local_index 0: none. */
+	struct {
+		struct noise noise;
+		struct private_key ephemeral;
+		uint32_t local_index;
+	} ours;
 
 	/* These outlive a handshake. */
 	struct public_key remote_static;
@@ -76,13 +83,17 @@ bool wg_handshake_consume_initiation(struct wg_handshake *hs, struct blake2s *en
 				     const struct wg_opened_initiation *opened,
 				     const struct wg_initiation *msg, uint64_t now_ns);
 
+/* False: the peer's initiation is given up. */
 bool wg_handshake_create_response(struct wg_handshake *hs, struct blake2s *engine,
 				  const struct private_key *ephemeral, uint32_t index,
 				  struct wg_response *msg);
 bool wg_handshake_consume_response(struct wg_handshake *hs, struct blake2s *engine,
 				   const struct wg_identity *id, const struct wg_response *msg);
 
-/* After a response was made or consumed: the keys, by our direction. Ends the handshake anyway. */
+/*
+ * After a response was made or consumed: the keys, by our direction. Ends the handshake
+ * anyway; our own initiation, if it crossed the peer's, is what is under way then.
+ */
 bool wg_handshake_derive(struct wg_handshake *hs, struct blake2s *engine,
 			 struct symmetric_key *sending, struct symmetric_key *receiving,
 			 bool *is_initiator);

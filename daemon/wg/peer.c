@@ -167,7 +167,6 @@ void wg_peer_respond(struct wg_peer *peer, const struct endpoint *from, uint64_t
 	private_key_generate(&ephemeral);
 	if (!wg_handshake_create_response(&peer->handshake, dev->engine, &ephemeral, index, &msg)) {
 		wg_index_remove(&dev->indices, index);
-		wg_handshake_clear(&peer->handshake);
 	} else if (begin_session(peer, now_ns)) {
 		wg_timers_response_sent(&peer->timers, now_ns);
 		wg_macs_sign(&peer->macs, dev->engine, &msg, sizeof(msg), now_ns);

@@ -7,6 +7,10 @@
  * that a callback could free, except the peer itself, whose memory stays
  * until the device is left.
  *
+ * With workers, what can be opened is opened before, by all of them; then everything
+ * goes its way in order as without. A keypair may come or go on that way: what was
+ * not opened before is opened then, what was opened by another keypair is lost.
+ *
  * Handshake messages are first checked for a mac1, which costs little; only
  * then do they count as load (load.h) and cost a Diffie-Hellman.
  */
@@ -15,7 +19,14 @@
 #include <assert.h>
 #include <string.h>
 
+#include "daemon/crypto/workers.h"
 #include "shared/wire.h"
+
+struct opening {
+	struct wg_device *dev;
+	const struct wg_datagram *datagrams;
+	unsigned count;
+};
 
 struct run {
 	struct wg_peer *peer;
@@ -97,8 +108,66 @@ static void take_packet(struct wg_device *dev, struct run *run, uint8_t *data, s
 		dev->inbox[run->count++] = (struct packet){ data, (uint32_t)inner_len };
 }
 
+static uint32_t type_of(const struct wg_datagram *d)
+{
+	return d->len >= 4 ? load_le32(d->data) : 0;
+}
+
+static bool is_transport(const struct wg_datagram *d)
+{
+	return type_of(d) == WG_TRANSPORT && d->len >= WG_TRANSPORT_MIN;
+}
+
+static bool open_transport(const struct wg_keypair *k, unsigned lane, const struct wg_datagram *d)
+{
+	return aead_open_in(k->receiving, lane,
+			    load_le64(d->data + offsetof(struct wg_transport, counter)),
+			    d->data + sizeof(struct wg_transport), d->len - WG_TRANSPORT_MIN);
+}
+
+static void open_piece(void *arg, unsigned lane, unsigned piece)
+{
+	const struct opening *o = arg;
+	unsigned end = MIN((piece + 1) * WG_PIECE, o->count);
+
+	for (unsigned i = piece * WG_PIECE; i < end; i++) {
+		struct wg_ahead *ahead = &o->dev->ahead[i];
+
+		if (ahead->keypair)
+			ahead->is_good = open_transport(ahead->keypair, lane, &o->datagrams[i]);
+	}
+}
+
+static void open_ahead(struct wg_device *dev, const struct wg_datagram *datagrams, unsigned count,
+		       uint64_t now_ns)
+{
+	struct opening o = { dev, datagrams, count };
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct wg_datagram *d = &datagrams[i];
+		struct wg_index_entry *e = NULL;
+
+		if (is_transport(d))
+			e = wg_index_find(
+				&dev->indices,
+				load_le32(d->data + offsetof(struct wg_transport, receiver)));
+		dev->ahead[i].keypair = e && e->keypair && wg_keypair_is_alive(e->keypair, now_ns)
+						? e->keypair
+						: NULL;
+	}
+	workers_run(dev->workers, open_piece, &o, (count + WG_PIECE - 1) / WG_PIECE);
+}
+
+static bool is_opened(const struct wg_keypair *k, const struct wg_ahead *ahead,
+		      const struct wg_datagram *d)
+{
+	if (!ahead || !ahead->keypair)
+		return open_transport(k, 0, d);
+	return ahead->keypair == k && ahead->is_good;
+}
+
 static void receive_transport(struct wg_device *dev, struct run *run, const struct wg_datagram *d,
-			      uint64_t now_ns)
+			      const struct wg_ahead *ahead, uint64_t now_ns)
 {
 	uint32_t index = load_le32(d->data + offsetof(struct wg_transport, receiver));
 	uint64_t counter = load_le64(d->data + offsetof(struct wg_transport, counter));
@@ -116,8 +185,7 @@ static void receive_transport(struct wg_device *dev, struct run *run, const stru
 	run->peer = e->peer;
 	k = e->keypair;
 	if (counter >= WG_REJECT_AFTER_MESSAGES || !wg_keypair_is_alive(k, now_ns) ||
-	    !aead_open(k->receiving, counter, data, len) ||
-	    !wg_replay_accept(&k->replay, counter)) {
+	    !is_opened(k, ahead, d) || !wg_replay_accept(&k->replay, counter)) {
 		run->peer->dropped_invalid++;
 		return;
 	}
@@ -161,7 +229,6 @@ static void receive_initiation(struct wg_device *dev, const struct wg_datagram *
 	struct wg_opened_initiation opened;
 	struct wg_initiation msg;
 	struct wg_peer *peer = NULL;
-	uint32_t old;
 
 	memcpy(&msg, d->data, sizeof(msg));
 	if (!is_admitted(dev, d, now_ns))
@@ -169,10 +236,8 @@ static void receive_initiation(struct wg_device *dev, const struct wg_datagram *
 	if (wg_initiation_open(&opened, dev->engine, dev->identity, &msg))
 		peer = wg_device_find_peer(dev, &opened.remote_static);
 	if (peer) {
-		old = peer->handshake.local_index;
 		if (wg_handshake_consume_initiation(&peer->handshake, dev->engine, &opened, &msg,
 						    now_ns)) {
-			wg_index_remove(&dev->indices, old);
 			handshake_received(peer, d, now_ns);
 			wg_peer_respond(peer, &d->from, now_ns);
 		} else {
@@ -219,13 +284,14 @@ static void receive_cookie(struct wg_device *dev, const struct wg_datagram *d, u
 		e->peer->dropped_invalid++;
 }
 
+/* ahead: what is known of it, or NULL. */
 static void receive_one(struct wg_device *dev, struct run *run, const struct wg_datagram *d,
-			uint64_t now_ns)
+			const struct wg_ahead *ahead, uint64_t now_ns)
 {
-	uint32_t type = d->len >= 4 ? load_le32(d->data) : 0;
+	uint32_t type = type_of(d);
 
-	if (type == WG_TRANSPORT && d->len >= WG_TRANSPORT_MIN) {
-		receive_transport(dev, run, d, now_ns);
+	if (is_transport(d)) {
+		receive_transport(dev, run, d, ahead, now_ns);
 		return;
 	}
 	end_run(dev, run, now_ns);
@@ -245,8 +311,18 @@ void wg_device_receive(struct wg_device *dev, struct wg_datagram *datagrams, uns
 	wg_enter(dev, now_ns);
 	assert(!dev->is_receiving);
 	dev->is_receiving = true;
-	for (unsigned i = 0; i < count; i++)
-		receive_one(dev, &run, &datagrams[i], now_ns);
+	while (count > 0) {
+		unsigned part = MIN(count, WG_AHEAD);
+		bool is_shared = dev->workers && part >= WG_SHARED_MIN;
+
+		if (is_shared)
+			open_ahead(dev, datagrams, part, now_ns);
+		for (unsigned i = 0; i < part; i++)
+			receive_one(dev, &run, &datagrams[i], is_shared ? &dev->ahead[i] : NULL,
+				    now_ns);
+		datagrams += part;
+		count -= part;
+	}
 	end_run(dev, &run, now_ns);
 	dev->is_receiving = false;
 	wg_leave(dev);

@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "daemon/crypto/workers.h"
 #include "shared/wire.h"
 
 struct train {
@@ -48,19 +49,56 @@ static void couple(struct wg_peer *peer, struct train *t, uint8_t *datagram, siz
 	t->is_closed = len < t->segment_len;
 }
 
-/* Returns the length of the datagram, which starts PACKET_HEADER before the packet. */
-static size_t seal(struct wg_keypair *k, const struct packet *p, uint32_t mtu)
+static size_t datagram_len(const struct packet *p, uint32_t mtu)
+{
+	return PACKET_HEADER + packet_padded(p->len, mtu) + PACKET_TAG;
+}
+
+/* The datagram starts PACKET_HEADER before the packet. */
+static void seal(struct wg_keypair *k, unsigned lane, uint64_t counter, const struct packet *p,
+		 uint32_t mtu)
 {
 	size_t padded = packet_padded(p->len, mtu);
 	uint8_t *header = p->data - PACKET_HEADER;
-	uint64_t counter = k->send_counter++;
 
 	store_le32(header, WG_TRANSPORT);
 	store_le32(header + offsetof(struct wg_transport, receiver), k->remote_index);
 	store_le64(header + offsetof(struct wg_transport, counter), counter);
 	memset(p->data + p->len, 0, padded - p->len);
-	aead_seal(k->sending, counter, p->data, padded);
-	return PACKET_HEADER + padded + PACKET_TAG;
+	aead_seal_in(k->sending, lane, counter, p->data, padded);
+}
+
+struct sealing {
+	struct wg_keypair *keypair;
+	uint64_t counter; /* of the first */
+	const struct packet *packets;
+	unsigned count;
+	uint32_t mtu;
+};
+
+static void seal_piece(void *arg, unsigned lane, unsigned piece)
+{
+	const struct sealing *s = arg;
+	unsigned end = MIN((piece + 1) * WG_PIECE, s->count);
+
+	for (unsigned i = piece * WG_PIECE; i < end; i++)
+		seal(s->keypair, lane, s->counter + i, &s->packets[i], s->mtu);
+}
+
+/* Seals what the counter still allows of them; how many that is. */
+static unsigned seal_all(struct wg_device *dev, struct wg_keypair *k, const struct packet *packets,
+			 unsigned count, uint32_t mtu)
+{
+	struct sealing s = { k, k->send_counter, packets, 0, mtu };
+
+	s.count = (unsigned)MIN((uint64_t)count, WG_REJECT_AFTER_MESSAGES - k->send_counter);
+	k->send_counter += s.count;
+	if (dev->workers && s.count >= WG_SHARED_MIN)
+		workers_run(dev->workers, seal_piece, &s, (s.count + WG_PIECE - 1) / WG_PIECE);
+	else
+		for (unsigned i = 0; i < s.count; i++)
+			seal(k, 0, s.counter + i, &packets[i], mtu);
+	return s.count;
 }
 
 static bool wants_new_keys(const struct wg_keypair *k, uint64_t now_ns)
@@ -76,11 +114,12 @@ static unsigned send_sealed(struct wg_peer *peer, const struct packet *packets, 
 	struct wg_keypair *k = peer->keypairs.current;
 	struct train train = { 0 };
 	bool has_data = false;
-	unsigned i;
+	unsigned sealed = seal_all(peer->dev, k, packets, count, mtu);
 
-	for (i = 0; i < count && k->send_counter < WG_REJECT_AFTER_MESSAGES; i++) {
+	for (unsigned i = 0; i < sealed; i++) {
 		has_data |= packets[i].len > 0;
-		couple(peer, &train, packets[i].data - PACKET_HEADER, seal(k, &packets[i], mtu));
+		couple(peer, &train, packets[i].data - PACKET_HEADER,
+		       datagram_len(&packets[i], mtu));
 	}
 	depart(peer, &train);
 	wg_timers_authentic_sent(&peer->timers, now_ns);
@@ -88,7 +127,7 @@ static unsigned send_sealed(struct wg_peer *peer, const struct packet *packets, 
 		wg_timers_data_sent(&peer->timers, now_ns, wg_jitter(peer->dev));
 	if (wants_new_keys(k, now_ns))
 		wg_peer_initiate(peer, false, now_ns);
-	return i;
+	return sealed;
 }
 
 void wg_peer_send_staged(struct wg_peer *peer, uint64_t now_ns)

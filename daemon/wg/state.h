@@ -53,6 +53,16 @@ struct wg_route_cache {
 	bool is_valid;
 };
 
+#define WG_AHEAD      256 /* datagrams opened before their turn */
+#define WG_SHARED_MIN 16  /* packets that are worth sharing with workers */
+#define WG_PIECE      8   /* of them taken at once: 5 us */
+
+/* What was found of a transport packet before its turn: opened by keypair, or NULL: not opened. */
+struct wg_ahead {
+	const struct wg_keypair *keypair;
+	bool is_good;
+};
+
 struct wg_device {
 	struct wg_callbacks callbacks;
 	void *owner;
@@ -61,6 +71,7 @@ struct wg_device {
 	struct wg_identity *identity; /* in secret memory */
 	struct blake2s *engine;
 	struct aead_cipher *cipher;
+	struct workers *workers; /* NULL: everything is done here */
 	struct wg_checker checker;
 	struct wg_load load;
 	struct wg_ratelimit *ratelimit;
@@ -79,6 +90,7 @@ struct wg_device {
 	struct wg_peer *removed; /* to be freed when depth is 0 */
 
 	struct packet inbox[WG_RECEIVE_RUN];
+	struct wg_ahead ahead[WG_AHEAD];
 	struct packet_batch scratch; /* staged packets on their way out */
 };
 

@@ -116,9 +116,9 @@ static void catch (void *owner, struct wg_peer *peer, const struct endpoint *to,
 					      (uint32_t)MIN(segment_len, len - off), n->at };
 }
 
-static void bench_device(void)
+static void bench_device(unsigned workers)
 {
-	struct world *w = world_create(&(struct world_options){ 0 });
+	struct world *w = world_create(&(struct world_options){ .workers = workers });
 	struct node *a = &w->node[0], *b = &w->node[1];
 	double send = 1e9, receive = 1e9;
 
@@ -145,8 +145,9 @@ static void bench_device(void)
 	}
 	if (b->received != ROUNDS * 100 * TRAIN)
 		abort();
-	printf("device, %d packets of 1280 bytes a batch: send %.3f us, receive %.3f us a packet\n",
-	       TRAIN, send / 1000, receive / 1000);
+	printf("device, %u workers, %d packets of 1280 bytes a batch: send %.3f us, receive %.3f us "
+	       "a packet\n",
+	       workers, TRAIN, send / 1000, receive / 1000);
 	world_destroy(w);
 }
 
@@ -195,7 +196,8 @@ int main(void)
 	if (crypto_init())
 		return 1;
 	bench_aead();
-	bench_device();
+	for (unsigned workers = 1; workers <= 4; workers *= 2)
+		bench_device(workers);
 	bench_route();
 	bench_handshake();
 	return 0;

@@ -63,6 +63,25 @@ static void test_crossed_initiations_end_in_one_working_session(void **state)
 	world_destroy(w);
 }
 
+/* As on a long path, where crossing is likely, and its repetition 5 s later, too. */
+static void test_crossed_initiations_cost_no_time(void **state)
+{
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	world_send(w, 0, 1, 1, 100);
+	world_send(w, 1, 2, 1, 100);
+	assert_int_equal(initiations(w), 2);
+	world_settle(w);
+	world_check_indices(w);
+	assert_int_equal(w->node[0].received, 1);
+	assert_int_equal(w->node[1].received, 1);
+	world_exchange(w, 0);
+	world_exchange(w, 1);
+	assert_int_equal(initiations(w), 2);
+	world_destroy(w);
+}
+
 static void test_crossed_initiations_do_not_cross_for_ever(void **state)
 {
 	struct world *w = world_create(&plain);
@@ -349,6 +368,7 @@ int main(void)
 		cmocka_unit_test(test_either_side_may_start_with_or_without_a_preshared_key),
 		cmocka_unit_test(test_different_preshared_keys_make_no_session),
 		cmocka_unit_test(test_crossed_initiations_end_in_one_working_session),
+		cmocka_unit_test(test_crossed_initiations_cost_no_time),
 		cmocka_unit_test(test_crossed_initiations_do_not_cross_for_ever),
 		cmocka_unit_test(test_data_staged_after_a_response_does_not_wait_for_more_data),
 		cmocka_unit_test(test_a_replayed_initiation_is_ignored),

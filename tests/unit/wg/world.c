@@ -6,6 +6,7 @@
 
 #include <sodium.h>
 
+#include "daemon/crypto/workers.h"
 #include "shared/wire.h"
 
 /* Asks twice: a test may let one allocation fail, and it is not the wire that is tested. */
@@ -112,6 +113,8 @@ static void start(struct node *n, const struct world_options *o)
 		config.endpoint = other->at;
 	n->dev = wg_device_create(n->private_key, MTU, o->is_roaming, &callbacks, n);
 	assert(n->dev);
+	if (n->world->workers)
+		wg_device_set_workers(n->dev, n->world->workers, o->workers);
 	memcpy(config.public_key, other->public_key, WG_KEY_LEN);
 	if (o->has_psk)
 		memset(config.preshared_key, 0x5a, WG_KEY_LEN);
@@ -127,6 +130,10 @@ struct world *world_create(const struct world_options *options)
 	assert(w && rc >= 0);
 	w->now_ns = 1000 * NS_PER_S;
 	w->wall_s = 1700000000;
+	if (options->workers > 1) {
+		w->workers = workers_create(options->workers);
+		assert(w->workers);
+	}
 	for (int i = 0; i < 2; i++) {
 		struct node *n = &w->node[i];
 
@@ -148,6 +155,7 @@ void world_destroy(struct world *w)
 	world_drop_all(w);
 	wg_device_destroy(w->node[0].dev);
 	wg_device_destroy(w->node[1].dev);
+	workers_destroy(w->workers);
 	free(w);
 }
 

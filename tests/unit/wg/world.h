@@ -52,6 +52,7 @@ struct world {
 	struct node node[2];
 	struct sent wire[WIRE_MAX];
 	unsigned wire_count;
+	struct workers *workers; /* of both nodes; NULL: none */
 };
 
 struct world_options {
@@ -59,6 +60,7 @@ struct world_options {
 	bool has_psk;
 	uint16_t keepalive_s; /* node 0's */
 	bool no_endpoint_1;   /* node 1 does not know where node 0 is */
+	unsigned workers;     /* threads of a device, 0 as 1 */
 };
 
 struct world *world_create(const struct world_options *options);
