@@ -240,6 +240,27 @@ static const char *library_for(enum kind kind)
 	return library;
 }
 
+/* The options of AddressSanitizer, with which it lets a preloaded library pass. */
+static void allow_preload(struct follow *f, char *const envp[], size_t *kept)
+{
+	static const char prefix[] = LIBRARIES_ASAN_VARIABLE "=";
+	const char *options = find(envp, LIBRARIES_ASAN_VARIABLE);
+	size_t at = 0;
+
+	if (options && strstr(options, LIBRARIES_ASAN_ORDER))
+		return;
+	if (!join(f->asan, sizeof(f->asan), prefix, options ? options : "") ||
+	    (options && *options &&
+	     !copy(f->asan + strlen(f->asan), sizeof(f->asan) - strlen(f->asan), ":")) ||
+	    !copy(f->asan + strlen(f->asan), sizeof(f->asan) - strlen(f->asan),
+		  LIBRARIES_ASAN_OPTION))
+		return; /* they do not fit, and stay as they are */
+	while (at < *kept && !value_of(f->variables[at], LIBRARIES_ASAN_VARIABLE))
+		at++;
+	f->variables[at] = f->asan;
+	*kept += at == *kept;
+}
+
 /* The environment with what is missing; false: it does not fit, and stays as it is. */
 static bool complete(struct follow *f, char *const envp[], enum kind kind)
 {
@@ -274,6 +295,8 @@ static bool complete(struct follow *f, char *const envp[], enum kind kind)
 		f->variables[kept++] = explain_setting;
 	if (primary_setting && !find(envp, "MESHWRAP_PRIMARY"))
 		f->variables[kept++] = (char *)primary_setting;
+	if (f->preload[name_len])
+		allow_preload(f, envp, &kept);
 	f->variables[kept] = NULL;
 	f->envp = f->variables;
 	return true;

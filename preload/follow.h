@@ -17,8 +17,9 @@ struct follow {
 	const char *path;
 	char *const *argv;
 	char *const *envp;
-	char *words[FOLLOW_WORDS + 2], *variables[FOLLOW_WORDS + 7];
+	char *words[FOLLOW_WORDS + 2], *variables[FOLLOW_WORDS + 8];
 	char preload[FOLLOW_TEXT], dir[FOLLOW_TEXT], traced[FOLLOW_TEXT], file[FOLLOW_TEXT];
+	char asan[FOLLOW_TEXT];
 };
 
 /*

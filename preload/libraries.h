@@ -23,6 +23,14 @@
 #define LIBRARY_OTHER "libmeshwrap-gnu.so"
 #endif
 
+/*
+ * gcc's AddressSanitizer ends a program that has a library in front of its own, as each
+ * preloaded one is, unless these options of it say otherwise. Nobody else reads them.
+ */
+#define LIBRARIES_ASAN_VARIABLE "ASAN_OPTIONS"
+#define LIBRARIES_ASAN_ORDER    "verify_asan_link_order"
+#define LIBRARIES_ASAN_OPTION   LIBRARIES_ASAN_ORDER "=0"
+
 /* Are programs of this ELF interpreter linked with the libc we were built for? */
 bool libraries_is_our_libc(const char *interpreter);
 

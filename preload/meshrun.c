@@ -278,6 +278,25 @@ bool library_find(const char *name, char path[static PATH_MAX])
 	return false;
 }
 
+static bool allow_preload(void)
+{
+	const char *old = getenv(LIBRARIES_ASAN_VARIABLE);
+	size_t room = (old ? strlen(old) : 0) + sizeof(LIBRARIES_ASAN_OPTION) + 1;
+	char *value;
+	bool is_done;
+
+	if (old && strstr(old, LIBRARIES_ASAN_ORDER))
+		return true;
+	value = malloc(room);
+	if (!value)
+		return false;
+	snprintf(value, room, "%s%s%s", old ? old : "", old && *old ? ":" : "",
+		 LIBRARIES_ASAN_OPTION);
+	is_done = setenv(LIBRARIES_ASAN_VARIABLE, value, 1) == 0;
+	free(value);
+	return is_done;
+}
+
 static int set_environment(const char *dir)
 {
 	char library[PATH_MAX];
@@ -292,7 +311,7 @@ static int set_environment(const char *dir)
 		return EXIT_NO_MESH;
 	}
 	/* Ray's daemons drop LD_PRELOAD for their workers unless told not to. */
-	if (!preload_set(library) || setenv("MESHWRAP_DIR", dir, 1) < 0 ||
+	if (!preload_set(library) || !allow_preload() || setenv("MESHWRAP_DIR", dir, 1) < 0 ||
 	    setenv("RAY_LD_PRELOAD_ON_WORKERS", "1", 1) < 0) {
 		complain("out of memory");
 		return EXIT_NO_MESH;

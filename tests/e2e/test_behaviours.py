@@ -4,6 +4,7 @@ BEHAVIOURS says where each is tested. What is in this file passes in the referen
 """
 import ast
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,7 +46,8 @@ BEHAVIOURS = {
     "SCM_RIGHTS": [f"{HERE}:test_a_socket_sent_to_another_process"],
     "threads, signals, cancellation": ["shim/test_process.c:test_blocked_calls_are_cancellation_points",
                                        "shim/test_process.c:test_signal_handlers_may_use_the_mesh_while_it_is_used"],
-    "early use": [f"{HERE}:test_programs_with_sanitizers_allocators_and_preloads_of_their_own"],
+    "early use": [f"{HERE}:test_programs_with_sanitizers_allocators_and_preloads_of_their_own",
+                  f"{HERE}:test_programs_built_oddly_need_nothing_but_meshrun"],
     "closed and exhausted descriptors": ["shim/test_process.c:test_it_works_with_every_descriptor_closed",
                                          "shim/test_process.c:test_without_a_free_descriptor_it_fails_closed",
                                          f"{HERE}:test_a_daemonised_child_that_closed_everything"],
@@ -401,6 +403,29 @@ __attribute__((constructor)) static void before_main(void)
 	close(socket(AF_INET, SOCK_DGRAM, 0));
 }
 """
+
+
+@pytest.mark.skipif(not HAS_CC, reason="needs a C compiler")
+@pytest.mark.meshwrap
+@pytest.mark.parametrize("kind", ["gcc -fsanitize=address", "gcc -fsanitize=thread", "gcc -fsanitize=undefined",
+                                  "clang -fsanitize=address", "clang -fsanitize=thread", "clang -fsanitize=memory",
+                                  "gcc -Wl,--no-as-needed -l:libjemalloc.so.2", "gcc -static-pie"])
+def test_programs_built_oddly_need_nothing_but_meshrun(world, kind):
+    """Started by meshrun, and by a shell with an environment of its own."""
+    compiler, *flags = kind.split()
+    source = world.a.write(world.a.home / "probe.c", PROBE)
+    program = world.a.home / re.sub(r"\W", "-", kind)
+    if not shutil.which(compiler) or subprocess.run([compiler, "-g", "-o", program, source, *flags],
+                                                    capture_output=True, check=False).returncode:
+        pytest.skip(f"cannot build with {kind}")
+    server, port = serve(world.b, "0.0.0.0")
+    # Some sanitizers want the layout of memory that a kernel without randomness gives.
+    front = ["setarch", "-R", world.lab.binary("meshrun"), "--"]
+    own = "ASAN_OPTIONS=detect_leaks=0"
+    for words in ([], ["/bin/sh", "-c", '"$@"; true', "sh"], ["env", "-i"], ["env", own], ["env", "-i", own]):
+        done = world.a.run([*front, *words, program, world.b.v4, str(port)], wrapped=False)
+        assert json.loads(done.stdout) == [world.a.v4, world.b.v4, world.a.v4] and done.stderr == "", words
+    server.stop()
 
 
 @pytest.mark.skipif(not HAS_CC, reason="needs a C compiler")
