@@ -130,7 +130,7 @@ int socket_peer(int fd, struct socket_end *end)
 	return socket_end(libc.getpeername, fd, end);
 }
 
-static int socket_option(int fd, int name)
+int socket_option(int fd, int name)
 {
 	int value, saved = errno, err;
 	socklen_t len = sizeof(value);
@@ -201,9 +201,7 @@ bool flow_fits(const struct map *map, const struct map_flow *flow, const struct 
 {
 	uint32_t mirror;
 
-	if (map->hold_port && peer->port != map->hold_port)
-		return false;
-	if (!ip_is_v4(&peer->addr))
+	if (!map_is_dial_port(map, peer->port) || !ip_is_v4(&peer->addr))
 		return false;
 	if (flow->remote_port == MAP_DNS_PORT && map_server_mirror(map, &flow->remote, &mirror))
 		return mirror == ip_v4(&peer->addr);
@@ -276,9 +274,8 @@ bool stream_peer_to_mesh(const struct map *map, int fd, const struct endpoint *p
 
 	if (!loopback_of(&peer->addr, &loopback))
 		return false;
-	if ((map->hold_port == 0 || peer->port == map->hold_port) &&
-	    socket_local(fd, &local) == 0 && dialled_flow(map, &local.ep, &flow) &&
-	    flow_fits(map, &flow, peer)) {
+	if (map_is_dial_port(map, peer->port) && socket_local(fd, &local) == 0 &&
+	    dialled_flow(map, &local.ep, &flow) && flow_fits(map, &flow, peer)) {
 		*mesh = (struct endpoint){ flow.remote, flow.remote_port };
 		return true;
 	}

@@ -131,12 +131,22 @@ static bool is_fresh(int fd, const struct map *map, int *result)
 	return false;
 }
 
+/*
+ * A multipath socket that is met in the middle of its connect loses the first byte it
+ * is sent (Linux 6.18), so the daemon takes its connect at a listener.
+ */
+static bool can_be_held(int fd, const struct map *map)
+{
+	return map->hold_port && socket_option(fd, SO_PROTOCOL) != IPPROTO_MPTCP;
+}
+
 static int connect_stream_peer(int fd, const struct route *route, struct socket_end *local)
 {
 	struct ipc_request request;
 	struct ipc_reply reply;
 	struct endpoint to;
 	int result, err;
+	bool is_held;
 
 	if (!is_fresh(fd, route->map, &result))
 		return result;
@@ -145,8 +155,10 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 	err = source_take(fd, route, local);
 	if (err < 0)
 		return fail(-err);
-	ipc_make_request(&request, IPC_CONNECT, &local->ep, &route->mesh, 0);
-	err = control_ask(&request, route->map->hold_port ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
+	is_held = can_be_held(fd, route->map);
+	ipc_make_request(&request, IPC_CONNECT, &local->ep, &route->mesh,
+			 is_held ? 0 : IPC_CONNECT_FIRST);
+	err = control_ask(&request, is_held ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
 	if (err < 0)
 		return fail(-err);
 	to = (struct endpoint){ reply.mirror, reply.mirror_port };
@@ -361,7 +373,7 @@ int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route 
 static void explain_dial(struct explain *e, int fd, const struct route *route, int error)
 {
 	bool is_held = socket_type(fd) == SOCK_STREAM && route->kind != ROUTE_OWN &&
-		       route->map->hold_port;
+		       can_be_held(fd, route->map);
 	struct socket_end peer;
 
 	if (socket_peer(fd, &peer) < 0)

@@ -88,7 +88,7 @@ static bool is_failed_dial(const struct map *map, int fd, const struct endpoint 
 	struct socket_end local;
 	struct map_flow flow;
 
-	return peer->port == map->hold_port && socket_local(fd, &local) == 0 &&
+	return map_is_dial_port(map, peer->port) && socket_local(fd, &local) == 0 &&
 	       dialled_flow(map, &local.ep, &flow) && flow.state == MAP_FLOW_FAILED &&
 	       flow_fits(map, &flow, peer);
 }

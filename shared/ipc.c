@@ -11,7 +11,7 @@
 
 static uint32_t allowed_request_flags(uint16_t type)
 {
-	return type == IPC_UDP_OPEN ? IPC_UDP_V6ONLY : 0;
+	return type == IPC_UDP_OPEN ? IPC_UDP_V6ONLY : type == IPC_CONNECT ? IPC_CONNECT_FIRST : 0;
 }
 
 static bool is_known_type(uint16_t type)

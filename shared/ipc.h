@@ -24,8 +24,8 @@ enum ipc_type {
 	 * Dial remote (a mesh endpoint) over TCP for the program's socket that is
 	 * bound to local (a loopback endpoint). The answer's mirror is where the
 	 * program's own connect() must go. With SYN hold it comes at once; without
-	 * (IPC_REPLY_DIALLED) it comes when the far side has answered. A later
-	 * failure is told by the flow entry in the map.
+	 * (IPC_REPLY_DIALLED), or with IPC_CONNECT_FIRST, it comes when the far side
+	 * has answered. A later failure is told by the flow entry in the map.
 	 */
 	IPC_CONNECT = 1,
 	/*
@@ -42,6 +42,7 @@ enum ipc_type {
 };
 
 #define IPC_UDP_V6ONLY    1u
+#define IPC_CONNECT_FIRST 2u /* this socket cannot be held: dial first */
 #define IPC_REPLY_DIALLED 1u
 
 struct ipc_request {

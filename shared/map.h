@@ -31,7 +31,7 @@
 #include "shared/endpoint.h"
 
 #define MAP_MAGIC   0x4d574d31u /* "MWM1" */
-#define MAP_VERSION 2u
+#define MAP_VERSION 3u
 
 #define MAP_MAX_OWN      16
 #define MAP_MAX_RANGES   16384
@@ -164,8 +164,9 @@ struct map {
 	_Atomic uint32_t retired;  /* 1: replaced by a new file, open that one */
 	_Atomic uint32_t ready;    /* 1: the mesh is usable */
 	_Atomic uint32_t life_off; /* file offset of the futex word of the robust mutex */
-	uint32_t hold_port;        /* TCP port of SYN hold */
+	uint32_t hold_port;        /* TCP port of SYN hold, 0: it does not work here */
 	uint64_t boot_id;          /* random, new at each daemon start */
+	uint32_t dial_port;        /* of the ordinary listener, for those who are dialled first */
 	_Alignas(64) uint8_t mutex[64];
 	_Atomic uint32_t pair_count[MAP_TABLES]; /* 0 spares the look-up */
 	_Atomic uint32_t turn;                   /* its lowest bit: which directory is to be read */
@@ -173,6 +174,12 @@ struct map {
 	struct map_flow flows[MAP_FLOW_SLOTS];
 	struct map_pair pairs[MAP_TABLES][MAP_PAIR_SLOTS];
 };
+
+/* Where programs that connect to the mesh are led, on the peer's mirror. */
+static inline bool map_is_dial_port(const struct map *map, uint16_t port)
+{
+	return port != 0 && (port == map->hold_port || port == map->dial_port);
+}
 
 static inline uint64_t map_pack(uint32_t addr, uint16_t port)
 {

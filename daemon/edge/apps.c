@@ -141,7 +141,7 @@ static void answer_request(struct app *app, const struct ipc_request *request)
 			   0);
 		break;
 	case IPC_CONNECT:
-		flow_dial(edge, app, &local, &remote);
+		flow_dial(edge, app, &local, &remote, request->flags & IPC_CONNECT_FIRST);
 		break;
 	case IPC_UDP_OPEN:
 		err = dgram_open(edge->dgrams, &remote, request->flags & IPC_UDP_V6ONLY, &mirror);

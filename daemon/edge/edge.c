@@ -52,19 +52,19 @@ static void accept_dialled(evutil_socket_t listener, short what, void *arg)
 		}
 		/* Asking again at once would only burn time. */
 		if ((errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) &&
-		    event_del(&edge->hold_event) == 0)
-			edge_timer_set(&edge->timers, &edge->hold_resume,
+		    event_del(&edge->first_event) == 0)
+			edge_timer_set(&edge->timers, &edge->first_resume,
 				       loop_now(edge->loop) + APPS_PAUSE_MS * NS_PER_MS);
 		return;
 	}
 }
 
-static void resume_hold(struct edge_timer *timer, uint64_t now_ns)
+static void resume_first(struct edge_timer *timer, uint64_t now_ns)
 {
-	struct edge *edge = CONTAINER_OF(timer, struct edge, hold_resume);
+	struct edge *edge = CONTAINER_OF(timer, struct edge, first_resume);
 
 	(void)now_ns;
-	if (event_add(&edge->hold_event, NULL) != 0)
+	if (event_add(&edge->first_event, NULL) != 0)
 		log_err("edge: libevent failed, no more connects are taken");
 }
 
@@ -75,19 +75,24 @@ static int open_hold(struct edge *edge)
 
 	if (err)
 		return err;
-	mapfile_set_hold_port(edge->mapfile, edge->hold.port);
 	edge->stats.synhold = edge->hold.works;
 	edge->stats.synhold_why = edge->hold.why;
-	if (edge->hold.works)
-		return 0;
-	log_warn("edge: SYN hold does not work here (%s): connects are dialled first",
-		 edge->hold.why);
-	edge->hold_resume.fired = resume_hold;
-	if (event_assign(&edge->hold_event, loop_base(edge->loop), edge->hold.listener,
+	if (!edge->hold.works) {
+		log_warn("edge: SYN hold does not work here (%s): connects are dialled first",
+			 edge->hold.why);
+		hold_close(&edge->hold);
+	}
+	err = hold_open(&edge->first, &edge->ports, mapfile_dial_port(edge->mapfile), true);
+	if (err)
+		return err;
+	mapfile_set_dial_ports(edge->mapfile, edge->hold.works ? edge->hold.port : 0,
+			       edge->first.port);
+	edge->first_resume.fired = resume_first;
+	if (event_assign(&edge->first_event, loop_base(edge->loop), edge->first.listener,
 			 EV_READ | EV_PERSIST, accept_dialled, edge) != 0 ||
-	    event_add(&edge->hold_event, NULL) != 0)
+	    event_add(&edge->first_event, NULL) != 0)
 		return -ENOMEM;
-	edge->has_hold_event = true;
+	edge->has_first_event = true;
 	return 0;
 }
 
@@ -167,7 +172,7 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	edge->owner = owner;
 	edge->lock_fd = edge->socket_table = -1;
 	edge->apps.listener = -1;
-	edge->hold = (struct hold){ .listener = -1, .plug = -1 };
+	edge->hold = edge->first = (struct hold){ .listener = -1, .plug = -1 };
 	services_init(&edge->services, edge);
 	claims_init(&edge->claims);
 	raise_descriptor_limit();
@@ -210,8 +215,9 @@ void edge_destroy(struct edge *edge)
 	dgrams_destroy(edge->dgrams);
 	services_close(&edge->services);
 	apps_close(&edge->apps);
-	if (edge->has_hold_event)
-		event_del(&edge->hold_event);
+	if (edge->has_first_event)
+		event_del(&edge->first_event);
+	hold_close(&edge->first);
 	hold_close(&edge->hold);
 	plan_destroy(edge->plan);
 	claims_finish(&edge->claims);

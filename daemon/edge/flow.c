@@ -202,7 +202,7 @@ static void finish(struct flow *flow)
 
 	bury(flow, life == SOCK_ORPHAN);
 	if (life == SOCK_HELD && !flow->dialled)
-		hold_end_wait(&edge->hold, edge->socket_table, flow->peer_mirror, &flow->program);
+		hold_end_wait(flow->hold, edge->socket_table, flow->peer_mirror, &flow->program);
 	flow->conn = NULL;
 	tcp_release(conn, loop_now(edge->loop));
 }

@@ -44,7 +44,7 @@ void flows_round_ended(struct flows *flows);
 
 /* Serves IPC_CONNECT: answers app now or later. */
 void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
-	       const struct endpoint *remote);
+	       const struct endpoint *remote, bool is_first);
 /* The program that waits for this flow's answer does not wait any more. */
 void flow_asker_gone(struct flow *flow);
 /* "dial first": a program's connection has come in. */

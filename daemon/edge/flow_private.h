@@ -22,7 +22,7 @@ struct flow {
 	struct edge *edge;
 	enum flow_state state;
 	bool is_inbound;
-	bool is_service; /* there is no far side: see service.h */
+	bool is_service;         /* there is no far side: see service.h */
 	struct endpoint program; /* its end on loopback; inbound: the listener */
 	struct endpoint local, remote;
 	uint32_t peer_mirror;
@@ -35,6 +35,7 @@ struct flow {
 	uint64_t key; /* of program, in the table by_program */
 	bool is_keyed;
 	struct mapfile_flow entry;
+	const struct hold *hold; /* where the program's connect goes */
 	struct app *asker;
 	/* dialled from inside: see dial.h; dialled NULL: it is a program's */
 	dial_done *dialled;

@@ -191,10 +191,10 @@ void flow_incoming(struct edge *edge, struct tcp_conn *conn, const struct endpoi
 	uint32_t own_mirror, peer_mirror;
 	struct flow *flow;
 
-	/* The hold port is on every address of lo, but it is not a program's. */
+	/* These ports are on every address of lo, but they are not a program's. */
 	if (map_to_mirror(map, &local->addr, &own_mirror) != MAP_OWN ||
 	    map_to_mirror(map, &remote->addr, &peer_mirror) != MAP_PEER ||
-	    local->port == edge->hold.port) {
+	    map_is_dial_port(map, local->port)) {
 		edge->stats.inbound_refused++;
 		tcp_refuse(conn, now_ns);
 		return;

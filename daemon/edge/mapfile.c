@@ -307,9 +307,15 @@ uint32_t mapfile_hold_port(const struct mapfile *mf)
 	return mf->map->hold_port;
 }
 
-void mapfile_set_hold_port(struct mapfile *mf, uint16_t port)
+uint32_t mapfile_dial_port(const struct mapfile *mf)
 {
-	mf->map->hold_port = port;
+	return mf->map->dial_port;
+}
+
+void mapfile_set_dial_ports(struct mapfile *mf, uint16_t hold_port, uint16_t dial_port)
+{
+	mf->map->hold_port = hold_port;
+	mf->map->dial_port = dial_port;
 }
 
 void mapfile_set_ready(struct mapfile *mf, bool ready)

@@ -24,9 +24,11 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out);
 void mapfile_close(struct mapfile *mf);
 const struct map *mapfile_map(const struct mapfile *mf);
 
-/* What the predecessor used, 0 if there was none; valid until mapfile_set_hold_port(). */
+/* What the predecessor used, 0 if there was none; valid until mapfile_set_dial_ports(). */
 uint32_t mapfile_hold_port(const struct mapfile *mf);
-void mapfile_set_hold_port(struct mapfile *mf, uint16_t port);
+uint32_t mapfile_dial_port(const struct mapfile *mf);
+/* hold_port 0: SYN hold does not work here. */
+void mapfile_set_dial_ports(struct mapfile *mf, uint16_t hold_port, uint16_t dial_port);
 void mapfile_set_ready(struct mapfile *mf, bool ready);
 /* Replaces the directory; seq of the new one is ignored. */
 void mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir);

@@ -14,9 +14,9 @@
  * A failure is first written to the map, then met and reset: who wakes by the
  * reset finds the true errno.
  *
- * "Dial first" (no SYN hold): the answer to the program waits for the far
- * side, and its connection is then accepted at an ordinary listener and found
- * by its source.
+ * "Dial first" (no SYN hold, or a socket that cannot be held): the answer to
+ * the program waits for the far side, and its connection is then accepted at an
+ * ordinary listener and found by its source.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -97,9 +97,9 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 		return ENOBUFS;
 	err = -mapfile_flow_begin(edge->mapfile, ip_v4(&program->addr), program->port,
 				  &flow->remote, &flow->entry);
-	if (err || !edge->hold.works)
+	if (err || !flow->hold->works)
 		return err;
-	flow->stream.fd = hold_socket(&edge->hold, flow->peer_mirror);
+	flow->stream.fd = hold_socket(flow->hold, flow->peer_mirror);
 	if (flow->stream.fd < 0) {
 		err = -flow->stream.fd;
 		flow->stream.fd = -1;
@@ -110,7 +110,7 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 }
 
 static int start(struct edge *edge, const struct endpoint *program, const struct endpoint *remote,
-		 struct flow **out)
+		 bool is_first, struct flow **out)
 {
 	struct map_own own;
 	struct flow *flow;
@@ -135,6 +135,7 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	if (!flow)
 		return ENOBUFS;
 	flow->peer_mirror = peer_mirror;
+	flow->hold = is_first || !edge->hold.works ? &edge->first : &edge->hold;
 	flow->is_service = is_service;
 	err = prepare(flow, program);
 	if (err == 0 && !is_service)
@@ -189,7 +190,7 @@ static void try_to_meet(struct flow *flow, uint64_t now_ns)
 
 static void answer_asker(struct flow *flow, int error)
 {
-	struct endpoint mirror = sock_endpoint(flow->peer_mirror, flow->edge->hold.port);
+	struct endpoint mirror = sock_endpoint(flow->peer_mirror, flow->hold->port);
 	struct app *asker = flow->asker;
 
 	flow->asker = NULL;
@@ -206,7 +207,7 @@ static void dial_answered(struct flow *flow)
 	/* Before the kernel's socket is connected: who wakes by that finds it true. */
 	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_OPEN, 0);
 	flow->give_up_ns = now_ns + PATIENCE_NS;
-	if (edge->hold.works) {
+	if (flow->hold->works) {
 		try_to_meet(flow, now_ns);
 		return;
 	}
@@ -215,11 +216,11 @@ static void dial_answered(struct flow *flow)
 }
 
 void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
-	       const struct endpoint *remote)
+	       const struct endpoint *remote, bool is_first)
 {
 	struct endpoint mirror;
 	struct flow *flow = NULL;
-	int err = start(edge, program, remote, &flow);
+	int err = start(edge, program, remote, is_first, &flow);
 
 	if (err) {
 		edge->stats.dial_failed++;
@@ -227,8 +228,8 @@ void flow_dial(struct edge *edge, struct app *app, const struct endpoint *progra
 		return;
 	}
 	edge->stats.dialled++;
-	if (edge->hold.works) {
-		mirror = sock_endpoint(flow->peer_mirror, edge->hold.port);
+	if (flow->hold->works) {
+		mirror = sock_endpoint(flow->peer_mirror, flow->hold->port);
 		app_answer(app, 0, &mirror, 0);
 	} else {
 		flow->asker = app;
@@ -249,7 +250,7 @@ static void dial_failed(struct flow *flow)
 	flow->conn = NULL;
 	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_FAILED, error);
 	edge->stats.dial_failed++;
-	if (!edge->hold.works) {
+	if (!flow->hold->works) {
 		answer_asker(flow, error);
 		flow_kill(flow, true);
 		return;
@@ -271,7 +272,7 @@ void outbound_tcp_event(struct flow *flow, unsigned events)
 
 void outbound_timer(struct flow *flow, uint64_t now_ns)
 {
-	if (flow->edge->hold.works)
+	if (flow->hold->works)
 		try_to_meet(flow, now_ns);
 	else
 		flow_kill(flow, true); /* told that it is connected, it did not come */
@@ -284,7 +285,7 @@ void flow_accept(struct edge *edge, int fd)
 	int one = 1;
 
 	sock_reset_on_close(fd);
-	if (!flow || flow->state != FLOW_MEETING || edge->hold.works ||
+	if (!flow || flow->state != FLOW_MEETING || flow->hold->works ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0) {
 		close(fd);
 		return;

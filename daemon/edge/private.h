@@ -35,9 +35,10 @@ struct edge {
 	struct edge_timers timers;
 	struct port_range ports;
 	struct hold hold;
-	struct event hold_event; /* "dial first": programs that connect */
-	bool has_hold_event;
-	struct edge_timer hold_resume;
+	struct hold first;        /* the ordinary listener, for "dial first" */
+	struct event first_event; /* programs that connect there */
+	bool has_first_event;
+	struct edge_timer first_resume;
 	struct apps apps;
 	struct flows flows;
 	struct dgrams *dgrams;

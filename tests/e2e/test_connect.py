@@ -1,5 +1,6 @@
 """connect(): when it succeeds, when it fails, with what, and what epoll says meanwhile."""
 import signal
+import time
 
 import pytest
 
@@ -233,3 +234,69 @@ def test_peer_that_is_down_times_out_in_the_end(early_dial):
     what, took = early_dial.wait_for(r"ended (\w+) (\S+)", 180).groups()
     assert what in ("ETIMEDOUT", "EHOSTUNREACH")
     assert float(took) < 150
+
+
+def test_a_multipath_socket_gets_every_byte(world):
+    """One that is met by a simultaneous open would lose the first byte sent to it (Linux 6.18)."""
+    server = python_spawn(world.b, """
+        s = listener(sys.argv[1])
+        say("ready", s.getsockname()[1])
+        while True:
+            c, _ = s.accept()
+            c.sendall(b"0123456789" * 100_000)
+            c.close()
+    """, world.b.v4, ready=r"ready (\d+)")
+    port = int(server.wait_for(r"ready (\d+)")[1])
+    answer = python(world.a, """
+        host, port, closed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+        def multipath():
+            try:
+                s = socket(AF_INET, SOCK_STREAM, 262)
+            except OSError:
+                print(json.dumps("none"))
+                sys.exit()
+            s.settimeout(20)
+            return s
+        told = []
+        for _ in range(5):
+            s = multipath()
+            s.connect((host, port))
+            told.append([recv_all(s) == b"0123456789" * 100_000, s.getpeername() == (host, port), s.getsockname()[0]])
+        refused = multipath().connect_ex((host, closed))
+        print(json.dumps([told, errno.errorcode.get(refused, refused)]))
+    """, world.b.v4, port, free_port())
+    server.stop()
+    if answer == "none":
+        pytest.skip("this kernel has no multipath TCP")
+    assert answer == [[[True, True, world.a.v4]] * 5, "ECONNREFUSED"]
+
+
+def test_without_syn_hold_a_slow_peer_is_waited_for(own_world):
+    """The daemon answers the shim only when the far side has answered."""
+    a, b = own_world.a, own_world.b
+    a.stop()
+    a.daemon = a.lab.spawn([a.lab.binary("meshd"), "--config", a.config, "--dir", a.dir, "--no-syn-hold"], a.place,
+                           log="meshd-a")
+    a.daemon.wait_for(r"\bready\b")
+    b.stop()
+    port = free_port()
+    client = python_spawn(a, """
+        say("ready")
+        begun = time.monotonic()
+        try:
+            tcp(sys.argv[1], sys.argv[2], None)
+            say("connected", round(time.monotonic() - begun, 1))
+        except OSError as e:
+            say("failed", e, round(time.monotonic() - begun, 1))
+    """, b.v4, port)
+    time.sleep(6)
+    assert "failed" not in client.text, client.text
+    b.start()
+    server = python_spawn(b, """
+        s = listener(sys.argv[1], sys.argv[2])
+        say("ready")
+        s.accept()
+        time.sleep(60)
+    """, b.v4, port)
+    client.wait_for("connected", 40)
+    server.stop()

@@ -19,7 +19,8 @@ static void check_request(const uint8_t *data, size_t size)
 	if (r.type == IPC_CONNECT)
 		assert(ip_is_loopback(&r.local) && r.local_port != 0 && r.remote_port != 0);
 	if (r.flags)
-		assert(r.type == IPC_UDP_OPEN && r.flags == IPC_UDP_V6ONLY);
+		assert((r.type == IPC_UDP_OPEN && r.flags == IPC_UDP_V6ONLY) ||
+		       (r.type == IPC_CONNECT && r.flags == IPC_CONNECT_FIRST));
 }
 
 static void check_reply(const uint8_t *data, size_t size, enum ipc_type type)

@@ -94,7 +94,7 @@ static void fill_and_die(bool killed)
 	struct mapfile *mf = open_map();
 	struct mapfile_flow flow;
 
-	mapfile_set_hold_port(mf, 61234);
+	mapfile_set_dial_ports(mf, 61234, 61235);
 	mapfile_set_ready(mf, true);
 	mapfile_flow_begin(mf, 0x7f400001, 1000, &remote, &flow);
 	mapfile_flow_begin(mf, 0x7f400001, 1001, &remote, &flow);
@@ -137,6 +137,7 @@ static void test_a_killed_writer_is_seen_dead_and_its_successor_takes_over(void 
 		assert_true(map_is_alive(map));
 		assert_int_equal(map->ready, 0);
 		assert_int_equal(mapfile_hold_port(mf), 61234);
+		assert_int_equal(mapfile_dial_port(mf), 61235);
 		assert_true(map->boot_id != boot_id);
 		assert_false(map_find_pair(map, MAP_UDP_OUT, 1, 2, &addr, &port));
 		assert_true(map_find_flow(map, 0x7f400001, 1000, &flow));

@@ -56,6 +56,8 @@ static void test_a_request_with_a_wrong_field_is_refused(void **state)
 	r = good_connect();
 	r.flags = IPC_UDP_V6ONLY;
 	assert_int_equal(ipc_check_request(&r, sizeof(r), &out), -EINVAL);
+	r.flags = IPC_CONNECT_FIRST;
+	assert_int_equal(ipc_check_request(&r, sizeof(r), &out), 0);
 	r = good_connect();
 	r.local_port = 0;
 	assert_int_equal(ipc_check_request(&r, sizeof(r), &out), -EINVAL);
