@@ -25,7 +25,7 @@
 #include <event2/event.h>
 #include <sodium.h>
 
-#include "daemon/derp/bucket.h"
+#include "daemon/derp/client_private.h"
 #include "daemon/derp/copy.h"
 #include "daemon/http1.h"
 #include "daemon/loop.h"
@@ -37,60 +37,15 @@
 #define SILENCE_NS  (120 * NS_PER_S)
 #define QUIET_NS    (3 * NS_PER_S) /* after we sent something: is anybody there? */
 #define PONG_NS     (3 * NS_PER_S)
-#define BUFFER_LEN  (128u * 1024)
 #define READ_ROUND  (512u * 1024) /* bytes before others get their turn */
 #define NOTSENT_MAX (128u * 1024)
 #define GONE_BURST  8192 /* PeerGone frames that are believed at once, */
 #define GONE_PER_S  200  /* and each second after that */
-#define HEALTH_MAX  200
 #define DEAD_REGION "the map names no usable node of this region"
-
-static_assert(BUFFER_LEN >= DERP_HEADER + DERP_KNOWN_MAX, "what is read fits");
-
-enum client_state {
-	CLIENT_NEW,        /* -> DIALING */
-	CLIENT_DIALING,    /* -> UPGRADING, GREETING (fast start), CLOSED */
-	CLIENT_UPGRADING,  /* the answer to the request is to come -> GREETING, CLOSED */
-	CLIENT_GREETING,   /* the relay's key is to come -> LOGGING_IN, CLOSED */
-	CLIENT_LOGGING_IN, /* we said who we are -> UP, CLOSED */
-	CLIENT_UP,         /* -> CLOSED */
-	CLIENT_CLOSED,
-};
-
-struct derp_client {
-	struct loop *loop;
-	const struct tls_context *tls;
-	const struct private_key *key;
-	const struct derp_region *region;
-	struct derp_client_callbacks callbacks;
-	void *owner;
-	enum client_state state;
-	struct net_stream *stream;
-	struct event *timer;
-	unsigned node; /* index of the one in use */
-	bool has_node, is_preferred, was_preferred_said, is_destroyed;
-	struct public_key relay_key;
-	uint64_t login_by_ns, heard_ns;
-	uint64_t asked_ns;              /* when something was sent first after heard_ns */
-	uint64_t pinged_ns, pong_by_ns; /* NEVER_NS: no ping is out */
-	uint64_t armed_ns;              /* when the timer fires */
-	uint8_t ping[DERP_PING];
-	bool has_limit;
-	struct bucket limit; /* bytes that the relay lets us send */
-	struct bucket gone;  /* PeerGone frames that are believed */
-	struct log_gate gate;
-	char sentence[NET_STREAM_REASON_MAX];
-
-	struct public_key from; /* of the run of packets */
-	unsigned packet_count;
-	struct packet packet[BATCH_PACKETS];
-	size_t have, skip; /* bytes in the buffer; bytes to come that nobody reads */
-	uint8_t buffer[BUFFER_LEN];
-};
 
 static void try_node(struct derp_client *c);
 
-static bool is_over(const struct derp_client *c)
+bool derp_client_is_over(const struct derp_client *c)
 {
 	return c->is_destroyed || c->state == CLIENT_CLOSED;
 }
@@ -114,10 +69,9 @@ static void end(struct derp_client *c)
 	c->callbacks.down(c->owner, c->sentence);
 }
 
-/* The connection is of no use; before the login the next node may be. */
-static void connection_failed(struct derp_client *c, const char *sentence)
+void derp_client_failed(struct derp_client *c, const char *sentence)
 {
-	if (is_over(c))
+	if (derp_client_is_over(c))
 		return;
 	if (sentence != c->sentence)
 		snprintf(c->sentence, sizeof(c->sentence), "%s", sentence);
@@ -131,7 +85,7 @@ static void connection_failed(struct derp_client *c, const char *sentence)
 	try_node(c);
 }
 
-static void arm(struct derp_client *c)
+void derp_client_arm(struct derp_client *c)
 {
 	uint64_t now = loop_now(c->loop), at = c->login_by_ns, in;
 	struct timeval tv;
@@ -152,18 +106,18 @@ static void arm(struct derp_client *c)
 static void look_for_life(struct derp_client *c, uint64_t now)
 {
 	if (now >= c->pong_by_ns && c->heard_ns <= c->pinged_ns) {
-		connection_failed(c, "the relay did not answer a ping");
+		derp_client_failed(c, "the relay did not answer a ping");
 		return;
 	}
 	if (now >= c->pong_by_ns)
 		c->pong_by_ns = NEVER_NS; /* it spoke, if not of this */
 	if (now >= c->heard_ns + SILENCE_NS) {
-		connection_failed(c, "the relay was silent for two minutes");
+		derp_client_failed(c, "the relay was silent for two minutes");
 		return;
 	}
 	if (c->asked_ns && now >= c->asked_ns + QUIET_NS)
 		derp_client_ping(c);
-	arm(c);
+	derp_client_arm(c);
 }
 
 static const char *late_login(const struct derp_client *c)
@@ -186,25 +140,25 @@ static void timer_fired(evutil_socket_t fd, short events, void *arg)
 
 	(void)fd;
 	(void)events;
-	if (is_over(c))
+	if (derp_client_is_over(c))
 		return;
 	if (c->state == CLIENT_NEW) {
 		/* Not from inside derp_client_open(): down() may be the first thing to say. */
 		c->state = CLIENT_DIALING;
-		arm(c);
+		derp_client_arm(c);
 		try_node(c);
 	} else if (c->state == CLIENT_UP) {
 		look_for_life(c, now);
 	} else if (now >= c->login_by_ns) {
-		connection_failed(c, late_login(c));
+		derp_client_failed(c, late_login(c));
 	} else {
-		arm(c);
+		derp_client_arm(c);
 	}
 }
 
 /* ---- frames out ---- */
 
-static void put_frame(struct derp_client *c, enum derp_type type, const void *payload, size_t len)
+void derp_client_put(struct derp_client *c, enum derp_type type, const void *payload, size_t len)
 {
 	uint8_t *at = net_stream_reserve(c->stream, DERP_HEADER + len);
 
@@ -219,14 +173,14 @@ static void say_preferred(struct derp_client *c)
 {
 	uint8_t is_home = c->is_preferred;
 
-	if (c->state < CLIENT_LOGGING_IN || is_over(c) || c->was_preferred_said == c->is_preferred)
+	if (c->state < CLIENT_LOGGING_IN || derp_client_is_over(c) ||
+	    c->was_preferred_said == c->is_preferred)
 		return;
-	put_frame(c, DERP_NOTE_PREFERRED, &is_home, 1);
+	derp_client_put(c, DERP_NOTE_PREFERRED, &is_home, 1);
 	c->was_preferred_said = c->is_preferred;
 }
 
-/* False: the relay's key is none. */
-static bool say_who_we_are(struct derp_client *c)
+bool derp_client_log_in(struct derp_client *c)
 {
 	uint8_t nonce[DERP_NONCE], frame[DERP_INFO_MAX];
 	size_t len;
@@ -257,166 +211,17 @@ static void connected(void *owner)
 		       c->node > 0 ? "Ideal-Node: " : "",
 		       c->node > 0 ? c->region->nodes[0].name : "", c->node > 0 ? "\r\n" : "");
 	if (net_stream_write(c->stream, head, (size_t)len) != 0) {
-		connection_failed(c, "the request does not fit");
+		derp_client_failed(c, "the request does not fit");
 		return;
 	}
 	c->has_node = true;
 	if (!is_fast)
 		c->state = CLIENT_UPGRADING;
-	else if (!say_who_we_are(c))
-		connection_failed(c, "the relay's certificate shows an unusable key");
+	else if (!derp_client_log_in(c))
+		derp_client_failed(c, "the relay's certificate shows an unusable key");
 }
 
-/* ---- frames in ---- */
-
-static void hand_on(struct derp_client *c)
-{
-	unsigned count = c->packet_count;
-
-	c->packet_count = 0;
-	if (count > 0)
-		c->callbacks.received(c->owner, &c->from, c->packet, count);
-}
-
-static void packet_received(struct derp_client *c, const struct derp_frame *frame)
-{
-	if (c->packet_count == BATCH_PACKETS ||
-	    (c->packet_count > 0 && memcmp(c->from.byte, frame->key, KEY_LEN) != 0))
-		hand_on(c);
-	if (is_over(c))
-		return;
-	if (c->packet_count == 0)
-		memcpy(c->from.byte, frame->key, KEY_LEN);
-	c->packet[c->packet_count++] =
-		(struct packet){ (uint8_t *)frame->bytes, (uint32_t)frame->len };
-}
-
-static void peer_gone(struct derp_client *c, const struct derp_frame *frame)
-{
-	uint64_t now = loop_now(c->loop);
-	struct public_key peer;
-
-	if (!bucket_take(&c->gone, 1, now)) {
-		log_limited(&c->gate, now, LOG_WARN,
-			    "derp: region %d: it reports too many peers gone, ignored",
-			    c->region->id);
-		return;
-	}
-	memcpy(peer.byte, frame->key, KEY_LEN);
-	c->callbacks.peer_gone(c->owner, &peer, frame->reason);
-}
-
-static void health_told(struct derp_client *c, const struct derp_frame *frame)
-{
-	char text[HEALTH_MAX + 1];
-	size_t len = MIN(frame->len, HEALTH_MAX);
-
-	for (size_t i = 0; i < len; i++) /* it goes to logs and terminals */
-		text[i] = frame->bytes[i] < ' ' || frame->bytes[i] > '~' ? '?'
-									 : (char)frame->bytes[i];
-	text[len] = '\0';
-	c->callbacks.health(c->owner, text);
-}
-
-static void server_info(struct derp_client *c, const struct derp_frame *frame)
-{
-	struct derp_server_info info;
-
-	if (derp_open_server_info(frame->bytes, frame->len, c->key, &c->relay_key, &info) != 0) {
-		connection_failed(c, "the relay's answer to our login cannot be opened");
-		return;
-	}
-	c->has_limit = info.bytes_per_second > 0;
-	bucket_init(&c->limit, info.bytes_per_second, info.burst, loop_now(c->loop));
-	if (c->state != CLIENT_LOGGING_IN)
-		return;
-	c->state = CLIENT_UP;
-	c->sentence[0] = '\0';
-	arm(c);
-	c->callbacks.up(c->owner);
-}
-
-static void server_key(struct derp_client *c, const struct derp_frame *frame)
-{
-	if (c->state != CLIENT_GREETING)
-		return; /* after a fast start it is known */
-	memcpy(c->relay_key.byte, frame->key, KEY_LEN);
-	if (!say_who_we_are(c))
-		connection_failed(c, "the relay's key is unusable");
-}
-
-static void control_frame(struct derp_client *c, const struct derp_frame *frame)
-{
-	switch (frame->type) {
-	case DERP_SERVER_KEY:
-		server_key(c, frame);
-		break;
-	case DERP_SERVER_INFO:
-		if (c->state >= CLIENT_LOGGING_IN)
-			server_info(c, frame);
-		break;
-	case DERP_PEER_GONE:
-		peer_gone(c, frame);
-		break;
-	case DERP_TYPE_PING:
-		put_frame(c, DERP_TYPE_PONG, frame->bytes, frame->len);
-		break;
-	case DERP_TYPE_PONG:
-		if (memcmp(frame->bytes, c->ping, DERP_PING) == 0)
-			c->pong_by_ns = NEVER_NS;
-		break;
-	case DERP_HEALTH:
-		health_told(c, frame);
-		break;
-	case DERP_RESTARTING:
-		c->callbacks.restarting(c->owner, frame->wait_ms);
-		break;
-	}
-}
-
-static void frame_received(struct derp_client *c, const struct derp_frame *frame)
-{
-	if (frame->is_skipped)
-		return;
-	if (frame->type == DERP_RECV_PACKET) {
-		if (c->state >= CLIENT_LOGGING_IN)
-			packet_received(c, frame);
-		return;
-	}
-	hand_on(c); /* in the order of arrival */
-	if (!is_over(c))
-		control_frame(c, frame);
-}
-
-/* Parses frames from at on; gives where the first incomplete one starts. */
-static size_t take_frames(struct derp_client *c, size_t at)
-{
-	while (!is_over(c)) {
-		struct net_stream *stream = c->stream;
-		struct derp_frame frame;
-		size_t need;
-		long len = derp_frame_parse(c->buffer + at, c->have - at, &frame, &need);
-
-		if (len == -EPROTO) {
-			connection_failed(c, "the relay sent an impossible frame");
-			return 0;
-		}
-		if (len == -EAGAIN) {
-			if (need == 0 || derp_type_is_known(frame.type))
-				break;
-			c->skip = need - (c->have - at); /* whatever it is, not for us */
-			at = c->have;
-			break;
-		}
-		at += (size_t)len;
-		frame_received(c, &frame);
-		if (c->stream != stream)
-			return 0; /* on to the next node */
-	}
-	if (!is_over(c))
-		hand_on(c);
-	return at;
-}
+/* ---- bytes in ---- */
 
 /* The answer to the request, if it is complete; what follows are frames. */
 static size_t take_upgrade(struct derp_client *c)
@@ -431,7 +236,7 @@ static size_t take_upgrade(struct derp_client *c)
 			 err ? "the server is no relay"
 			     : "the server does not relay (HTTP status %d)",
 			 err ? 0 : head.status);
-		connection_failed(c, c->sentence);
+		derp_client_failed(c, c->sentence);
 		return 0;
 	}
 	c->state = CLIENT_GREETING;
@@ -446,9 +251,9 @@ static void consume(struct derp_client *c)
 	c->skip -= at;
 	if (c->state == CLIENT_UPGRADING)
 		at = take_upgrade(c);
-	if (!is_over(c) && c->stream == stream && c->state != CLIENT_UPGRADING)
-		at = take_frames(c, at);
-	if (is_over(c) || c->stream != stream)
+	if (!derp_client_is_over(c) && c->stream == stream && c->state != CLIENT_UPGRADING)
+		at = derp_client_take_frames(c, at);
+	if (derp_client_is_over(c) || c->stream != stream)
 		return;
 	if (at > 0) { /* whole frames count, not bytes that dribble in */
 		c->heard_ns = loop_now(c->loop);
@@ -472,7 +277,7 @@ static void readable(void *owner)
 			total += (size_t)n;
 		}
 		consume(c);
-		if (is_over(c) || c->stream != stream)
+		if (derp_client_is_over(c) || c->stream != stream)
 			return;
 	}
 }
@@ -491,7 +296,7 @@ static void closed(void *owner, const char *sentence)
 
 	if (c->state == CLIENT_LOGGING_IN)
 		sentence = "the relay hung up on our login: it may not admit this node";
-	connection_failed(c, sentence);
+	derp_client_failed(c, sentence);
 }
 
 /* ---- life ---- */
@@ -581,7 +386,7 @@ static void note_asked(struct derp_client *c)
 		return;
 	c->asked_ns = now;
 	if (c->armed_ns > now + QUIET_NS)
-		arm(c);
+		derp_client_arm(c);
 }
 
 int derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
@@ -616,10 +421,10 @@ void derp_client_ping(struct derp_client *c)
 	if (c->state != CLIENT_UP || c->pong_by_ns != NEVER_NS)
 		return;
 	randombytes_buf(c->ping, sizeof(c->ping));
-	put_frame(c, DERP_TYPE_PING, c->ping, sizeof(c->ping));
+	derp_client_put(c, DERP_TYPE_PING, c->ping, sizeof(c->ping));
 	c->pinged_ns = loop_now(c->loop);
 	c->pong_by_ns = c->pinged_ns + PONG_NS;
-	arm(c);
+	derp_client_arm(c);
 }
 
 size_t derp_client_queued(const struct derp_client *c)
