@@ -180,6 +180,7 @@ static struct mesh *create_node(const struct options *o)
 	struct mesh_options options = { .dir = o->dir,
 					.allow_all_users = o->allow_all_users,
 					.congestion = o->congestion,
+					.workers = o->workers,
 					.refuse_synhold = o->refuse_synhold,
 					.socks5_listen = o->socks5_listen,
 					.http_listen = o->http_listen };

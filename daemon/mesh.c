@@ -26,6 +26,7 @@
 #include <sodium.h>
 
 #include "daemon/config_value.h"
+#include "daemon/crypto/workers.h"
 #include "daemon/dns/dns.h"
 #include "daemon/loop.h"
 #include "daemon/mesh_tailnet.h"
@@ -381,10 +382,24 @@ int mesh_create_wg(struct mesh *mesh, const uint8_t private_key[static WG_KEY_LE
 						wall_clock };
 
 	mesh->wg = wg_device_create(private_key, mesh->config.mtu, roaming, &callbacks, mesh);
-	if (mesh->wg)
-		return 0;
-	snprintf(error, 256, "cannot make the WireGuard device: out of memory");
-	return -ENOMEM;
+	if (!mesh->wg) {
+		snprintf(error, 256, "cannot make the WireGuard device: out of memory");
+		return -ENOMEM;
+	}
+	if (mesh->workers)
+		wg_device_set_workers(mesh->wg, mesh->workers, mesh->worker_count);
+	return 0;
+}
+
+/* Where threads are refused, one does it all. */
+static void create_workers(struct mesh *mesh, unsigned wanted)
+{
+	mesh->worker_count = wanted ? wanted : workers_wanted();
+	if (mesh->worker_count < 2)
+		return;
+	mesh->workers = workers_create(mesh->worker_count);
+	if (!mesh->workers)
+		log_warn("mesh: threads are refused, one does all the encrypting");
 }
 
 static int create_netstack(struct mesh *mesh, enum tcp_congestion congestion,
@@ -498,6 +513,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 	if (!mesh->resolver || !mesh->dns || !mesh->netmap)
 		goto fail;
 	dns_set_tunnel(mesh->dns, &(struct dns_tunnel){ is_mesh, send_dns, mesh });
+	create_workers(mesh, options->workers);
 	err = create_modules(mesh, options, error);
 	if (err < 0)
 		goto fail;
@@ -524,6 +540,7 @@ void mesh_destroy(struct mesh *mesh)
 	tailnet_destroy(mesh->tailnet);
 	netstack_destroy(mesh->netstack);
 	wg_device_destroy(mesh->wg);
+	workers_destroy(mesh->workers);
 	udp_path_destroy(mesh->udp);
 	netmap_destroy(mesh->netmap);
 	resolver_destroy(mesh->resolver);

@@ -20,6 +20,7 @@ struct mesh_options {
 	const char *dir; /* the runtime folder */
 	bool allow_all_users;
 	enum tcp_congestion congestion;
+	unsigned workers;                /* threads that encrypt; 0: as many as are worth it here */
 	bool refuse_synhold;             /* tests: as if SYN hold did not work here */
 	const struct login_setup *login; /* of a tailnet's node; lives as long as the mesh */
 	const char *socks5_listen, *http_listen; /* "ADDRESS:PORT", NULL: no proxy */

@@ -51,7 +51,9 @@ struct mesh {
 	struct proxy *proxy; /* NULL: none */
 	struct edge *edge;
 	struct udp_path *udp;
-	struct wg_device *wg; /* tailnet mode: NULL while there is no node key */
+	unsigned worker_count;   /* threads that encrypt, this one among them */
+	struct workers *workers; /* NULL: this one alone */
+	struct wg_device *wg;    /* tailnet mode: NULL while there is no node key */
 	struct netstack *netstack;
 	struct resolver *resolver;
 	struct mesh_peer *peers; /* file mode: config.peer_count of them */

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "daemon/crypto/keys.h"
+#include "daemon/crypto/workers.h"
 #include "daemon/options_key.h"
 #include "daemon/options_value.h"
 #include "shared/log.h"
@@ -77,6 +78,8 @@ static const char usage_text[] =
 	"                         otherwise those of this user and root\n"
 	"  --congestion NAME      what sets a stream's speed: rate or cubic\n"
 	"                                                              MESHWRAP_CONGESTION\n"
+	"  --workers N            threads that encrypt, 1 to 16; default 1 with up to two\n"
+	"                         processors, else all but one, at most 4  MESHWRAP_WORKERS\n"
 	"  --no-syn-hold          dial first, then let programs connect, as where the kernel\n"
 	"                         does not support holding a SYN\n"
 	"\n"
@@ -104,6 +107,7 @@ enum id {
 	LEVEL,
 	ALL_USERS,
 	CONGESTION,
+	WORKERS,
 	NO_SYN_HOLD,
 	HELP,
 	VERSION
@@ -133,6 +137,7 @@ static const struct option known[] = {
 	{ "log-level", required_argument, NULL, LEVEL },
 	{ "allow-all-users", no_argument, NULL, ALL_USERS },
 	{ "congestion", required_argument, NULL, CONGESTION },
+	{ "workers", required_argument, NULL, WORKERS },
 	{ "no-syn-hold", no_argument, NULL, NO_SYN_HOLD },
 	{ "help", no_argument, NULL, HELP },
 	{ "version", no_argument, NULL, VERSION },
@@ -160,6 +165,7 @@ static const struct variable {
 	{ "MESHWRAP_DIR", DIR_ },
 	{ "MESHWRAP_LOG_LEVEL", LEVEL },
 	{ "MESHWRAP_CONGESTION", CONGESTION },
+	{ "MESHWRAP_WORKERS", WORKERS },
 };
 
 static const char *const key_variables[] = { "TS_AUTH_KEY", "TS_AUTHKEY" };
@@ -325,6 +331,8 @@ static bool take(struct reading *r, enum id id, char *value)
 		return take_level(r, value);
 	case CONGESTION:
 		return take_congestion(r, value);
+	case WORKERS:
+		return take_number(r, value, WORKERS_MAX, &o->workers);
 	case ALL_USERS:
 		o->allow_all_users = true;
 		return true;

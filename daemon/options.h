@@ -25,6 +25,7 @@ struct options {
 	char dir[PATHS_MAX]; /* the runtime folder */
 	bool allow_all_users, refuse_synhold;
 	enum tcp_congestion congestion;
+	unsigned workers;              /* 0: as many as are worth it here */
 	struct options_memory *memory; /* what the texts above point into */
 };
 

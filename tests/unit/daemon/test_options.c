@@ -340,6 +340,24 @@ static void test_the_congestion_control_is_chosen_by_name(void **state)
 	assert_refused(parse(NULL), "MESHWRAP_CONGESTION is one of rate, cubic");
 }
 
+static void test_workers_are_a_number_up_to_16(void **state)
+{
+	const char *const words[] = { "--config", "f", "--workers=3", NULL };
+	const char *const many[] = { "--config", "f", "--workers=17", NULL };
+
+	(void)state;
+	assert_int_equal(parse(words), -1);
+	assert_int_equal(o.workers, 3);
+	options_finish(&o);
+	assert_refused(parse(many), "takes a number up to 16");
+	setenv("MESHWRAP_CONFIG", "f", 1);
+	assert_int_equal(parse(NULL), -1);
+	assert_int_equal(o.workers, 0);
+	options_finish(&o);
+	setenv("MESHWRAP_WORKERS", "two", 1);
+	assert_refused(parse(NULL), "MESHWRAP_WORKERS takes a number");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -358,6 +376,7 @@ int main(void)
 		TEST(test_wrong_values_are_told_by_name),
 		TEST(test_what_is_too_long_is_refused),
 		TEST(test_the_congestion_control_is_chosen_by_name),
+		TEST(test_workers_are_a_number_up_to_16),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
