@@ -1,5 +1,6 @@
 """No daemon, a killed daemon, a daemon that comes back: fail closed, fail soon, come back."""
 import signal
+import time
 from subprocess import PIPE
 
 import pytest
@@ -230,3 +231,22 @@ def test_a_daemon_leaves_nothing_behind(own_world):
     world.a.stop()
     left = sorted(path.name for path in world.a.dir.iterdir()) if world.a.dir.exists() else []
     assert "control" not in left and "api" not in left
+
+
+def test_an_idle_daemon_is_small_and_rests(own_world):
+    """8 MB, and no CPU while nothing happens; a sanitizer has its own memory."""
+    node = own_world.a
+    if b"__asan_init" in own_world.lab.tmp.joinpath("build/daemon/meshd").read_bytes():
+        pytest.skip("the sanitizer's memory is counted, too")
+    assert node.rss_kb() < 8 << 10
+
+    def ran_ns():
+        with open(f"/proc/{node.daemon.pid}/schedstat", encoding="ascii") as stat:
+            return int(stat.read().split()[0])
+
+    def second():
+        before = ran_ns()
+        time.sleep(1)
+        return ran_ns() - before
+    # A timer may fall into one of them; what runs all the time is in each.
+    assert min(second() for _ in range(3)) < 500_000  # 0.05 %
