@@ -19,7 +19,7 @@ def policy(net, *acls):
     net.hs.policy({"tagOwners": OWNERS, "acls": list(acls)})
 
 
-@pytest.fixture(scope="module", params=["userspace", pytest.param("tun", marks=pytest.mark.slow), "ours"])
+@pytest.fixture(scope="module", params=["userspace", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("tun", "ours"))])
 def pair(request, net):
     """(ours, the other), both tagged and with listeners on every port that is tried."""
     policy(net, ALL)

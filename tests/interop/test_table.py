@@ -7,10 +7,11 @@ import pytest
 
 PARTNERS = ["userspace", "tun", "ours"]
 CELLS = list(product(PARTNERS, ["direct", "relayed"]))
+SLOW = [("tun", "relayed"), ("ours", "relayed")]
 
 
 @pytest.fixture(scope="module", params=[
-    pytest.param(cell, marks=[pytest.mark.slow] if cell == ("tun", "relayed") else []) for cell in CELLS],
+    pytest.param(cell, marks=[pytest.mark.slow] if cell in SLOW else []) for cell in CELLS],
     ids=["-".join(cell) for cell in CELLS])
 def pair(request, net):
     """(ours, the other, is_relayed); the relayed path is made by a router that lets no UDP through."""
