@@ -290,8 +290,8 @@ class Node(Peer):
             os.chown(path, self.place.uid, self.place.uid)
         return path
 
-    def start(self, timeout=15):
-        env = {"UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
+    def start(self, timeout=15, env=None):
+        env = {"UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1", **(env or {})}
         self.daemon = self.lab.spawn([self.lab.binary("meshd"), "--config", self.config, "--dir", self.dir],
                                      self.place, env, log=f"meshd-{self.name}")
         self.logs.append(self.daemon)

@@ -196,8 +196,8 @@ class Stranger:
         self.v4, self.v6 = f"100.64.{number >> 8}.{number & 255}", f"fd7a:115c:a1e0::{number:x}"
 
 
-def make_files(lab, tools, mtu, name="meshwrap", peers=2):
-    """peers: of the whole mesh; those beyond the pair are never there."""
+def make_files(lab, tools, mtu, name="meshwrap", peers=2, workers=None):
+    """peers: of the whole mesh; those beyond the pair are never there. workers: as meshd's option."""
     spaces = [lab.namespace(f"m{side}") for side in "ab"]
     lab.link(*spaces)
     nodes = [lab.node(f"node-{side}", i, Place(space), f"192.0.2.{i}", mtu=mtu)
@@ -205,7 +205,7 @@ def make_files(lab, tools, mtu, name="meshwrap", peers=2):
     others = [Stranger(number) for number in range(3, peers + 1)]
     for node, other in (nodes, reversed(nodes)):
         node.write_config([other, *others])
-        node.start()
+        node.start(env={"MESHWRAP_WORKERS": str(workers)} if workers else None)
     return System(name, tools, *nodes, nodes[1].v4, nodes, restart=nodes[0].start)
 
 
