@@ -29,7 +29,8 @@
 
 #define ARPHRD_NONE  0xfffe
 #define ENTRY_MAX    256
-#define QUEUE_LENGTH 500 /* of a TUN device */
+#define ADDED_MAX    (2 * ENTRY_MAX) /* to one datagram */
+#define QUEUE_LENGTH 500             /* of a TUN device */
 
 /* A message being put together; it fits by construction. */
 struct entry {
@@ -265,6 +266,16 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 	    is_lo_address(l->data + at, head->nlmsg_len, &family))
 		return insert_addresses(l, next, family, &like);
 	return next;
+}
+
+size_t netlink_told_len(size_t len, size_t room, int flags)
+{
+	const int asks = MSG_PEEK | MSG_TRUNC;
+
+	/* The last word alone is no list. */
+	if ((flags & asks) != asks || len <= NLMSG_LENGTH(sizeof(int)) || len + ADDED_MAX <= room)
+		return len;
+	return len + ADDED_MAX;
 }
 
 bool netlink_is_list(const void *data, size_t len)

@@ -194,12 +194,25 @@ static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
 	return (ssize_t)netlink_show_mesh(shim_map(), data, (size_t)n, room);
 }
 
+#endif
+
+/* The same for a call with flags, which may only ask how long the list is. */
+static ssize_t show_list(int fd, int flags, void *data, ssize_t n, size_t room)
+{
+	ssize_t told = n > 0 ? (ssize_t)netlink_told_len((size_t)n, room, flags) : n;
+
+	if (told > n && socket_lists_interfaces(fd) && shim_map())
+		return told;
+	return show_interface(fd, data, n, room);
+}
+
+#ifndef MESHWRAP_TRACER
 SHIM_EXPORT(ssize_t, recv, (int fd, void *data, size_t n, int flags))
 {
 	ssize_t result = libc.recv ? libc.recv(fd, data, n, flags)
 				   : libc.recvfrom(fd, data, n, flags, NULL, NULL);
 
-	return show_interface(fd, data, check_refused(fd, result), n);
+	return show_list(fd, flags, data, check_refused(fd, result), n);
 }
 
 SHIM_EXPORT(ssize_t, __recv_chk, (int fd, void *data, size_t n, size_t size, int flags))
@@ -211,14 +224,18 @@ SHIM_EXPORT(ssize_t, __recv_chk, (int fd, void *data, size_t n, size_t size, int
 #endif
 
 /* Only a list that lies in one piece, as everybody asks for it. */
-static ssize_t show_in_message(int fd, const struct msghdr *msg, ssize_t n)
+static ssize_t show_in_message(int fd, struct msghdr *msg, ssize_t n, int flags)
 {
 	struct iovec first;
+	ssize_t longer;
 
 	if (n <= 0)
 		return n;
 	first = first_buffer(msg);
-	return first.iov_len < (size_t)n ? n : show_interface(fd, first.iov_base, n, first.iov_len);
+	longer = show_list(fd, flags, first.iov_base, n, first.iov_len);
+	if ((size_t)longer > first.iov_len && longer > n)
+		msg->msg_flags |= MSG_TRUNC;
+	return longer;
 }
 
 /* recvfrom() with a short name buffer: the kernel gets ours. */
@@ -239,7 +256,7 @@ static ssize_t receive_short(int fd, struct iovec *iov, int flags, struct sockad
 		explain_received(fd, &mesh);
 	memcpy(addr, &name, MIN(full, room));
 	*len = full;
-	return show_interface(fd, iov->iov_base, n, iov->iov_len);
+	return show_list(fd, flags, iov->iov_base, n, iov->iov_len);
 }
 
 SHIM_EXPORT(ssize_t, recvfrom,
@@ -257,7 +274,7 @@ SHIM_EXPORT(ssize_t, recvfrom,
 	if (result >= 0 && room && (map = shim_map()) &&
 	    translate_sender(map, addr, room, len, &mesh) && explain_is_on())
 		explain_received(fd, &mesh);
-	return show_interface(fd, data, check_refused(fd, result), n);
+	return show_list(fd, flags, data, check_refused(fd, result), n);
 }
 
 SHIM_EXPORT(ssize_t, __recvfrom_chk,
@@ -284,7 +301,7 @@ static ssize_t receive_message_short(int fd, struct msghdr *msg, int flags)
 		return check_refused(fd, result);
 	if (map)
 		translate_message(map, fd, &whole, sizeof(name));
-	result = show_in_message(fd, msg, result);
+	result = show_in_message(fd, &whole, result, flags);
 	memcpy(msg->msg_name, &name, MIN(whole.msg_namelen, msg->msg_namelen));
 	msg->msg_namelen = whole.msg_namelen;
 	msg->msg_controllen = whole.msg_controllen;
@@ -303,7 +320,7 @@ SHIM_EXPORT(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))
 	result = libc.recvmsg(fd, msg, flags);
 	if (result >= 0 && (map = shim_map()))
 		translate_message(map, fd, msg, room);
-	return result < 0 ? check_refused(fd, result) : show_in_message(fd, msg, result);
+	return result < 0 ? check_refused(fd, result) : show_in_message(fd, msg, result, flags);
 }
 
 SHIM_EXPORT(int, recvmmsg,

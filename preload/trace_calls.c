@@ -19,6 +19,7 @@
 #include <linux/sockios.h>
 
 #include "preload/libc.h"
+#include "preload/netlink.h"
 #include "preload/trace_memory.h"
 #include "preload/trace_netlink.h"
 #include "preload/trace_task.h"
@@ -242,11 +243,17 @@ static long run_socket(const unsigned long *a, struct trace_task *task)
 void trace_calls_received(void *arg)
 {
 	struct trace_task *task = arg;
+	long n = task->watched_result;
 	unsigned long a[6];
+	int flags;
 
 	trace_regs_args(&task->at_call, a);
-	trace_task_finish(
-		task, trace_show_interface((int)a[0], (void *)a[1], task->watched_result, a[2]));
+	flags = trace_regs_nr(&task->at_call) == SYS_recvfrom ? (int)a[3] : 0;
+	if (netlink_told_len((size_t)n, a[2], flags) > (size_t)n)
+		n = (long)netlink_told_len((size_t)n, a[2], flags);
+	else
+		n = trace_show_interface((int)a[0], (void *)a[1], n, a[2]);
+	trace_task_finish(task, n);
 }
 
 /* ---- messages ---- */
