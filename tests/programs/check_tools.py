@@ -1,7 +1,7 @@
 """Tools that talk TCP, UDP and TLS: iperf3, socat, nc, wget, aria2c, openssl, and the network libraries of other languages."""
 import json
 
-from base import PYTHON, check, expect, free_port, version_of
+from base import PYTHON, check, expect, free_port, pip_version, version_of
 
 
 def file_server(side, pair, *where):
@@ -135,3 +135,75 @@ def languages(pair):
             expect(out.split() == [client.v4, client.v4, "50000"], f"{language} on {client.name} to {host}: {out}")
             serving.stop()
     return ", ".join(version_of(name, "--version") for name in LANGUAGES)
+
+
+@check("dns-servers", "dnsmasq, unbound, dig", "answers from the address that was asked (IP_PKTINFO), UDP, TCP and large ones; `--interface=tailscale0`",
+       apt=("dnsmasq-base", "unbound", "bind9-dnsutils"), programs=("dnsmasq", "unbound", "dig"))
+def dns_servers(pair):
+    ports = {}
+    for side in (pair.a, pair.b):
+        home = side.folder("dns")
+        ports[side] = [free_port() for _ in range(3)]
+        words = ["-k", "-R", "-h", "-u", "mesh", "-g", "nogroup", "-x", "", "--log-facility=-", "--address=/word.test/192.0.2.77",
+                 f"--txt-record=big.test,{','.join(['x' * 200] * 9)}"]
+        side.spawn("dnsmasq", "-p", ports[side][0], *words)
+        side.spawn("dnsmasq", "-p", ports[side][1], *words, "--bind-interfaces", "--interface=tailscale0", "--except-interface=lo")
+        conf = (f"server:\n directory: {home}\n chroot: ''\n username: ''\n pidfile: ''\n use-syslog: no\n interface: 0.0.0.0\n"
+                f" interface-automatic: yes\n port: {ports[side][2]}\n access-control: 100.64.0.0/10 allow\n local-zone: 'test.' static\n"
+                " local-data: 'word.test. A 192.0.2.77'\n"
+                f" local-data: 'big.test. TXT {' '.join(['x' * 200] * 9)}'\n").replace("'", '"')
+        side.spawn("unbound", "-d", "-c", side.write(home / "conf", conf))
+        for port in ports[side]:
+            side.wait_for_port(port, side.v4)
+    for client, server, host in pair.ways:
+        for port in ports[server]:
+            def dig(*words):
+                return client.run("dig", "-4", "+short", "+tries=2", "+time=3", f"@{host}", "-p", port, *words)
+            expect(dig("word.test") == dig("+tcp", "word.test") == "192.0.2.77\n", f"dig at {host}, {port}")
+            expect(dig("+bufsize=4000", "big.test", "TXT").count("x") == 1800, "a large answer")
+            expect(dig("+bufsize=512", "big.test", "TXT").count("x") == 1800, "a large answer, by TCP after UDP")
+    return f"{version_of('dnsmasq', '--version')}, {version_of('unbound', '-V')}, {version_of('dig', '-v')}"
+
+
+@check("ftp", "FTP (pyftpdlib, curl)", "passive and active transfers, which carry addresses in their text", apt=("curl",), programs=("curl",),
+       pip=("pyftpdlib",))
+def ftp(pair):
+    for client, server, host in pair.ways:
+        port, home = free_port(), server.folder("ftp")
+        (home / "blob").write_bytes(pair.blob)
+        serving = server.python_spawn("ftp_work.py", "0.0.0.0", port, home, venv=True)
+        for words in ([], ["--disable-epsv"], ["-P", "-"], ["-P", "-", "--disable-eprt"]):
+            got = client.run("curl", "-sSf", "-4", "--max-time", "20", *words, f"ftp://{host}:{port}/blob", text=False)
+            expect(got == pair.blob, f"curl {words}: not what the server has")
+        serving.stop()
+    return f"{pip_version('pyftpdlib')}, {version_of('curl', '--version')}"
+
+
+@check("quic", "QUIC (aioquic)", "1 MB echoed, on a socket for both families, one for IPv4 and one on the mesh address", pip=("aioquic",))
+def quic(pair):
+    for (client, server, host), address in zip(pair.ways, ("::", "0.0.0.0", "mesh", "::")):
+        port, home = free_port(), server.folder("quic")
+        server.bare("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", home / "key",
+                    "-out", home / "cert", "-days", "2", "-subj", "/CN=mesh")
+        serving = server.python_spawn("quic_work.py", "serve", server.v4 if address == "mesh" else address, port, home, venv=True)
+        expect(client.python("quic_work.py", "ask", host, port, venv=True, timeout=40) == "echoed\n", f"QUIC to {host}")
+        serving.stop()
+    return pip_version("aioquic")
+
+
+@check("squid", "Squid", "a proxy on the mesh address; it finds mesh names by its own resolver", apt=("squid", "curl"), programs=("squid", "curl"))
+def squid(pair):
+    ports, webs = {}, {}
+    for side in (pair.a, pair.b):
+        home, ports[side], webs[side] = side.folder("squid"), free_port(), file_server(side, pair)
+        conf = (f"http_port {side.v4}:{ports[side]}\nhttp_access allow all\npid_filename none\ncache_log stdio:{home}/log\n"
+                f"access_log none\ncache deny all\ncoredump_dir {home}\nnetdb_filename none\nshutdown_lifetime 1 seconds\n")
+        side.spawn("squid", "-N", "-f", side.write(home / "conf", conf))
+        side.wait_for_port(ports[side], side.v4)
+    for client, server, host in pair.ways:
+        for target in (client.v4, f"{client.name}.mesh", server.v4, f"{server.name}.mesh"):
+            web = webs[client] if target in (client.v4, f"{client.name}.mesh") else webs[server]
+            got = client.run("curl", "-sSf", "--max-time", "20", "-x", f"http://{host}:{ports[server]}", "--noproxy", "",
+                             f"http://{target}:{web}/blob", text=False)
+            expect(got == pair.blob, f"{target} by way of {host}: not what the server has")
+    return version_of("squid", "-v")
