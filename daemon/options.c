@@ -76,7 +76,7 @@ static const char usage_text[] =
 	"  --log-level LEVEL      error, warning, info or debug; info      MESHWRAP_LOG_LEVEL\n"
 	"  --allow-all-users      programs of every user of this machine may use the mesh;\n"
 	"                         otherwise those of this user and root\n"
-	"  --congestion NAME      what sets a stream's speed: rate or cubic\n"
+	"  --congestion NAME      what sets a stream's speed: cubic (default) or rate\n"
 	"                                                              MESHWRAP_CONGESTION\n"
 	"  --workers N            threads that encrypt, 1 to 16; default 1 with up to two\n"
 	"                         processors, else all but one, at most 4  MESHWRAP_WORKERS\n"
