@@ -352,12 +352,17 @@ static void grow_window(struct tcp_conn *conn, const struct delivery *d, uint64_
 		tcp_cc_change(&conn->cc, &tcp_cc_cubic);
 }
 
-/* CUBIC has no rate of its own: a little more than cwnd a round trip, twice in slow start. */
+/*
+ * CUBIC has no rate of its own: a little more than cwnd a round trip, twice in slow start. What is
+ * not known, as when all that was acknowledged had been sent twice, cannot pace.
+ */
 static void pace_by_window(struct tcp_conn *conn)
 {
 	const struct tcp_cc *cc = &conn->cc;
 	uint64_t window = conn->recovery == TCP_RECOVERY ? MAX(cc->cwnd, cc->ssthresh) : cc->cwnd;
 
+	if (conn->srtt_ns == 0)
+		return;
 	if (cc->cwnd < cc->ssthresh / 2)
 		window *= 2;
 	else
