@@ -7,6 +7,7 @@ file changes all connections of the victim end, so that it meets the new behavio
 """
 import os
 import random
+import select
 import socket
 import ssl
 import struct
@@ -105,22 +106,21 @@ BAD = {
 }
 
 
-def carry(source, target, change):
+def carry(outer, inner, change):
+    """Both ways in one thread: a TLS connection is nothing that two threads may use at a time."""
     count = 0
     try:
-        while data := source.recv(16384):
-            data = change(data, count)
-            if data is None:
-                break
-            count += len(data)
-            target.sendall(data)
-    except OSError:
-        pass
-    for s in (source, target):
-        try:
-            s.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+        while True:
+            waiting = [s for s in (outer, inner) if context and s.pending()]
+            for source in waiting or select.select([outer, inner], [], [])[0]:
+                data = source.recv(16384)
+                if data and source is inner:
+                    data, count = change(data, count), count + len(data)
+                if not data:
+                    return
+                (outer if source is inner else inner).sendall(data)
+    finally:
+        inner.close()
 
 
 def flipped(data, count):
@@ -156,8 +156,7 @@ def serve(s):
                 plain = ssl.create_default_context()
                 plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
                 inner = plain.wrap_socket(inner)
-            threading.Thread(target=carry, args=(s, inner, CHANGES["pass"]), daemon=True).start()
-            carry(inner, s, CHANGES[mode])
+            carry(s, inner, CHANGES[mode])
         elif mode == "no tls":
             s.sendall(GARBAGE)
         else:
@@ -176,7 +175,7 @@ def watch():
         for s, mode in connections:
             try:
                 if mode != mode_for(s):
-                    s.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(s, socket.SHUT_RDWR)  # of what is below TLS
             except OSError:
                 pass
         time.sleep(0.05)
