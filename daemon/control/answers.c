@@ -398,11 +398,12 @@ static char *raw_answer(const char *status, const void *body, size_t body_len, s
 char *messages_answer_c2n(const uint8_t *request, size_t len, size_t *answer_len)
 {
 	static const char unknown[] = "unknown c2n path";
-	const uint8_t *end = request && len > 0 ? memmem(request, len, "\r\n\r\n", 4) : NULL;
-	const uint8_t *path = end ? memchr(request, ' ', (size_t)(end - request)) : NULL;
+	const uint8_t *from = request ? request : (const uint8_t *)"";
+	const uint8_t *end = memmem(from, request ? len : 0, "\r\n\r\n", 4);
+	const uint8_t *path = end ? memchr(from, ' ', (size_t)(end - from)) : NULL;
 
 	if (path && end - path > 7 &&
 	    (memcmp(path, " /echo ", 7) == 0 || memcmp(path, " /echo?", 7) == 0))
-		return raw_answer("200 OK", end + 4, len - (size_t)(end + 4 - request), answer_len);
+		return raw_answer("200 OK", end + 4, len - (size_t)(end + 4 - from), answer_len);
 	return raw_answer("400 Bad Request", unknown, sizeof(unknown) - 1, answer_len);
 }
