@@ -184,6 +184,9 @@ static bool is_congestion(const struct tcp_cc *cc)
 	double all = (double)r->low_bytes + r->low_lost + high;
 	double share = high > all / 4 ? 0 : LOSS_MAX;
 
+	/* What is found lost just after a reduction was mostly sent before it. */
+	if (r->repair_rounds >= REPAIR_ROUNDS - 1)
+		return false;
 	/* What was sent in one round is found lost in the next, which may be a smaller one. */
 	all = MAX(all, r->last_bytes);
 	return lost >= LOSS_LEAST && lost > by_chance(MAX(share, 1.5 * r->noise), all / cc->mss);
