@@ -291,12 +291,12 @@ def test_without_syn_hold_a_slow_peer_is_waited_for(own_world):
     """, b.v4, port)
     time.sleep(6)
     assert "failed" not in client.text, client.text
-    b.start()
     server = python_spawn(b, """
-        s = listener(sys.argv[1], sys.argv[2])
+        s = listener("0.0.0.0", sys.argv[1])
         say("ready")
         s.accept()
         time.sleep(60)
-    """, b.v4, port)
+    """, port)
+    b.start()
     client.wait_for("connected", 40)
     server.stop()
