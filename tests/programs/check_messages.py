@@ -50,6 +50,8 @@ def rabbitmq(pair):
                      "RABBITMQ_LOG_BASE": str(home), "RABBITMQ_CONFIG_FILE": str(home / "conf"), "RABBITMQ_LOGS": "-",
                      "RABBITMQ_PID_FILE": str(home / "pid"), "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
                      "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inetrc '\"{epmd}\"'"}
+        side.spawn("epmd", "-relaxed_command_check")  # else the server starts one that stays
+        side.wait_until_bound(4369)
         side.spawn("/usr/lib/rabbitmq/bin/rabbitmq-server", env=env[side]).wait_for("completed with", 120)
     for client, server, host in pair.ways:
         out = client.python("amqp_work.py", host, port, venv=True, timeout=60)
