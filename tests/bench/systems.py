@@ -36,8 +36,8 @@ def cpu_seconds(pid):
 
 
 def run_seconds(pid):
-    """What a process ran so far; of one thread that is all, and exact."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    """What a process' threads that live ran so far, to the nanosecond."""
+    return sum(int(stat.read_text().split()[0]) for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def rss_mb(pid):
