@@ -71,12 +71,13 @@ static void resolve(void *owner, const char *host, uint64_t token)
 {
 	struct tailnet *t = owner;
 	struct tailnet_lookup *l;
+	size_t len = strlen(host);
 
-	if (t->lookup_count == TAILNET_LOOKUPS_MAX || strlen(host) >= sizeof(l->host))
+	if (t->lookup_count == TAILNET_LOOKUPS_MAX || len >= sizeof(l->host))
 		return; /* this node of the relay map is not probed this time */
 	l = &t->lookups[(t->lookup_first + t->lookup_count++) % TAILNET_LOOKUPS_MAX];
 	l->token = token;
-	strcpy(l->host, host);
+	memcpy(l->host, host, len + 1);
 	start_lookup(t);
 }
 

@@ -436,12 +436,13 @@ static int read_extra_words(struct reading *r, char *text)
 static int read_extra(struct reading *r)
 {
 	char *value = getenv("TS_EXTRA_ARGS"), *copy = r->o->memory->extra;
+	size_t len = value ? strlen(value) : 0;
 
 	if (!value)
 		return -1;
-	if (strlen(value) >= EXTRA_MAX)
+	if (len >= EXTRA_MAX)
 		return complain("TS_EXTRA_ARGS", "is too long");
-	strcpy(copy, value);
+	memcpy(copy, value, len + 1);
 	/* It may hold the key, too; options_key_from_text() wipes it in our copy. */
 	if (strstr(value, "authkey") || strstr(value, "auth-key"))
 		unset_wiped("TS_EXTRA_ARGS");

@@ -116,7 +116,7 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 		return -1;
 	}
 	if (socket)
-		strcpy(ctl->socket, socket);
+		snprintf(ctl->socket, sizeof(ctl->socket), "%s", socket);
 	return n;
 }
 

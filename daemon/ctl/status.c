@@ -117,7 +117,7 @@ static void write_owner(json_object *status, json_object *node, char cell[static
 	const char *login = ctl_text(user, "LoginName"), *at = strchr(login, '@');
 
 	if (!ctl_number(node, "UserID"))
-		strcpy(cell, "-");
+		snprintf(cell, CELL_MAX, "-");
 	else if (!user)
 		snprintf(cell, CELL_MAX, "%s", ctl_text(node, "UserID"));
 	else

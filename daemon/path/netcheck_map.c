@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/netmap/types.h"
@@ -84,7 +85,7 @@ static bool take_node(struct node *n, const struct derp_node *from)
 			set_address(n, family, from->host_name, (uint16_t)port);
 		n->is_open[IPV4] = n->is_open[IPV6] = false;
 	} else if ((n->is_open[IPV4] || n->is_open[IPV6]) && strlen(from->host_name) < HOST_MAX) {
-		strcpy(n->host, from->host_name);
+		snprintf(n->host, sizeof(n->host), "%s", from->host_name);
 	}
 	return n->has[IPV4] || n->has[IPV6] || n->host[0];
 }
