@@ -4,8 +4,8 @@
 #include "daemon/path/netcheck.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/netmap/types.h"
