@@ -304,7 +304,9 @@ class Tailnet:
         self.lab = lab
         self.numbers = itertools.count(1)
         self.wan = lab.namespace("wan")
-        lab.run(["ip", "-n", self.wan, "link", "add", "br0", "type", "bridge"])
+        # An address of its own: else it takes the lowest of its cables', which changes when one is plugged in,
+        # and the old one, in everybody's ARP tables, leads nowhere for half a minute.
+        lab.run(["ip", "-n", self.wan, "link", "add", "br0", "address", "02:00:0a:4d:00:01", "type", "bridge"])
         lab.run(["ip", "-n", self.wan, "link", "set", "br0", "up"])
         for number in range(1, relays + 1):
             lab.run(["ip", "-n", self.wan, "addr", "add", f"10.77.0.{number}/16", "dev", "br0"])
