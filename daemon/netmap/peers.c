@@ -79,11 +79,13 @@ int peer_stage_init(struct peer_stage *stage, struct netmap *nm, struct json_obj
 		return -ENOMEM;
 	for (unsigned i = 0; i < nm->peer_count; i++) {
 		struct node_item *item = nm->peers[i];
+		/* We are no peer, also when the server has just given us a peer's number. */
+		bool is_kept = !is_full && item->node.id != self_id;
 
 		stage->slot[stage->count++] =
-			(struct peer_slot){ item->node.id, item, is_full ? NULL : item };
+			(struct peer_slot){ item->node.id, item, is_kept ? item : NULL };
+		stage->live += is_kept;
 	}
-	stage->live = is_full ? 0 : stage->count;
 	add_new_slots(stage, nm, list, self_id);
 	return 0;
 }

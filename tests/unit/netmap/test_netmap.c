@@ -127,6 +127,22 @@ static void test_only_what_differs_is_reported(void **state)
 	netmap_destroy(nm);
 }
 
+static void test_we_are_no_peer_even_when_given_a_peers_number(void **state)
+{
+	struct netmap *nm = open_map(PEER(2, "") "," PEER(3, ""));
+	struct netmap_changes changes;
+
+	(void)state;
+	apply_text(nm, "{\"Node\":" PEER(2, "") "}", &changes);
+	assert_true(changes.self);
+	assert_int_equal(changes.removed.count, 1);
+	assert_int_equal(changes.removed.id[0], 2);
+	assert_int_equal(netmap_peer_count(nm), 1);
+	assert_null(netmap_peer_by_id(nm, 2));
+	netmap_changes_finish(&changes);
+	netmap_destroy(nm);
+}
+
 static void test_a_prefix_belongs_to_one_peer(void **state)
 {
 	struct netmap *nm = open_map(
@@ -381,6 +397,7 @@ int main(void)
 		cmocka_unit_test(test_the_first_message_must_tell_who_we_are),
 		cmocka_unit_test(test_a_new_stream_replaces_everything),
 		cmocka_unit_test(test_only_what_differs_is_reported),
+		cmocka_unit_test(test_we_are_no_peer_even_when_given_a_peers_number),
 		cmocka_unit_test(test_a_prefix_belongs_to_one_peer),
 		cmocka_unit_test(test_keys_that_are_zero_or_taken_are_not_believed),
 		cmocka_unit_test(test_a_peer_cannot_have_what_is_not_the_meshs),
