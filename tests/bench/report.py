@@ -3,7 +3,7 @@ from html import escape
 
 COLOURS = {"meshwrap": "#0b6e4f", "meshwrap tailnet": "#3fa77f", "wireguard-go": "#8a6fc0", "tailscaled TUN": "#d08c3f",
            "tailscaled userspace": "#c05a50", "loopback": "#b8b8b8"}
-LABEL, BAR, WIDTH, LINE, GAP = 250, 380, 900, 14, 12
+LABEL, BAR, WIDTH, LINE, GAP = 270, 370, 900, 14, 12
 
 
 def show(value):
