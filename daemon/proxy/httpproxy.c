@@ -342,9 +342,11 @@ int httpproxy_rewrite_response(const char *bytes, size_t len, char *out, size_t 
 
 	if (n == 0)
 		return len >= HTTPPROXY_HEAD_MAX ? -EPROTO : 0;
-	code = head.start.at + sizeof(version) + 1;
 	if (n < 0 || head.start.len < sizeof(version) + 4 ||
-	    memcmp(head.start.at, version, sizeof(version) - 1) != 0 || code[-1] != ' ')
+	    memcmp(head.start.at, version, sizeof(version) - 1) != 0)
+		return -EPROTO;
+	code = head.start.at + sizeof(version) + 1;
+	if (code[-1] != ' ')
 		return -EPROTO;
 	for (int i = 0; i < 3; i++)
 		if (code[i] < '0' || code[i] > '9')
