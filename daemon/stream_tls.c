@@ -33,6 +33,7 @@
 #define GATHER_MAX      (4 * RECORD_ROOM)
 #define META_PREFIX     "derpkey"
 #define META_PREFIX_LEN 7
+#define NAMES_MAX       128
 #define NAME_FLAGS      (X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
 
 struct tls_context {
@@ -148,7 +149,7 @@ static bool is_for_name(X509 *cert, const char *name)
 }
 
 /* "a.test, b.test" of the certificate, or "no name". */
-static const char *names_of(X509 *cert, char text[128])
+static const char *names_of(X509 *cert, char text[static NAMES_MAX])
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	size_t len = 0;
@@ -170,8 +171,9 @@ static const char *names_of(X509 *cert, char text[128])
 
 			snprintf(one, sizeof(one), "%u.%u.%u.%u", b[0], b[1], b[2], b[3]);
 		}
-		if (one[0] && len + strlen(one) + 3 < 128)
-			len += (size_t)sprintf(text + len, "%s%s", len ? ", " : "", one);
+		if (one[0] && len + strlen(one) + 3 < NAMES_MAX)
+			len += (size_t)snprintf(text + len, NAMES_MAX - len, "%s%s",
+						len ? ", " : "", one);
 	}
 	GENERAL_NAMES_free(names);
 	return text[0] ? text : "no name";

@@ -381,20 +381,20 @@ void follow_prepare(struct follow *f, const char *path, char *const argv[], char
 bool follow_find(const char *name, char path[static PATH_MAX])
 {
 	const char *dirs = getenv("PATH"), *end;
+	size_t len, name_size = strlen(name) + 1;
 	int saved = errno;
 	bool found = false;
-	size_t len;
 
 	if (strchr(name, '/'))
 		return copy(path, PATH_MAX, name);
 	for (dirs = dirs ? dirs : "/bin:/usr/bin"; dirs && !found; dirs = *end ? end + 1 : NULL) {
 		end = strchrnul(dirs, ':');
 		len = (size_t)(end - dirs);
-		if (len + strlen(name) + 2 > PATH_MAX)
+		if (len + 1 + name_size > PATH_MAX)
 			continue;
 		memcpy(path, dirs, len);
 		path[len] = '/';
-		strcpy(path + (len ? len + 1 : 0), name);
+		memcpy(path + (len ? len + 1 : 0), name, name_size);
 		found = access(path, X_OK) == 0;
 	}
 	errno = saved;

@@ -169,24 +169,9 @@ SHIM_EXPORT(int, ioctl, (int fd, unsigned long request, void *arg))
 	/* Terminals, files and graphics cards go by here, too. */
 	if (__builtin_expect(question < SIOCGIFNAME || question > SIOCGIFMAP, 1))
 		return real_ioctl(fd, request, arg);
-	switch (question) {
-	case SIOCGIFCONF:
+	if (question == SIOCGIFCONF)
 		return list_interfaces(fd, arg);
-	case SIOCGIFNAME:
-	case SIOCGIFADDR:
-	case SIOCGIFDSTADDR:
-	case SIOCGIFNETMASK:
-	case SIOCGIFBRDADDR:
-	case SIOCGIFFLAGS:
-	case SIOCGIFMTU:
-	case SIOCGIFINDEX:
-	case SIOCGIFHWADDR:
-	case SIOCGIFMETRIC:
-	case SIOCGIFTXQLEN:
-	case SIOCGIFMAP:
-	case SIOCETHTOOL:
+	if (meshif_is_question(question))
 		return about_interface(fd, question, arg);
-	default:
-		return real_ioctl(fd, request, arg);
-	}
+	return real_ioctl(fd, request, arg);
 }

@@ -4,6 +4,9 @@
 
 #include <net/if.h>
 #include <stdbool.h>
+#include <sys/ioctl.h>
+
+#include <linux/sockios.h>
 
 #include "shared/map.h"
 
@@ -13,6 +16,29 @@
 /* Where mesh traffic really runs: the first interface of every network namespace. */
 #define MESHIF_LO       "lo"
 #define MESHIF_LO_INDEX 1u
+
+/* Is this ioctl a question about one interface, in a struct ifreq? (SIOCGIFCONF asks for all.) */
+static inline bool meshif_is_question(unsigned request)
+{
+	switch (request) {
+	case SIOCGIFNAME:
+	case SIOCGIFADDR:
+	case SIOCGIFDSTADDR:
+	case SIOCGIFNETMASK:
+	case SIOCGIFBRDADDR:
+	case SIOCGIFFLAGS:
+	case SIOCGIFMTU:
+	case SIOCGIFINDEX:
+	case SIOCGIFHWADDR:
+	case SIOCGIFMETRIC:
+	case SIOCGIFTXQLEN:
+	case SIOCGIFMAP:
+	case SIOCETHTOOL:
+		return true;
+	default:
+		return false;
+	}
+}
 
 /* Its name; false: none is shown. */
 static inline bool meshif_name(const struct map *map, char name[static MAP_IFNAME_MAX])

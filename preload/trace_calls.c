@@ -19,6 +19,7 @@
 #include <linux/sockios.h>
 
 #include "preload/libc.h"
+#include "preload/meshif.h"
 #include "preload/netlink.h"
 #include "preload/trace_memory.h"
 #include "preload/trace_netlink.h"
@@ -202,24 +203,9 @@ static long run_ioctl(const unsigned long *a, bool *as_is)
 	unsigned question = (unsigned)a[1];
 	struct ifreq r;
 
-	switch (question) {
-	case SIOCGIFCONF:
+	if (question == SIOCGIFCONF)
 		return list_interfaces((int)a[0], a[2]);
-	case SIOCGIFNAME:
-	case SIOCGIFADDR:
-	case SIOCGIFDSTADDR:
-	case SIOCGIFNETMASK:
-	case SIOCGIFBRDADDR:
-	case SIOCGIFFLAGS:
-	case SIOCGIFMTU:
-	case SIOCGIFINDEX:
-	case SIOCGIFHWADDR:
-	case SIOCGIFMETRIC:
-	case SIOCGIFTXQLEN:
-	case SIOCGIFMAP:
-	case SIOCETHTOOL:
-		break;
-	default:
+	if (!meshif_is_question(question)) {
 		*as_is = true;
 		return 0;
 	}
