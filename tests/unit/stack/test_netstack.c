@@ -1,195 +1,11 @@
-/* The network stack, as two nodes joined by their output callbacks. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
+/* Echo, datagrams, ICMP, and all that is no packet for us. */
+#include "tests/unit/stack/two_stacks.h"
 
 #include "daemon/stack/icmp.h"
 #include "daemon/stack/ip.h"
-#include "daemon/stack/netstack.h"
 #include "daemon/tcp/segment.h"
 #include "shared/util.h"
 #include "shared/wire.h"
-
-#define MTU 1420
-
-struct node {
-	struct netstack *ns;
-	struct node *other; /* NULL: output goes nowhere */
-	uint64_t now_ns;
-	unsigned batches, packets, longest;
-	uint8_t last[PACKET_MAX]; /* of the packets sent */
-	uint32_t last_len;
-	/* what was reported */
-	unsigned received, failed, pongs, incoming, events;
-	int error;
-	struct endpoint local, remote;
-	uint8_t data[PACKET_MAX];
-	size_t len;
-	uint16_t id, seq;
-	struct tcp_conn *conn;
-};
-
-static struct ip_addr v4[2], v6[2];
-static struct node a, b;
-static uint32_t mtu = MTU;
-
-static void on_output(void *owner, struct packet_batch *batch)
-{
-	struct node *n = owner;
-
-	n->batches++;
-	for (unsigned i = 0; i < batch->count; i++) {
-		n->packets++;
-		n->longest = MAX(n->longest, batch->packet[i].len);
-		n->last_len = batch->packet[i].len;
-		memcpy(n->last, batch->packet[i].data, n->last_len);
-	}
-	if (n->other)
-		netstack_input(n->other->ns, NULL, batch->packet, batch->count, n->now_ns);
-}
-
-static void on_udp(void *owner, const struct endpoint *local, const struct endpoint *remote,
-		   const uint8_t *data, size_t len)
-{
-	struct node *n = owner;
-
-	n->received++;
-	n->local = *local;
-	n->remote = *remote;
-	memcpy(n->data, data, len);
-	n->len = len;
-}
-
-static void on_udp_failed(void *owner, const struct endpoint *local, const struct endpoint *remote,
-			  int error)
-{
-	struct node *n = owner;
-
-	n->failed++;
-	n->local = *local;
-	n->remote = *remote;
-	n->error = error;
-}
-
-static void on_pong(void *owner, const struct ip_addr *from, uint16_t id, uint16_t seq,
-		    const uint8_t *data, size_t len)
-{
-	struct node *n = owner;
-
-	n->pongs++;
-	n->remote.addr = *from;
-	n->id = id;
-	n->seq = seq;
-	memcpy(n->data, data, len);
-	n->len = len;
-}
-
-static void on_incoming(void *owner, struct tcp_conn *conn, const struct endpoint *local,
-			const struct endpoint *remote)
-{
-	struct node *n = owner;
-
-	n->incoming++;
-	n->local = *local;
-	n->remote = *remote;
-	n->conn = conn;
-}
-
-static void on_event(void *owner, struct tcp_conn *conn, void *user, unsigned events)
-{
-	struct node *n = owner;
-
-	(void)conn;
-	assert_ptr_equal(user, n);
-	n->events |= events;
-}
-
-static void on_cancelled(void *owner, struct tcp_conn *conn)
-{
-	(void)owner;
-	(void)conn;
-}
-
-static void node_open(struct node *n, int i)
-{
-	const struct netstack_callbacks callbacks = { on_output, on_udp, on_udp_failed, on_pong };
-	const struct ip_addr own[2] = { v4[i], v6[i] };
-	struct tcp_config config;
-
-	memset(n, 0, sizeof(*n));
-	tcp_config_defaults(&config, mtu);
-	memset(config.secret, i + 1, sizeof(config.secret));
-	n->now_ns = NS_PER_S;
-	n->ns = netstack_create(own, 2, &config, &callbacks, on_incoming, on_event, on_cancelled,
-				n);
-	assert_non_null(n->ns);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	for (int i = 0; i < 2; i++) {
-		v4[i] = ip_from_v4(0x64400001u + (uint32_t)i);
-		assert_int_equal(ip_parse(i ? "fd7a::2" : "fd7a::1", &v6[i]), 0);
-		node_open(i ? &b : &a, i);
-	}
-	a.other = &b;
-	b.other = &a;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	netstack_destroy(a.ns);
-	netstack_destroy(b.ns);
-	netstack_destroy(NULL);
-	return 0;
-}
-
-/* Lets what is queued travel to and fro. */
-static void settle(void)
-{
-	for (int i = 0; i < 8; i++) {
-		netstack_flush(a.ns, a.now_ns);
-		netstack_flush(b.ns, b.now_ns);
-	}
-}
-
-static void fill(uint8_t *data, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		data[i] = (uint8_t)(i * 7 + (i >> 8));
-}
-
-static struct endpoint at(bool is_v6, int node, uint16_t port)
-{
-	return (struct endpoint){ is_v6 ? v6[node] : v4[node], port };
-}
-
-static struct netstack_stats stats_of(const struct node *n)
-{
-	struct netstack_stats stats;
-
-	netstack_get_stats(n->ns, &stats);
-	return stats;
-}
-
-/* Gives b one packet made by hand. */
-static void inject(uint8_t *bytes, size_t len)
-{
-	struct packet packet = { bytes, (uint32_t)len };
-
-	netstack_input(b.ns, NULL, &packet, 1, b.now_ns);
-	settle();
-}
 
 static void test_an_echo_is_answered_with_its_data(void **state)
 {
@@ -298,34 +114,6 @@ static void test_refusals_are_limited_in_rate(void **state)
 	assert_int_equal(a.failed, ICMP_RATE_BURST + 10);
 }
 
-/* A UDP packet a -> b with data "hi" behind extension headers; returns its length. */
-static size_t make_packet(uint8_t *out, bool is_v6, uint8_t protocol)
-{
-	const struct ip_addr *addr = is_v6 ? v6 : v4;
-	size_t header = ip_header_write(out, &addr[0], &addr[1], protocol, 10, NULL);
-	uint8_t *udp = out + header;
-	uint16_t sum;
-
-	store_be16(udp, 1);
-	store_be16(udp + 2, 2);
-	store_be16(udp + 4, 10);
-	store_be16(udp + 6, 0);
-	memcpy(udp + 8, "hi", 2);
-	sum = (uint16_t)~tcp_sum_fold(ip_pseudo_sum(&addr[0], &addr[1], IP_PROTOCOL_UDP, 10) +
-				      tcp_sum(udp, 10));
-	memcpy(udp + 6, &sum, 2);
-	return header + 10;
-}
-
-static void fix_v4_header(uint8_t *p)
-{
-	uint16_t sum;
-
-	memset(p + 10, 0, 2);
-	sum = (uint16_t)~tcp_sum_fold(tcp_sum(p, (p[0] & 15u) * 4u));
-	memcpy(p + 10, &sum, 2);
-}
-
 static void test_malformed_packets_are_counted_and_dropped(void **state)
 {
 	uint8_t p[128];
@@ -400,18 +188,6 @@ static void test_only_our_addresses_and_sane_sources_are_taken(void **state)
 	inject(p, len);
 	assert_int_equal(stats_of(&b).not_for_us, 1);
 	assert_int_equal(b.received, 0);
-}
-
-/* Puts an extension header of 8 bytes before the payload. */
-static size_t add_extension(uint8_t *p, size_t len, uint8_t type, uint8_t fourth)
-{
-	uint8_t header[8] = { p[6], 0, 0, fourth };
-
-	memmove(p + IPV6_HEADER + 8, p + IPV6_HEADER, len - IPV6_HEADER);
-	memcpy(p + IPV6_HEADER, header, sizeof(header));
-	p[6] = type;
-	store_be16(p + 4, (uint16_t)(len + 8 - IPV6_HEADER));
-	return len + 8;
 }
 
 static void test_extension_headers_are_stepped_over(void **state)
@@ -572,133 +348,6 @@ static void test_lost_fragments_expire(void **state)
 	assert_int_equal(b.received, 0);
 }
 
-static void test_tcp_connects_through_the_stack(void **state)
-{
-	struct iovec piece[2];
-	unsigned count;
-
-	(void)state;
-	for (int is_v6 = 0; is_v6 < 2; is_v6++) {
-		struct endpoint from = at(is_v6, 0, 4000), to = at(is_v6, 1, 80);
-		struct tcp_conn *conn;
-
-		a.events = b.events = 0;
-		assert_int_equal(tcp_connect(netstack_tcp(a.ns), &from, &to, &a, a.now_ns, &conn),
-				 0);
-		settle();
-		assert_int_equal(b.incoming, 1 + is_v6);
-		assert_true(endpoint_equal(&b.local, &to));
-		assert_true(endpoint_equal(&b.remote, &from));
-		tcp_accept(b.conn, &b, b.now_ns);
-		settle();
-		assert_true(a.events & TCP_EVENT_CONNECTED);
-		assert_true(tcp_send_space(conn, piece) >= 5);
-		memcpy(piece[0].iov_base, "hello", 5);
-		tcp_send_commit(conn, 5);
-		settle();
-		assert_true(b.events & TCP_EVENT_READABLE);
-		assert_int_equal(tcp_recv_data(b.conn, piece, 2, &count), 5);
-		assert_memory_equal(piece[0].iov_base, "hello", 5);
-		tcp_recv_consume(b.conn, 5);
-		tcp_abort(b.conn, b.now_ns);
-		settle();
-		assert_true(a.events & TCP_EVENT_FAILED);
-		assert_int_equal(tcp_conn_error(conn), ECONNRESET);
-		tcp_release(conn, a.now_ns);
-	}
-}
-
-static void test_a_tcp_segment_behind_extension_headers_or_in_fragments_arrives(void **state)
-{
-	struct endpoint from = at(true, 0, 4000), to = at(true, 1, 80);
-	uint8_t syn[512], part[512];
-	struct tcp_conn *conn;
-	size_t len, half;
-
-	(void)state;
-	a.other = NULL;
-	assert_int_equal(tcp_connect(netstack_tcp(a.ns), &from, &to, &a, a.now_ns, &conn), 0);
-	netstack_flush(a.ns, a.now_ns);
-	len = a.last_len;
-	memcpy(syn, a.last, len);
-	inject(syn, add_extension(syn, len, 60, 0));
-	assert_int_equal(b.incoming, 1);
-	tcp_refuse(b.conn, b.now_ns);
-	settle();
-	assert_true(a.events & TCP_EVENT_FAILED);
-	tcp_release(conn, a.now_ns);
-
-	from = at(false, 0, 4001), to = at(false, 1, 80);
-	assert_int_equal(tcp_connect(netstack_tcp(a.ns), &from, &to, &a, a.now_ns, &conn), 0);
-	netstack_flush(a.ns, a.now_ns);
-	len = a.last_len - IPV4_HEADER;
-	half = 16;
-	memcpy(syn, a.last + IPV4_HEADER, len);
-	for (int i = 0; i < 2; i++) {
-		const struct ip_fragment fragment = { 5, i ? 16 : 0, i == 0 };
-		size_t part_len = i ? len - half : half;
-
-		ip_header_write(part, &v4[0], &v4[1], IP_PROTOCOL_TCP, part_len, &fragment);
-		memcpy(part + IPV4_HEADER, syn + fragment.offset, part_len);
-		inject(part, IPV4_HEADER + part_len);
-	}
-	assert_int_equal(b.incoming, 2);
-	tcp_refuse(b.conn, b.now_ns);
-	settle();
-	tcp_release(conn, a.now_ns);
-}
-
-static int setup_wide(void **state)
-{
-	mtu = 65535;
-	return setup(state);
-}
-
-static int teardown_wide(void **state)
-{
-	mtu = MTU;
-	return teardown(state);
-}
-
-/* Sequence numbers then lie on the other side of all that was remembered at the start. */
-static void test_a_stream_goes_on_beyond_two_gibibytes(void **state)
-{
-	struct endpoint from = at(false, 0, 4000), to = at(false, 1, 80);
-	uint64_t sent = 0, received = 0, wanted = UINT64_C(5) << 30;
-	struct iovec piece[4];
-	struct tcp_conn *conn;
-	unsigned count, idle = 0;
-
-	(void)state;
-	assert_int_equal(tcp_connect(netstack_tcp(a.ns), &from, &to, &a, a.now_ns, &conn), 0);
-	settle();
-	tcp_accept(b.conn, &b, b.now_ns);
-	settle();
-	while (received < wanted && idle < 1000) {
-		size_t room = tcp_send_space(conn, piece), len;
-
-		/* What the bytes are is the simulator's matter; here they only count. */
-		tcp_send_commit(conn, room);
-		sent += room;
-		a.now_ns += 10 * NS_PER_US;
-		b.now_ns = a.now_ns;
-		netstack_expire(a.ns, a.now_ns);
-		netstack_expire(b.ns, b.now_ns);
-		netstack_flush(a.ns, a.now_ns);
-		netstack_flush(b.ns, b.now_ns);
-		len = tcp_recv_data(b.conn, piece, 4, &count);
-		tcp_recv_consume(b.conn, len);
-		received += len;
-		idle = len > 0 ? 0 : idle + 1;
-	}
-	assert_true(received >= wanted);
-	assert_true(sent >= received);
-	tcp_abort(conn, a.now_ns);
-	tcp_abort(b.conn, b.now_ns);
-}
-
-#define stack_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -715,10 +364,6 @@ int main(void)
 		stack_test(test_nothing_is_written_while_blocked),
 		stack_test(test_a_full_batch_leaves_by_itself),
 		stack_test(test_lost_fragments_expire),
-		stack_test(test_tcp_connects_through_the_stack),
-		stack_test(test_a_tcp_segment_behind_extension_headers_or_in_fragments_arrives),
-		cmocka_unit_test_setup_teardown(test_a_stream_goes_on_beyond_two_gibibytes,
-						setup_wide, teardown_wide),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
