@@ -28,14 +28,20 @@ struct delivery {
 	bool has_dsack;
 };
 
-/* RFC 6298, but rttvar falls at most once a round trip (RFC 7323, G: many samples in one). */
+/*
+ * RFC 6298, but rttvar falls at most once a round trip (RFC 7323, G: many samples in one), and a
+ * handshake that took longer than the first data does not count: it may have waited for the tunnel.
+ */
 void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns)
 {
+	bool is_first_of_data = conn->srtt_ns > 0 && conn->rtt_round == conn->iss;
 	uint64_t deviation;
 
 	rtt_ns = MAX(rtt_ns, NS_PER_US);
 	conn->rack.min_rtt_ns = MIN(conn->rack.min_rtt_ns, rtt_ns);
-	if (conn->srtt_ns == 0) {
+	if (is_first_of_data)
+		conn->rtt_round = conn->snd_nxt;
+	if (conn->srtt_ns == 0 || (is_first_of_data && rtt_ns < conn->srtt_ns)) {
 		conn->srtt_ns = rtt_ns;
 		conn->rttvar_ns = conn->rttvar_max_ns = rtt_ns / 2;
 	} else {
@@ -361,8 +367,11 @@ static void pace_by_window(struct tcp_conn *conn)
 	const struct tcp_cc *cc = &conn->cc;
 	uint64_t window = conn->recovery == TCP_RECOVERY ? MAX(cc->cwnd, cc->ssthresh) : cc->cwnd;
 
-	if (conn->srtt_ns == 0)
+	/* One slow round trip, as of the handshake, does not make a path long. */
+	if (conn->srtt_ns == 0 || conn->rack.min_rtt_ns < TCP_PACE_LEAST_RTT) {
+		conn->cc.pacing_rate = 0;
 		return;
+	}
 	if (cc->cwnd < cc->ssthresh / 2)
 		window *= 2;
 	else
@@ -417,7 +426,7 @@ void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t 
 		reduce_rate(conn, &d, b->lost_count > lost_before);
 	else if (d.bytes > 0)
 		grow_window(conn, &d, rtt_ns, now_ns);
-	if (!conn->cc.ops->is_rate_based && conn->rack.min_rtt_ns >= TCP_PACE_LEAST_RTT)
+	if (!conn->cc.ops->is_rate_based)
 		pace_by_window(conn);
 	if (conn->cc.pacing_rate != conn->paced_rate)
 		tcp_send_pace(conn);

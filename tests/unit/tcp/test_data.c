@@ -442,6 +442,53 @@ static void test_memory_has_a_ceiling_and_a_floor(void **state)
 	script_finish(&t);
 }
 
+/* Our SYN is answered after that time, and the first window of data in that. */
+static void connect_in(struct script *t, uint64_t handshake_ms, uint64_t data_ms)
+{
+	script_init(t);
+	script_start(t);
+	script_dial(t);
+	script_wait_ms(t, handshake_ms);
+	script_send(t, (struct peer){ .flags = S | A, .seq = 0, .ack = 1 });
+	script_expect(t, A, 1, 1, 0);
+	write_segments(t, 10);
+	expect_train(t, 1, 10);
+	script_wait_ms(t, data_ms);
+	script_send(t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 10 * M });
+}
+
+static void test_a_handshake_that_had_to_wait_does_not_slow_the_data(void **state)
+{
+	struct tcp_conn_info info;
+	struct script t;
+
+	(void)state;
+	connect_in(&t, 900, 20);
+	tcp_conn_info(t.conn, &info);
+	assert_int_equal(info.srtt_us, 20000);
+	script_finish(&t);
+}
+
+static void test_a_path_that_turns_out_short_is_paced_no_more(void **state)
+{
+	struct tcp_conn_info info;
+	struct script t;
+
+	(void)state;
+	connect_in(&t, 900, 20);
+	tcp_conn_info(t.conn, &info);
+	assert_true(info.pacing_rate > 0);
+	write_segments(&t, 1);
+	script_expect(&t, A, 1 + 10 * M, 1, M);
+	t.now_ns += NS_PER_MS;
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 11 * M });
+	tcp_conn_info(t.conn, &info);
+	assert_int_equal(info.pacing_rate, 0);
+	write_segments(&t, 10);
+	expect_train(&t, 1 + 11 * M, 10);
+	script_finish(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -464,6 +511,8 @@ int main(void)
 		cmocka_unit_test(test_what_reordering_made_late_is_not_too_old),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_memory_has_a_ceiling_and_a_floor),
+		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
+		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
