@@ -207,7 +207,7 @@ int main(int argc, char **argv)
 	status = EXIT_FAILURE;
 	if (mesh) {
 		mesh_log_warnings(mesh);
-		trim_after_start();
+		trim_memory();
 		status = run(mesh) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	mesh_destroy(mesh);

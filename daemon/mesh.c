@@ -32,6 +32,7 @@
 #include "daemon/mesh_tailnet.h"
 #include "daemon/netmap/netmap.h"
 #include "daemon/proxy/proxy.h"
+#include "daemon/trim.h"
 #include "shared/util.h"
 
 /* Flushing may cause work that wants another flush (a program's answer); more is for later. */
@@ -267,6 +268,13 @@ static int reachable(void *owner, const struct ip_addr *ip)
 
 /* ---- rounds ---- */
 
+static void trim(struct mesh *mesh)
+{
+	netstack_trim(mesh->netstack);
+	udp_path_trim(mesh->udp);
+	trim_memory();
+}
+
 static void expire_all(struct mesh *mesh, uint64_t now_ns)
 {
 	struct ping late;
@@ -284,6 +292,8 @@ static void expire_all(struct mesh *mesh, uint64_t now_ns)
 	if (mesh->tailnet && tailnet_deadline(mesh->tailnet) <= now_ns)
 		tailnet_expire(mesh->tailnet, now_ns);
 	mesh_peers_expire(mesh, now_ns);
+	if (mesh->calm.deadline_ns <= now_ns && calm_expired(&mesh->calm, now_ns))
+		trim(mesh);
 }
 
 static uint64_t next_deadline(const struct mesh *mesh)
@@ -296,7 +306,7 @@ static uint64_t next_deadline(const struct mesh *mesh)
 		ns = MIN(ns, tailnet_deadline(mesh->tailnet));
 	if (mesh->proxy)
 		ns = MIN(ns, proxy_deadline(mesh->proxy));
-	ns = MIN(ns, pings_deadline(&mesh->pings));
+	ns = MIN(ns, MIN(pings_deadline(&mesh->pings), mesh->calm.deadline_ns));
 	return MIN(ns, mesh_peers_deadline(mesh));
 }
 
@@ -305,6 +315,7 @@ static uint64_t round_end(void *owner, uint64_t now_ns)
 	struct mesh *mesh = owner;
 	uint64_t deadline_ns;
 
+	calm_round(&mesh->calm, now_ns);
 	for (unsigned i = 0;; i++) {
 		netstack_flush(mesh->netstack, now_ns);
 		deadline_ns = next_deadline(mesh);
@@ -505,6 +516,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 	}
 	mesh->loop = loop_create(&hooks);
 	if (mesh->loop) {
+		calm_expect(&mesh->calm, loop_now(mesh->loop));
 		mesh->resolver = resolver_create(
 			mesh->loop, config ? mesh_peers_looked_up : tailnet_looked_up, mesh);
 		mesh->dns = dns_create(mesh->loop, NULL);
@@ -564,30 +576,4 @@ void mesh_stop(struct mesh *mesh)
 struct event_base *mesh_base(struct mesh *mesh)
 {
 	return loop_base(mesh->loop);
-}
-
-void mesh_describe(const struct mesh *mesh, char line[static MESH_LINE_MAX])
-{
-	const struct netmap_node *self = netmap_self(mesh->netmap);
-	char ip[IP_TEXT_MAX] = "no address yet", why[128] = "";
-	const char *name = self && self->name[0] ? self->name : mesh->config.name;
-	struct edge_stats stats;
-
-	edge_get_stats(mesh->edge, &stats);
-	if (!stats.synhold)
-		snprintf(why, sizeof(why), " (%s)", stats.synhold_why ? stats.synhold_why : "");
-	if (self && self->address_count > 0)
-		ip_format(&self->addresses[0].addr, ip);
-	snprintf(line, MESH_LINE_MAX, "node %s %s at %s, udp port %u, SYN hold: %s%s",
-		 name[0] ? name : "(no name)", self ? "ready" : "starting", ip,
-		 (unsigned)udp_path_port(mesh->udp), stats.synhold ? "yes" : "no", why);
-}
-
-void mesh_log_warnings(struct mesh *mesh)
-{
-	if (mesh->config.warning[0])
-		log_warn("config: %s", mesh->config.warning);
-	if (!mesh->tailnet && mesh->config.peer_count == 0)
-		log_warn("config: the file has no [Peer], so this node is alone");
-	mesh_peers_log_unresolved(mesh);
 }

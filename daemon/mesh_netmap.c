@@ -314,6 +314,7 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 		sync_all_peers(t);
 	}
 	schedule_expiry(t);
+	calm_expect(&t->mesh->calm, loop_now(t->mesh->loop)); /* reading a map takes memory */
 	if (is_turned)
 		tailnet_publish_names(t);
 	else if (t->names_at_ns == NEVER_NS)

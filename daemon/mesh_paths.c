@@ -202,6 +202,7 @@ static void relay_state(void *owner, int region, bool is_up, const char *sentenc
 	const struct derp_map *map = netmap_derp(t->mesh->netmap);
 	const char *code = "";
 
+	calm_expect(&t->mesh->calm, loop_now(t->mesh->loop)); /* TLS takes memory */
 	for (unsigned i = 0; i < map->region_count; i++)
 		if (map->regions[i].id == region)
 			code = map->regions[i].code;

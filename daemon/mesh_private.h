@@ -5,6 +5,7 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "daemon/calm.h"
 #include "daemon/edge/edge.h"
 #include "daemon/mesh.h"
 #include "daemon/netmap/types.h"
@@ -65,6 +66,7 @@ struct mesh {
 	uint64_t timestamp_floor_s;         /* WireGuard's timestamps never go below */
 	bool is_udp_blocked, is_relay_blocked;
 	struct pings pings;
+	struct calm calm; /* then memory is given back */
 	struct wg_datagram datagram[MESH_DATAGRAMS];
 };
 

@@ -1,9 +1,10 @@
 /*
  * The status as JSON: the map with live data in the shape that `tailscale status
  * --json` has (netmap/status.h), so that scripts written for it find what they
- * look for, and after it what only this daemon counts.
+ * look for, and after it what only this daemon counts. And the lines that the log has of it.
  */
 #include <json-c/json.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -311,4 +312,32 @@ char *mesh_status(struct mesh *mesh, bool want_peers)
 		status, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(status);
 	return out;
+}
+
+/* ---- lines of the log ---- */
+
+void mesh_describe(const struct mesh *mesh, char line[static MESH_LINE_MAX])
+{
+	const struct netmap_node *self = netmap_self(mesh->netmap);
+	char ip[IP_TEXT_MAX] = "no address yet", why[128] = "";
+	const char *name = self && self->name[0] ? self->name : mesh->config.name;
+	struct edge_stats stats;
+
+	edge_get_stats(mesh->edge, &stats);
+	if (!stats.synhold)
+		snprintf(why, sizeof(why), " (%s)", stats.synhold_why ? stats.synhold_why : "");
+	if (self && self->address_count > 0)
+		ip_format(&self->addresses[0].addr, ip);
+	snprintf(line, MESH_LINE_MAX, "node %s %s at %s, udp port %u, SYN hold: %s%s",
+		 name[0] ? name : "(no name)", self ? "ready" : "starting", ip,
+		 (unsigned)udp_path_port(mesh->udp), stats.synhold ? "yes" : "no", why);
+}
+
+void mesh_log_warnings(struct mesh *mesh)
+{
+	if (mesh->config.warning[0])
+		log_warn("config: %s", mesh->config.warning);
+	if (!mesh->tailnet && mesh->config.peer_count == 0)
+		log_warn("config: the file has no [Peer], so this node is alone");
+	mesh_peers_log_unresolved(mesh);
 }

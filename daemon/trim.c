@@ -4,10 +4,13 @@
  * sixteen pages around each that is touched, and never takes them back while memory is
  * plentiful. Here they are let go; what is run again comes back from the page cache
  * within a microsecond. Only segments that are not writable are: nobody's data.
+ *
+ * The heap keeps pages that are free between others that are not; they go, too.
  */
 #include "daemon/trim.h"
 
 #include <link.h>
+#include <malloc.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -32,7 +35,10 @@ static int drop_code(struct dl_phdr_info *object, size_t size, void *arg)
 	return 0;
 }
 
-void trim_after_start(void)
+void trim_memory(void)
 {
 	dl_iterate_phdr(drop_code, NULL);
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
 }

@@ -1,8 +1,8 @@
-/* Memory that only the start needed. */
+/* Memory that is resident though nobody needs it just now. */
 #ifndef MESHWRAP_DAEMON_TRIM_H
 #define MESHWRAP_DAEMON_TRIM_H
 
-/* Once, when everything is set up and before the loop runs. Changes nothing but what is resident. */
-void trim_after_start(void);
+/* Gives it back to the kernel. Changes nothing but what is resident. */
+void trim_memory(void);
 
 #endif

@@ -18,6 +18,7 @@
 #include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -353,6 +354,16 @@ int udp_path_on_unreachable(struct udp_path *path,
 uint16_t udp_path_port(const struct udp_path *path)
 {
 	return path->port;
+}
+
+void udp_path_trim(struct udp_path *path)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)path->slots;
+	uintptr_t end = (start + (size_t)SLOTS * SLOT_BYTES) & ~(page - 1);
+
+	/* A hint. Nothing in the slots lives longer than a wake-up. */
+	start = (start + page - 1) & ~(page - 1);
+	(void)madvise((void *)start, end - start, MADV_DONTNEED);
 }
 
 void udp_path_get_stats(const struct udp_path *path, struct udp_stats *stats)

@@ -58,6 +58,8 @@ int udp_path_on_unreachable(struct udp_path *path,
 			    void (*unreachable)(void *owner, const struct endpoint *to));
 /* One sendmmsg per family. What the kernel does not take now is copied and kept, bounded. */
 void udp_path_flush(struct udp_path *path);
+/* Gives back the memory behind what was received last. */
+void udp_path_trim(struct udp_path *path);
 void udp_path_get_stats(const struct udp_path *path, struct udp_stats *stats);
 
 #endif

@@ -545,6 +545,11 @@ int netstack_tsmp_ping(struct netstack *ns, const struct ip_addr *local,
 	return send_tsmp(ns, local, remote, &ping);
 }
 
+void netstack_trim(struct netstack *ns)
+{
+	tcp_trim(ns->tcp);
+}
+
 void netstack_get_stats(const struct netstack *ns, struct netstack_stats *stats)
 {
 	*stats = ns->stats;

@@ -101,6 +101,8 @@ int netstack_ping(struct netstack *ns, const struct ip_addr *local, const struct
 /* As netstack_ping(), for pong of netstack_set_tsmp(). */
 int netstack_tsmp_ping(struct netstack *ns, const struct ip_addr *local,
 		       const struct ip_addr *remote, const uint8_t data[static TSMP_PING_DATA]);
+/* Gives back memory that is kept for the next transfer. */
+void netstack_trim(struct netstack *ns);
 void netstack_get_stats(const struct netstack *ns, struct netstack_stats *stats);
 
 #endif

@@ -26,7 +26,7 @@ static uint32_t chunk_of(uint32_t seq)
 	return seq >> 16;
 }
 
-void tcp_memory_finish(struct tcp_memory *m)
+void tcp_memory_trim(struct tcp_memory *m)
 {
 	while (m->kept_count > 0)
 		free(m->kept[--m->kept_count]);

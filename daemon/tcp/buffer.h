@@ -35,7 +35,8 @@ struct tcp_buffer {
 	uint8_t *inline_slots[TCP_INLINE_SLOTS];
 };
 
-void tcp_memory_finish(struct tcp_memory *m);
+/* Frees what is kept. */
+void tcp_memory_trim(struct tcp_memory *m);
 
 void tcp_buffer_init(struct tcp_buffer *b);
 /*

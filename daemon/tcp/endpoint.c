@@ -93,7 +93,7 @@ void tcp_destroy(struct tcp *tcp)
 		conn_free(conn);
 	}
 	free_dead(tcp);
-	tcp_memory_finish(&tcp->memory);
+	tcp_memory_trim(&tcp->memory);
 	tcp_timers_finish(&tcp->timers);
 	tcp_table_finish(&tcp->table);
 	free(tcp->replies);
@@ -308,6 +308,11 @@ void tcp_input(struct tcp *tcp, const uint8_t *packet, size_t len, uint64_t now_
 		tcp_conn_input((struct tcp_conn *)flow, &s, now_ns);
 		tcp_conn_arm((struct tcp_conn *)flow);
 	}
+}
+
+void tcp_trim(struct tcp *tcp)
+{
+	tcp_memory_trim(&tcp->memory);
 }
 
 uint64_t tcp_deadline(const struct tcp *tcp)

@@ -103,6 +103,8 @@ void tcp_destroy(struct tcp *tcp);
 void tcp_input(struct tcp *tcp, const uint8_t *packet, size_t len, uint64_t now_ns);
 /* Sends what is due and delivers events. Call after a batch and after application calls. */
 void tcp_flush(struct tcp *tcp, uint64_t now_ns);
+/* Frees the chunks that are kept for the next bytes. */
+void tcp_trim(struct tcp *tcp);
 uint64_t tcp_deadline(const struct tcp *tcp);
 /* Acts on deadlines that have passed; ends with a tcp_flush(). */
 void tcp_expire(struct tcp *tcp, uint64_t now_ns);

@@ -63,6 +63,7 @@ class System:
         self.name, self.tools, self.client, self.node = name, tools, client, server
         self.address, self.nodes, self.env = address, nodes, env or {}
         self.listen, self.restart = listen or address, restart
+        time.sleep(1)  # what only the start needed is given back
         self.idle_mb = max((rss_mb(pid) for pid in self.pids), default=None)
         server.spawn([tools.load, "serve", self.listen, PORT], log="load").wait_for("ready")
         self.has_redis = False

@@ -147,7 +147,7 @@ static void test_a_buffer_keeps_bytes_across_chunks_and_gives_all_back(void **st
 	assert_true(m.used < 200000);
 	tcp_buffer_clear(&b, &m);
 	assert_int_equal(m.used, 0);
-	tcp_memory_finish(&m);
+	tcp_memory_trim(&m);
 }
 
 static void test_memory_runs_out_but_for_the_small_block(void **state)
@@ -165,7 +165,7 @@ static void test_memory_runs_out_but_for_the_small_block(void **state)
 	b.is_bulk = true; /* it had carried more, before memory was short */
 	assert_non_null(tcp_buffer_room(&b, &m, 9, 9, &room));
 	tcp_buffer_clear(&b, &m);
-	tcp_memory_finish(&m);
+	tcp_memory_trim(&m);
 }
 
 static void test_timers_come_in_order_and_may_be_removed(void **state)
