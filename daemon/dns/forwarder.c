@@ -1,7 +1,7 @@
 /*
  * Forwarding.
  *
- * A request has one leg for each resolver, and a leg up to two tries: UDP, from a
+ * A request has one leg for each resolver, and a leg (leg.h) up to two tries: UDP, from a
  * socket of its own that is connected (so the kernel chose a fresh random port, drops what
  * comes from elsewhere, and tells refusals), and TCP, which begins after some
  * silence, when UDP failed, or when it told a client that can take a long answer
@@ -17,113 +17,24 @@
  */
 #include "daemon/dns/forwarder.h"
 
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
 #include "daemon/dns/answer.h"
 #include "daemon/dns/exchange.h"
+#include "daemon/dns/leg.h"
 #include "daemon/dns/message.h"
 #include "daemon/loop.h"
 #include "shared/log.h"
 #include "shared/util.h"
 #include "shared/wire.h"
 
-#define DATAGRAMS_PER_EVENT 16
-#define FOREIGN_MAX         1024 /* wrong answers until a try is given up */
-#define TUNNEL_PORT_FIRST   49152
-#define TUNNEL_PORT_COUNT   16384
-
-enum try_state { TRY_NONE, TRY_WAITS, TRY_OVER };
-
-struct leg {
-	struct request *request;
-	struct endpoint upstream;
-	bool is_tunnel, is_over;
-	enum try_state udp_state, tcp_state;
-	int udp, tcp; /* -1: none */
-	void *dial;   /* under way: there is no tcp yet */
-	struct event udp_event, tcp_event;
-	uint16_t tunnel_port;
-	unsigned foreign;
-	/* TCP: the length prefix and what follows, in both directions. */
-	size_t sent, got, room;
-	uint8_t *in;
-};
-
-struct request {
-	struct forwarder *forwarder;
-	struct request *prev, *next;
-	forwarder_done *done;
-	void *arg;
-	bool is_tcp, is_over;
-	struct event timer;
-	bool is_late; /* the timer is the last one */
-	unsigned leg_count;
-	struct leg leg[DNS_RESOLVERS_MAX];
-	/* What is told when no good answer comes: copies. */
-	uint8_t *truncated, *servfail, *refused;
-	size_t truncated_len, servfail_len, refused_len;
-	unsigned said_refused;
-	size_t query_len;
-	uint8_t query[2 + DNS_QUERY_MAX]; /* behind the length prefix */
-};
-
-struct forwarder {
-	struct loop *loop;
-	struct dns_tunnel tunnel;
-	struct dns_dialler dialler;
-	struct request *all, *dead;
-	unsigned count;
-	uint64_t spoofed;
-	struct log_gate spoof_gate;
-	uint8_t buffer[DNS_UDP_MAX + 1];
-};
+#define FOREIGN_MAX 1024 /* wrong answers until a try is given up */
 
 /* ---- the end ---- */
-
-static void close_udp(struct leg *leg)
-{
-	if (leg->udp >= 0) {
-		event_del(&leg->udp_event);
-		close(leg->udp);
-	}
-	leg->udp = -1;
-	leg->tunnel_port = 0;
-	if (leg->udp_state == TRY_WAITS)
-		leg->udp_state = TRY_OVER;
-}
-
-static void close_tcp(struct leg *leg)
-{
-	const struct dns_dialler *dialler = &leg->request->forwarder->dialler;
-
-	if (leg->dial)
-		dialler->cancel(dialler->owner, leg->dial);
-	leg->dial = NULL;
-	if (leg->tcp >= 0) {
-		event_del(&leg->tcp_event);
-		close(leg->tcp);
-	}
-	leg->tcp = -1;
-	if (leg->tcp_state == TRY_WAITS)
-		leg->tcp_state = TRY_OVER;
-}
-
-static void free_bytes(struct leg *leg)
-{
-	free(leg->in);
-	leg->in = NULL;
-	leg->got = leg->room = 0;
-}
 
 /* The answer's bytes are often the request's own, and another may be asked from inside done(). */
 static void end(struct request *r, uint8_t *answer, size_t len)
@@ -134,8 +45,8 @@ static void end(struct request *r, uint8_t *answer, size_t len)
 		return;
 	r->is_over = true;
 	for (unsigned i = 0; i < r->leg_count; i++) {
-		close_udp(&r->leg[i]);
-		close_tcp(&r->leg[i]);
+		leg_close_udp(&r->leg[i]);
+		leg_close_tcp(&r->leg[i]);
 	}
 	event_del(&r->timer);
 	*(r->prev ? &r->prev->next : &f->all) = r->next;
@@ -154,7 +65,7 @@ static void reap(struct forwarder *f)
 
 		f->dead = r->next;
 		for (unsigned i = 0; i < r->leg_count; i++)
-			free_bytes(&r->leg[i]);
+			leg_free_bytes(&r->leg[i]);
 		free(r->truncated);
 		free(r->servfail);
 		free(r->refused);
@@ -178,13 +89,13 @@ static void end_badly(struct request *r)
 	}
 }
 
-static void leg_over(struct leg *leg)
+void leg_over(struct leg *leg)
 {
 	struct request *r = leg->request;
 
-	close_udp(leg);
-	close_tcp(leg);
-	free_bytes(leg);
+	leg_close_udp(leg);
+	leg_close_tcp(leg);
+	leg_free_bytes(leg);
 	leg->is_over = true;
 	for (unsigned i = 0; i < r->leg_count; i++)
 		if (!r->leg[i].is_over)
@@ -205,10 +116,8 @@ static void keep(uint8_t **copy, size_t *copy_len, const uint8_t *bytes, size_t 
 	}
 }
 
-static void udp_failed(struct leg *leg);
-
 /* Something came by UDP (or out of a TCP exchange). May end the request. */
-static void judge(struct leg *leg, uint8_t *bytes, size_t len, bool by_tcp)
+void leg_judge(struct leg *leg, uint8_t *bytes, size_t len, bool by_tcp)
 {
 	struct request *r = leg->request;
 	struct forwarder *f = r->forwarder;
@@ -224,7 +133,7 @@ static void judge(struct leg *leg, uint8_t *bytes, size_t len, bool by_tcp)
 	case EXCHANGE_TRUNCATED:
 		if (r->is_tcp && !by_tcp) {
 			keep(&r->truncated, &r->truncated_len, bytes, len);
-			udp_failed(leg);
+			leg_udp_failed(leg);
 			return;
 		}
 		end(r, bytes, len);
@@ -244,238 +153,6 @@ static void judge(struct leg *leg, uint8_t *bytes, size_t len, bool by_tcp)
 	}
 }
 
-/* ---- TCP ---- */
-
-static void tcp_failed(struct leg *leg)
-{
-	close_tcp(leg);
-	free_bytes(leg);
-	if (leg->udp_state != TRY_WAITS)
-		leg_over(leg);
-}
-
-static bool tcp_grow(struct leg *leg, size_t room)
-{
-	uint8_t *grown;
-
-	if (room <= leg->room)
-		return true;
-	grown = realloc(leg->in, room);
-	if (!grown)
-		return false;
-	leg->in = grown;
-	leg->room = room;
-	return true;
-}
-
-/* -1: it failed; 0: more is to come; 1: whole. */
-static int tcp_read(struct leg *leg)
-{
-	for (;;) {
-		size_t want = leg->got < 2 ? 2 : 2 + (size_t)load_be16(leg->in);
-		ssize_t n;
-
-		if (leg->got >= 2 && leg->got == want)
-			return 1;
-		if (!tcp_grow(leg, want))
-			return -1;
-		n = recv(leg->tcp, leg->in + leg->got, want - leg->got, MSG_DONTWAIT);
-		if (n < 0 && errno == EAGAIN)
-			return 0;
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return -1;
-		leg->got += (size_t)n;
-	}
-}
-
-static void on_tcp(evutil_socket_t fd, short what, void *arg);
-
-static bool watch_tcp(struct leg *leg, short what)
-{
-	return event_assign(&leg->tcp_event, loop_base(leg->request->forwarder->loop), leg->tcp,
-			    (short)(what | EV_PERSIST), on_tcp, leg) == 0 &&
-	       event_add(&leg->tcp_event, NULL) == 0;
-}
-
-static void on_tcp(evutil_socket_t fd, short what, void *arg)
-{
-	struct leg *leg = arg;
-	struct request *r = leg->request;
-	size_t len = 2 + r->query_len;
-	int got;
-
-	(void)what;
-	if (leg->sent < len) {
-		ssize_t n = send(fd, r->query + leg->sent, len - leg->sent,
-				 MSG_DONTWAIT | MSG_NOSIGNAL);
-
-		if (n < 0 && errno != EAGAIN && errno != EINTR) {
-			tcp_failed(leg);
-			return;
-		}
-		leg->sent += n > 0 ? (size_t)n : 0;
-		if (leg->sent < len)
-			return;
-		event_del(&leg->tcp_event);
-		if (!watch_tcp(leg, EV_READ))
-			tcp_failed(leg);
-		return;
-	}
-	got = tcp_read(leg);
-	if (got < 0)
-		tcp_failed(leg);
-	else if (got > 0)
-		judge(leg, leg->in + 2, leg->got - 2, true);
-}
-
-static int open_socket(const struct endpoint *to, int type)
-{
-	int family = ip_is_v4(&to->addr) ? AF_INET : AF_INET6, fd, err;
-	struct sockaddr_storage addr;
-	socklen_t len = endpoint_to_sockaddr(to, family, &addr);
-
-	fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&addr, len) != 0 && errno != EINPROGRESS) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
-	return fd;
-}
-
-/* The socket is the leg's now. */
-static bool take_tcp(struct leg *leg, int fd)
-{
-	leg->tcp = fd;
-	leg->sent = 0;
-	if (watch_tcp(leg, EV_WRITE))
-		return true;
-	close(fd);
-	leg->tcp = -1;
-	return false;
-}
-
-static void dialled(void *arg, int fd)
-{
-	struct leg *leg = arg;
-
-	leg->dial = NULL;
-	if (fd < 0 || !take_tcp(leg, fd))
-		tcp_failed(leg);
-}
-
-/* False: there will be no answer by TCP. */
-static bool start_tcp(struct leg *leg)
-{
-	const struct dns_dialler *dialler = &leg->request->forwarder->dialler;
-	bool is_open;
-	int fd;
-
-	if (leg->tcp_state != TRY_NONE)
-		return leg->tcp_state == TRY_WAITS;
-	if (leg->is_tunnel) {
-		is_open = dialler->start && dialler->start(dialler->owner, &leg->upstream, dialled,
-							   leg, &leg->dial) == 0;
-	} else {
-		fd = open_socket(&leg->upstream, SOCK_STREAM);
-		is_open = fd >= 0 && take_tcp(leg, fd);
-	}
-	leg->tcp_state = is_open ? TRY_WAITS : TRY_OVER;
-	return is_open;
-}
-
-/* ---- UDP ---- */
-
-static void udp_failed(struct leg *leg)
-{
-	close_udp(leg);
-	if (!start_tcp(leg))
-		leg_over(leg);
-}
-
-static void on_udp(evutil_socket_t fd, short what, void *arg)
-{
-	struct leg *leg = arg;
-	struct forwarder *f = leg->request->forwarder;
-
-	(void)what;
-	for (int i = 0; i < DATAGRAMS_PER_EVENT && leg->udp == fd; i++) {
-		ssize_t n = recv(fd, f->buffer, DNS_UDP_MAX, MSG_DONTWAIT | MSG_TRUNC);
-		size_t len;
-
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n < 0) {
-			udp_failed(leg);
-			return;
-		}
-		len = MIN((size_t)n, (size_t)DNS_UDP_MAX);
-		if ((size_t)n > len)
-			dns_message_set_flags(f->buffer,
-					      dns_message_flags(f->buffer) | DNS_FLAG_TC);
-		judge(leg, f->buffer, len, false);
-	}
-}
-
-static bool is_port_used(const struct forwarder *f, uint16_t port)
-{
-	for (const struct request *r = f->all; r; r = r->next)
-		for (unsigned i = 0; i < r->leg_count; i++)
-			if (r->leg[i].tunnel_port == port)
-				return true;
-	return false;
-}
-
-static bool start_tunnel(struct leg *leg)
-{
-	struct request *r = leg->request;
-	struct forwarder *f = r->forwarder;
-	uint16_t port = 0;
-
-	for (int i = 0; i < 8 && port == 0; i++) {
-		uint16_t random;
-
-		if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-			return false;
-		port = (uint16_t)(TUNNEL_PORT_FIRST + random % TUNNEL_PORT_COUNT);
-		if (is_port_used(f, port))
-			port = 0;
-	}
-	if (port == 0 || f->tunnel.send_udp(f->tunnel.owner, port, &leg->upstream, r->query + 2,
-					    r->query_len) != 0)
-		return false;
-	leg->tunnel_port = port;
-	leg->udp_state = TRY_WAITS;
-	return true;
-}
-
-static bool start_udp(struct leg *leg)
-{
-	struct request *r = leg->request;
-	int fd;
-
-	leg->udp_state = TRY_OVER;
-	if (leg->is_tunnel)
-		return start_tunnel(leg);
-	fd = open_socket(&leg->upstream, SOCK_DGRAM);
-	if (fd < 0)
-		return false;
-	if (send(fd, r->query + 2, r->query_len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ||
-	    event_assign(&leg->udp_event, loop_base(r->forwarder->loop), fd, EV_READ | EV_PERSIST,
-			 on_udp, leg) != 0 ||
-	    event_add(&leg->udp_event, NULL) != 0) {
-		close(fd);
-		return false;
-	}
-	leg->udp = fd;
-	leg->udp_state = TRY_WAITS;
-	return true;
-}
-
 bool forwarder_tunnel_received(struct forwarder *f, const struct endpoint *from,
 			       uint16_t local_port, const uint8_t *data, size_t len)
 {
@@ -491,7 +168,7 @@ bool forwarder_tunnel_received(struct forwarder *f, const struct endpoint *from,
 			if (len > DNS_UDP_MAX)
 				dns_message_set_flags(f->buffer,
 						      dns_message_flags(f->buffer) | DNS_FLAG_TC);
-			judge(leg, f->buffer, MIN(len, (size_t)DNS_UDP_MAX), false);
+			leg_judge(leg, f->buffer, MIN(len, (size_t)DNS_UDP_MAX), false);
 			return true;
 		}
 	}
@@ -525,12 +202,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	/* A try that cannot even begin changes nothing: UDP may still answer. */
 	for (unsigned i = 0; i < r->leg_count; i++)
 		if (!r->leg[i].is_over)
-			start_tcp(&r->leg[i]);
+			leg_start_tcp(&r->leg[i]);
 }
 
 static void start_leg(struct leg *leg)
 {
-	leg->is_over = !start_udp(leg) && !start_tcp(leg);
+	leg->is_over = !leg_start_udp(leg) && !leg_start_tcp(leg);
 }
 
 static void add_legs(struct request *r, const struct endpoint *upstream, unsigned count)
