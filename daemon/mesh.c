@@ -26,6 +26,7 @@
 #include <sodium.h>
 
 #include "daemon/config_value.h"
+#include "daemon/cores.h"
 #include "daemon/crypto/workers.h"
 #include "daemon/dns/dns.h"
 #include "daemon/loop.h"
@@ -405,7 +406,14 @@ int mesh_create_wg(struct mesh *mesh, const uint8_t private_key[static WG_KEY_LE
 /* Where threads are refused, one does it all. */
 static void create_workers(struct mesh *mesh, unsigned wanted)
 {
-	mesh->worker_count = wanted ? wanted : workers_wanted();
+	unsigned cores = cores_usable();
+
+	mesh->worker_count = workers_useful(wanted, cores);
+	if (mesh->worker_count < wanted)
+		log_info(
+			"mesh: of %u threads to encrypt %u run: with %u processors more would only "
+			"take time from each other",
+			wanted, mesh->worker_count, cores);
 	if (mesh->worker_count < 2)
 		return;
 	mesh->workers = workers_create(mesh->worker_count);

@@ -31,6 +31,7 @@
 
 #define LOOKS       2000 /* before a helper sleeps: some 50 us */
 #define STACK_BYTES (256 * 1024)
+#define DEFAULT_MAX 4
 
 struct helper {
 	struct workers *workers;
@@ -110,13 +111,13 @@ static void *help(void *arg)
 	return NULL;
 }
 
-unsigned workers_wanted(void)
+unsigned workers_useful(unsigned asked, unsigned cores)
 {
-	cpu_set_t set;
-	int cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+	/* One is left for the program that makes the traffic, and of two one for its peer's part.
+	 */
+	unsigned spare = cores <= 2 ? 1 : MIN(cores - 1, WORKERS_MAX);
 
-	/* One is left for the program that makes the traffic, and one for the kernel's part. */
-	return cores <= 2 ? 1 : (unsigned)MIN(cores - 1, 4);
+	return MIN(spare, asked ? asked : DEFAULT_MAX);
 }
 
 static int start_helper(struct workers *w, unsigned lane)

@@ -10,8 +10,11 @@
 
 struct workers;
 
-/* How many are worth having here: 1 with up to two processors, at most 4. */
-unsigned workers_wanted(void);
+/*
+ * How many threads are of use, the caller among them: those asked for (0: some) as far as
+ * there are processors for them. On two, what a helper takes is missing to the program.
+ */
+unsigned workers_useful(unsigned asked, unsigned cores);
 
 /* count: the caller among them, 2 to WORKERS_MAX. NULL on -ENOMEM or when a thread is refused. */
 struct workers *workers_create(unsigned count);

@@ -73,12 +73,18 @@ static void test_workers_end_though_never_used(void **state)
 	workers_destroy(NULL);
 }
 
-static void test_what_is_wanted_is_possible(void **state)
+static void test_no_more_work_than_there_are_processors(void **state)
 {
 	(void)state;
-	assert_in_range(workers_wanted(), 1, WORKERS_MAX);
-	if (sysconf(_SC_NPROCESSORS_ONLN) <= 2)
-		assert_int_equal(workers_wanted(), 1);
+	for (unsigned cores = 1; cores <= 2; cores++)
+		for (unsigned asked = 0; asked <= WORKERS_MAX; asked++)
+			assert_int_equal(workers_useful(asked, cores), 1);
+	assert_int_equal(workers_useful(0, 3), 2);
+	assert_int_equal(workers_useful(0, 64), 4);
+	assert_int_equal(workers_useful(1, 64), 1);
+	assert_int_equal(workers_useful(6, 4), 3);
+	assert_int_equal(workers_useful(6, 64), 6);
+	assert_int_equal(workers_useful(WORKERS_MAX, 1000), WORKERS_MAX);
 }
 
 /* ---- in a device ---- */
@@ -232,7 +238,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_piece_is_done_once),
 		cmocka_unit_test(test_workers_end_though_never_used),
-		cmocka_unit_test(test_what_is_wanted_is_possible),
+		cmocka_unit_test(test_no_more_work_than_there_are_processors),
 		cmocka_unit_test(test_shared_batches_arrive_whole_and_in_order),
 		cmocka_unit_test(test_forged_and_replayed_packets_of_a_shared_batch_are_dropped),
 		cmocka_unit_test(test_packets_of_another_session_are_not_taken),
