@@ -226,11 +226,13 @@ static void run(struct flow *flow)
 
 	switch (stream_run(&flow->stream)) {
 	case STREAM_WAITS:
+		tcp_push(flow->conn, loop_now(flow->edge->loop));
 		if (flow->stream.program_ended && !had_ended)
 			edge_timer_set(&flow->edge->timers, &flow->timer,
 				       loop_now(flow->edge->loop) + HALF_CLOSED_NS);
 		break;
 	case STREAM_BUSY:
+		tcp_push(flow->conn, loop_now(flow->edge->loop));
 		if (!flow->is_busy) {
 			flow->is_busy = true;
 			flow->next_busy = flows->busy;
