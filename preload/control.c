@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "preload/explain.h"
 #include "preload/shim.h"
 
 static long retry(long (*call)(int fd, void *data, size_t len), int fd, void *data, size_t len)
@@ -49,11 +50,13 @@ static long exchange(int fd, const void *question, size_t len, void *answer, siz
 	long n;
 
 	if (retry(do_send, fd, (void *)question, len) != (long)len)
-		return -ENETUNREACH;
+		return explain_unanswered("send", errno);
 	n = retry(do_receive, fd, answer, room);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return -ETIMEDOUT;
-	return n > 0 ? n : -ENETUNREACH;
+	if (n < 0)
+		return explain_unanswered("recv", errno);
+	return n ? n : explain_unanswered("it hung up", 0);
 }
 
 static long ask(const void *question, size_t question_len, unsigned wait_s, void *answer,
@@ -77,7 +80,7 @@ static long ask(const void *question, size_t question_len, unsigned wait_s, void
 	syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
 	syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 	if (retry(do_connect, fd, &addr, sizeof(addr)) < 0)
-		n = -ENETUNREACH;
+		n = errno == EAGAIN ? -ETIMEDOUT : explain_unanswered("connect", errno);
 	else
 		n = exchange(fd, question, question_len, answer, room);
 	syscall(SYS_close, fd);
@@ -93,7 +96,7 @@ int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_r
 	if (n < 0)
 		return (int)n;
 	if (ipc_check_reply(in, (size_t)n, request->type, reply) < 0)
-		return -ENETUNREACH;
+		return explain_unanswered("its answer is none", 0);
 	return -reply->error;
 }
 
@@ -105,6 +108,6 @@ int control_look_up(const struct ipc_lookup *question, unsigned wait_s, struct i
 	if (n < 0)
 		return (int)n;
 	if (ipc_check_found(in, (size_t)n, found) < 0)
-		return -ENETUNREACH;
+		return explain_unanswered("its answer is none", 0);
 	return -found->error;
 }

@@ -6,7 +6,8 @@
 
 /*
  * 0 with the reply (its error is 0), or -errno for the program: the reply's
- * own error, or -ENETUNREACH when no daemon answers. wait_s bounds the wait.
+ * own error, -ENETUNREACH without a daemon to ask, or -ETIMEDOUT when it does not answer in
+ * wait_s.
  */
 int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply);
 /* The same for a name. */

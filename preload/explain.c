@@ -259,6 +259,20 @@ void explain_end(struct explain *e)
 	errno = saved;
 }
 
+int explain_unanswered(const char *step, int error)
+{
+	struct explain e;
+
+	if (!explain_is_on())
+		return -ENETUNREACH;
+	explain_begin(&e, "the daemon cannot be asked: ", -1);
+	explain_text(&e, step);
+	if (error)
+		explain_result(&e, error);
+	explain_end(&e);
+	return -ENETUNREACH;
+}
+
 void explain_note(const char *text)
 {
 	struct explain e;

@@ -50,6 +50,12 @@ void explain_result(struct explain *e, int error);
 /* Writes the line. */
 void explain_end(struct explain *e);
 
+/*
+ * The daemon could not be asked: says which step failed and how (0: an answer that is none).
+ * -ENETUNREACH, which is what the program sees. Says nothing unless explanations are wanted.
+ */
+int explain_unanswered(const char *step, int error);
+
 /* A line of its own, whether or not explanations are wanted. */
 void explain_note(const char *text);
 

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "preload/explain.h"
 #include "preload/shim.h"
 #include "preload/trace_loop.h"
 #include "preload/trace_task.h"
@@ -27,8 +28,10 @@ static int connect_daemon(int fd, uint64_t deadline_ns)
 		return -ENETUNREACH;
 	memcpy(addr.sun_path, path, strlen(path) + 1);
 	while (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		if (errno != EAGAIN || trace_loop_now() >= deadline_ns)
-			return -ENETUNREACH;
+		if (errno != EAGAIN)
+			return explain_unanswered("connect", errno);
+		if (trace_loop_now() >= deadline_ns)
+			return -ETIMEDOUT;
 		trace_task_wait(-1, trace_loop_now() + AGAIN_NS);
 	}
 	return 0;
@@ -44,14 +47,17 @@ static int exchange(int fd, const struct ipc_request *request, uint64_t deadline
 	if (err < 0)
 		return err;
 	if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request))
-		return -ENETUNREACH;
+		return explain_unanswered("send", errno);
 	while ((n = recv(fd, in, sizeof(in), 0)) < 0 && errno == EAGAIN) {
 		if (trace_loop_now() >= deadline_ns)
 			return -ETIMEDOUT;
 		trace_task_wait(fd, deadline_ns);
 	}
-	if (n <= 0 || ipc_check_reply(in, (size_t)n, request->type, reply) < 0)
-		return -ENETUNREACH;
+	if (n <= 0)
+		return n < 0 ? explain_unanswered("recv", errno)
+			     : explain_unanswered("it hung up", 0);
+	if (ipc_check_reply(in, (size_t)n, request->type, reply) < 0)
+		return explain_unanswered("its answer is none", 0);
 	return -reply->error;
 }
 

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "shared/ipc.h"
+#include "shared/paths.h"
 #include "tests/shim/mesh.h"
 
 /* Folders of one test: bin with the copies, dir for the daemon. */
@@ -208,6 +209,31 @@ static void test_a_set_uid_program_is_refused(void **state)
 	assert_int_equal(chmod(path, 04755), 0);
 	assert_int_equal(run(s, path), 126);
 	assert_sentence("set-uid");
+}
+
+/* The daemon lives, but its socket is away: closed, and --explain says which call failed how. */
+static void test_a_daemon_that_cannot_be_asked_is_explained(void **state)
+{
+	static const char dial[] = "cd $MESHWRAP_DIR; mv " PATHS_CONTROL
+				   " away; /usr/bin/python3 -c '"
+				   "import socket; s = socket.socket();"
+				   "print(s.connect_ex((\"" PEER_V4 "\", 1)))';"
+				   "mv away " PATHS_CONTROL;
+	struct stage *s = *state;
+	char wanted[16];
+
+	if (access("/usr/bin/python3", X_OK) < 0)
+		skip();
+	write_good_meshd(s);
+	snprintf(wanted, sizeof(wanted), "%d\n", ENETUNREACH);
+	assert_int_equal(run(s, "--config", s->config, "--explain", "sh", "-c", dial), 0);
+	assert_non_null(strstr(output, ": the daemon cannot be asked: connect: ENOENT\n"));
+	assert_non_null(strstr(output, wanted));
+	setenv("MESHWRAP_TRACE", "1", 1);
+	assert_int_equal(run(s, "--explain", "sh", "-c", dial), 0);
+	unsetenv("MESHWRAP_TRACE");
+	assert_non_null(strstr(output, ": the daemon cannot be asked: connect: ENOENT\n"));
+	assert_non_null(strstr(output, wanted));
 }
 
 static void test_an_unreadable_config_is_told(void **state)
@@ -566,6 +592,7 @@ int main(void)
 		meshrun_test(test_programs_that_cannot_be_run_or_entered_are_told_apart),
 		meshrun_test(test_a_static_program_is_traced_and_its_status_is_its_own),
 		meshrun_test(test_a_set_uid_program_is_refused),
+		meshrun_test(test_a_daemon_that_cannot_be_asked_is_explained),
 		meshrun_test(test_an_unreadable_config_is_told),
 		meshrun_test(test_the_daemon_is_started_once_and_stays),
 		meshrun_test(test_the_program_gets_the_environment_and_no_child),

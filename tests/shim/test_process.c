@@ -103,6 +103,18 @@ static void on_alarm(int number)
 	errno = saved;
 }
 
+/* Refused by us or by the kernel, and for good? */
+static void fail_dial(int fd, int i)
+{
+	const char *error = strerror(errno), *local = local_text(fd);
+	unsigned pid, none;
+
+	read_numbers(FILE_PID, &pid, &none);
+	fail_msg("connect %d of 300: %s, from %s; the daemon %s, a second one says %s", i, error,
+		 local, kill((pid_t)pid, 0) == 0 ? "lives" : strerror(errno),
+		 dial(fd, PORT_ECHO) < 0 ? strerror(errno) : "yes");
+}
+
 static void test_signal_handlers_may_use_the_mesh_while_it_is_used(void **state)
 {
 	struct sigaction act = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
@@ -117,7 +129,7 @@ static void test_signal_handlers_may_use_the_mesh_while_it_is_used(void **state)
 		/* SA_RESTART or not, the kernel may end a connect with EINTR; then it goes on. */
 		while (dial(fd, PORT_ECHO) < 0 && errno != EISCONN)
 			if (errno != EINTR && errno != EALREADY)
-				fail_msg("connect %d of 300: %s", i, strerror(errno));
+				fail_dial(fd, i);
 		assert_string_equal(peer_text(fd), PEER_V4 ":20000");
 		close(fd);
 	}
