@@ -255,11 +255,16 @@ static void leave_recovery(struct tcp_conn *conn)
 }
 
 /* RFC 6937: cwnd becomes what is in the network plus what may follow now. */
-static void reduce_rate(struct tcp_conn *conn, const struct delivery *d, bool has_new_loss)
+static void reduce_rate(struct tcp_conn *conn, const struct delivery *d, bool has_new_loss,
+			uint64_t now_ns)
 {
-	uint32_t pipe = conn->board.pipe, ssthresh = conn->cc.ssthresh;
+	uint32_t pipe = conn->board.pipe, ssthresh;
 	int64_t count;
 
+	/* What was sent before that was known belongs to the same overshoot. */
+	if (tcp_cc_learned(&conn->cc, d->bytes, conn->rack.min_rtt_ns, now_ns))
+		conn->recover = conn->snd_nxt;
+	ssthresh = conn->cc.ssthresh;
 	conn->prr_delivered += d->bytes;
 	if (pipe > ssthresh) {
 		count = (int64_t)(((uint64_t)conn->prr_delivered * ssthresh + conn->prr_flight -
@@ -359,10 +364,11 @@ static void grow_window(struct tcp_conn *conn, const struct delivery *d, uint64_
 }
 
 /*
- * CUBIC has no rate of its own: a little more than cwnd a round trip, twice in slow start. What is
- * not known, as when all that was acknowledged had been sent twice, cannot pace.
+ * CUBIC has no rate of its own: a little more than cwnd a round trip. In slow start just enough to
+ * double (2 ln 2 = 1.39): more makes it send in clumps, which overflow a queue long before the path
+ * is full. What is not known, as when all that was acknowledged had been sent twice, cannot pace.
  */
-static void pace_by_window(struct tcp_conn *conn)
+static void pace_by_window(struct tcp_conn *conn, uint64_t now_ns)
 {
 	const struct tcp_cc *cc = &conn->cc;
 	uint64_t window = conn->recovery == TCP_RECOVERY ? MAX(cc->cwnd, cc->ssthresh) : cc->cwnd;
@@ -373,9 +379,9 @@ static void pace_by_window(struct tcp_conn *conn)
 		return;
 	}
 	if (cc->cwnd < cc->ssthresh / 2)
-		window *= 2;
+		window = window * 3 / 2;
 	else
-		window += window / 5;
+		window += window / (now_ns < conn->cc.cubic.calm_until_ns ? 20 : 5);
 	conn->cc.pacing_rate = window * NS_PER_S / conn->srtt_ns;
 }
 
@@ -423,11 +429,11 @@ void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t 
 		tcp_send_arm(conn, now_ns);
 	tcp_detect_loss(conn, now_ns);
 	if (conn->recovery == TCP_RECOVERY && !conn->cc.ops->is_rate_based)
-		reduce_rate(conn, &d, b->lost_count > lost_before);
+		reduce_rate(conn, &d, b->lost_count > lost_before, now_ns);
 	else if (d.bytes > 0)
 		grow_window(conn, &d, rtt_ns, now_ns);
 	if (!conn->cc.ops->is_rate_based)
-		pace_by_window(conn);
+		pace_by_window(conn, now_ns);
 	if (conn->cc.pacing_rate != conn->paced_rate)
 		tcp_send_pace(conn);
 }

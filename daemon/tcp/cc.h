@@ -13,6 +13,12 @@
 #define TCP_INITIAL_WINDOW 10u /* segments, RFC 6928 */
 #define TCP_CWND_MAX       (1u << 30)
 
+enum tcp_cubic_lesson {
+	CUBIC_NONE,     /* -> LEARNING, by the first loss */
+	CUBIC_LEARNING, /* -> PROBING, NONE */
+	CUBIC_PROBING,  /* -> LEARNING, NONE */
+};
+
 struct tcp_cubic {
 	uint64_t epoch_ns; /* 0: a new epoch begins with the next acknowledgement */
 	double w_max, k_s, w_est, w_last_max; /* segments; seconds */
@@ -21,6 +27,11 @@ struct tcp_cubic {
 	uint32_t round_end; /* the round is over when this is acknowledged */
 	uint8_t round_samples, css_rounds;
 	bool in_css, has_round;
+	/* What slow start's end teaches. */
+	enum tcp_cubic_lesson lesson;
+	uint32_t learned; /* bytes that the path holds */
+	uint64_t learn_ns, learn_bytes;
+	uint64_t calm_until_ns; /* the path is just full: what comes in clumps overflows it again */
 };
 
 enum tcp_rate_phase {
@@ -38,6 +49,7 @@ struct tcp_rate {
 	uint64_t phase_ns;
 	uint64_t bw[2]; /* bytes a second: most in this probing cycle, and in the last */
 	uint64_t min_rtt_ns, min_rtt_at_ns;
+	uint64_t least_rtt_ns;                  /* ever; min_rtt_ns may grow again */
 	uint64_t recent_ns[2], recent_until_ns; /* least round trip of a short while, twice */
 	uint64_t round_bytes; /* the round ends when what is sent after so much is delivered */
 	uint64_t round_rtt_ns;
@@ -50,11 +62,13 @@ struct tcp_rate {
 	double noise;        /* share that is lost without any queue */
 	uint32_t noise_seen; /* segments that this is the mean of, up to a limit */
 	uint64_t plateau;
+	uint64_t young_until_ns;
 	uint64_t wait_ns; /* of cruising */
 	uint8_t plateau_rounds, high_rounds, repair_rounds;
-	bool was_long;  /* there was a queue before we asked for more */
-	bool is_sure;   /* min_rtt was looked for, not just met */
-	bool timed_out; /* what the timeout has marked lost does not count */
+	bool was_long;    /* there was a queue before we asked for more */
+	bool is_learning; /* STARTUP has overshot, by how much is not known yet */
+	bool is_sure;     /* min_rtt was looked for, not just met */
+	bool timed_out;   /* what the timeout has marked lost does not count */
 };
 
 struct tcp_cc {
@@ -107,8 +121,18 @@ void tcp_cc_undo(struct tcp_cc *cc);
 /* Goes on from here by another algorithm. */
 void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops);
 
+/*
+ * In fast recovery. True: slow start has overshot, and the round trip since has
+ * shown by how much; ssthresh is now what the path holds.
+ */
+bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint64_t now_ns);
+
 /* CUBIC's two laws, for algorithms that lean on it: growth of cwnd, and a new ssthresh. */
 void tcp_cubic_grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
 void tcp_cubic_reduce(struct tcp_cc *cc);
+/* After tcp_cubic_reduce() ended PROBING, where the path held so many bytes: goes on, or is done.
+ */
+void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held);
+#define CUBIC_PROBE_DIVIDE 12u /* PROBING grows by that part in a round trip, 8 % */
 
 #endif

@@ -16,6 +16,12 @@
 #define C          0.4
 #define RENO_ALPHA (3.0 * (1.0 - BETA) / (1.0 + BETA))
 
+/* Bounds of what slow start's end may teach: of BETA's share, and of the window that overflowed. */
+#define LEARN_LEAST 0.5
+#define LEARN_MOST  0.95
+#define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
+#define CALM_ROUNDS 8u
+
 #define HYSTART_MIN_NS     (4 * NS_PER_MS)
 #define HYSTART_MAX_NS     (16 * NS_PER_MS)
 #define HYSTART_SAMPLES    8u
@@ -106,7 +112,9 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	uint32_t step = ack->acked;
 
 	if (cc->cwnd >= cc->ssthresh) {
-		if (ack->is_limited)
+		if (cc->cubic.lesson == CUBIC_PROBING && ack->is_limited)
+			cc->cwnd += step / CUBIC_PROBE_DIVIDE;
+		else if (ack->is_limited)
 			tcp_cubic_grow(cc, ack);
 		else
 			cc->cubic.epoch_ns = 0; /* time without use is no time to grow for */
@@ -131,15 +139,67 @@ void tcp_cubic_reduce(struct tcp_cc *cc)
 	cubic->w_last_max = cwnd;
 	cubic->epoch_ns = 0;
 	cubic->in_css = false;
+	cubic->lesson = CUBIC_NONE;
 	cc->undo_cwnd = cc->cwnd;
 	cc->undo_ssthresh = cc->ssthresh;
 	cc->ssthresh = MAX((uint32_t)(cc->cwnd * BETA), 2 * cc->mss);
 }
 
+/*
+ * Slow start ends with more in flight than the path and its queue hold, by up to
+ * a whole window where the queue is short beside the round trip. BETA's share of
+ * that overflows once more, and BETA's share of the rest takes CUBIC many seconds
+ * to get back. But the path was full: what it delivers in the next round trip is
+ * where to go on from (LEARNING). Beside others that is less than a fair share, so
+ * the window keeps growing, gently, until the next loss (PROBING), which takes back
+ * no more than what was gained since. While that is a lot, it is done again.
+ */
 static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 {
-	(void)now_ns;
+	struct tcp_cubic *cubic = &cc->cubic;
+	bool is_first = cc->ssthresh == TCP_CWND_MAX, is_probing = cubic->lesson == CUBIC_PROBING;
+
 	tcp_cubic_reduce(cc);
+	if (!is_first && !is_probing)
+		return;
+	if (is_first)
+		cubic->learned = 0;
+	cubic->lesson = CUBIC_LEARNING;
+	cubic->learn_ns = now_ns;
+	cubic->learn_bytes = 0;
+	cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, (uint32_t)(cc->cwnd * LEARN_MOST)));
+}
+
+void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+
+	if (held < LEARN_MORE * cubic->learned) {
+		cubic->lesson = CUBIC_NONE;
+		cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, held));
+		cubic->w_max = cubic->w_last_max = (double)cc->ssthresh / cc->mss;
+	} else {
+		cubic->lesson = CUBIC_PROBING;
+		cc->ssthresh = cubic->learned = MAX(held, 2 * cc->mss);
+	}
+}
+
+bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint64_t now_ns)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+	uint64_t elapsed_ns = now_ns - cubic->learn_ns;
+	double held;
+
+	if (cubic->lesson != CUBIC_LEARNING || elapsed_ns == 0)
+		return false;
+	cubic->learn_bytes += acked;
+	if (elapsed_ns < min_rtt_ns)
+		return false;
+	held = (double)cubic->learn_bytes * (double)min_rtt_ns / (double)elapsed_ns;
+	held = MIN(MAX(held, cc->ssthresh * LEARN_LEAST), cc->undo_cwnd * LEARN_MOST);
+	cubic->calm_until_ns = now_ns + CALM_ROUNDS * min_rtt_ns;
+	tcp_cubic_probed(cc, (uint32_t)held);
+	return true;
 }
 
 static void cubic_timed_out(struct tcp_cc *cc, uint64_t now_ns)

@@ -49,6 +49,7 @@
 #define MIN_RTT_AGE_NS (10 * NS_PER_S)
 #define SHARED_NS      (10 * NS_PER_S)
 #define PROBE_RTT_NS   (60 * NS_PER_MS)
+#define PROBE_RTT_ROOM (40 * NS_PER_MS) /* of queue that it drains */
 #define CRUISE_NS      (2 * NS_PER_S)
 #define RECENT_NS      (5 * NS_PER_MS)
 
@@ -60,11 +61,13 @@
 #define NOISE_MEMORY 10000u /* segments */
 
 #define REPAIR_ROUNDS 4u
+#define YOUNG_NS      (5 * NS_PER_S) /* after STARTUP */
 
 static void rate_init(struct tcp_cc *cc)
 {
 	cc->cubic = (struct tcp_cubic){ 0 };
 	cc->rate = (struct tcp_rate){ .min_rtt_ns = NEVER_NS,
+				      .least_rtt_ns = NEVER_NS,
 				      .recent_ns = { NEVER_NS, NEVER_NS },
 				      .round_rtt_ns = NEVER_NS };
 }
@@ -117,6 +120,8 @@ static void go_down(struct tcp_cc *cc, uint64_t now_ns)
 	if (r->phase == RATE_UP) {
 		r->bw[1] = r->bw[0];
 		r->bw[0] = 0;
+	} else {
+		r->young_until_ns = now_ns + YOUNG_NS;
 	}
 	set_phase(cc, RATE_DOWN, now_ns);
 }
@@ -127,11 +132,12 @@ static void update_rtt(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 
 	if (ack->rtt_ns == 0)
 		return;
-	if (ack->rtt_ns < r->min_rtt_ns - r->min_rtt_ns / 16) {
+	if (ack->rtt_ns < r->least_rtt_ns - r->least_rtt_ns / 16) {
 		/* What seemed to meet no queue had met one. */
 		r->noise = 0;
 		r->noise_seen = 0;
 	}
+	r->least_rtt_ns = MIN(r->least_rtt_ns, ack->rtt_ns);
 	if (ack->rtt_ns <= r->min_rtt_ns + r->min_rtt_ns / 32 || r->min_rtt_ns == NEVER_NS) {
 		r->min_rtt_ns = MIN(r->min_rtt_ns, ack->rtt_ns);
 		r->min_rtt_at_ns = ack->now_ns;
@@ -145,20 +151,34 @@ static void update_rtt(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	r->recent_ns[0] = MIN(r->recent_ns[0], ack->rtt_ns);
 }
 
+/* The bound may be far from a fair share: it grows gently, and the next loss takes back only that.
+ */
+static void probe_bound(struct tcp_cc *cc, uint32_t learned)
+{
+	cc->cubic.learned = cc->ssthresh = MAX(learned, LEAST_WINDOW * cc->mss);
+	cc->cubic.lesson = CUBIC_PROBING;
+}
+
 /* The flight is bounded as CUBIC would bound it. */
 static void congested(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	struct tcp_rate *r = &cc->rate;
-	uint32_t cwnd = cc->cwnd;
+	uint32_t cwnd = cc->cwnd, flight = MIN(cc->ssthresh, MAX(r->round_pipe, r->last_pipe));
+	bool is_probing = cc->cubic.lesson == CUBIC_PROBING;
 
-	cc->cwnd = MIN(cc->ssthresh, MAX(r->round_pipe, r->last_pipe));
+	cc->cwnd = flight;
 	tcp_cubic_reduce(cc);
 	cc->undo_cwnd = cwnd;
 	cc->cwnd = cwnd;
 	cc->ssthresh = MAX(cc->ssthresh, LEAST_WINDOW * cc->mss);
+	if (is_probing)
+		tcp_cubic_probed(cc, (uint32_t)(flight * (double)r->min_rtt_ns /
+						MAX(ack->srtt_ns, r->min_rtt_ns)));
 	r->deaf_until = ack->delivered;
 	r->repair_rounds = REPAIR_ROUNDS;
 	r->low_bytes = r->low_lost = r->high_bytes = r->high_lost = 0;
+	/* How much of that was overshoot, only the next round trips tell. */
+	r->is_learning = r->phase == RATE_STARTUP;
 	if (r->phase == RATE_STARTUP || r->phase == RATE_UP)
 		go_down(cc, ack->now_ns);
 }
@@ -169,10 +189,14 @@ static double by_chance(double share, double count)
 	return share * count + CHANCE * sqrt(share * count) + 1;
 }
 
-/* Without noise, the first loss that meets a long queue tells. */
-static bool is_overflow(const struct tcp_rate *r)
+/* Without noise, the first loss that meets a long queue tells. STARTUP, if it overflows, does so by
+ * far. */
+static bool is_overflow(const struct tcp_cc *cc)
 {
-	return r->high_lost > 0 && r->noise < NOISE_LEAST;
+	const struct tcp_rate *r = &cc->rate;
+	uint32_t least = r->phase == RATE_STARTUP ? LOSS_LEAST * cc->mss : 1;
+
+	return r->high_lost >= least && r->noise < NOISE_LEAST;
 }
 
 /* Was more lost in this round than the path is known to lose? */
@@ -212,7 +236,7 @@ static void count_losses(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		r->low_bytes += ack->acked;
 		r->low_lost += lost;
 	}
-	if (lost > 0 && is_overflow(r))
+	if (lost > 0 && is_overflow(cc))
 		congested(cc, ack);
 }
 
@@ -254,7 +278,14 @@ static void enter_shared(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	cc->ssthresh = MAX((uint32_t)MIN(flight, cc->ssthresh), LEAST_WINDOW * cc->mss);
 	cc->cubic.epoch_ns = 0;
 	cc->cubic.w_max = (double)cc->ssthresh / cc->mss;
+	/* Not by a loss, and so not taken back when one was none: there may have been no bound
+	 * before. */
+	cc->undo_ssthresh = cc->ssthresh;
+	cc->undo_cubic = cc->cubic;
 	set_phase(cc, RATE_SHARED, ack->now_ns);
+	/* Whoever comes late finds others at rest, and has but what slow start could take. */
+	if (ack->now_ns < r->young_until_ns && cc->cubic.lesson == CUBIC_NONE)
+		probe_bound(cc, cc->ssthresh);
 }
 
 static void end_round(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
@@ -264,6 +295,12 @@ static void end_round(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		       r->round_rtt_ns > r->min_rtt_ns + long_queue(r);
 
 	r->phase_rounds++;
+	if (r->is_learning && r->repair_rounds <= REPAIR_ROUNDS - 2) {
+		probe_bound(cc, MAX(cc->ssthresh, (uint32_t)MIN(pipe_size(r), TCP_CWND_MAX)));
+		r->is_learning = false;
+	}
+	if (ack->now_ns >= r->young_until_ns)
+		cc->cubic.lesson = CUBIC_NONE;
 	if (is_congestion(cc))
 		congested(cc, ack);
 	else
@@ -374,6 +411,10 @@ static void grow_bound(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		cc->cubic.epoch_ns = 0;
 		return;
 	}
+	if (cc->cubic.lesson == CUBIC_PROBING) {
+		cc->ssthresh = MIN(cc->ssthresh + ack->acked / CUBIC_PROBE_DIVIDE, TCP_CWND_MAX);
+		return;
+	}
 	cc->cwnd = cc->ssthresh;
 	tcp_cubic_grow(cc, ack);
 	cc->ssthresh = cc->cwnd;
@@ -389,9 +430,10 @@ static uint64_t wanted_window(const struct tcp_cc *cc)
 	case RATE_SHARED:
 		return cc->ssthresh;
 	case RATE_PROBE_RTT:
-		return bdp / 2;
+		/* A long path need not be half empty to show a queue. */
+		return bdp - MIN(bdp / 2, bandwidth(r) * PROBE_RTT_ROOM / NS_PER_S);
 	case RATE_STARTUP:
-		return 2 * bdp + LEAST_WINDOW * cc->mss;
+		return (uint64_t)(STARTUP_GAIN * (double)bdp) + LEAST_WINDOW * cc->mss;
 	default:
 		return 2 * bdp + bandwidth(r) * QUANTUM_NS / NS_PER_S + LEAST_WINDOW * cc->mss;
 	}
@@ -435,8 +477,11 @@ static void set_pacing(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	if ((bw == 0 || r->phase == RATE_SHARED) && ack->srtt_ns > 0)
 		bw = (double)cc->cwnd * 1e9 / (double)ack->srtt_ns;
 	rate = (uint64_t)(gain * bw);
-	if (r->phase == RATE_STARTUP)
-		rate = MAX(rate, cc->pacing_rate);
+	if (r->phase == RATE_STARTUP && ack->srtt_ns > 0) {
+		/* A sample is a round trip old, and the first ones are of a few segments. */
+		bw = (double)cc->cwnd * 1e9 / (double)ack->srtt_ns;
+		rate = MAX(MAX(rate, (uint64_t)(STARTUP_GAIN / 2 * bw)), cc->pacing_rate);
+	}
 	cc->pacing_rate = MAX(rate, 2 * (uint64_t)cc->mss);
 }
 
