@@ -369,7 +369,7 @@ struct localapi *edge_localapi(struct edge *edge)
 
 uint64_t edge_deadline(const struct edge *edge)
 {
-	if (edge->flows.busy && !edge->flows.is_pumping)
+	if (!TAILQ_EMPTY(&edge->flows.busy) && !edge->flows.is_pumping)
 		return 0;
 	return edge_timers_deadline(&edge->timers);
 }

@@ -4,9 +4,10 @@
  * A flow that dies stays in memory until flows_reap(), which is called where
  * no callback of a flow can be below us on the stack.
  *
- * Fairness: a stream moves STREAM_ROUND bytes and then waits for the next
- * round in the list of busy flows. The pump is an event that is activated at
- * the end of a round, so the next one does not block.
+ * Fairness: a stream moves STREAM_ROUND bytes and then waits for its turn in
+ * the list of busy flows. The pump, which runs the first of them, is an event
+ * that is activated at the end of a round, so the next one does not block; and
+ * a round stays short however many are busy, for those who want little.
  *
  * TIME_WAIT. A program that closes first leaves a TIME_WAIT (before our FIN:
  * FIN_WAIT2) at its own mirror and port, which keeps that port from bind(0)
@@ -33,6 +34,7 @@
 #include "shared/log.h"
 #include "shared/util.h"
 
+#define PUMP_FLOWS     2 /* that move a round's bytes in one round of the loop */
 #define HALF_CLOSED_NS (60 * NS_PER_S)
 
 static const char *const state_name[] = { "DIALLING", "MEETING", "FAILING",
@@ -122,13 +124,8 @@ void flow_unkey(struct flow *flow)
 
 static void unlink_busy(struct flow *flow)
 {
-	struct flow **at = &flow->edge->flows.busy;
-
-	if (!flow->is_busy)
-		return;
-	while (*at != flow)
-		at = &(*at)->next_busy;
-	*at = flow->next_busy;
+	if (flow->is_busy)
+		TAILQ_REMOVE(&flow->edge->flows.busy, flow, by_busy);
 	flow->is_busy = false;
 }
 
@@ -235,8 +232,7 @@ static void run(struct flow *flow)
 		tcp_push(flow->conn, loop_now(flow->edge->loop));
 		if (!flow->is_busy) {
 			flow->is_busy = true;
-			flow->next_busy = flows->busy;
-			flows->busy = flow;
+			TAILQ_INSERT_TAIL(&flows->busy, flow, by_busy);
 		}
 		break;
 	case STREAM_ENDED:
@@ -289,7 +285,7 @@ static void far_side_failed(struct flow *flow)
 
 static void start_pump(struct flows *flows)
 {
-	if (!flows->busy || flows->is_pumping)
+	if (TAILQ_EMPTY(&flows->busy) || flows->is_pumping)
 		return;
 	flows->is_pumping = true;
 	event_active(&flows->pump, EV_TIMEOUT, 0);
@@ -324,14 +320,9 @@ static void pump(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	flows->is_pumping = false;
-	flow = flows->busy;
-	flows->busy = NULL;
-	while (flow) {
-		struct flow *next = flow->next_busy;
-
-		flow->is_busy = false;
+	for (unsigned i = 0; i < PUMP_FLOWS && (flow = TAILQ_FIRST(&flows->busy)); i++) {
+		unlink_busy(flow);
 		run(flow);
-		flow = next;
 	}
 }
 
@@ -344,6 +335,7 @@ void flows_round_ended(struct flows *flows)
 int flows_open(struct flows *flows, struct edge *edge)
 {
 	flows->edge = edge;
+	TAILQ_INIT(&flows->busy);
 	flows->tables = calloc(1, sizeof(*flows->tables));
 	if (!flows->tables)
 		return -ENOMEM;

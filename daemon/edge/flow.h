@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "daemon/edge/mapfile.h"
 #include "daemon/edge/stream.h"
@@ -27,7 +28,8 @@ struct flow_tables;
 struct flows {
 	struct edge *edge;
 	struct flow_tables *tables;
-	struct flow *all, *dead, *busy;
+	struct flow *all, *dead;
+	TAILQ_HEAD(, flow) busy;
 	struct event pump; /* runs busy flows in the next round */
 	bool has_pump, is_pumping;
 	unsigned count;

@@ -47,7 +47,7 @@ struct flow {
 	uint64_t pair;          /* key in MAP_TCP_IN, 0: none */
 	UT_hash_handle by_program, by_conn;
 	struct flow *prev, *next; /* of all, or (next only) of the dead */
-	struct flow *next_busy;
+	TAILQ_ENTRY(flow) by_busy;
 	bool is_busy;
 };
 

@@ -16,7 +16,7 @@
 
 struct tcp_conn;
 
-#define STREAM_ROUND (256u << 10) /* bytes each way before others get their turn */
+#define STREAM_ROUND (512u << 10) /* bytes each way before others get their turn */
 
 struct stream {
 	int fd;
