@@ -101,6 +101,7 @@ static void __attribute__((noreturn)) start_tracer(pid_t program, int link)
 
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
+	signal(SIGCHLD, SIG_DFL); /* ignored, it would not tell of stops */
 	setsid();
 	if (fork() != 0)
 		_exit(0);

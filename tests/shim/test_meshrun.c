@@ -196,6 +196,36 @@ static void test_a_static_program_is_traced_and_its_status_is_its_own(void **sta
 	assert_int_equal(run(s, "/sbin/ldconfig", "--no-such-option"), 64);
 }
 
+/* Else the tracer would not hear of one thread while another waits for the daemon's answer. */
+static void test_a_traced_program_may_be_started_with_its_children_ignored(void **state)
+{
+	static const char ignore[] = "import os, signal, sys\n"
+				     "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+				     "os.environ['MESHWRAP_TRACE'] = '1'\n"
+				     "os.execv(sys.argv[1], sys.argv[1:])\n";
+	static const char code[] =
+		"import os, signal, socket, threading, time\n"
+		"daemon = int(open(os.environ['MESHWRAP_DIR'] + '/" FILE_PID "').read())\n"
+		"s, other = socket.socket(), socket.socket()\n"
+		"os.kill(daemon, signal.SIGSTOP)\n"
+		"threading.Thread(target=other.connect, args=(('" PEER_V4 "', 20000),)).start()\n"
+		"time.sleep(0.3)\n"
+		"begun = time.monotonic()\n"
+		"s.getsockname()\n"
+		"took = time.monotonic() - begun\n"
+		"os.kill(daemon, signal.SIGCONT)\n"
+		"print('at once' if took < 2 else took)\n";
+	struct stage *s = *state;
+
+	if (access("/usr/bin/python3", X_OK) < 0)
+		skip();
+	write_good_meshd(s);
+	assert_int_equal(run(s, "--config", s->config, "/usr/bin/python3", "-c", ignore, s->meshrun,
+			     "--", "/usr/bin/python3", "-c", code),
+			 0);
+	assert_string_equal(output, "at once\n");
+}
+
 static void test_a_set_uid_program_is_refused(void **state)
 {
 	struct stage *s = *state;
@@ -591,6 +621,7 @@ int main(void)
 		meshrun_test(test_wrong_usage_is_two),
 		meshrun_test(test_programs_that_cannot_be_run_or_entered_are_told_apart),
 		meshrun_test(test_a_static_program_is_traced_and_its_status_is_its_own),
+		meshrun_test(test_a_traced_program_may_be_started_with_its_children_ignored),
 		meshrun_test(test_a_set_uid_program_is_refused),
 		meshrun_test(test_a_daemon_that_cannot_be_asked_is_explained),
 		meshrun_test(test_an_unreadable_config_is_told),
