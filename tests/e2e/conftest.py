@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, BareLab, Failure, Lab, World, make_foreign_pair, python_spawn,
-                    shared_world, world_names)
+from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, TRACED, BareLab, Failure, Lab, World, behaviour_world_names,
+                    make_foreign_pair, python_spawn, shared_world, world_names)
 
 HERE = Path(__file__).resolve().parent
+BEHAVIOUR_FILES = ["test_behaviours", "test_connect", "test_addresses", "test_streams"]
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +21,7 @@ def session_lab():
         yield lab
 
 
-@pytest.fixture(scope="session", params=world_names())
+@pytest.fixture(scope="session")
 def world(request, session_lab):
     """Two running nodes that many tests share; nobody may hurt their daemons."""
     yield from shared_world(request.param, session_lab)
@@ -66,11 +67,22 @@ def lab():
         yield lab
 
 
+def pytest_generate_tests(metafunc):
+    """The files that test behaviours of the kernel do so with traced programs, too."""
+    module = metafunc.module
+    if "world" in metafunc.fixturenames and not hasattr(module, "world"):
+        names = behaviour_world_names() if module.__name__ in BEHAVIOUR_FILES else world_names()
+        metafunc.parametrize("world", names, indirect=True, scope="session")
+
+
 def pytest_collection_modifyitems(items):
-    """In the reference world only what is possible there; what began early comes last."""
+    """In the reference and traced worlds only what is possible there; what began early comes last."""
     if REFERENCE:
         items[:] = [item for item in items if "world" in item.fixturenames
                     and not item.get_closest_marker("meshwrap")]
+    if TRACED:
+        items[:] = [item for item in items if "world" in item.fixturenames
+                    and not item.get_closest_marker("libc")]
     items.sort(key=lambda item: any(name.startswith("early_") for name in item.fixturenames))
 
 
@@ -84,6 +96,7 @@ def pytest_sessionstart(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "meshwrap: asks for more than a kernel with a TUN gives")
+    config.addinivalue_line("markers", "libc: asks functions of libc that a tracer does not see")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The behaviours that tools of this kind get wrong, each with the kernel's own answer to compare with.
 
-BEHAVIOURS says where each is tested. What is in this file passes in the reference world, too.
+BEHAVIOURS says where each is tested. What is in this file passes in the reference world, too. All files it
+names run wrapped and traced.
 """
 import ast
 import json

@@ -82,6 +82,7 @@ print(json.dumps([u.getsockname()[0], sorted(host)]))
     assert address == "192.0.2.1" and node.v4 not in host
 
 
+@pytest.mark.libc
 def test_the_own_host_name_is_at_the_mesh_addresses(world):
     got = python(world.a, """
         host = gethostname()
@@ -92,6 +93,7 @@ def test_the_own_host_name_is_at_the_mesh_addresses(world):
     assert got == [world.a.v4, [world.a.v4], "node-a.mesh", sorted([world.a.v4, world.a.v6]), "127.0.0.1"]
 
 
+@pytest.mark.libc
 def test_a_server_on_the_own_host_name_is_reached_by_the_peer(world):
     server = python_spawn(world.a, """
         s = socket()

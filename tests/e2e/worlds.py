@@ -3,11 +3,14 @@
 - one:  both nodes in one network namespace, which has nothing but lo; as uid 65534 under
         tests/rented (no capability, no_new_privs, Docker's seccomp profile, no TUN).
 - gvisor: the same as one where seccomp's notification is refused, too; only for traced programs.
+- traced: the same as one, but programs are traced instead of wrapped, also those that the shim could
+        enter. For the behaviours; MESHWRAP_E2E=traced asks for it everywhere.
 - two:  each node in a namespace of its own, joined by a wire; under tests/rented --root. Whatever
         leaves on the wire for a mesh address is counted, and the count must stay 0.
 - reference: no meshwrap at all: two namespaces with the mesh addresses on a wire. What the kernel
         does there is what a program may expect, so the tests must pass there, too. Only when
         MESHWRAP_E2E=reference asks; it checks the tests.
+
 
 Without root there is only "one", here, with the privileges we have.
 """
@@ -27,6 +30,7 @@ from lab import HERE, NOBODY, PYTHON, Failure, Lab, Peer, Place, WireGuardGo, fr
 
 IS_ROOT = os.geteuid() == 0
 REFERENCE = os.environ.get("MESHWRAP_E2E") == "reference"
+TRACED = os.environ.get("MESHWRAP_E2E") == "traced"
 PRELUDE = """
 import asyncio, errno, hashlib, json, os, random, select, signal, socket, struct, sys, threading, time
 from socket import *
@@ -115,6 +119,13 @@ class Traced:
         return self.node.spawn(self.argv(argv), wrapped=False, env={**self.env, **(env or {})}, **options)
 
 
+def trace(node):
+    """From now on its programs are traced, also those that the shim could enter."""
+    inside = node.argv
+    node.argv = lambda argv, wrapped=True: inside(
+        ["env", "MESHWRAP_TRACE=1", node.lab.binary("meshrun"), "--", *argv] if wrapped else argv, wrapped=False)
+
+
 class KernelNode(Peer):
     """A node of the reference world: the mesh addresses are on an interface."""
 
@@ -150,6 +161,12 @@ class World:
         self.spaces = [self.lab.namespace("one")] if CAN_NETNS else []
         place = Place(self.spaces[0] if self.spaces else None, rented("user"))
         return self.nodes([place, place], ["127.0.0.1", "127.0.0.1"])
+
+    def make_traced(self):
+        self.make_one()
+        trace(self.a)
+        trace(self.b)
+        return self
 
     def make_gvisor(self):
         self.spaces = [self.lab.namespace("gvisor")]
@@ -247,7 +264,14 @@ class BareLab(Lab):
 def world_names():
     if REFERENCE:
         return ["reference"]
+    if TRACED:
+        return ["traced"]
     return ["one", "two"] if CAN_NETNS else ["one"]
+
+
+def behaviour_world_names():
+    """Wrapped and traced."""
+    return world_names() if REFERENCE or TRACED else [*world_names(), "traced"]
 
 
 def traced_world_names():
