@@ -23,6 +23,7 @@
 #include "preload/shim.h"
 #ifdef MESHWRAP_TRACER
 #include "preload/trace_netlink.h"
+#include "preload/trace_task.h"
 #endif
 #include "shared/util.h"
 
@@ -323,6 +324,17 @@ SHIM_EXPORT(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags))
 	return result < 0 ? check_refused(fd, result) : show_in_message(fd, msg, result, flags);
 }
 
+/* A traced thread's messages are looked at when it has opened such a socket of late. */
+static bool may_list(int fd)
+{
+#ifdef MESHWRAP_TRACER
+	return fd == trace_current()->watched;
+#else
+	(void)fd;
+	return true;
+#endif
+}
+
 SHIM_EXPORT(int, recvmmsg,
 	    (int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout))
 {
@@ -339,5 +351,8 @@ SHIM_EXPORT(int, recvmmsg,
 	if (result > 0 && (map = shim_map()))
 		for (int i = 0; i < MIN(result, MAX_MESSAGES); i++)
 			translate_message(map, fd, &msgs[i].msg_hdr, room[i]);
+	for (int i = 0; i < result && may_list(fd); i++)
+		msgs[i].msg_len = (unsigned)show_in_message(fd, &msgs[i].msg_hdr,
+							    (ssize_t)msgs[i].msg_len, flags);
 	return result;
 }

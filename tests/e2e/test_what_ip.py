@@ -154,6 +154,15 @@ def test_ioctls_answer_for_the_interface(world, asker):
 
 
 NETLINK = """
+    import ctypes
+    libc = ctypes.CDLL(None)
+    def recvmmsg(s):
+        data = ctypes.create_string_buffer(65536)
+        iov = struct.pack("PN", ctypes.addressof(data), 65536)
+        parts = ctypes.create_string_buffer(iov)
+        msgs = ctypes.create_string_buffer(struct.pack("PIPNPNiI", 0, 0, ctypes.addressof(parts), 1, 0, 0, 0, 0), 128)
+        assert libc.recvmmsg(s.fileno(), msgs, 1, 0, None) == 1
+        return data.raw[:struct.unpack_from("I", msgs, 56)[0]]
     def dump(kind, body):
         s = socket(AF_NETLINK, SOCK_RAW, 0)
         s.send(struct.pack("=IHHII", 16 + len(body), kind, 0x301, 1, 0) + body)
@@ -164,6 +173,8 @@ NETLINK = """
                 data = s.recvmsg(need)[0]
             elif sys.argv[1] == "length":
                 data = s.recv(s.recv_into(bytearray(1), 1, MSG_PEEK | MSG_TRUNC))
+            elif sys.argv[1] == "recvmmsg":
+                data = recvmmsg(s)
             else:
                 data = getattr(s, sys.argv[1])(65536)
             data = data[0] if isinstance(data, tuple) else data
@@ -186,7 +197,7 @@ NETLINK = """
 """
 
 
-@pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg", "exactly", "length"])
+@pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg", "recvmmsg", "exactly", "length"])
 def test_netlink_lists_the_interface(world, asker, call):
     assert python(asker, NETLINK, call) == [["tailscale0"], sorted([world.a.v4, world.a.v6])]
 
