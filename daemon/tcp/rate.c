@@ -61,7 +61,8 @@
 #define NOISE_MEMORY 10000u /* segments */
 
 #define REPAIR_ROUNDS 4u
-#define YOUNG_NS      (5 * NS_PER_S) /* after STARTUP */
+#define YOUNG_NS      (5 * NS_PER_S) /* after STARTUP, or longer: */
+#define YOUNG_ROUNDS  60u
 
 static void rate_init(struct tcp_cc *cc)
 {
@@ -121,7 +122,7 @@ static void go_down(struct tcp_cc *cc, uint64_t now_ns)
 		r->bw[1] = r->bw[0];
 		r->bw[0] = 0;
 	} else {
-		r->young_until_ns = now_ns + YOUNG_NS;
+		r->young_until_ns = now_ns + MAX(YOUNG_NS, YOUNG_ROUNDS * r->min_rtt_ns);
 	}
 	set_phase(cc, RATE_DOWN, now_ns);
 }
@@ -165,6 +166,7 @@ static void congested(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	struct tcp_rate *r = &cc->rate;
 	uint32_t cwnd = cc->cwnd, flight = MIN(cc->ssthresh, MAX(r->round_pipe, r->last_pipe));
 	bool is_probing = cc->cubic.lesson == CUBIC_PROBING;
+	bool is_first = cc->ssthresh >= TCP_CWND_MAX;
 
 	cc->cwnd = flight;
 	tcp_cubic_reduce(cc);
@@ -178,7 +180,7 @@ static void congested(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	r->repair_rounds = REPAIR_ROUNDS;
 	r->low_bytes = r->low_lost = r->high_bytes = r->high_lost = 0;
 	/* How much of that was overshoot, only the next round trips tell. */
-	r->is_learning = r->phase == RATE_STARTUP;
+	r->is_learning |= is_first && (r->phase == RATE_STARTUP || ack->now_ns < r->young_until_ns);
 	if (r->phase == RATE_STARTUP || r->phase == RATE_UP)
 		go_down(cc, ack->now_ns);
 }
