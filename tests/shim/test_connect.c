@@ -120,25 +120,26 @@ static void test_non_blocking_connect_becomes_writable_when_the_peer_answers(voi
 {
 	int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK), ep = epoll_with(fd);
 	struct epoll_event ev;
+	uint16_t slow = PORT_ECHO + 800; /* a loaded machine must ask before it answers */
 	uint64_t start = now_ms();
 
 	(void)state;
-	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), -1);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, slow), -1);
 	assert_int_equal(errno, EINPROGRESS);
 	assert_int_equal(so_error(fd), 0);
 	assert_string_equal(peer_text(fd), strerror(ENOTCONN));
 	assert_string_equal(local_ip(fd), SELF_V4);
-	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), -1);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, slow), -1);
 	assert_int_equal(errno, EALREADY);
 	assert_int_equal(epoll_wait(ep, &ev, 1, 60), 0);
-	assert_int_equal(epoll_wait(ep, &ev, 1, 2000), 1);
-	assert_in_range(now_ms() - start, 99, 2000);
+	assert_int_equal(epoll_wait(ep, &ev, 1, 8000), 1);
+	assert_in_range(now_ms() - start, 799, 8000);
 	assert_int_equal(ev.events, EPOLLOUT);
 	assert_int_equal(so_error(fd), 0);
-	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), 0);
-	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO + 100), -1);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, slow), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, slow), -1);
 	assert_int_equal(errno, EISCONN);
-	assert_string_equal(peer_text(fd), PEER_V4 ":20100");
+	assert_string_equal(peer_text(fd), PEER_V4 ":20800");
 	close(ep);
 	close(fd);
 }
