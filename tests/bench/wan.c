@@ -4,11 +4,11 @@
  * a delay, random loss and reordering. It needs no queueing discipline of the
  * kernel's, and the link is the simulator's (tests/sim/link.c) under a real clock.
  *
- *     wan NETNS NETNS MBIT_S RTT_MS QUEUE_MS LOSS_PPM REORDER_PPM SEED
+ *     wan NETNS NETNS MBIT_S RTT_MS QUEUE_MS LOSS_PPM REORDER_PPM SEED [DEVICE]
  *
- * The devices are eth0 with 192.0.2.1 and 192.0.2.2. Loss and reordering (late
- * by up to 5 ms) happen on the way from the first to the second. A line with
- * what happened to the packets is printed when it is told to end.
+ * The devices are eth0, unless named otherwise, with 192.0.2.1 and 192.0.2.2. Loss and reordering
+ * (late by up to 5 ms) happen on the way from the first to the second. A line with what happened to
+ * the packets is printed when it is told to end.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -75,7 +75,7 @@ static void set(int fd, unsigned long request, struct ifreq *ifr, const char *wh
 		die(what);
 }
 
-static int open_device(const char *netns, const char *address)
+static int open_device(const char *netns, const char *name, const char *address)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
 	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
@@ -86,7 +86,7 @@ static int open_device(const char *netns, const char *address)
 	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (tun < 0 || fd < 0)
 		die("/dev/net/tun");
-	strcpy(ifr.ifr_name, "eth0");
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
 	set(tun, TUNSETIFF, &ifr, "a TUN device");
 	ifr.ifr_mtu = MTU;
 	set(fd, SIOCSIFMTU, &ifr, "the MTU");
@@ -159,12 +159,13 @@ int main(int argc, char **argv)
 	struct sigaction action = { .sa_handler = end };
 	struct link_config there, back;
 	struct link link[2];
+	const char *device = argc > 9 ? argv[9] : "eth0";
 	uint64_t mbit, rtt_ns;
 	int tun[2];
 
-	if (argc != 9) {
-		fprintf(stderr,
-			"usage: wan NETNS NETNS MBIT_S RTT_MS QUEUE_MS LOSS_PPM REORDER_PPM SEED\n");
+	if (argc < 9 || argc > 10) {
+		fprintf(stderr, "usage: wan NETNS NETNS MBIT_S RTT_MS QUEUE_MS LOSS_PPM "
+				"REORDER_PPM SEED [DEVICE]\n");
 		return 2;
 	}
 	sigaction(SIGTERM, &action, NULL);
@@ -179,8 +180,8 @@ int main(int argc, char **argv)
 	there.reorder_ns = REORDER_NS;
 	link_init(&link[0], &there, strtoull(argv[8], NULL, 10));
 	link_init(&link[1], &back, strtoull(argv[8], NULL, 10) + 1);
-	tun[0] = open_device(argv[1], "192.0.2.1");
-	tun[1] = open_device(argv[2], "192.0.2.2");
+	tun[0] = open_device(argv[1], device, "192.0.2.1");
+	tun[1] = open_device(argv[2], device, "192.0.2.2");
 	printf("ready\n");
 	fflush(stdout);
 	run(tun, link);
