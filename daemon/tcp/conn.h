@@ -25,6 +25,7 @@
 #include "shared/util.h"
 
 #define TCP_RTO_INITIAL_NS  NS_PER_S
+#define TCP_RTO_CAREFUL_NS  (3 * NS_PER_S)
 #define TCP_RTO_MIN_NS      (200 * NS_PER_MS)
 #define TCP_RTO_MAX_NS      (120 * NS_PER_S)
 #define TCP_PERSIST_MAX_NS  (15 * NS_PER_S) /* a lost window update costs no more */

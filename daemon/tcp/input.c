@@ -66,6 +66,21 @@ static void parked_input(struct tcp_conn *conn, const struct tcp_segment *s, uin
 	conn->life_ns = now_ns + TCP_PARKED_NS;
 }
 
+/*
+ * The SYN or its answer was lost, so the path may be full: RFC 5681, 3.1. Which of
+ * them was acknowledged only timestamps tell; an echo of the first was merely late.
+ */
+static void begin_carefully(struct tcp_conn *conn, const struct tcp_segment *s)
+{
+	bool has_echo = conn->has_timestamps && s->has_timestamp;
+
+	if (has_echo && seq_lt(s->ts_echo, tcp_timestamp(conn, conn->last_sent_ns)))
+		return;
+	conn->cc.cwnd = conn->mss;
+	if (!has_echo)
+		conn->rto_ns = TCP_RTO_CAREFUL_NS; /* RFC 6298, 5.7 */
+}
+
 /* Our SYN was acknowledged. */
 static void established(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
 {
@@ -73,6 +88,8 @@ static void established(struct tcp_conn *conn, const struct tcp_segment *s, uint
 		tcp_rtt_sample(conn, now_ns - conn->last_sent_ns);
 	else if (conn->has_timestamps && s->has_timestamp)
 		tcp_rtt_sample(conn, NS_PER_MS * (tcp_timestamp(conn, now_ns) - s->ts_echo));
+	if (conn->retries > 0)
+		begin_carefully(conn, s);
 	conn->retries = 0;
 	conn->syn_due = false;
 	conn->snd_una = s->ack;

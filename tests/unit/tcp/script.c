@@ -101,7 +101,7 @@ void script_queue(struct script *t, struct peer p)
 	o.has_timestamp = t->has_timestamps && !(p.flags & TCP_RST);
 	o.ts_value = p.ts ? p.ts : t->peer_ts++;
 	if (t->count > 0)
-		o.ts_echo = t->out[t->count - 1].s.ts_value;
+		o.ts_echo = p.ts_echo ? p.ts_echo : t->out[t->count - 1].s.ts_value;
 	tcp_template_init(&template, &key, &o);
 	tcp_template_set(&template, p.flags & TCP_ACK ? t->iss + p.ack : 0,
 			 p.no_window         ? 0

@@ -53,6 +53,7 @@ struct peer {
 	uint32_t seq, ack, len;
 	uint32_t sack[4]; /* pairs of our sequence numbers */
 	uint32_t ts;      /* instead of the running one */
+	uint32_t ts_echo; /* instead of our latest */
 	bool no_window;
 };
 

@@ -98,6 +98,49 @@ static void test_an_unanswered_dial_times_out_after_127_seconds(void **state)
 	script_finish(&t);
 }
 
+static void test_a_lost_syn_makes_a_careful_start(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	script_wait_ms(&t, 1000);
+	script_expect(&t, S, 0, 0, 0);
+	script_send(&t, (struct peer){ .flags = S | A, .ack = 1 });
+	script_expect(&t, A, 1, 1, 0);
+	script_write(&t, 3 * SCRIPT_MSS);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, SCRIPT_MSS);
+	script_expect_none(&t);
+	script_wait_ms(&t, 2999);
+	script_expect_none(&t);
+	script_wait_ms(&t, 1);
+	script_expect(&t, A, 1, 1, SCRIPT_MSS);
+	script_finish(&t);
+}
+
+static void test_a_late_answer_to_a_syn_is_no_loss(void **state)
+{
+	struct script t;
+	uint32_t first;
+
+	(void)state;
+	start(&t);
+	t.has_timestamps = true;
+	script_dial(&t);
+	first = t.out[t.count - 1].s.ts_value;
+	script_wait_ms(&t, 1000);
+	script_expect(&t, S, 0, 0, 0);
+	script_send(&t, (struct peer){ .flags = S | A, .ack = 1, .ts_echo = first });
+	script_expect(&t, A, 1, 1, 0);
+	script_write(&t, 3 * (SCRIPT_MSS - 12));
+	script_flush(&t);
+	for (unsigned i = 0; i < 3; i++)
+		script_expect(&t, A, 1 + i * (SCRIPT_MSS - 12), 1, SCRIPT_MSS - 12);
+	script_finish(&t);
+}
+
 static void test_crossed_syns_open_one_connection(void **state)
 {
 	struct script t;
@@ -345,6 +388,8 @@ int main(void)
 		cmocka_unit_test(test_a_refused_dial_fails),
 		cmocka_unit_test(test_a_reset_or_answer_with_a_wrong_number_changes_nothing),
 		cmocka_unit_test(test_an_unanswered_dial_times_out_after_127_seconds),
+		cmocka_unit_test(test_a_lost_syn_makes_a_careful_start),
+		cmocka_unit_test(test_a_late_answer_to_a_syn_is_no_loss),
 		cmocka_unit_test(test_crossed_syns_open_one_connection),
 		cmocka_unit_test(test_a_syn_waits_for_the_owner),
 		cmocka_unit_test(test_a_refused_syn_is_reset_and_an_ignored_one_is_not),
