@@ -556,6 +556,18 @@ void net_stream_set_paused(struct net_stream *s, bool paused)
 	}
 }
 
+void net_stream_wake_at(struct net_stream *s, size_t bytes)
+{
+	int mark = (int)bytes;
+
+	if (s->state != NET_STREAM_OPEN)
+		return;
+	/* Where it is refused, each arrival goes on waking us. */
+	(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
+	if (!s->is_paused)
+		set_timer(s, 0); /* for what is there already */
+}
+
 void net_stream_addresses(const struct net_stream *s, struct endpoint *remote,
 			  struct endpoint *local)
 {

@@ -92,6 +92,11 @@ size_t net_stream_queued(const struct net_stream *s);
 
 /* Up to max bytes. >0; -EAGAIN: none now; -EPIPE: closed, or at its end (closed() follows). */
 long net_stream_read(struct net_stream *s, void *bytes, size_t max);
+/*
+ * readable() comes when so many bytes wait in the kernel, or the end (at first: 1). Who asks for
+ * more than one must come back in time for a rest that stays below; it is told with this call.
+ */
+void net_stream_wake_at(struct net_stream *s, size_t bytes);
 /* While paused no readable() comes, and the server is held back by TCP. */
 void net_stream_set_paused(struct net_stream *s, bool paused);
 

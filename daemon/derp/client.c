@@ -38,6 +38,9 @@
 #define QUIET_NS    (3 * NS_PER_S) /* after we sent something: is anybody there? */
 #define PONG_NS     (3 * NS_PER_S)
 #define READ_ROUND  (512u * 1024) /* bytes before others get their turn */
+#define BULK_NS     (4 * NS_PER_MS)
+#define BULK_BYTES  (64u * 1024) /* in that time: somebody sends as much as goes */
+#define BULK_WAKE   (16u * 1024)
 #define NOTSENT_MAX (128u * 1024)
 #define GONE_BURST  8192 /* PeerGone frames that are believed at once, */
 #define GONE_PER_S  200  /* and each second after that */
@@ -56,6 +59,8 @@ static void close_stream(struct derp_client *c)
 {
 	net_stream_destroy(c->stream);
 	c->stream = NULL;
+	evtimer_del(c->bulk_timer);
+	c->is_bulk = false;
 	c->has_node = false;
 	c->have = c->skip = 0;
 	c->packet_count = 0;
@@ -223,6 +228,49 @@ static void connected(void *owner)
 
 /* ---- bytes in ---- */
 
+static void set_bulk_timer(struct derp_client *c)
+{
+	const struct timeval in = { 0, BULK_NS / NS_PER_US };
+
+	c->counted_bytes = 0;
+	evtimer_add(c->bulk_timer, &in);
+}
+
+/*
+ * A relay hands on packet by packet. In a bulk transfer each would wake us, we the program, and
+ * our acknowledgement the relay: so the kernel waits for more of them, as long as so many come.
+ * Not for too many: a relay's own queue is short.
+ */
+static void count_bulk(struct derp_client *c, size_t bytes)
+{
+	uint64_t now = loop_now(c->loop);
+
+	if (!c->is_bulk && now - c->counted_ns > BULK_NS) {
+		c->counted_ns = now;
+		c->counted_bytes = 0;
+	}
+	c->counted_bytes += bytes;
+	if (c->is_bulk || c->counted_bytes < BULK_BYTES)
+		return;
+	c->is_bulk = true;
+	net_stream_wake_at(c->stream, BULK_WAKE);
+	set_bulk_timer(c);
+}
+
+static void bulk_timer_fired(evutil_socket_t fd, short events, void *arg)
+{
+	struct derp_client *c = arg;
+
+	(void)fd;
+	(void)events;
+	if (c->counted_bytes >= BULK_BYTES) {
+		set_bulk_timer(c);
+		return;
+	}
+	c->is_bulk = false;
+	net_stream_wake_at(c->stream, 1);
+}
+
 /* The answer to the request, if it is complete; what follows are frames. */
 static size_t take_upgrade(struct derp_client *c)
 {
@@ -280,6 +328,7 @@ static void readable(void *owner)
 		if (derp_client_is_over(c) || c->stream != stream)
 			return;
 	}
+	count_bulk(c, total);
 }
 
 static void drained(void *owner)
@@ -352,7 +401,12 @@ struct derp_client *derp_client_open(struct loop *loop, const struct tls_context
 	c->pong_by_ns = NEVER_NS;
 	bucket_init(&c->gone, GONE_PER_S, GONE_BURST, c->heard_ns);
 	c->timer = evtimer_new(loop_base(loop), timer_fired, c);
-	if (!c->timer || evtimer_add(c->timer, &at_once) != 0) {
+	c->bulk_timer = evtimer_new(loop_base(loop), bulk_timer_fired, c);
+	if (!c->timer || !c->bulk_timer || evtimer_add(c->timer, &at_once) != 0) {
+		if (c->timer)
+			event_free(c->timer);
+		if (c->bulk_timer)
+			event_free(c->bulk_timer);
 		free(c);
 		return NULL;
 	}
@@ -366,6 +420,7 @@ void derp_client_destroy(struct derp_client *c)
 	c->is_destroyed = true;
 	close_stream(c);
 	event_free(c->timer);
+	event_free(c->bulk_timer);
 	/* Where memory is short it leaks: its caller may be one of its callbacks. */
 	loop_defer(c->loop, free, c);
 }

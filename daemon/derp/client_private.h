@@ -38,7 +38,10 @@ struct derp_client {
 	void *owner;
 	enum client_state state;
 	struct net_stream *stream;
-	struct event *timer;
+	struct event *timer, *bulk_timer;
+	bool is_bulk;         /* so much comes that the kernel is to wait for more of it */
+	size_t counted_bytes; /* that came since counted_ns, or since the bulk timer was set */
+	uint64_t counted_ns;
 	unsigned node; /* index of the one in use */
 	bool has_node, is_preferred, was_preferred_said, is_destroyed;
 	struct public_key relay_key;

@@ -271,6 +271,39 @@ static void test_a_paused_stream_reads_nothing(void **state)
 	assert_int_equal(w.received, 1);
 }
 
+static void turn_loop(unsigned times)
+{
+	while (times-- > 0)
+		event_base_loop(loop_base(w.loop), EVLOOP_NONBLOCK);
+}
+
+static void test_it_waits_for_as_much_as_it_is_told(void **state)
+{
+	(void)state;
+	open_connected();
+	net_stream_wake_at(w.s, 1000);
+	turn_loop(3); /* one look at what was there */
+	assert_int_equal(write(w.server_fd, w.bytes, 600), 600);
+	turn_loop(3);
+	assert_int_equal(w.received, 0);
+	assert_int_equal(write(w.server_fd, w.bytes, 600), 600);
+	turn_loop(3);
+	assert_int_equal(w.received, 1200);
+	assert_int_equal(write(w.server_fd, w.bytes, 600), 600);
+	turn_loop(3);
+	assert_int_equal(w.received, 1200);
+	net_stream_wake_at(w.s, 1);
+	turn_loop(3);
+	assert_int_equal(w.received, 1800);
+	net_stream_wake_at(w.s, 1000);
+	turn_loop(3);
+	assert_int_equal(write(w.server_fd, w.bytes, 600), 600);
+	close(w.server_fd);
+	w.server_fd = -1;
+	loop_run(w.loop);
+	assert_int_equal(w.received, 2400);
+}
+
 static void test_a_reset_is_told(void **state)
 {
 	const struct linger now = { 1, 0 };
@@ -316,6 +349,7 @@ int main(void)
 		TEST(test_last_words_are_read_before_the_end_is_told),
 		TEST(test_a_reader_that_stops_early_is_called_again),
 		TEST(test_a_paused_stream_reads_nothing),
+		TEST(test_it_waits_for_as_much_as_it_is_told),
 		TEST(test_a_reset_is_told),
 		TEST(test_it_may_be_destroyed_in_its_callback_and_at_any_time),
 	};

@@ -88,6 +88,12 @@ long net_stream_read(struct net_stream *s, void *bytes, size_t max)
 	return (long)n;
 }
 
+void net_stream_wake_at(struct net_stream *s, size_t bytes)
+{
+	(void)s;
+	mock.wake_at = bytes;
+}
+
 void net_stream_addresses(const struct net_stream *s, struct endpoint *remote,
 			  struct endpoint *local)
 {

@@ -15,6 +15,7 @@ struct mock {
 	size_t in_at, in_len, piece; /* bytes a read gives at most, 0: all */
 	uint8_t out[1 << 20];
 	size_t out_len;
+	size_t wake_at;
 };
 extern struct mock mock;
 

@@ -207,6 +207,39 @@ static void test_two_minutes_of_silence_are_the_end(void **state)
 	assert_string_equal(w.sentence, "the relay was silent for two minutes");
 }
 
+/* Frames that nobody knows; len is that of all of it. */
+static void say_much(size_t len)
+{
+	uint8_t frame[4096] = { 0 };
+
+	derp_put_header(frame, (enum derp_type)0x7f, sizeof(frame) - DERP_HEADER);
+	for (size_t at = 0; at < len; at += sizeof(frame))
+		mock_received(frame, sizeof(frame));
+}
+
+static void test_in_a_bulk_transfer_the_kernel_gathers(void **state)
+{
+	(void)state;
+	log_in();
+	say_much(BULK_BYTES - 8192);
+	w.client->counted_ns -= 2 * BULK_NS; /* that was long ago */
+	say_much(8192);
+	assert_int_equal(mock.wake_at, 0);
+	say_much(BULK_BYTES);
+	assert_int_equal(mock.wake_at, BULK_WAKE);
+	say_much(BULK_BYTES);
+	bulk_timer_fired(-1, EV_TIMEOUT, w.client);
+	assert_int_equal(mock.wake_at, BULK_WAKE);
+	assert_true(evtimer_pending(w.client->bulk_timer, NULL));
+	say_much(BULK_BYTES / 2);
+	bulk_timer_fired(-1, EV_TIMEOUT, w.client);
+	assert_int_equal(mock.wake_at, 1);
+	say_much(2 * BULK_BYTES);
+	assert_int_equal(mock.wake_at, BULK_WAKE);
+	mock_closed("gone");
+	assert_false(evtimer_pending(w.client->bulk_timer, NULL));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -215,6 +248,7 @@ int main(void)
 		TEST(test_a_relay_that_answers_nothing_is_left_within_seconds),
 		TEST(test_a_relay_that_speaks_is_not_left),
 		TEST(test_two_minutes_of_silence_are_the_end),
+		TEST(test_in_a_bulk_transfer_the_kernel_gathers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
