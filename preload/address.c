@@ -68,8 +68,9 @@ enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct ro
 
 	route->kind = ROUTE_OUTSIDE;
 	route->map = NULL;
-	if (!is_plausible(addr) || endpoint_from_sockaddr(addr, len, &route->mesh) < 0)
-		return ROUTE_OUTSIDE;
+	if (!is_plausible(addr) || len > sizeof(struct sockaddr_storage) ||
+	    endpoint_from_sockaddr(addr, len, &route->mesh) < 0)
+		return ROUTE_OUTSIDE; /* the kernel refuses it */
 	map = shim_map();
 	if (!map && shim_is_default_mesh(&route->mesh.addr))
 		map = shim_map_again(NULL);

@@ -32,8 +32,9 @@
 #include "preload/source.h"
 
 #define LOOPBACK_V4    0x7f000001u
-#define DIAL_FIRST_S   150 /* without SYN hold the answer comes after the dial */
-#define TCP_STATE_DEAD 7   /* TCP_CLOSE of the kernel's enum */
+#define UNUSED_V4      0x7f00fffeu /* nobody serves there alone */
+#define DIAL_FIRST_S   150         /* without SYN hold the answer comes after the dial */
+#define TCP_STATE_DEAD 7           /* TCP_CLOSE of the kernel's enum */
 
 static const struct ip_addr loopback_v6 = { .byte = { [15] = 1 } };
 
@@ -226,6 +227,18 @@ static int connect_stream_own(int fd, const struct route *route, struct socket_e
 	return connect_to(fd, &plain, local->family);
 }
 
+/*
+ * A socket that was used before has a port on all addresses, and sends from 127.0.0.1: there
+ * a server on all addresses answers it, from there too, and not from our mirror.
+ */
+static bool is_answered_on_loopback(const struct socket_end *local, uint16_t port)
+{
+	struct endpoint unused = { ip_from_v4(UNUSED_V4), port };
+	struct ip_addr loopback = ip_from_v4(LOOPBACK_V4);
+
+	return ip_equal(&local->ep.addr, &loopback) && source_is_taken(SOCK_DGRAM, &unused);
+}
+
 static int connect_datagram_own(int fd, const struct route *route, struct socket_end *local)
 {
 	struct endpoint to = source_own_target(SOCK_DGRAM, route);
@@ -234,6 +247,8 @@ static int connect_datagram_own(int fd, const struct route *route, struct socket
 		return connect_own_v6(fd, to.port);
 	if (source_take(fd, route, local) < 0 && local->family == AF_INET6 && source_is_v6only(fd))
 		return connect_own_v6(fd, to.port);
+	if (is_answered_on_loopback(local, to.port))
+		to.addr = ip_from_v4(LOOPBACK_V4);
 	return connect_to(fd, &to, local->family);
 }
 

@@ -291,8 +291,14 @@ SHIM_EXPORT(ssize_t, sendto,
 
 static bool is_outside(const struct msghdr *msg, struct route *route)
 {
-	return !is_plausible(msg) || !msg->msg_name ||
-	       route_find(msg->msg_name, msg->msg_namelen, route) == ROUTE_OUTSIDE;
+	socklen_t len;
+
+	if (!is_plausible(msg) || !msg->msg_name)
+		return true;
+	len = msg->msg_namelen;
+	if ((int)len >= 0) /* else the kernel refuses it; a longer one it cuts off */
+		len = MIN(len, (socklen_t)sizeof(struct sockaddr_storage));
+	return route_find(msg->msg_name, len, route) == ROUTE_OUTSIDE;
 }
 
 SHIM_EXPORT(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))

@@ -299,6 +299,10 @@ static void test_descriptors_that_cannot_connect_say_so(void **state)
 	fd = new_socket(AF_INET, SOCK_STREAM);
 	assert_int_equal(connect(fd, sa(&to), 8), -1);
 	assert_int_equal(errno, EINVAL);
+	assert_int_equal(connect(fd, sa(&to), (socklen_t)-1), -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(connect(fd, sa(&to), sizeof(struct sockaddr_storage) + 1), -1);
+	assert_int_equal(errno, EINVAL);
 	assert_int_equal(connect(fd, (struct sockaddr *)1, 16), -1);
 	assert_int_equal(errno, EFAULT);
 	assert_int_equal(listen(fd, 1), 0);

@@ -204,6 +204,60 @@ static void test_own_datagrams_arrive_wherever_the_service_is(void **state)
 	}
 }
 
+/* What was sent before connect() gave the client a port on all addresses. */
+static void test_a_used_socket_connects_to_ourselves_and_is_answered(void **state)
+{
+	static const char *const places[] = { "0.0.0.0", SELF_V4, "127.0.0.1" };
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		int server = datagram(AF_INET), client = datagram(AF_INET);
+		struct sockaddr_storage from;
+		socklen_t len = sizeof(from);
+		struct harness_addr to;
+		char data[8];
+
+		bind_to(server, AF_INET, places[i]);
+		to = at(AF_INET, SELF_V4, local_port(server));
+		assert_int_equal(sendto(client, "a", 1, 0, sa(&to), to.len), 1);
+		assert_int_equal(recv(server, data, 8, 0), 1);
+		assert_int_equal(connect(client, sa(&to), to.len), 0);
+		assert_int_equal(send(client, "me", 2, 0), 2);
+		assert_int_equal(recvfrom(server, data, 8, 0, (struct sockaddr *)&from, &len), 2);
+		assert_int_equal(sendto(server, "back", 4, 0, (struct sockaddr *)&from, len), 4);
+		assert_int_equal(recv(client, data, 8, 0), 4);
+		close(client);
+		close(server);
+	}
+}
+
+/* The kernel cuts such a name off, and it is the mesh's all the same. */
+static void test_a_name_longer_than_any_address_stays_on_the_mesh(void **state)
+{
+	struct harness_addr to = at(AF_INET, PEER_V4, PORT);
+	struct sockaddr_storage name[2] = { to.storage };
+	struct iovec iov = { "long", 4 };
+	struct msghdr h = {
+		.msg_name = name, .msg_namelen = sizeof(name), .msg_iov = &iov, .msg_iovlen = 1
+	};
+	int fd = datagram(AF_INET);
+
+	(void)state;
+	bind_to(fd, AF_INET, SELF_V4);
+	assert_int_equal(sendmsg(fd, &h, 0), 4);
+	{
+		char mirror[IP_TEXT_MAX], from[64];
+
+		format_mirror(SELF_V4, mirror);
+		snprintf(from, sizeof(from), PEER_V4 ":%u", PORT);
+		assert_answer(fd, mirror, "long", from);
+	}
+	h.msg_namelen = (socklen_t)-1;
+	assert_int_equal(sendmsg(fd, &h, 0), -1);
+	assert_int_equal(sendto(fd, "x", 1, 0, sa(&to), (socklen_t)-1), -1);
+	close(fd);
+}
+
 static void test_own_ipv6_datagrams_reach_a_service_on_plain_loopback(void **state)
 {
 	int server = datagram(AF_INET6), client = datagram(AF_INET6);
@@ -482,6 +536,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_asking_for_the_own_address_needs_no_traffic),
 		cmocka_unit_test(test_a_socket_can_leave_the_mesh_again),
 		cmocka_unit_test(test_own_datagrams_arrive_wherever_the_service_is),
+		cmocka_unit_test(test_a_used_socket_connects_to_ourselves_and_is_answered),
+		cmocka_unit_test(test_a_name_longer_than_any_address_stays_on_the_mesh),
 		cmocka_unit_test(test_own_ipv6_datagrams_reach_a_service_on_plain_loopback),
 		cmocka_unit_test(test_batches_are_translated_in_both_directions),
 		cmocka_unit_test(test_a_batch_stops_at_what_cannot_be_sent),
