@@ -346,6 +346,17 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 	return connect_outside(fd, addr, len, route);
 }
 
+void dial_reset(int fd)
+{
+	const struct map *map = shim_map();
+	struct socket_end local;
+	int verdict = 0;
+
+	if (map && socket_type(fd) == SOCK_STREAM && socket_local(fd, &local) == 0)
+		verdict = dial_verdict(fd, map, &local.ep);
+	errno = verdict ? verdict : ECONNRESET;
+}
+
 void dial_refused(int fd)
 {
 	struct route route = { .kind = ROUTE_OUTSIDE, .map = shim_map() };

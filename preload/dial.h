@@ -19,4 +19,8 @@ int dial_verdict(int fd, const struct map *map, const struct endpoint *local);
  */
 void dial_refused(int fd);
 
+/* A stream of the program's was reset (errno ECONNRESET): errno becomes its dial's, if that failed.
+ */
+void dial_reset(int fd);
+
 #endif

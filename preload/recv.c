@@ -29,11 +29,16 @@
 
 #define MAX_MESSAGES 1024 /* UIO_MAXIOV: what the kernel takes in one call */
 
-/* The program hears of it all the same: its datagram is lost, but the next one need not be. */
+/*
+ * A refused datagram: the program hears of it all the same, but the next one need not be lost. A
+ * reset: of a dial that failed, perhaps, whose own error is wanted.
+ */
 static ssize_t check_refused(int fd, ssize_t result)
 {
 	if (__builtin_expect(result < 0 && errno == ECONNREFUSED, 0))
 		dial_refused(fd);
+	else if (__builtin_expect(result < 0 && errno == ECONNRESET, 0))
+		dial_reset(fd);
 	return result;
 }
 

@@ -36,7 +36,7 @@ static void assert_mesh_is_closed(int family, const char *ip)
 	assert_int_equal(errno, ENETUNREACH);
 	assert_int_equal(connect(datagram, sa(&to), to.len), -1);
 	assert_int_equal(errno, ENETUNREACH);
-	assert_in_range(now_ms() - start, 0, 500);
+	assert_in_range(now_ms() - start, 0, 2000); /* a loaded machine, but no timeout */
 	to = at(family, ip, 0);
 	assert_int_equal(bind(stream, sa(&to), to.len), -1);
 	assert_int_equal(errno, EADDRNOTAVAIL);

@@ -160,6 +160,25 @@ static void test_non_blocking_failure_is_told_once_by_so_error(void **state)
 	close(fd);
 }
 
+/* By recv(), too, as long as it goes through us. */
+static void test_non_blocking_failure_is_told_by_what_receives_first(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+	struct pollfd p = { fd, 0, 0 }; /* for its end: it may look connected before */
+	struct sockaddr_storage from;
+	socklen_t len = sizeof(from);
+	char data;
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_FAIL_LATER + EHOSTUNREACH), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	assert_int_equal(poll(&p, 1, 2000), 1);
+	assert_int_equal(recvfrom(fd, &data, 1, 0, (struct sockaddr *)&from, &len), -1);
+	assert_int_equal(errno, EHOSTUNREACH);
+	assert_int_equal(recv(fd, &data, 1, 0), 0);
+	close(fd);
+}
+
 static void test_non_blocking_failure_is_told_by_a_second_connect(void **state)
 {
 	int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
@@ -336,6 +355,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_refusal_by_the_daemon_comes_at_once),
 		cmocka_unit_test(test_non_blocking_connect_becomes_writable_when_the_peer_answers),
 		cmocka_unit_test(test_non_blocking_failure_is_told_once_by_so_error),
+		cmocka_unit_test(test_non_blocking_failure_is_told_by_what_receives_first),
 		cmocka_unit_test(test_non_blocking_failure_is_told_by_a_second_connect),
 		cmocka_unit_test(test_a_thousand_fast_failures_are_never_seen_as_connected),
 		cmocka_unit_test(test_a_socket_the_program_bound_keeps_its_port),
