@@ -1,10 +1,13 @@
 /* The loop: rounds, the deadline timer, deferred work. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <event2/event.h>
@@ -150,6 +153,91 @@ static void test_the_clock_stands_still_within_a_round(void **state)
 	loop_destroy(f.loop);
 }
 
+/* ---- a dialogue with another thread, a byte each way ---- */
+
+#define QUESTIONS 2000
+
+struct dialogue {
+	struct fixture f;
+	int fd[2];
+	unsigned answered;
+	uint64_t used_ns; /* of the processor, up to the last answer */
+};
+
+static void *ask(void *arg)
+{
+	struct dialogue *d = arg;
+	char byte = 'q';
+
+	for (unsigned i = 0; i < QUESTIONS; i++)
+		if (write(d->fd[1], &byte, 1) != 1 || read(d->fd[1], &byte, 1) != 1)
+			return NULL;
+	return d;
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static void answer(evutil_socket_t fd, short events, void *arg)
+{
+	struct dialogue *d = arg;
+	char byte;
+
+	(void)events;
+	assert_int_equal(read(fd, &byte, 1), 1);
+	loop_now(d->f.loop);
+	assert_int_equal(write(fd, &byte, 1), 1);
+	/* Some time after the last one, in which nothing happens, it ends. */
+	if (++d->answered == QUESTIONS) {
+		d->f.deadline_ns = loop_now(d->f.loop) + 300 * NS_PER_MS;
+		d->used_ns = cpu_ns();
+	}
+}
+
+static void test_after_a_dialogue_it_sleeps(void **state)
+{
+	struct dialogue d = { .f.deadline_ns = NEVER_NS };
+	struct event *readable;
+	pthread_t asker;
+	void *whole;
+
+	(void)state;
+	open_loop(&d.f);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, d.fd), 0);
+	readable = event_new(loop_base(d.f.loop), d.fd[0], EV_READ | EV_PERSIST, answer, &d);
+	assert_int_equal(event_add(readable, NULL), 0);
+	assert_int_equal(pthread_create(&asker, NULL, ask, &d), 0);
+	assert_int_equal(loop_run(d.f.loop), 0);
+	assert_int_equal(pthread_join(asker, &whole), 0);
+	assert_ptr_equal(whole, &d);
+	assert_int_equal(d.answered, QUESTIONS);
+	assert_true(d.f.fired_ns >= d.f.deadline_ns);
+	assert_true(cpu_ns() - d.used_ns < 30 * NS_PER_MS);
+	event_free(readable);
+	close(d.fd[0]);
+	close(d.fd[1]);
+	loop_destroy(d.f.loop);
+}
+
+static void test_it_stays_awake_only_within_a_dialogue(void **state)
+{
+	struct fixture f = { 0 };
+	uint64_t used_ns;
+
+	(void)state;
+	open_loop(&f);
+	f.deadline_ns = f.start_ns + 200 * NS_PER_MS;
+	used_ns = cpu_ns();
+	assert_int_equal(loop_run(f.loop), 0);
+	assert_true(cpu_ns() - used_ns < 20 * NS_PER_MS);
+	loop_destroy(f.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -159,6 +247,8 @@ int main(void)
 		cmocka_unit_test(test_deferred_work_runs_in_the_same_round_and_may_defer),
 		cmocka_unit_test(test_deferred_work_is_done_even_if_the_loop_never_ran),
 		cmocka_unit_test(test_the_clock_stands_still_within_a_round),
+		cmocka_unit_test(test_after_a_dialogue_it_sleeps),
+		cmocka_unit_test(test_it_stays_awake_only_within_a_dialogue),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
