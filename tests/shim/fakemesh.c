@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -522,6 +523,7 @@ int main(int argc, char **argv)
 	char text[32];
 
 	CHECK(argc >= 3);
+	signal(SIGPIPE, SIG_IGN); /* who does not wait for an answer is a surprise, and told */
 	/* A block of 127/8 of our own, so that several may run at once. */
 	mirror_v4 = 127u << 24 | block << 16;
 	mirror_v6 = 127u << 24 | (block + 100) << 16;
