@@ -242,6 +242,32 @@ def test_without_the_server_the_mesh_goes_on_and_a_restart_uses_the_saved_map(ne
     wait_until(lambda: not node.status()["Health"], 60, "healthy again")
 
 
+@pytest.mark.skipif(os.environ.get("NIGHTLY") != "true", reason="takes an hour")
+def test_an_hour_without_the_server(net, node, real):
+    node.begin(key=net.reusable).wait_running()
+    real.wait_peer(node.name)
+    other = net.make("ours").begin(key=net.reusable).wait_running()
+    node.wait_peer(other.name)
+    flow = Flow(node, real, speed=200_000)
+    begun = time.monotonic()
+    net.hs.stop()
+    try:
+        while time.monotonic() - begun < 3600:
+            time.sleep(60)
+            talks(node, real)
+            talks(node, other)
+            flow.goes_on(5)
+    finally:
+        net.hs.start()
+    wait_until(lambda: not node.status()["Health"], 150, "healthy again")
+    late = net.make("ours").begin(key=net.reusable).wait_running()
+    node.wait_peer(late.name, timeout=40)
+    talks(node, late)
+    late.stop()
+    other.stop()
+    assert flow.finish() < 3
+
+
 @pytest.mark.meshwrap
 def test_a_server_with_another_key_is_refused(net, node, real):
     node.begin(key=net.reusable).wait_running()
