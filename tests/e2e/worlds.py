@@ -11,7 +11,6 @@
         does there is what a program may expect, so the tests must pass there, too. Only when
         MESHWRAP_E2E=reference asks; it checks the tests.
 
-
 Without root there is only "one", here, with the privileges we have.
 """
 import json
