@@ -50,6 +50,17 @@ static long do_receive(int fd, void *data, size_t len)
 	return syscall(SYS_recvfrom, fd, data, len, 0, NULL, NULL);
 }
 
+/*
+ * The daemon answers and closes. Where that happens between the kernel's looks for a message and
+ * for the end, it says that this is the end; asked again, it has the message.
+ */
+static long receive(int fd, void *answer, size_t room)
+{
+	long n = retry(do_receive, fd, answer, room);
+
+	return n ? n : retry(do_receive, fd, answer, room);
+}
+
 /* Both ways in one piece: how long the answer is, or -errno. */
 static long exchange(int fd, const void *question, size_t len, void *answer, size_t room)
 {
@@ -57,7 +68,7 @@ static long exchange(int fd, const void *question, size_t len, void *answer, siz
 
 	if (retry(do_send, fd, (void *)question, len) != (long)len)
 		return explain_unanswered("send", errno);
-	n = retry(do_receive, fd, answer, room);
+	n = receive(fd, answer, room);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return -ETIMEDOUT;
 	if (n < 0)

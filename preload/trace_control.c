@@ -37,6 +37,17 @@ static int connect_daemon(int fd, uint64_t deadline_ns)
 	return 0;
 }
 
+/*
+ * The daemon answers and closes. Where that happens between the kernel's looks for a message and
+ * for the end, it says that this is the end; asked again, it has the message.
+ */
+static ssize_t receive(int fd, void *answer, size_t room)
+{
+	ssize_t n = recv(fd, answer, room, 0);
+
+	return n ? n : recv(fd, answer, room, 0);
+}
+
 static int exchange(int fd, const struct ipc_request *request, uint64_t deadline_ns,
 		    struct ipc_reply *reply)
 {
@@ -48,7 +59,7 @@ static int exchange(int fd, const struct ipc_request *request, uint64_t deadline
 		return err;
 	if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request))
 		return explain_unanswered("send", errno);
-	while ((n = recv(fd, in, sizeof(in), 0)) < 0 && errno == EAGAIN) {
+	while ((n = receive(fd, in, sizeof(in))) < 0 && errno == EAGAIN) {
 		if (trace_loop_now() >= deadline_ns)
 			return -ETIMEDOUT;
 		trace_task_wait(fd, deadline_ns);
