@@ -106,6 +106,17 @@ struct flow *flow_create(struct edge *edge, const struct endpoint *local,
 	return flow;
 }
 
+void flow_lacks_descriptor(const struct flow *flow)
+{
+	struct flows *flows = &flow->edge->flows;
+
+	log_limited(
+		&flows->descriptor_gate, loop_now(flow->edge->loop), LOG_WARN,
+		"edge: no descriptor is left for another flow, each of %u has one: new ones fail "
+		"until some end; a higher hard limit of open files (ulimit -Hn) allows more",
+		flows->count);
+}
+
 void flow_key(struct flow *flow)
 {
 	struct flow_tables *tables = flow->edge->flows.tables;

@@ -17,6 +17,7 @@
 #include "daemon/edge/stream.h"
 #include "daemon/edge/timer.h"
 #include "shared/endpoint.h"
+#include "shared/log.h"
 
 #define FLOWS_MAX 49152 /* three quarters of the map's slots */
 
@@ -33,6 +34,7 @@ struct flows {
 	struct event pump; /* runs busy flows in the next round */
 	bool has_pump, is_pumping;
 	unsigned count;
+	struct log_gate descriptor_gate;
 };
 
 /* 0 or -ENOMEM. */

@@ -65,6 +65,8 @@ void flow_open(struct flow *flow, int fd);
 void flow_kill(struct flow *flow, bool reset);
 /* Does the program still hold its end of an open flow? */
 enum sock_life flow_program_life(const struct flow *flow);
+/* No descriptor was left for this flow: says so, and what helps. */
+void flow_lacks_descriptor(const struct flow *flow);
 void flow_key(struct flow *flow);
 void flow_unkey(struct flow *flow);
 

@@ -140,6 +140,8 @@ static void call_went(struct flow *flow, int err)
 		edge_timer_set(&flow->edge->timers, &flow->timer,
 			       now_ns + MIN(delay, LAST_POLL_NS));
 	} else if (err == -EMFILE || err == -ENFILE || err == -ENOBUFS || err == -ENOMEM) {
+		if (err == -EMFILE || err == -ENFILE)
+			flow_lacks_descriptor(flow);
 		hang_up(flow);
 		ignore(flow);
 	} else {

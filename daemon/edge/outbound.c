@@ -103,6 +103,8 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 	if (flow->stream.fd < 0) {
 		err = -flow->stream.fd;
 		flow->stream.fd = -1;
+		if (err == EMFILE || err == ENFILE)
+			flow_lacks_descriptor(flow);
 		/* What the daemon lacks is no fault of the program's descriptors. */
 		return err == EMFILE ? ENFILE : err;
 	}
