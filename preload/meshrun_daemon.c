@@ -77,6 +77,8 @@ static enum readiness exchange(int fd)
 	if (send(fd, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
 		return DAEMON_REFUSES;
 	n = recv(fd, answer, sizeof(answer), 0);
+	if (n == 0) /* the answer may lie behind the end (control.c) */
+		n = recv(fd, answer, sizeof(answer), 0);
 	if (n < 0)
 		return errno == EAGAIN ? DAEMON_STARTING : DAEMON_REFUSES;
 	if (ipc_check_reply(answer, (size_t)n, IPC_READY, &reply) < 0)

@@ -117,14 +117,15 @@ static void __attribute__((noreturn)) start_tracer(pid_t program, int link)
 	be_tracer(program, link);
 }
 
-/* A number from the tracer; false: it has gone. */
+/* A number from the tracer; false: it has gone. Its last one may lie behind its end (control.c). */
 static bool hear(int link, int32_t *word)
 {
+	int ends = 0;
 	ssize_t n;
 
 	do {
 		n = recv(link, word, sizeof(*word), 0);
-	} while (n < 0 && errno == EINTR);
+	} while ((n < 0 && errno == EINTR) || (n == 0 && ++ends < 2));
 	return n == sizeof(*word);
 }
 
