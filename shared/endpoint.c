@@ -14,8 +14,6 @@
 
 #include "shared/wire.h"
 
-static const uint8_t mapped_prefix[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-
 struct ip_addr ip_from_v4(uint32_t v4)
 {
 	struct ip_addr ip;
@@ -24,11 +22,6 @@ struct ip_addr ip_from_v4(uint32_t v4)
 	store_be64(ip.byte, 0);
 	store_be64(ip.byte + 8, UINT64_C(0xffff00000000) | v4);
 	return ip;
-}
-
-bool ip_is_v4(const struct ip_addr *ip)
-{
-	return memcmp(ip->byte, mapped_prefix, sizeof(mapped_prefix)) == 0;
 }
 
 uint32_t ip_v4(const struct ip_addr *ip)

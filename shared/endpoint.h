@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define IP_TEXT_MAX       46 /* with the terminator, as INET6_ADDRSTRLEN */
@@ -32,7 +33,12 @@ struct ip_prefix {
 
 /* v4 is in host byte order. */
 struct ip_addr ip_from_v4(uint32_t v4);
-bool ip_is_v4(const struct ip_addr *ip);
+static inline bool ip_is_v4(const struct ip_addr *ip)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	return memcmp(ip->byte, mapped, sizeof(mapped)) == 0;
+}
 /* The IPv4 address in host byte order; only for ip_is_v4() addresses. */
 uint32_t ip_v4(const struct ip_addr *ip);
 bool ip_is_any(const struct ip_addr *ip); /* 0.0.0.0 or :: */

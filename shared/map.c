@@ -57,13 +57,13 @@ static inline bool is_not_above(const struct ip_addr *a, const struct ip_addr *b
 static const struct map_range *range_below(const struct map_range *ranges, uint32_t count,
 					   const struct ip_addr *ip)
 {
-	uint32_t low = 0, high = count;
+	uint32_t low = 1, high = count; /* of ranges that are not above */
 
 	if (count == 0 || !is_not_above(&ranges[0].first, ip))
 		return NULL;
 	if (ip_is_v4(ip)) {
 		for (high = 1; high < count && is_not_above(&ranges[high].first, ip); high *= 2)
-			low = high;
+			low = high + 1;
 		high = MIN(high, count);
 	}
 	while (low < high) {
@@ -74,7 +74,7 @@ static const struct map_range *range_below(const struct map_range *ranges, uint3
 		else
 			high = mid;
 	}
-	return low ? &ranges[low - 1] : NULL; /* 0: written meanwhile */
+	return &ranges[low - 1];
 }
 
 static bool is_own(const struct map_directory *dir, const struct ip_addr *ip)
