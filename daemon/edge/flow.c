@@ -234,13 +234,11 @@ static void run(struct flow *flow)
 
 	switch (stream_run(&flow->stream)) {
 	case STREAM_WAITS:
-		tcp_push(flow->conn, loop_now(flow->edge->loop));
 		if (flow->stream.program_ended && !had_ended)
 			edge_timer_set(&flow->edge->timers, &flow->timer,
 				       loop_now(flow->edge->loop) + HALF_CLOSED_NS);
 		break;
 	case STREAM_BUSY:
-		tcp_push(flow->conn, loop_now(flow->edge->loop));
 		if (!flow->is_busy) {
 			flow->is_busy = true;
 			TAILQ_INSERT_TAIL(&flows->busy, flow, by_busy);

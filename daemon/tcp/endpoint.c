@@ -265,29 +265,6 @@ static void deliver_events(struct tcp *tcp)
 	}
 }
 
-static void output_conn(struct tcp_conn *conn, uint64_t now_ns)
-{
-	struct tcp *tcp = conn->tcp;
-
-	forget_output(conn);
-	/* Puts itself at the end of the list again when its turn was too short. */
-	tcp->is_blocked = !tcp_conn_output(conn, now_ns);
-	if (tcp->is_blocked)
-		tcp_conn_want_output(conn);
-	tcp_conn_arm(conn);
-}
-
-void tcp_push(struct tcp_conn *conn, uint64_t now_ns)
-{
-	struct tcp *tcp = conn->tcp;
-
-	if (!conn->in_table || conn->snd_end - conn->snd_nxt < TCP_CHUNK)
-		return;
-	tcp->now_ns = now_ns;
-	while (conn->in_output && !tcp->is_blocked)
-		output_conn(conn, now_ns);
-}
-
 void tcp_flush(struct tcp *tcp, uint64_t now_ns)
 {
 	struct tcp_conn *conn;
@@ -298,8 +275,14 @@ void tcp_flush(struct tcp *tcp, uint64_t now_ns)
 	tcp->now_ns = now_ns;
 	deliver_events(tcp);
 	tcp->is_blocked = !tcp_reply_flush(tcp);
-	while (!tcp->is_blocked && (conn = TAILQ_FIRST(&tcp->output)))
-		output_conn(conn, now_ns);
+	while (!tcp->is_blocked && (conn = TAILQ_FIRST(&tcp->output))) {
+		forget_output(conn);
+		/* Puts itself at the end of the list again when its turn was too short. */
+		tcp->is_blocked = !tcp_conn_output(conn, now_ns);
+		if (tcp->is_blocked)
+			tcp_conn_want_output(conn);
+		tcp_conn_arm(conn);
+	}
 	free_dead(tcp);
 	tcp->in_flush = false;
 }

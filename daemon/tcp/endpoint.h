@@ -4,7 +4,7 @@
  * Pure: IP packets, application calls and the time come in; IP packets, events
  * and the next deadline go out. No sockets, no libevent, no clock. Nothing is
  * sent and no event is delivered from inside tcp_input() or an application
- * call but tcp_push(): both happen in tcp_flush() and tcp_expire(), so that one ACK decision
+ * call: both happen in tcp_flush() and tcp_expire(), so that one ACK decision
  * and one event answer a whole batch.
  *
  * A SYN for any local address and port is reported as "incoming" and parked:
@@ -103,12 +103,6 @@ void tcp_destroy(struct tcp *tcp);
 void tcp_input(struct tcp *tcp, const uint8_t *packet, size_t len, uint64_t now_ns);
 /* Sends what is due and delivers events. Call after a batch and after application calls. */
 void tcp_flush(struct tcp *tcp, uint64_t now_ns);
-/*
- * Sends much of one connection's new bytes before the flush. When a round reads from many
- * programs, the bytes of the first would else be out of the cache when it ends. From outside of
- * tcp_input(); no event is delivered.
- */
-void tcp_push(struct tcp_conn *conn, uint64_t now_ns);
 /* Frees the chunks that are kept for the next bytes. */
 void tcp_trim(struct tcp *tcp);
 uint64_t tcp_deadline(const struct tcp *tcp);

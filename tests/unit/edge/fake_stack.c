@@ -218,13 +218,6 @@ void tcp_send_commit(struct tcp_conn *conn, size_t len)
 	conn->peer->events |= TCP_EVENT_READABLE;
 }
 
-/* What was committed is there already. */
-void tcp_push(struct tcp_conn *conn, uint64_t now_ns)
-{
-	(void)conn;
-	(void)now_ns;
-}
-
 void tcp_send_finish(struct tcp_conn *conn)
 {
 	if (!conn->peer)

@@ -48,30 +48,6 @@ static void test_the_first_window_is_ten_segments(void **state)
 	script_finish(&t);
 }
 
-static void test_much_can_be_sent_before_the_flush(void **state)
-{
-	struct script t;
-
-	(void)state;
-	start(&t);
-	script_write(&t, 50 * M);
-	tcp_push(t.conn, t.now_ns); /* little waits for what may still come */
-	script_expect_none(&t);
-	script_write(&t, 10 * M);
-	tcp_push(t.conn, t.now_ns);
-	expect_train(&t, 1, 10);
-	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 2 * M });
-	expect_train(&t, 1 + 10 * M, 4);
-	t.is_blocked = true;
-	script_queue(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 4 * M });
-	tcp_push(t.conn, t.now_ns);
-	script_expect_none(&t);
-	t.is_blocked = false;
-	script_flush(&t);
-	expect_train(&t, 1 + 14 * M, 4);
-	script_finish(&t);
-}
-
 static void test_a_small_write_goes_at_once_and_ends_with_push(void **state)
 {
 	struct script t;
@@ -517,7 +493,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_first_window_is_ten_segments),
-		cmocka_unit_test(test_much_can_be_sent_before_the_flush),
 		cmocka_unit_test(test_a_small_write_goes_at_once_and_ends_with_push),
 		cmocka_unit_test(test_a_batch_is_acknowledged_once_later_and_twice_while_young),
 		cmocka_unit_test(test_a_lone_segment_is_acknowledged_after_40_ms),
