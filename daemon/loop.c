@@ -68,6 +68,7 @@ struct loop {
 	size_t deferred_count, deferred_room;
 	bool is_stopping;
 	bool may_stay_awake;
+	bool is_marked;          /* by a callback of this look */
 	unsigned short_rounds;   /* in a row */
 	uint64_t ended_ns;       /* the last round */
 	uint64_t asleep_till_ns; /* not awake between rounds before */
@@ -204,10 +205,15 @@ int loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg)
 	return 0;
 }
 
-/* What matters asks for the time. */
+void loop_mark(struct loop *loop)
+{
+	loop->is_marked = true;
+}
+
+/* Most of what matters asks for the time; the rest marks. */
 static bool has_run(const struct loop *loop)
 {
-	return !loop->clock->is_stale;
+	return loop->is_marked || !loop->clock->is_stale;
 }
 
 static void let_others_run(struct loop *loop, uint64_t now_ns)
@@ -226,6 +232,7 @@ static int stay_awake(struct loop *loop)
 	while (now_ns - loop->ended_ns < AWAKE_NS) {
 		uint64_t last_ns = now_ns;
 
+		loop->is_marked = false;
 		if (event_base_loop(loop->base, EVLOOP_NONBLOCK) < 0)
 			return -EIO;
 		if (has_run(loop) || loop->is_stopping)

@@ -26,6 +26,9 @@ void loop_destroy(struct loop *loop);
 struct event_base *loop_base(struct loop *loop);
 /* CLOCK_MONOTONIC in ns, read once a round (and after each wake-up). */
 uint64_t loop_now(const struct loop *loop);
+/* From a callback that does not ask for the time: the end of this round has something to do, now.
+ */
+void loop_mark(struct loop *loop);
 /* Runs fn(arg) after the callbacks of this round: the place for frees. 0 or -ENOMEM. */
 int loop_defer(struct loop *loop, void (*fn)(void *arg), void *arg);
 /* Until loop_stop(). 0 or -errno. */

@@ -229,9 +229,9 @@ static void look_for_program(struct flow *flow, uint64_t now_ns)
 static void run(struct flow *flow)
 {
 	struct flows *flows = &flow->edge->flows;
-
 	bool had_ended = flow->stream.program_ended;
 
+	loop_mark(flow->edge->loop);
 	switch (stream_run(&flow->stream)) {
 	case STREAM_WAITS:
 		if (flow->stream.program_ended && !had_ended)
