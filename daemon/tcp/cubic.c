@@ -113,7 +113,7 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 
 	if (cc->cwnd >= cc->ssthresh) {
 		if (cc->cubic.lesson == CUBIC_PROBING && ack->is_limited)
-			cc->cwnd += step / CUBIC_PROBE_DIVIDE;
+			cc->cwnd = MIN(cc->cwnd + step / CUBIC_PROBE_DIVIDE, TCP_CWND_MAX);
 		else if (ack->is_limited)
 			tcp_cubic_grow(cc, ack);
 		else

@@ -278,6 +278,23 @@ static void test_cubic_returns_to_where_it_lost(void **state)
 	assert_int_equal(cc.cwnd, 10000);
 }
 
+static void test_a_window_that_probes_is_bounded(void **state)
+{
+	struct tcp_cc_ack ack = { .now_ns = NS_PER_S,
+				  .srtt_ns = 20 * NS_PER_MS,
+				  .acked = TCP_CWND_MAX,
+				  .is_limited = true };
+	struct tcp_cc cc = { 0 };
+
+	(void)state;
+	tcp_cc_init(&cc, &tcp_cc_cubic, 1000);
+	cc.ssthresh = 10000;
+	cc.cubic.lesson = CUBIC_PROBING;
+	for (unsigned i = 0; i < 100; i++)
+		cc.ops->acked(&cc, &ack);
+	assert_int_equal(cc.cwnd, TCP_CWND_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -291,6 +308,7 @@ int main(void)
 		cmocka_unit_test(test_a_scoreboard_forgets_sacks_and_splits),
 		cmocka_unit_test(test_slow_start_ends_when_round_trips_grow),
 		cmocka_unit_test(test_cubic_returns_to_where_it_lost),
+		cmocka_unit_test(test_a_window_that_probes_is_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
