@@ -5,22 +5,10 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/util.h"
-
-uint8_t kernel_content(uint64_t offset, bool is_up)
-{
-	return (uint8_t)(((uint32_t)(offset + is_up * 77) * 2654435761u) >> 21 ^ offset >> 16);
-}
-
-bool kernel_content_is_right(const uint8_t *data, size_t len, uint64_t offset, bool is_up)
-{
-	for (size_t i = 0; i < len; i++)
-		if (data[i] != kernel_content(offset + i, is_up))
-			return false;
-	return true;
-}
 
 static _Noreturn void fails(const char *what)
 {
@@ -34,8 +22,7 @@ static size_t write_some(int fd, uint64_t from, uint64_t total)
 	size_t n = (size_t)MIN(total - from, sizeof(buffer));
 	ssize_t wrote;
 
-	for (size_t i = 0; i < n; i++)
-		buffer[i] = kernel_content(from + i, true);
+	content_fill(buffer, n, from, true);
 	wrote = send(fd, buffer, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (wrote < 0 && errno != EAGAIN)
 		fails("send");
@@ -52,7 +39,7 @@ static size_t read_some(int fd, uint64_t offset, bool *ended)
 		fails("recv");
 	if (n == 0)
 		*ended = true;
-	if (n > 0 && !kernel_content_is_right(buffer, (size_t)n, offset, false))
+	if (n > 0 && !content_is_right(buffer, (size_t)n, offset, false))
 		fails("a wrong byte");
 	return n > 0 ? (size_t)n : 0;
 }
@@ -85,25 +72,47 @@ static _Noreturn void resets(int fd)
 	_exit(0);
 }
 
-static _Noreturn void transfers(int fd, const struct test_case *t)
+static uint64_t clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* Whether the end may be said once all is sent; *wait_ms: what to wait till it is looked at again.
+ */
+static bool may_shut(const struct test_case *t, uint64_t close_ns, bool ended, int *wait_ms)
+{
+	uint64_t now_ns = clock_ns();
+
+	*wait_ms = 30000;
+	if (t->order != BOTH_CLOSE)
+		return t->order == PEER_CLOSES || ended;
+	if (now_ns < close_ns)
+		*wait_ms = (int)((close_ns - now_ns) / NS_PER_MS) + 1;
+	return now_ns >= close_ns;
+}
+
+static _Noreturn void transfers(int fd, const struct test_case *t, uint64_t close_ns)
 {
 	uint64_t sent = 0, received = 0;
 	bool ended = false, is_shut = false;
+	int wait_ms;
 
-	if (t->special == KERNEL_READS_LATE)
+	if (t->special == PEER_READS_LATE)
 		sleep(2);
 	while (!ended || !is_shut) {
-		bool may_shut = sent == t->up && (t->order != WE_CLOSE || ended);
 		struct pollfd p = { fd, (short)(ended ? 0 : POLLIN), 0 };
 
-		if (may_shut && !is_shut) {
+		if (may_shut(t, close_ns, ended, &wait_ms) && sent == t->up && !is_shut) {
 			shutdown(fd, SHUT_WR);
 			is_shut = true;
 			continue;
 		}
 		if (sent < t->up)
 			p.events |= POLLOUT;
-		if (poll(&p, 1, 30000) <= 0)
+		if (poll(&p, 1, wait_ms) <= 0 && wait_ms == 30000)
 			fails("nothing happened for 30 s");
 		if (sent < t->up && p.revents & (POLLOUT | POLLERR))
 			sent += write_some(fd, sent, t->up);
@@ -115,12 +124,12 @@ static _Noreturn void transfers(int fd, const struct test_case *t)
 	_exit(0);
 }
 
-void kernel_side_run(const struct test_case *t, int listener, const struct sockaddr *to,
-		     socklen_t to_len)
+void kernel_side_run(const struct test_case *t, uint64_t close_ns, int listener,
+		     const struct sockaddr *to, socklen_t to_len)
 {
 	int fd, error;
 
-	if (!t->kernel_dials) {
+	if (t->dials == WE_DIAL) {
 		fd = accept(listener, NULL, NULL);
 		if (fd < 0)
 			fails("accept");
@@ -129,12 +138,15 @@ void kernel_side_run(const struct test_case *t, int listener, const struct socka
 		error = connect(fd, to, to_len) < 0 ? errno : 0;
 		if (t->special == REFUSED)
 			_exit(error == ECONNREFUSED ? 0 : 1);
+		/* The reset may overtake the caller's waking up. */
+		if (t->special == WE_RESET && error == ECONNRESET)
+			_exit(0);
 		if (error)
 			fails("connect");
 	}
-	if (t->special == KERNEL_RESETS)
+	if (t->special == PEER_RESETS)
 		resets(fd);
 	if (t->special == WE_RESET)
 		meets_reset(fd);
-	transfers(fd, t);
+	transfers(fd, t, close_ns);
 }
