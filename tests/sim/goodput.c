@@ -5,7 +5,8 @@
  * One flow, side 0 sends as fast as it may, side 1 reads at once. Shown are the
  * goodput of the whole transfer and that after its first 25 round trips, which
  * is the one that is held against the scenario's bound. A part of a scenario's
- * name as an argument runs only those.
+ * name as an argument runs only those. The cost is a bound, too, where the scenario
+ * has one: the least of some goes, since the machine may be busy with others.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "world.h"
 
 #define SETTLE_ROUNDS 25
+#define GOES          5
 
 struct bulk {
 	uint64_t to_send, sent, received;
@@ -103,6 +105,7 @@ struct scenario {
 	uint64_t bytes;
 	double least[2]; /* share of the link that must be reached: by CUBIC, by rate */
 	double whole;    /* by either, slow start included */
+	double most_ns;  /* with --bench: what a data packet may cost. 0: only shown */
 };
 
 static const char *const names[] = { [TCP_CUBIC] = "cubic", [TCP_RATE] = "rate" };
@@ -113,8 +116,9 @@ static struct endpoint with_port(struct endpoint e, uint16_t port)
 	return e;
 }
 
-/* False: less than the scenario asks for. */
-static bool run(const struct scenario *s, enum tcp_congestion congestion, bool is_bench)
+/* False: less than the scenario asks for. *packet_ns: of CPU time, of both ends. */
+static bool run(const struct scenario *s, enum tcp_congestion congestion, bool is_bench,
+		double *packet_ns)
 {
 	struct link_config there = { .bits_per_s = s->bits_per_s,
 				     .delay_ns = s->rtt_ns / 2,
@@ -156,10 +160,11 @@ static bool run(const struct scenario *s, enum tcp_congestion congestion, bool i
 		(double)(bulk.received - settled_bytes) * 8e3 / (double)(w.now_ns - settled_ns);
 	tcp_get_stats(w.side[0].tcp, &stats);
 	tcp_conn_info(bulk.sender, &info);
+	*packet_ns = cpu * 1e9 / ((double)bulk.received / info.mss);
 	if (is_bench)
 		printf("%-28s %-5s %6.2f Gbit/s a core, %4.0f ns a data packet (both ends)\n",
 		       s->name, names[congestion], (double)bulk.received * 8 / cpu / 1e9,
-		       cpu * 1e9 / ((double)bulk.received / info.mss));
+		       *packet_ns);
 	else
 		printf("%-29s %-5s %6.1f, then %6.1f Mbit/s  %6llu resent  %6llu dropped  "
 		       "%4llu recoveries  %3llu timeouts\n",
@@ -182,6 +187,21 @@ static bool run(const struct scenario *s, enum tcp_congestion congestion, bool i
 	return false;
 }
 
+static bool run_bench(const struct scenario *s, enum tcp_congestion congestion)
+{
+	double packet_ns = 0, least_ns = 0;
+
+	for (unsigned i = 0; i < GOES; i++) {
+		run(s, congestion, true, &packet_ns);
+		least_ns = i == 0 ? packet_ns : MIN(least_ns, packet_ns);
+		if (s->most_ns == 0 || least_ns <= s->most_ns)
+			return true;
+	}
+	fprintf(stderr, "goodput: %s, %s: a data packet costs more than %.0f ns\n", s->name,
+		names[congestion], s->most_ns);
+	return false;
+}
+
 #define MIB (UINT64_C(1) << 20)
 
 static const struct scenario scenarios[] = {
@@ -194,6 +214,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  100 * MIB,
 	  { 0.90, 0.90 },
+	  0,
 	  0 },
 	{ "200 Mbit/s, 20 ms",
 	  200000000,
@@ -204,7 +225,8 @@ static const struct scenario scenarios[] = {
 	  0,
 	  400 * MIB,
 	  { 0.90, 0.90 },
-	  0.92 },
+	  0.92,
+	  0 },
 	{ "200 Mbit/s, 66 ms",
 	  200000000,
 	  66 * NS_PER_MS,
@@ -214,7 +236,8 @@ static const struct scenario scenarios[] = {
 	  0,
 	  400 * MIB,
 	  { 0.93, 0.93 },
-	  0.90 },
+	  0.90,
+	  0 },
 	{ "200 Mbit/s, 200 ms",
 	  200000000,
 	  200 * NS_PER_MS,
@@ -224,7 +247,8 @@ static const struct scenario scenarios[] = {
 	  0,
 	  600 * MIB,
 	  { 0.90, 0.93 },
-	  0.83 },
+	  0.83,
+	  0 },
 	{ "1 Gbit/s, 20 ms",
 	  1000000000,
 	  20 * NS_PER_MS,
@@ -234,7 +258,8 @@ static const struct scenario scenarios[] = {
 	  0,
 	  2000 * MIB,
 	  { 0.93, 0.93 },
-	  0.92 },
+	  0.92,
+	  0 },
 	{ "1 Gbit/s, 66 ms",
 	  1000000000,
 	  66 * NS_PER_MS,
@@ -244,7 +269,8 @@ static const struct scenario scenarios[] = {
 	  0,
 	  2000 * MIB,
 	  { 0.93, 0.93 },
-	  0.90 },
+	  0.90,
+	  0 },
 	{ "1 Gbit/s, 200 ms",
 	  1000000000,
 	  200 * NS_PER_MS,
@@ -254,7 +280,8 @@ static const struct scenario scenarios[] = {
 	  0,
 	  4000 * MIB,
 	  { 0.90, 0.92 },
-	  0.83 },
+	  0.83,
+	  0 },
 	{ "1 Gbit/s, 20 ms, 0.1 % lost",
 	  1000000000,
 	  20 * NS_PER_MS,
@@ -264,6 +291,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  400 * MIB,
 	  { 0.02, 0.85 },
+	  0,
 	  0 },
 	{ "1 Gbit/s, 20 ms, 1 % lost",
 	  1000000000,
@@ -274,6 +302,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  400 * MIB,
 	  { 0.005, 0.80 },
+	  0,
 	  0 },
 	{ "1 Gbit/s, 20 ms, 0.1 % lost, busy",
 	  1000000000,
@@ -284,6 +313,7 @@ static const struct scenario scenarios[] = {
 	  4 * NS_PER_MS,
 	  1000 * MIB,
 	  { 0.02, 0.70 },
+	  0,
 	  0 },
 	{ "1 Gbit/s, 20 ms, 1 % lost, busy",
 	  1000000000,
@@ -294,6 +324,7 @@ static const struct scenario scenarios[] = {
 	  4 * NS_PER_MS,
 	  1000 * MIB,
 	  { 0.005, 0.70 },
+	  0,
 	  0 },
 	{ "200 Mbit/s, 66 ms, 1 % lost",
 	  200000000,
@@ -304,6 +335,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  400 * MIB,
 	  { 0.005, 0.80 },
+	  0,
 	  0 },
 	{ "10 Mbit/s, 20 ms, 1 % lost",
 	  10000000,
@@ -314,6 +346,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  20 * MIB,
 	  { 0.20, 0.80 },
+	  0,
 	  0 },
 	{ "200 Mbit/s, 20 ms, 1 % late",
 	  200000000,
@@ -324,6 +357,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  400 * MIB,
 	  { 0.90, 0.90 },
+	  0,
 	  0 },
 	{ "1 Gbit/s, 20 ms, 1 % late",
 	  1000000000,
@@ -334,6 +368,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  1000 * MIB,
 	  { 0.90, 0.90 },
+	  0,
 	  0 },
 	{ "2.5 Gbit/s, 20 ms, no loss",
 	  2500000000,
@@ -344,6 +379,7 @@ static const struct scenario scenarios[] = {
 	  0,
 	  1000 * MIB,
 	  { 0.50, 0.50 },
+	  0,
 	  0 },
 };
 
@@ -357,8 +393,19 @@ static const struct scenario bench[] = {
 	  0,
 	  2000 * MIB,
 	  { 0, 0 },
+	  0,
+	  700 },
+	{ "no loss, RTT 1 ms",
+	  10000000000,
+	  NS_PER_MS,
+	  NS_PER_S,
+	  0,
+	  0,
+	  0,
+	  2000 * MIB,
+	  { 0, 0 },
+	  0,
 	  0 },
-	{ "no loss, RTT 1 ms", 10000000000, NS_PER_MS, NS_PER_S, 0, 0, 0, 2000 * MIB, { 0, 0 }, 0 },
 	{ "no loss, RTT 20 ms",
 	  2000000000,
 	  20 * NS_PER_MS,
@@ -368,6 +415,7 @@ static const struct scenario bench[] = {
 	  0,
 	  2000 * MIB,
 	  { 0, 0 },
+	  0,
 	  0 },
 	{ "0.1 % loss, RTT 1 ms",
 	  10000000000,
@@ -378,19 +426,22 @@ static const struct scenario bench[] = {
 	  0,
 	  1000 * MIB,
 	  { 0, 0 },
+	  0,
 	  0 },
 };
 
 int main(int argc, char **argv)
 {
 	bool is_bench = argc > 1 && strcmp(argv[1], "--bench") == 0, is_good = true;
+	double packet_ns;
 	const struct scenario *list = is_bench ? bench : scenarios;
 	size_t count = is_bench ? ARRAY_LEN(bench) : ARRAY_LEN(scenarios);
 	const char *part = argc > 1 + is_bench ? argv[1 + is_bench] : "";
 
 	for (size_t i = 0; i < count; i++)
-		for (unsigned c = TCP_CUBIC; c <= TCP_RATE; c++)
+		for (enum tcp_congestion c = TCP_CUBIC; c <= TCP_RATE; c++)
 			if (strstr(list[i].name, part))
-				is_good &= run(&list[i], (enum tcp_congestion)c, is_bench);
+				is_good &= is_bench ? run_bench(&list[i], c)
+						    : run(&list[i], c, false, &packet_ns);
 	return is_good ? 0 : 1;
 }
