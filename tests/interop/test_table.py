@@ -57,6 +57,114 @@ def test_tcp_carries_a_conversation(way, family):
             """, server.v6 if family == 6 else server.v4, port)
 
 
+# The server does what the first line of a connection asks for and remembers how it went; "how" asks for that.
+ENDS = """
+    import queue
+    SIZE = 300_000
+    s = listener(sys.argv[1])
+    say("ready", s.getsockname()[1])
+    hard = struct.pack("ii", 1, 0)
+    def how_it_ends(c):
+        try:
+            data = recv_all(c)
+        except ConnectionResetError:
+            return "reset"
+        return "whole" if data == block(2, 8) * (SIZE // 8) else f"{len(data)} bytes"
+    def send_all(c):
+        c.sendall(block(1, 8) * (SIZE // 8))
+    def serve(c, asked):
+        if asked == "client first":
+            how = how_it_ends(c)
+            send_all(c)
+            c.close()
+            return how
+        if asked == "client resets":
+            c.sendall(b"go")
+            return how_it_ends(c)
+        if asked == "server resets":
+            c.sendall(b"some")
+            recv_exactly(c, 4)
+            c.setsockopt(SOL_SOCKET, SO_LINGER, hard)
+            c.close()
+            return "reset"
+        send_all(c)  # "server first", "both at once"
+        c.shutdown(SHUT_WR)
+        return how_it_ends(c)
+    how = queue.Queue()
+    def one(c):
+        asked = recv_exactly(c, 16).decode().strip()
+        if asked == "how":
+            c.sendall(how.get(timeout=20).encode())
+        else:
+            how.put(serve(c, asked))
+        c.close()
+    while True:
+        threading.Thread(target=one, args=(s.accept()[0],), daemon=True).start()
+    """
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_every_way_to_end_a_connection(way, family):
+    """Active, passive and simultaneous close, half-close each way, a reset from each end."""
+    client, server = way
+    with server.served(ENDS, "::" if family == 6 else "0.0.0.0") as port:
+        ends = client.program("""
+            SIZE = 300_000
+            def ask(what):
+                s = dial(sys.argv[1], sys.argv[2])
+                s.settimeout(20)
+                s.sendall(what.ljust(16).encode())
+                return s
+            def send_all(s):
+                s.sendall(block(2, 8) * (SIZE // 8))
+            def how_it_ends(s):
+                try:
+                    data = recv_all(s)
+                except ConnectionResetError:
+                    return "reset"
+                return "whole" if data == block(1, 8) * (SIZE // 8) else f"{len(data)} bytes"
+            ends = {}
+            for what in "client first", "server first", "both at once", "client resets", "server resets":
+                s = ask(what)
+                if what == "client first":
+                    send_all(s)
+                    s.shutdown(SHUT_WR)
+                    mine = how_it_ends(s)
+                elif what == "server first":
+                    mine = how_it_ends(s)
+                    try:
+                        send_all(s)
+                        s.shutdown(SHUT_WR)
+                    except OSError:
+                        mine += ", then closed"
+                elif what == "both at once":
+                    send_all(s)
+                    s.shutdown(SHUT_WR)
+                    mine = how_it_ends(s)
+                elif what == "client resets":
+                    assert recv_exactly(s, 2) == b"go"
+                    s.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+                    mine = "reset"
+                else:
+                    assert recv_exactly(s, 4) == b"some"
+                    s.sendall(b"more")
+                    mine = how_it_ends(s)
+                s.close()
+                ends[what] = [mine, recv_all(ask("how")).decode()]
+            print(json.dumps(ends))
+            """, server.v6 if family == 6 else server.v4, port, timeout=120)
+    if server.name.startswith("userspace") or client.name.startswith("userspace"):
+        # It hands a reset on as an end, and its proxy ends both directions with the first.
+        assert ends.pop("client resets") == ["reset", "0 bytes"]
+        assert ends.pop("server resets") == ["0 bytes", "reset"]
+    else:
+        assert ends.pop("client resets") == ends.pop("server resets") == ["reset", "reset"]
+    if client.name.startswith("userspace"):
+        assert ends["client first"][1] == "whole" and ends["server first"][0].startswith("whole")
+    else:
+        assert ends == {what: ["whole", "whole"] for what in ("client first", "server first", "both at once")}
+
+
 def test_udp_carries_datagrams_of_many_sizes(way):
     client, server = way
     with server.served("""
