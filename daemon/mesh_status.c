@@ -150,6 +150,7 @@ static json_object *edge_counters(const struct edge_stats *s)
 	json_object *o = json_object_new_object();
 
 	add_number(o, "Flows", s->flows);
+	add_number(o, "FlowsStowed", s->flows_stowed);
 	add_number(o, "UDPEndpoints", s->udp_endpoints);
 	add_number(o, "Dialled", s->dialled);
 	add_number(o, "DialFailed", s->dial_failed);

@@ -322,6 +322,8 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 	if (dgrams_count(all) >= DGRAMS_MAX)
 		make_room(all);
 	err = try_open(d);
+	if (err == -EMFILE && flows_free_descriptors(&all->edge->flows))
+		err = try_open(d);
 	if ((err == -EMFILE || err == -ENFILE) && make_room(all))
 		err = try_open(d);
 	if (err)

@@ -24,7 +24,7 @@
 
 #define IFNAME "tailscale0" /* what programs look for */
 
-/* A flow takes a descriptor, and the usual soft limit is 1,024. */
+/* A flow takes a descriptor while it is not idle, and the usual soft limit is 1,024. */
 static void raise_descriptor_limit(void)
 {
 	struct rlimit limit;
@@ -50,6 +50,8 @@ static void accept_dialled(evutil_socket_t listener, short what, void *arg)
 			flow_accept(edge, fd);
 			continue;
 		}
+		if (errno == EMFILE && flows_free_descriptors(&edge->flows))
+			continue;
 		/* Asking again at once would only burn time. */
 		if ((errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) &&
 		    event_del(&edge->first_event) == 0)
@@ -369,7 +371,7 @@ struct localapi *edge_localapi(struct edge *edge)
 
 uint64_t edge_deadline(const struct edge *edge)
 {
-	if (!TAILQ_EMPTY(&edge->flows.busy) && !edge->flows.is_pumping)
+	if ((!TAILQ_EMPTY(&edge->flows.busy) && !edge->flows.is_pumping) || edge->flows.pressed)
 		return 0;
 	return edge_timers_deadline(&edge->timers);
 }
@@ -385,5 +387,6 @@ void edge_get_stats(const struct edge *edge, struct edge_stats *stats)
 {
 	*stats = edge->stats;
 	stats->flows = edge->flows.count;
+	stats->flows_stowed = flows_stowed(&edge->flows);
 	stats->udp_endpoints = dgrams_count(edge->dgrams);
 }

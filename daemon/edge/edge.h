@@ -87,6 +87,7 @@ void edge_expire(struct edge *edge, uint64_t now_ns);
 
 struct edge_stats {
 	uint64_t flows, udp_endpoints; /* now */
+	uint64_t flows_stowed;         /* of these: idle, and without a descriptor of ours */
 	uint64_t dialled, dial_failed, inbound, inbound_refused;
 	bool synhold;            /* false: the fallback "dial first" */
 	const char *synhold_why; /* why not */

@@ -75,7 +75,9 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 {
 	struct flow *flow = CONTAINER_OF(timer, struct flow, timer);
 
-	if (flow->state == FLOW_OPEN)
+	if (flow->ticket)
+		flow_wake(flow);
+	else if (flow->state == FLOW_OPEN)
 		look_for_program(flow, now_ns);
 	else if (flow->is_inbound)
 		inbound_timer(flow, now_ns);
@@ -112,9 +114,10 @@ void flow_lacks_descriptor(const struct flow *flow)
 
 	log_limited(
 		&flows->descriptor_gate, loop_now(flow->edge->loop), LOG_WARN,
-		"edge: no descriptor is left for another flow, each of %u has one: new ones fail "
-		"until some end; a higher hard limit of open files (ulimit -Hn) allows more",
-		flows->count);
+		"edge: no descriptor is left for another flow, each of %u has one and %u that are "
+		"idle do without: new ones fail until some end; a higher hard limit of open files "
+		"(ulimit -Hn) allows more",
+		flows->count - flows_stowed(flows), flows_stowed(flows));
 }
 
 void flow_key(struct flow *flow)
@@ -161,6 +164,7 @@ static void bury(struct flow *flow, bool reset)
 	struct edge *edge = flow->edge;
 
 	flow_set_state(flow, FLOW_DEAD);
+	flow_leave_stow(flow);
 	stream_close(&flow->stream, reset);
 	edge_timer_cancel(&edge->timers, &flow->timer);
 	unlink_busy(flow);
@@ -192,10 +196,12 @@ void flow_kill(struct flow *flow, bool reset)
 	flow->conn = NULL;
 }
 
-enum sock_life flow_program_life(const struct flow *flow)
+enum sock_life flow_program_life(struct flow *flow)
 {
 	struct endpoint ours;
 
+	if (flow->ticket && !flow_fetch(flow))
+		return SOCK_UNKNOWN;
 	if (flow->stream.fd < 0 || sock_local(flow->stream.fd, &ours) != 0)
 		return SOCK_UNKNOWN;
 	return socktable_life(flow->edge->socket_table, &flow->program, &ours);
@@ -232,6 +238,7 @@ static void run(struct flow *flow)
 	bool had_ended = flow->stream.program_ended;
 
 	loop_mark(flow->edge->loop);
+	flow->is_warm = true;
 	switch (stream_run(&flow->stream)) {
 	case STREAM_WAITS:
 		if (flow->stream.program_ended && !had_ended)
@@ -251,6 +258,12 @@ static void run(struct flow *flow)
 		flow_kill(flow, true);
 		break;
 	}
+}
+
+void flow_wake(struct flow *flow)
+{
+	if (flow_fetch(flow))
+		run(flow);
 }
 
 static void on_event(evutil_socket_t fd, short what, void *arg)
@@ -274,10 +287,12 @@ void flow_open(struct flow *flow, int fd)
 	flow_set_state(flow, FLOW_OPEN);
 	edge_timer_cancel(&flow->edge->timers, &flow->timer);
 	if (stream_open(&flow->stream, loop_base(flow->edge->loop), fd, flow->conn, on_event,
-			flow) != 0)
+			flow) != 0) {
 		flow_kill(flow, true);
-	else
-		run(flow);
+		return;
+	}
+	flow_hold_descriptor(flow);
+	run(flow);
 }
 
 /* The mesh side is dead. What it delivered before is the program's, as far as it takes it now. */
@@ -285,7 +300,10 @@ static void far_side_failed(struct flow *flow)
 {
 	struct tcp_conn *conn = flow->conn;
 
-	if (flow->state == FLOW_OPEN)
+	if (flow->ticket && stream_has_news(&flow->stream) && !flow_fetch(flow) &&
+	    flow->state == FLOW_DEAD)
+		return;
+	if (flow->state == FLOW_OPEN && !flow->ticket)
 		stream_run(&flow->stream);
 	bury(flow, true);
 	flow->conn = NULL;
@@ -313,7 +331,9 @@ void flow_tcp_event(struct flow *flow, unsigned events)
 	}
 	if (events & TCP_EVENT_FAILED)
 		far_side_failed(flow);
-	else if (flow->state == FLOW_OPEN && !flow->is_busy)
+	else if (flow->ticket && stream_has_news(&flow->stream))
+		flow_wake(flow);
+	else if (flow->state == FLOW_OPEN && !flow->is_busy && !flow->ticket)
 		run(flow);
 	/* Events come at the end of a round: too late for that end's own look. */
 	start_pump(flows);
@@ -338,6 +358,7 @@ static void pump(evutil_socket_t fd, short what, void *arg)
 void flows_round_ended(struct flows *flows)
 {
 	flows_reap(flows);
+	flows_stow_round_ended(flows);
 	start_pump(flows);
 }
 
@@ -345,6 +366,7 @@ int flows_open(struct flows *flows, struct edge *edge)
 {
 	flows->edge = edge;
 	TAILQ_INIT(&flows->busy);
+	flows_stow_init(flows);
 	flows->tables = calloc(1, sizeof(*flows->tables));
 	if (!flows->tables)
 		return -ENOMEM;
@@ -356,6 +378,7 @@ int flows_open(struct flows *flows, struct edge *edge)
 
 void flows_close(struct flows *flows)
 {
+	flows_stow_finish(flows);
 	while (flows->all)
 		flow_kill(flows->all, true);
 	flows_reap(flows);

@@ -25,6 +25,7 @@ struct app;
 struct edge;
 struct flow;
 struct flow_tables;
+struct stow;
 
 struct flows {
 	struct edge *edge;
@@ -35,6 +36,13 @@ struct flows {
 	bool has_pump, is_pumping;
 	unsigned count;
 	struct log_gate descriptor_gate;
+	/* Descriptors: see flow_stow.c. */
+	TAILQ_HEAD(, flow) held; /* open flows that have one; who comes first is asked first */
+	struct stow *stow;       /* NULL until it is needed */
+	struct event stow_event;
+	int pressure_fd;        /* so high a descriptor says that few are left; INT_MAX: never */
+	unsigned pressed;       /* such descriptors in this round */
+	bool has_told_pressure; /* the log */
 };
 
 /* 0 or -ENOMEM. */
@@ -45,6 +53,11 @@ void flows_close(struct flows *flows);
 void flows_reap(struct flows *flows);
 /* Busy flows shall run in the next round: called when this one ends. */
 void flows_round_ended(struct flows *flows);
+
+/* Idle flows give up their descriptors, some at least: was there one? */
+bool flows_free_descriptors(struct flows *flows);
+/* Open flows without a descriptor. */
+unsigned flows_stowed(const struct flows *flows);
 
 /* Serves IPC_CONNECT: answers app now or later. */
 void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,

@@ -49,6 +49,10 @@ struct flow {
 	struct flow *prev, *next; /* of all, or (next only) of the dead */
 	TAILQ_ENTRY(flow) by_busy;
 	bool is_busy;
+	TAILQ_ENTRY(flow) by_held;
+	bool is_held;    /* in that list */
+	bool is_warm;    /* it ran since it was asked last */
+	uint32_t ticket; /* of its socket, which is stowed; 0: it is not */
 };
 
 struct flow_tables {
@@ -64,12 +68,28 @@ void flow_open(struct flow *flow, int fd);
 /* Ends both sides: reset says how the program is told; the mesh side is aborted if it lives. */
 void flow_kill(struct flow *flow, bool reset);
 /* Does the program still hold its end of an open flow? */
-enum sock_life flow_program_life(const struct flow *flow);
+enum sock_life flow_program_life(struct flow *flow);
 /* No descriptor was left for this flow: says so, and what helps. */
 void flow_lacks_descriptor(const struct flow *flow);
 void flow_key(struct flow *flow);
 void flow_unkey(struct flow *flow);
 
+/* ---- flow_stow.c ---- */
+void flows_stow_init(struct flows *flows);
+void flows_stow_finish(struct flows *flows); /* resets what is stowed */
+void flows_stow_round_ended(struct flows *flows);
+/* It has opened, with this descriptor. */
+void flow_hold_descriptor(struct flow *flow);
+/*
+ * A stowed flow gets its socket back and may run. False: there is no descriptor now, and
+ * the timer will try again; or memory was short, and it is dead.
+ */
+bool flow_fetch(struct flow *flow);
+/* It dies: the stream has its socket once more, to close it, if it was open at all. */
+void flow_leave_stow(struct flow *flow);
+
+/* Fetched if need be, and run. */
+void flow_wake(struct flow *flow);
 void dial_tcp_event(struct flow *flow, unsigned events);
 void outbound_tcp_event(struct flow *flow, unsigned events);
 void outbound_timer(struct flow *flow, uint64_t now_ns);

@@ -80,6 +80,8 @@ static int call(struct flow *flow, bool own_port)
 {
 	int err, one = 1, fd = sock_open(&flow->program, SOCK_STREAM);
 
+	if (fd == -EMFILE && flows_free_descriptors(&flow->edge->flows))
+		fd = sock_open(&flow->program, SOCK_STREAM);
 	if (fd < 0)
 		return fd;
 	flow->stream.fd = fd;

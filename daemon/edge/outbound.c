@@ -100,6 +100,8 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 	if (err || !flow->hold->works)
 		return err;
 	flow->stream.fd = hold_socket(flow->hold, flow->peer_mirror);
+	if (flow->stream.fd == -EMFILE && flows_free_descriptors(&edge->flows))
+		flow->stream.fd = hold_socket(flow->hold, flow->peer_mirror);
 	if (flow->stream.fd < 0) {
 		err = -flow->stream.fd;
 		flow->stream.fd = -1;

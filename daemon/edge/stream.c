@@ -2,7 +2,7 @@
  * The bridge.
  *
  * The socket is registered once, edge-triggered, for both directions; after
- * that no epoll_ctl() is made until it is closed. Two flags remember edges:
+ * that no epoll_ctl() is made until it is closed (or stowed: stow.h). Two flags remember edges:
  * set by the event, cleared only by EAGAIN or a write that took less than it
  * was given. So a direction that stops because the other side has no room is
  * resumed by the endpoint's own event without asking epoll again.
@@ -47,6 +47,16 @@ union left_control {
 	uint8_t bytes[CMSG_SPACE(sizeof(int))];
 };
 
+static int watch(struct stream *s, struct event_base *base, event_callback_fn on_event, void *arg)
+{
+	if (event_assign(&s->event, base, s->fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event,
+			 arg) != 0 ||
+	    event_add(&s->event, NULL) != 0)
+		return -ENOMEM;
+	s->has_event = true;
+	return 0;
+}
+
 int stream_open(struct stream *s, struct event_base *base, int fd, struct tcp_conn *conn,
 		event_callback_fn on_event, void *arg)
 {
@@ -55,12 +65,39 @@ int stream_open(struct stream *s, struct event_base *base, int fd, struct tcp_co
 	*s = (struct stream){ .fd = fd, .conn = conn, .is_writable = true };
 	/* Without it, which is a kernel before 4.18, reads go on until EAGAIN. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_INQ, &on, sizeof(on));
-	if (event_assign(&s->event, base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event,
-			 arg) != 0 ||
-	    event_add(&s->event, NULL) != 0)
-		return -ENOMEM;
-	s->has_event = true;
-	return 0;
+	return watch(s, base, on_event, arg);
+}
+
+bool stream_has_news(const struct stream *s)
+{
+	struct iovec data[PIECES];
+	unsigned count;
+
+	return tcp_recv_data(s->conn, data, PIECES, &count) > 0 || tcp_recv_ended(s->conn);
+}
+
+bool stream_is_idle(const struct stream *s)
+{
+	return s->is_writable && !s->is_readable && !s->program_ended && !s->mesh_ended &&
+	       !stream_has_news(s);
+}
+
+void stream_leave(struct stream *s)
+{
+	event_del(&s->event);
+	s->has_event = false;
+	close(s->fd);
+	s->fd = -1;
+}
+
+int stream_return(struct stream *s, int fd)
+{
+	event_callback_fn on_event = event_get_callback(&s->event);
+	void *arg = event_get_callback_arg(&s->event);
+
+	s->fd = fd;
+	s->is_readable = s->is_fresh = true; /* nobody has looked */
+	return watch(s, event_get_base(&s->event), on_event, arg);
 }
 
 static bool has_error(int fd)

@@ -43,6 +43,15 @@ enum stream_verdict {
  */
 int stream_open(struct stream *s, struct event_base *base, int fd, struct tcp_conn *conn,
 		event_callback_fn on_event, void *arg);
+/* Has nothing to do, in neither direction, and both are open. */
+bool stream_is_idle(const struct stream *s);
+/* Has the mesh side something for the program? */
+bool stream_has_news(const struct stream *s);
+/* An idle stream lets go of its descriptor, which the caller keeps alive elsewhere; nothing is
+ * sent. */
+void stream_leave(struct stream *s);
+/* The same socket again, with bytes or none: run the stream. 0 or -ENOMEM; fd is the stream's. */
+int stream_return(struct stream *s, int fd);
 /* What on_event was called with. */
 void stream_event(struct stream *s, short what);
 enum stream_verdict stream_run(struct stream *s);

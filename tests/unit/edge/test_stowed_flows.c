@@ -1,0 +1,280 @@
+/* More flows than descriptors: the edge, when idle flows do without. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shared/util.h"
+#include "tests/unit/edge/fake_stack.h"
+#include "tests/unit/edge/two_nodes.h"
+
+/* Each flow has four descriptors in this process; those of the programs stay. */
+#define LIMIT 512
+#define FLOWS 150
+
+static struct two_nodes t;
+static struct node *const a = &t.node[0], *const b = &t.node[1];
+static int client[FLOWS], server[FLOWS];
+static int filler[LIMIT];
+static unsigned filled;
+
+static int setup(void **state)
+{
+	(void)state;
+	two_nodes_start(&t, false);
+	for (int i = 0; i < FLOWS; i++)
+		two_nodes_join(&t, i % 2 ? B_ADDR : B_ADDR6, &client[i], &server[i]);
+	return 0;
+}
+
+static void close_program(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	while (filled > 0)
+		close(filler[--filled]);
+	for (int i = 0; i < FLOWS; i++) {
+		close_program(&client[i]);
+		close_program(&server[i]);
+	}
+	two_nodes_stop(&t);
+	return 0;
+}
+
+static void expect(int fd, int wanted)
+{
+	char c;
+	ssize_t n = recv(fd, &c, 1, 0);
+
+	assert_int_equal(n < 0 ? -errno : n, wanted);
+}
+
+static void reset(int *fd)
+{
+	struct linger now = { 1, 0 };
+
+	setsockopt(*fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close_program(fd);
+}
+
+/* Each flow has its own bytes. */
+static void exchange(int i)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "flow %d", i);
+	program_say(client[i], server[i], text);
+	snprintf(text, sizeof(text), "answer %d", i);
+	program_say(server[i], client[i], text);
+}
+
+static void test_idle_flows_are_stowed_and_each_goes_on_as_itself(void **state)
+{
+	(void)state;
+	assert_int_equal(two_nodes_stats(a).flows, FLOWS);
+	assert_true(two_nodes_stats(a).flows_stowed > 0);
+	assert_true(two_nodes_stats(b).flows_stowed > 0);
+	for (int round = 0; round < 3; round++)
+		for (int i = 0; i < FLOWS; i++)
+			exchange(round == 1 ? FLOWS - 1 - i : i);
+	srandom(1);
+	for (int i = 0; i < 1000; i++)
+		exchange((int)(random() % FLOWS));
+	assert_true(two_nodes_stats(a).flows_stowed > 0);
+}
+
+static void test_bytes_for_all_at_once_arrive(void **state)
+{
+	char c;
+
+	(void)state;
+	for (int i = 0; i < FLOWS; i++) {
+		c = (char)i;
+		assert_int_equal(send(client[i], &c, 1, MSG_NOSIGNAL), 1);
+		c = (char)~i;
+		assert_int_equal(send(server[i], &c, 1, MSG_NOSIGNAL), 1);
+	}
+	for (int i = 0; i < FLOWS; i++) {
+		assert_int_equal(recv(server[i], &c, 1, 0), 1);
+		assert_int_equal(c, (char)i);
+		assert_int_equal(recv(client[i], &c, 1, 0), 1);
+		assert_int_equal(c, (char)~i);
+	}
+}
+
+static void test_each_kind_of_end_is_passed_on(void **state)
+{
+	(void)state;
+	for (int i = 0; i < FLOWS; i++) {
+		int *first = i & 1 ? &client[i] : &server[i];
+		int *second = i & 1 ? &server[i] : &client[i];
+
+		switch (i / 2 % 3) {
+		case 0:
+			shutdown(*first, SHUT_WR);
+			expect(*second, 0);
+			program_say(*second, *first, "and back");
+			shutdown(*second, SHUT_WR);
+			expect(*first, 0);
+			break;
+		case 1:
+			reset(first);
+			expect(*second, -ECONNRESET);
+			break;
+		default:
+			close_program(first);
+			expect(*second, 0);
+			close_program(second);
+		}
+	}
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+	assert_int_equal(two_nodes_stats(a).flows_stowed, 0);
+	assert_int_equal(two_nodes_stats(b).flows_stowed, 0);
+}
+
+static void test_much_data_passes_through_one_that_was_stowed(void **state)
+{
+	struct big up = { client[0], 1 };
+	pthread_t sender;
+
+	(void)state;
+	pthread_create(&sender, NULL, program_send_big, &up);
+	program_expect_big(server[0], 1);
+	pthread_join(sender, NULL);
+	for (int i = 1; i < FLOWS; i++)
+		exchange(i);
+}
+
+static void test_a_stowed_flow_keeps_its_port(void **state)
+{
+	unsigned refused = 0;
+
+	(void)state;
+	for (int i = 1; i < FLOWS; i += 2) {
+		struct endpoint local, to;
+		struct ipc_reply reply;
+		struct map_flow flow;
+
+		assert_int_equal(sock_local(client[i], &local), 0);
+		assert_true(map_find_flow(a->map, ip_v4(&local.addr), local.port, &flow));
+		to = (struct endpoint){ flow.remote, flow.remote_port };
+		refused += shim_ask(a, IPC_CONNECT, &local, &to, 0, &reply) == EADDRNOTAVAIL;
+		exchange(i);
+	}
+	assert_int_equal(refused, FLOWS / 2);
+}
+
+static void test_when_the_daemon_ends_programs_see_a_reset(void **state)
+{
+	(void)state;
+	two_nodes_stop(&t);
+	for (int i = 0; i < FLOWS; i++) {
+		expect(client[i], -ECONNRESET);
+		expect(server[i], -ECONNRESET);
+		close_program(&client[i]);
+		close_program(&server[i]);
+	}
+	two_nodes_start(&t, false);
+}
+
+static void take_all(void)
+{
+	while ((filler[filled] = dup(0)) >= 0)
+		filled++;
+}
+
+static void take_all_but(unsigned left)
+{
+	two_nodes_stats(a); /* the loop has closed what it was about to close */
+	take_all();
+	assert_true(filled >= left);
+	while (left-- > 0)
+		close(filler[--filled]);
+}
+
+/* Only asked for: the program's own connect() does not follow. */
+static int try_connect(void)
+{
+	struct endpoint local = sock_endpoint(mirror_of(a, A_ADDR), 0);
+	struct endpoint to = mesh_endpoint(B_ADDR, FAKE_PORT_SILENT);
+	struct ipc_reply reply;
+	static uint16_t port = 20000;
+
+	local.port = port++;
+	return shim_ask(a, IPC_CONNECT, &local, &to, 0, &reply);
+}
+
+static void test_when_all_is_used_up_connects_fail_and_stowed_flows_wait(void **state)
+{
+	int connects = 0, err;
+
+	(void)state;
+	/* The program's end, and the accepted one. */
+	take_all_but(2);
+	while ((err = try_connect()) == 0) {
+		connects++;
+		assert_true(two_nodes_stats(a).flows_stowed > 0);
+		take_all_but(2);
+		assert_true(connects < LIMIT);
+	}
+	assert_int_equal(err, ENFILE);
+	/* What is stowed can be closed all the same, or waits without loss. */
+	take_all();
+	for (int i = 0; i < FLOWS; i += 3)
+		assert_int_equal(send(server[i], "x", 1, MSG_NOSIGNAL), 1);
+	reset(&client[1]);
+	expect(server[1], -ECONNRESET);
+	reset(&server[2]);
+	expect(client[2], -ECONNRESET);
+	take_all();
+	while (filled > 0)
+		close(filler[--filled]);
+	for (int i = 0; i < FLOWS; i++) {
+		char c;
+
+		if (i == 1 || i == 2)
+			continue;
+		if (i % 3 == 0) {
+			assert_int_equal(recv(client[i], &c, 1, 0), 1);
+			assert_int_equal(c, 'x');
+		}
+		exchange(i);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_idle_flows_are_stowed_and_each_goes_on_as_itself),
+		TEST(test_bytes_for_all_at_once_arrive),
+		TEST(test_each_kind_of_end_is_passed_on),
+		TEST(test_much_data_passes_through_one_that_was_stowed),
+		TEST(test_a_stowed_flow_keeps_its_port),
+		TEST(test_when_the_daemon_ends_programs_see_a_reset),
+		TEST(test_when_all_is_used_up_connects_fail_and_stowed_flows_wait),
+	};
+	const struct rlimit limit = { LIMIT, LIMIT };
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
