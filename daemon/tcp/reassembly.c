@@ -120,6 +120,16 @@ uint32_t tcp_reassembly_advance(struct tcp_reassembly *r, uint32_t next)
 	return next;
 }
 
+void tcp_reassembly_cut(struct tcp_reassembly *r, uint32_t end)
+{
+	while (r->count > 0 && seq_le(end, r->ranges[r->count - 1].start))
+		r->count--;
+	if (r->count == 0)
+		tcp_reassembly_clear(r);
+	else
+		r->ranges[r->count - 1].end = seq_min(end, r->ranges[r->count - 1].end);
+}
+
 unsigned tcp_reassembly_sack(const struct tcp_reassembly *r, unsigned left_out,
 			     struct tcp_sack_block *out, unsigned max)
 {

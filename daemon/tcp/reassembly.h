@@ -30,6 +30,8 @@ bool tcp_reassembly_can_add(struct tcp_reassembly *r, uint32_t start, uint32_t e
 void tcp_reassembly_add(struct tcp_reassembly *r, uint32_t start, uint32_t end);
 /* The stream is complete up to next; returns the new end of what is in order. */
 uint32_t tcp_reassembly_advance(struct tcp_reassembly *r, uint32_t next);
+/* The stream ends at end: nothing behind it is kept. */
+void tcp_reassembly_cut(struct tcp_reassembly *r, uint32_t end);
 /*
  * Blocks for the SACK option in the order RFC 2018 wants, but for the ranges
  * touched last, of which so many are left out; returns how many.

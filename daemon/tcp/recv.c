@@ -303,6 +303,7 @@ void tcp_recv_segment(struct tcp_conn *conn, const struct tcp_segment *s, uint64
 		conn->has_fin = true;
 		conn->fin_seq = end;
 		conn->ack_now = true;
+		tcp_reassembly_cut(&conn->ranges, end);
 	}
 	if (conn->has_fin && conn->rcv_nxt == conn->fin_seq)
 		fin_reached(conn, now_ns);

@@ -139,6 +139,28 @@ static void test_an_early_fin_waits_for_what_is_missing(void **state)
 	script_finish(&t);
 }
 
+/* A liar's: the stream is over where the FIN says, and does not run past it. */
+static void test_bytes_behind_a_fin_are_forgotten(void **state)
+{
+	struct script t;
+
+	(void)state;
+	for (uint32_t behind = 0; behind < 2; behind++) {
+		start(&t);
+		script_send(&t,
+			    (struct peer){ .flags = A, .seq = 101 + behind, .ack = 1, .len = 99 });
+		script_expect(&t, A, 1, 1, 0);
+		script_send(&t, (struct peer){ .flags = F | A, .seq = 101, .ack = 1 });
+		script_expect(&t, A, 1, 1, 0);
+		script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 100 });
+		script_expect(&t, A, 1, 102, 0);
+		assert_int_equal(script_read(&t), 100);
+		assert_true(tcp_recv_ended(t.conn));
+		assert_int_equal(stats_of(&t).memory, 0);
+		script_finish(&t);
+	}
+}
+
 static void test_a_lost_fin_is_sent_again(void **state)
 {
 	struct script t;
@@ -390,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_both_close_at_once),
 		cmocka_unit_test(test_a_fin_with_data_and_the_acknowledgement_closes_at_once),
 		cmocka_unit_test(test_an_early_fin_waits_for_what_is_missing),
+		cmocka_unit_test(test_bytes_behind_a_fin_are_forgotten),
 		cmocka_unit_test(test_a_lost_fin_is_sent_again),
 		cmocka_unit_test(test_time_wait_repeats_its_acknowledgement),
 		cmocka_unit_test(test_time_wait_gives_way_to_a_newer_syn),
