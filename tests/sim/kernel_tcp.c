@@ -7,17 +7,11 @@
  * Needs root and /dev/net/tun; without them it says so and exits with 77.
  * Arguments: part of a case's name and of the weather's, to run only those.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,8 +19,8 @@
 #include "kernel_side.h"
 #include "our_side.h"
 #include "shared/util.h"
+#include "tun.h"
 
-#define SKIP        77
 #define MTU         1280
 #define PORT        5000
 #define WATCHDOG_NS (60 * NS_PER_S)
@@ -217,51 +211,6 @@ static bool run_case(struct bench *b, const struct test_case *t, bool is_v6, uin
 	return !wrong;
 }
 
-static void require(bool is_fine, const char *what)
-{
-	if (is_fine)
-		return;
-	fprintf(stderr, "kernel_tcp: %s: %s; this test needs root and /dev/net/tun\n", what,
-		strerror(errno));
-	exit(SKIP);
-}
-
-static int open_tun(void)
-{
-	struct in6_ifreq {
-		struct in6_addr address;
-		uint32_t prefix_len;
-		int index;
-	} six = { .prefix_len = 64 };
-	struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
-	struct sockaddr_in *in = (struct sockaddr_in *)&ifr.ifr_addr;
-	int tun, s4, s6;
-
-	require(unshare(CLONE_NEWNET) == 0, "a network namespace");
-	tun = open("/dev/net/tun", O_RDWR | O_NONBLOCK);
-	require(tun >= 0, "/dev/net/tun");
-	strcpy(ifr.ifr_name, "mw0");
-	require(ioctl(tun, TUNSETIFF, &ifr) == 0, "a TUN device");
-	s4 = socket(AF_INET, SOCK_DGRAM, 0);
-	s6 = socket(AF_INET6, SOCK_DGRAM, 0);
-	ifr.ifr_mtu = MTU;
-	require(ioctl(s4, SIOCSIFMTU, &ifr) == 0, "the MTU");
-	memset(&ifr.ifr_addr, 0, sizeof(ifr.ifr_addr));
-	in->sin_family = AF_INET;
-	inet_pton(AF_INET, "10.77.0.1", &in->sin_addr);
-	require(ioctl(s4, SIOCSIFADDR, &ifr) == 0, "an IPv4 address");
-	inet_pton(AF_INET, "255.255.255.0", &in->sin_addr);
-	require(ioctl(s4, SIOCSIFNETMASK, &ifr) == 0, "an IPv4 netmask");
-	ifr.ifr_flags = IFF_UP | IFF_RUNNING;
-	require(ioctl(s4, SIOCSIFFLAGS, &ifr) == 0, "the device up");
-	inet_pton(AF_INET6, "fd77::1", &six.address);
-	six.index = (int)if_nametoindex("mw0");
-	require(ioctl(s6, SIOCSIFADDR, &six) == 0, "an IPv6 address");
-	close(s4);
-	close(s6);
-	return tun;
-}
-
 /* All cases, or those with part in their name, in one weather: how many went wrong. */
 static unsigned run_weather(struct bench *b, const struct weather *w, const char *part)
 {
@@ -291,7 +240,7 @@ int main(int argc, char **argv)
 	unsigned failed = 0;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	b.tun = open_tun();
+	b.tun = tun_open("10.77.0.1", "fd77::1", MTU);
 	tcp_config_defaults(&config, MTU);
 	b.our.tcp = tcp_create(&config, &our_side_callbacks, &b.our);
 	for (size_t w = 0; w < ARRAY_LEN(weathers); w++) {

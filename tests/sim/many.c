@@ -192,8 +192,9 @@ int main(int argc, char **argv)
 {
 	struct many idle = { 0 }, kept = { .keepalive_ns = 60 * NS_PER_S };
 	struct many brief = { .is_short = true };
-	bool is_good = run(&idle, IDLE_CONNS) & run(&kept, IDLE_CONNS);
+	bool is_good = run(&idle, IDLE_CONNS);
 
+	is_good &= run(&kept, IDLE_CONNS);
 	if (argc < 2 || strcmp(argv[1], "idle") != 0)
 		is_good &= run(&brief, SHORT_CONNS);
 	if (!is_good)
