@@ -290,9 +290,11 @@ class Node(Peer):
             os.chown(path, self.place.uid, self.place.uid)
         return path
 
-    def start(self, timeout=15, env=None):
+    def start(self, timeout=15, env=None, files=None):
+        """files: its limit of open files, which it cannot raise."""
         env = {"UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1", **(env or {})}
-        self.daemon = self.lab.spawn([self.lab.binary("meshd"), "--config", self.config, "--dir", self.dir],
+        front = ["prlimit", f"--nofile={files}:{files}"] if files else []
+        self.daemon = self.lab.spawn([*front, self.lab.binary("meshd"), "--config", self.config, "--dir", self.dir],
                                      self.place, env, log=f"meshd-{self.name}")
         self.logs.append(self.daemon)
         self.daemon.wait_for(r"\bready\b", timeout)

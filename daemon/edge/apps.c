@@ -268,7 +268,7 @@ static void accept_some(evutil_socket_t listener, short what, void *arg)
 			serve(apps, fd);
 			continue;
 		}
-		if (errno == EMFILE && flows_free_descriptors(&apps->edge->flows))
+		if (errno == EMFILE && flows_free_for_question(&apps->edge->flows))
 			continue;
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
 			log_debug("edge: control socket: %s, programs wait", strerror(errno));

@@ -56,6 +56,9 @@ void flows_round_ended(struct flows *flows);
 
 /* Idle flows give up their descriptors, some at least: was there one? */
 bool flows_free_descriptors(struct flows *flows);
+/* The same for a question of a program, which shall have its answer when there is really none left.
+ */
+bool flows_free_for_question(struct flows *flows);
 /* Open flows without a descriptor. */
 unsigned flows_stowed(const struct flows *flows);
 

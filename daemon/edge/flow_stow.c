@@ -194,6 +194,11 @@ bool flows_free_descriptors(struct flows *flows)
 	return flows->pressure_fd != INT_MAX && stow_some(flows, 2 * flows->count) > 0;
 }
 
+bool flows_free_for_question(struct flows *flows)
+{
+	return flows_free_descriptors(flows) || (flows->stow && stow_lend(flows->stow));
+}
+
 void flows_stow_round_ended(struct flows *flows)
 {
 	while (flows->pressed > 0) {

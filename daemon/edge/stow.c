@@ -20,9 +20,11 @@
  * without them a socket could not even be closed when all others are in use.
  *
  * What was taken leaves a hole. Groups with many are filled before there is a new
- * one, so that there are never many groups of few. When the kernel does not take a message
- * again, because other processes of the user have used up the limit of descriptors in
- * flight meanwhile, its sockets come back to their owners.
+ * one, so that there are never many groups of few.
+ *
+ * At the limit of descriptors in flight no message is taken; then an old one goes before the new
+ * one comes, so that one socket can still replace another. If the new one is refused even so,
+ * because other processes of the user were faster, its sockets come back to their owners.
  */
 #include "daemon/edge/stow.h"
 
@@ -190,6 +192,14 @@ static void open_reserve(struct stow *stow)
 		close(stow->reserve[--stow->reserved]);
 }
 
+bool stow_lend(struct stow *stow)
+{
+	if (stow->reserved <= STOW_GROUP)
+		return false;
+	close(stow->reserve[--stow->reserved]);
+	return true;
+}
+
 static int open_spare(struct stow *stow)
 {
 	if (stow->spare[0] >= 0 ||
@@ -253,13 +263,13 @@ static struct group *make_group(struct stow *stow)
 }
 
 /* Where that many are put: one with holes, or one that is FREE with its pair in place. */
-static struct group *find_room(struct stow *stow, unsigned count)
+static struct group *find_room(struct stow *stow, unsigned count, bool may_be_new)
 {
 	struct group *g = LIST_FIRST(&stow->list[LOOSE]);
 
 	if (g)
 		return g;
-	if (count >= LEAST && open_spare(stow) == 0) {
+	if (may_be_new && count >= LEAST && open_spare(stow) == 0) {
 		g = LIST_FIRST(&stow->list[FREE]);
 		if (!g)
 			g = make_group(stow);
@@ -305,6 +315,22 @@ static int look_surely(struct stow *stow, const struct group *g, struct handful 
 	return look(g, h);
 }
 
+/* The members that are in h have their descriptors for good; the group is no more. */
+static void dissolve(struct stow *stow, struct group *g, const struct handful *h)
+{
+	void *owner[STOW_GROUP];
+
+	for (unsigned i = 0; i < h->count; i++) {
+		owner[i] = g->owner[h->place[i]];
+		unwatch(stow, h->fd[i]);
+	}
+	leave_seat(stow);
+	set_members(stow, g, 0);
+	/* Only now: what is called may ask for other sockets. */
+	for (unsigned i = 0; i < h->count; i++)
+		stow->came_back(owner[i], h->fd[i]);
+}
+
 /* ---- putting ---- */
 
 /* What the message shall be: the members that are there, and items in the holes. */
@@ -333,12 +359,13 @@ static uint32_t join(const struct group *g, const struct handful *old, struct st
 	return members;
 }
 
-/* All of them into the group's holes: 0 or -errno and nothing has changed. */
+/* All of them into the group's holes: 0 or -errno. */
 static int fill(struct stow *stow, struct group *g, struct stow_item *items, unsigned count)
 {
 	struct handful old = { 0 }, all;
 	unsigned watched = 0, place;
 	uint32_t members;
+	bool has_old;
 	int err = g->kind == FREE ? 0 : look_surely(stow, g, &old);
 
 	if (err)
@@ -352,16 +379,25 @@ static int fill(struct stow *stow, struct group *g, struct stow_item *items, uns
 	/* First the new message: if that is refused, the old one is still there. */
 	if (err == 0)
 		err = send_all(g->end[0], &all);
+	has_old = g->kind != FREE;
+	if (has_old && (err == 0 || err == -ETOOMANYREFS)) {
+		drop_message(g);
+		has_old = false;
+		if (err) /* at the limit, and the old one counted too */
+			err = send_all(g->end[0], &all);
+	}
 	while (err && watched > 0)
 		unwatch(stow, items[--watched].fd);
 	leave_seat(stow);
+	if (err && !has_old && g->kind != FREE) {
+		dissolve(stow, g, &old);
+		return err;
+	}
 	close_all(&old);
 	if (err)
 		return err;
 	if (g->kind == FREE)
 		stow->spare[0] = -1;
-	else
-		drop_message(g);
 	set_members(stow, g, members);
 	for (unsigned i = 0; i < count; i++) {
 		find(stow, items[i].ticket, &place);
@@ -374,35 +410,24 @@ static int fill(struct stow *stow, struct group *g, struct stow_item *items, uns
 unsigned stow_put(struct stow *stow, struct stow_item *items, unsigned count)
 {
 	unsigned done = 0;
+	bool may_be_new = true;
 
 	while (done < count) {
-		struct group *g = find_room(stow, count - done);
+		struct group *g = find_room(stow, count - done, may_be_new);
 		unsigned n = g ? MIN(STOW_GROUP - size(g), count - done) : 0;
+		bool is_new = g && g->kind == FREE;
 
-		if (n == 0 || fill(stow, g, items + done, n) != 0)
+		if (n > 0 && fill(stow, g, items + done, n) == 0)
+			done += n;
+		else if (is_new)
+			may_be_new = false; /* holes need less */
+		else
 			break;
-		done += n;
 	}
 	return done;
 }
 
 /* ---- taking ---- */
-
-/* The members that are in h have their descriptors for good; the group is no more. */
-static void dissolve(struct stow *stow, struct group *g, const struct handful *h)
-{
-	void *owner[STOW_GROUP];
-
-	for (unsigned i = 0; i < h->count; i++) {
-		owner[i] = g->owner[h->place[i]];
-		unwatch(stow, h->fd[i]);
-	}
-	leave_seat(stow);
-	set_members(stow, g, 0);
-	/* Only now: what is called may ask for other sockets. */
-	for (unsigned i = 0; i < h->count; i++)
-		stow->came_back(owner[i], h->fd[i]);
-}
 
 /* Picks one member out of all; those that were forgotten are closed. */
 static int pick(const struct group *g, unsigned place, const struct handful *all,

@@ -27,7 +27,7 @@ enum stow_why {
 
 /*
  * came_back(owner, fd): a socket that nobody asked for has its descriptor again,
- * which is now the owner's; its ticket is void. Only from inside stow_take().
+ * which is now the owner's; its ticket is void. Only from inside stow_take() and stow_put().
  * NULL without memory or descriptors.
  */
 struct stow *stow_create(void (*came_back)(void *owner, int fd));
@@ -43,6 +43,8 @@ void stow_destroy(struct stow *stow);
 unsigned stow_put(struct stow *stow, struct stow_item *items, unsigned count);
 /* Makes sure of the descriptors that the next calls need. */
 void stow_refill(struct stow *stow);
+/* Frees a descriptor, to be used for a moment only; stow_refill() takes it back. */
+bool stow_lend(struct stow *stow);
 /* The socket's descriptor; its ticket is void. Or -errno (-EMFILE), and it stays. */
 int stow_take(struct stow *stow, uint32_t ticket, enum stow_why why);
 /* For when it cannot be taken to be closed: that is done at the next chance. */

@@ -394,6 +394,36 @@ static int meet_the_limit_in_flight(void)
 	return 0;
 }
 
+static int replace_at_the_limit_in_flight(void)
+{
+	if (geteuid() == 0 && (setgid(65533) != 0 || setuid(65533) != 0))
+		return 2;
+	for (unsigned i = 0; i < MANY; i += STOW_GROUP)
+		put(i, STOW_GROUP);
+	set_limit(MANY - STOW_GROUP);
+	for (unsigned i = 0; i + 1 < MANY; i++) {
+		take(&ends[i], STOW_USE);
+		check_joined(&ends[i]);
+		stow_refill(stow);
+		put(i, 1);
+	}
+	/* In holes there is room, in a new group there is none. */
+	for (unsigned i = 0; i < STOW_GROUP / 2; i++)
+		take(&ends[2 * i], STOW_CLOSE);
+	for (unsigned i = 0; i < STOW_GROUP / 2; i++)
+		put(2 * i, 1);
+	for (unsigned i = 0; i < MANY; i++)
+		assert_true(!ends[i].came_back && is_open(&ends[i]));
+	/* Others have used up what was free. */
+	take(&ends[0], STOW_CLOSE);
+	set_limit(MANY - STOW_GROUP - 2);
+	assert_int_equal(stow_put(stow, &(struct stow_item){ ends[0].ours, &ends[0], 0 }, 1), 0);
+	check_joined(&ends[0]);
+	for (unsigned i = 1; i < MANY; i++)
+		assert_int_equal(ends[i].came_back, i < STOW_GROUP);
+	return 0;
+}
+
 /* The reserve is gone, since nothing could be sent again, and so is all else. */
 static int meet_both_limits(void)
 {
@@ -439,6 +469,12 @@ static void test_at_the_limit_in_flight_nothing_is_lost(void **state)
 	run_apart(meet_the_limit_in_flight);
 }
 
+static void test_at_the_limit_in_flight_one_can_replace_another(void **state)
+{
+	(void)state;
+	run_apart(replace_at_the_limit_in_flight);
+}
+
 static void test_at_both_limits_what_should_be_closed_is_so_later(void **state)
 {
 	(void)state;
@@ -461,6 +497,7 @@ int main(void)
 		TEST(test_without_a_descriptor_one_is_stowed_and_closed_but_not_used),
 		TEST(test_without_any_descriptor_there_is_no_stow),
 		cmocka_unit_test(test_at_the_limit_in_flight_nothing_is_lost),
+		cmocka_unit_test(test_at_the_limit_in_flight_one_can_replace_another),
 		cmocka_unit_test(test_at_both_limits_what_should_be_closed_is_so_later),
 	};
 
