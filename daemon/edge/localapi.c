@@ -26,6 +26,7 @@
 #include <event2/listener.h>
 #include <json.h>
 
+#include "daemon/edge/answer.h"
 #include "daemon/edge/folder.h"
 #include "daemon/edge/private.h"
 #include "shared/log.h"
@@ -54,52 +55,6 @@ struct localapi {
 	uint32_t next_ticket;
 	struct waiting waiting[LOCALAPI_WAITING_MAX];
 };
-
-/* ---- answers ---- */
-
-static void send_text(struct evhttp_request *request, int code, const char *text)
-{
-	struct evbuffer *body = evbuffer_new();
-
-	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
-			  "application/json");
-	if (body && text && evbuffer_add(body, text, strlen(text)) == 0)
-		evhttp_send_reply(request, code, NULL, body);
-	else
-		evhttp_send_error(request, HTTP_INTERNAL, NULL);
-	if (body)
-		evbuffer_free(body);
-}
-
-/* Takes the object. */
-static void send_json(struct evhttp_request *request, int code, json_object *object)
-{
-	send_text(request, code,
-		  object ? json_object_to_json_string_ext(
-				   object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
-			 : NULL);
-	json_object_put(object);
-}
-
-static void add_text(json_object *object, const char *key, const char *text)
-{
-	if (object)
-		json_object_object_add(object, key, json_object_new_string(text ? text : ""));
-}
-
-static void add_number(json_object *object, const char *key, int number)
-{
-	if (object)
-		json_object_object_add(object, key, json_object_new_int(number));
-}
-
-static void send_problem(struct evhttp_request *request, int code, const char *text)
-{
-	json_object *object = json_object_new_object();
-
-	add_text(object, "error", text);
-	send_json(request, code, object);
-}
 
 /* ---- late answers ---- */
 
@@ -143,7 +98,7 @@ static struct waiting *start_waiting(struct localapi *api, struct evhttp_request
 		if (!api->waiting[i].request)
 			w = &api->waiting[i];
 	if (!w) {
-		send_problem(request, HTTP_SERVUNAVAIL, "too many questions at once");
+		answer_send_problem(request, HTTP_SERVUNAVAIL, "too many questions at once");
 		return NULL;
 	}
 	w->request = request;
@@ -161,7 +116,7 @@ static void refuse_waiting(struct localapi *api, uint32_t ticket, const char *er
 	struct waiting *w = waiting_of(api, ticket);
 
 	if (w)
-		send_problem(take_request(w), HTTP_SERVUNAVAIL, error);
+		answer_send_problem(take_request(w), HTTP_SERVUNAVAIL, error);
 }
 
 static void answer_ping(struct waiting *w, const struct localapi_pong *pong)
@@ -169,22 +124,22 @@ static void answer_ping(struct waiting *w, const struct localapi_pong *pong)
 	json_object *o = json_object_new_object();
 	char ip[IP_TEXT_MAX];
 
-	add_text(o, "IP", ip_format(&w->ip, ip));
-	add_text(o, "NodeIP", pong->node_ip);
-	add_text(o, "NodeName", pong->node_name);
-	add_text(o, "Err", pong->error);
+	answer_add_text(o, "IP", ip_format(&w->ip, ip));
+	answer_add_text(o, "NodeIP", pong->node_ip);
+	answer_add_text(o, "NodeName", pong->node_name);
+	answer_add_text(o, "Err", pong->error);
 	if (o)
 		json_object_object_add(o, "LatencySeconds",
 				       json_object_new_double(pong->latency_s));
-	add_text(o, "Endpoint", pong->endpoint);
-	add_text(o, "PeerRelay", "");
-	add_number(o, "DERPRegionID", pong->derp_region);
-	add_text(o, "DERPRegionCode", pong->derp_code);
+	answer_add_text(o, "Endpoint", pong->endpoint);
+	answer_add_text(o, "PeerRelay", "");
+	answer_add_number(o, "DERPRegionID", pong->derp_region);
+	answer_add_text(o, "DERPRegionCode", pong->derp_code);
 	if (pong->peerapi_port)
-		add_number(o, "PeerAPIPort", pong->peerapi_port);
+		answer_add_number(o, "PeerAPIPort", pong->peerapi_port);
 	if (o && pong->is_local)
 		json_object_object_add(o, "IsLocalIP", json_object_new_boolean(true));
-	send_json(take_request(w), HTTP_OK, o);
+	answer_send_json(take_request(w), HTTP_OK, o);
 }
 
 static void timed_out(struct edge_timer *timer, uint64_t now_ns)
@@ -195,7 +150,7 @@ static void timed_out(struct edge_timer *timer, uint64_t now_ns)
 	if (w->is_ping)
 		answer_ping(w, &(struct localapi_pong){ .error = LOCALAPI_NO_ANSWER });
 	else
-		send_problem(take_request(w), HTTP_SERVUNAVAIL, LOCALAPI_NO_ANSWER);
+		answer_send_problem(take_request(w), HTTP_SERVUNAVAIL, LOCALAPI_NO_ANSWER);
 }
 
 void localapi_ponged(struct localapi *api, uint32_t ticket, const struct localapi_pong *pong)
@@ -213,9 +168,9 @@ void localapi_answered(struct localapi *api, uint32_t ticket, const char *json, 
 	if (!w || w->is_ping)
 		return;
 	if (error)
-		send_problem(take_request(w), HTTP_SERVUNAVAIL, error);
+		answer_send_problem(take_request(w), HTTP_SERVUNAVAIL, error);
 	else
-		send_text(take_request(w), HTTP_OK, json);
+		answer_send_text(take_request(w), HTTP_OK, json);
 }
 
 void localapi_pinged(struct localapi *api, uint32_t ticket, uint64_t round_trip_ns)
@@ -298,12 +253,12 @@ static void serve_ping(struct localapi *api, struct evhttp_request *request,
 
 	if (!who || !parse_type(evhttp_find_header(query, "type"), &type) ||
 	    !parse_size(evhttp_find_header(query, "size"), &size)) {
-		send_problem(request, HTTP_BADREQUEST,
-			     "ping takes ip, type (disco, TSMP, ICMP) and size");
+		answer_send_problem(request, HTTP_BADREQUEST,
+				    "ping takes ip, type (disco, TSMP, ICMP) and size");
 		return;
 	}
 	if (!find_address(mapfile_map(edge->mapfile), who, &ip)) {
-		send_problem(request, HTTP_NOTFOUND, "no node of this name or address");
+		answer_send_problem(request, HTTP_NOTFOUND, "no node of this name or address");
 		return;
 	}
 	w = start_waiting(api, request, LOCALAPI_PING_S);
@@ -337,7 +292,7 @@ static void serve_status(struct localapi *api, struct evhttp_request *request,
 		text = b->status(b->owner, !peers || strcmp(peers, "false") != 0);
 	else
 		text = api->edge->callbacks.status(api->edge->owner);
-	send_text(request, HTTP_OK, text);
+	answer_send_text(request, HTTP_OK, text);
 	free(text);
 }
 
@@ -349,15 +304,15 @@ static void serve_whois(struct localapi *api, struct evhttp_request *request,
 	char error[LOCALAPI_ERROR_MAX] = "", *text;
 
 	if (!addr || !b->whois) {
-		send_problem(request, addr ? HTTP_NOTIMPLEMENTED : HTTP_BADREQUEST,
-			     addr ? no_backend : "whois takes addr");
+		answer_send_problem(request, addr ? HTTP_NOTIMPLEMENTED : HTTP_BADREQUEST,
+				    addr ? no_backend : "whois takes addr");
 		return;
 	}
 	text = b->whois(b->owner, addr, error);
 	if (text)
-		send_text(request, HTTP_OK, text);
+		answer_send_text(request, HTTP_OK, text);
 	else
-		send_problem(request, HTTP_NOTFOUND, error);
+		answer_send_problem(request, HTTP_NOTFOUND, error);
 	free(text);
 }
 
@@ -370,7 +325,7 @@ static void serve_late(struct localapi *api, struct evhttp_request *request,
 	uint32_t ticket;
 
 	if (!ask) {
-		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
 		return;
 	}
 	w = start_waiting(api, request, limit_s);
@@ -393,9 +348,9 @@ static void serve_netcheck(struct localapi *api, struct evhttp_request *request,
 static void send_done(struct evhttp_request *request, int err, const char *error)
 {
 	if (err)
-		send_problem(request, HTTP_SERVUNAVAIL, error);
+		answer_send_problem(request, HTTP_SERVUNAVAIL, error);
 	else
-		send_text(request, HTTP_OK, "{}");
+		answer_send_text(request, HTTP_OK, "{}");
 }
 
 static void set_running(struct localapi *api, struct evhttp_request *request, bool running)
@@ -406,7 +361,7 @@ static void set_running(struct localapi *api, struct evhttp_request *request, bo
 	if (b->set_running)
 		send_done(request, b->set_running(b->owner, running, error), error);
 	else
-		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
 }
 
 static void serve_up(struct localapi *api, struct evhttp_request *request, struct evkeyvalq *query)
@@ -432,7 +387,7 @@ static void serve_login(struct localapi *api, struct evhttp_request *request,
 	if (b->login)
 		send_done(request, b->login(b->owner, error), error);
 	else
-		send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
 }
 
 static void serve_logout(struct localapi *api, struct evhttp_request *request,
@@ -491,25 +446,26 @@ static void serve(struct evhttp_request *request, void *arg)
 	struct evkeyvalq query;
 
 	if (!may_ask(api, request, ANY_USER)) {
-		send_problem(request, 403, "this daemon serves another user");
+		answer_send_problem(request, 403, "this daemon serves another user");
 		return;
 	}
 	if (!route) {
-		send_problem(request, HTTP_NOTFOUND, "no such path");
+		answer_send_problem(request, HTTP_NOTFOUND, "no such path");
 		return;
 	}
 	if (evhttp_request_get_command(request) != route->method) {
 		evhttp_add_header(evhttp_request_get_output_headers(request), "Allow",
 				  route->method == EVHTTP_REQ_GET ? "GET" : "POST");
-		send_problem(request, HTTP_BADMETHOD, "this path takes another method");
+		answer_send_problem(request, HTTP_BADMETHOD, "this path takes another method");
 		return;
 	}
 	if (!may_ask(api, request, route->who)) {
-		send_problem(request, 403, "only the daemon's own user and root may do that");
+		answer_send_problem(request, 403,
+				    "only the daemon's own user and root may do that");
 		return;
 	}
 	if (evhttp_parse_query_str(evhttp_uri_get_query(uri), &query) != 0) {
-		send_problem(request, HTTP_BADREQUEST, "the question is not well formed");
+		answer_send_problem(request, HTTP_BADREQUEST, "the question is not well formed");
 		return;
 	}
 	route->serve(api, request, &query);

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "daemon/edge/claims.h"
+#include "daemon/edge/spans.h"
 #include "shared/util.h"
 #include "shared/wire.h"
 
@@ -50,15 +51,6 @@ struct plan {
 	struct v6_mirror *v6; /* sorted by addr */
 	unsigned v6_count;
 	uint32_t v6_next, v6_left; /* mirrors in the block that is being filled */
-};
-
-struct span {
-	struct ip_addr first, last;
-};
-
-struct spans {
-	struct span *at;
-	size_t count, room;
 };
 
 /* What is collected before anything is decided. */
@@ -86,79 +78,6 @@ void plan_destroy(struct plan *plan)
 			plan->blocks.give_back(plan->blocks.owner, b);
 	free(plan->v6);
 	free(plan);
-}
-
-/* ---- addresses and spans ---- */
-
-static struct ip_addr next_address(struct ip_addr ip)
-{
-	for (int i = 15; i >= 0 && ++ip.byte[i] == 0; i--)
-		;
-	return ip;
-}
-
-static struct ip_addr previous_address(struct ip_addr ip)
-{
-	for (int i = 15; i >= 0 && ip.byte[i]-- == 0; i--)
-		;
-	return ip;
-}
-
-static struct span span_of(const struct ip_addr *addr, unsigned len)
-{
-	unsigned bits = ip_is_v4(addr) ? 96 + len : len;
-	struct span s = { *addr, *addr };
-
-	for (unsigned i = 0; i < 16; i++) {
-		uint8_t host = bits >= 8 * (i + 1) ? 0 : bits <= 8 * i ? 0xff : 0xff >> (bits % 8);
-
-		s.first.byte[i] &= (uint8_t)~host;
-		s.last.byte[i] |= host;
-	}
-	return s;
-}
-
-static int add_span(struct spans *spans, struct span s)
-{
-	if (spans->count == spans->room) {
-		size_t room = spans->room ? 2 * spans->room : 64;
-		struct span *grown = realloc(spans->at, room * sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		spans->at = grown;
-		spans->room = room;
-	}
-	spans->at[spans->count++] = s;
-	return 0;
-}
-
-static int compare_spans(const void *a, const void *b)
-{
-	const struct span *x = a, *y = b;
-	int order = ip_compare(&x->first, &y->first);
-
-	return order ? order : ip_compare(&y->last, &x->last);
-}
-
-/* Sorted and disjoint; neighbours become one. */
-static void normalise(struct spans *spans)
-{
-	size_t kept = 0;
-
-	if (spans->count == 0)
-		return;
-	qsort(spans->at, spans->count, sizeof(*spans->at), compare_spans);
-	for (size_t i = 1; i < spans->count; i++) {
-		struct span *last = &spans->at[kept], s = spans->at[i];
-		struct ip_addr after = next_address(last->last);
-
-		if (ip_compare(&s.first, &after) > 0)
-			spans->at[++kept] = s;
-		else if (ip_compare(&s.last, &last->last) > 0)
-			last->last = s.last;
-	}
-	spans->count = kept + 1;
 }
 
 /* ---- blocks ---- */
@@ -354,11 +273,11 @@ static int collect_prefix(struct input *in, const struct edge_node *node, const 
 
 	if (err)
 		return err;
-	err = add_span(&in->known, net);
+	err = spans_add(&in->known, net);
 	if (err == 0 && v4)
-		err = add_span(&in->mirrored, node->is_self ? one : net);
+		err = spans_add(&in->mirrored, node->is_self ? one : net);
 	else if (err == 0 && (node->is_self || p->len == 128))
-		err = add_span(&in->single, one);
+		err = spans_add(&in->single, one);
 	return err;
 }
 
@@ -385,7 +304,7 @@ static int add_range(struct map_directory *dir, const struct span *s, uint32_t m
 
 	if (last && mirror && ip_is_v4(&s->first) && last->mirror &&
 	    last->mirror + last->count == mirror) {
-		after = next_address(last->last);
+		after = span_next_address(last->last);
 		if (ip_equal(&after, &s->first)) {
 			last->last = s->last;
 			last->count += count;
@@ -445,7 +364,7 @@ static int lay_network(const struct plan *plan, struct map_directory *dir, struc
 		if (ip_compare(&s.first, &net.last) > 0)
 			break;
 		if (ip_compare(&net.first, &s.first) < 0) {
-			struct span gap = { net.first, previous_address(s.first) };
+			struct span gap = { net.first, span_previous_address(s.first) };
 
 			err = add_range(dir, &gap, 0, error);
 		}
@@ -455,7 +374,7 @@ static int lay_network(const struct plan *plan, struct map_directory *dir, struc
 				      : add_range(dir, &s, find_v6(plan, &s.first)->mirror, error);
 		if (ip_equal(&s.last, &net.last))
 			return err;
-		net.first = next_address(s.last);
+		net.first = span_next_address(s.last);
 	}
 	return err ? err : add_range(dir, &net, 0, error);
 }
@@ -478,24 +397,12 @@ static void index_mirrors(struct map_directory *dir)
 	qsort(dir->mirrors, dir->mirror_count, sizeof(*dir->mirrors), compare_mirrors);
 }
 
-/* IPv6 addresses keep a range each, so only doubles go. */
-static void drop_doubles(struct spans *single)
-{
-	size_t kept = 0;
-
-	qsort(single->at, single->count, sizeof(*single->at), compare_spans);
-	for (size_t i = 0; i < single->count; i++)
-		if (kept == 0 || !ip_equal(&single->at[kept - 1].first, &single->at[i].first))
-			single->at[kept++] = single->at[i];
-	single->count = kept;
-}
-
 static int lay_out(struct plan *plan, struct input *in, struct map_directory *dir, char *error)
 {
 	int err = 0;
 
-	normalise(&in->known);
-	normalise(&in->mirrored);
+	spans_normalise(&in->known);
+	spans_normalise(&in->mirrored);
 	for (size_t i = 0; err == 0 && i < in->known.count; i++) {
 		bool v4 = ip_is_v4(&in->known.at[i].first);
 
@@ -520,7 +427,7 @@ static int compare_widths(const void *a, const void *b)
 	uint32_t width_x = ip_v4(&x->last) - ip_v4(&x->first);
 	uint32_t width_y = ip_v4(&y->last) - ip_v4(&y->first);
 
-	return width_x != width_y ? (width_x < width_y ? 1 : -1) : compare_spans(a, b);
+	return width_x != width_y ? (width_x < width_y ? 1 : -1) : span_compare(a, b);
 }
 
 static int collect(const struct edge_node *nodes, unsigned count, struct input *in,
@@ -549,7 +456,7 @@ int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
 	if (err)
 		goto out;
 	if (in.single.count)
-		drop_doubles(&in.single);
+		spans_drop_doubles(&in.single);
 	/* Wide networks first, while there are runs for them. */
 	if (in.mirrored.count)
 		qsort(in.mirrored.at, in.mirrored.count, sizeof(*in.mirrored.at), compare_widths);
@@ -593,8 +500,8 @@ static uint32_t cut_range(struct map_directory *dir, uint32_t i, const struct ip
 	bool has_left = !ip_equal(&r->first, addr), has_right = !ip_equal(&r->last, addr);
 	uint32_t pieces = (uint32_t)has_left + has_right;
 
-	left.last = previous_address(*addr);
-	right.first = next_address(*addr);
+	left.last = span_previous_address(*addr);
+	right.first = span_next_address(*addr);
 	if (r->mirror) {
 		left.count = offset;
 		right.mirror += offset + 1;
