@@ -14,29 +14,48 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "shared/util.h"
+
+#define GOES       5
+#define AT_ONCE_MS 50   /* for all of the calls */
+#define TIMEOUT_MS 2000 /* somebody waited for one, the first time at least */
+
 /* With a map that is dead, other nodes are unreachable; our own address is only loopback. */
 static bool own_works;
+
+/* How long the calls took. */
+static uint64_t try_all(int stream, int datagram, struct harness_addr *to)
+{
+	struct mmsghdr m = { .msg_hdr.msg_name = to, .msg_hdr.msg_namelen = to->len };
+	uint64_t start = now_ms();
+
+	assert_int_equal(connect(stream, sa(to), to->len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(sendto(datagram, "x", 1, 0, sa(to), to->len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(sendmsg(datagram, &m.msg_hdr, 0), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(sendmmsg(datagram, &m, 1, 0), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(connect(datagram, sa(to), to->len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	return now_ms() - start;
+}
 
 static void assert_mesh_is_closed(int family, const char *ip)
 {
 	struct harness_addr to = at(family, ip, 20000);
 	int stream = new_socket(family, SOCK_STREAM), datagram = new_socket(family, SOCK_DGRAM);
-	uint64_t start = now_ms();
-	struct mmsghdr m = { 0 };
+	uint64_t quickest = UINT64_MAX;
 
-	assert_int_equal(connect(stream, sa(&to), to.len), -1);
-	assert_int_equal(errno, ENETUNREACH);
-	assert_int_equal(sendto(datagram, "x", 1, 0, sa(&to), to.len), -1);
-	assert_int_equal(errno, ENETUNREACH);
-	m.msg_hdr.msg_name = sa(&to);
-	m.msg_hdr.msg_namelen = to.len;
-	assert_int_equal(sendmsg(datagram, &m.msg_hdr, 0), -1);
-	assert_int_equal(errno, ENETUNREACH);
-	assert_int_equal(sendmmsg(datagram, &m, 1, 0), -1);
-	assert_int_equal(errno, ENETUNREACH);
-	assert_int_equal(connect(datagram, sa(&to), to.len), -1);
-	assert_int_equal(errno, ENETUNREACH);
-	assert_in_range(now_ms() - start, 0, 2000); /* a loaded machine, but no timeout */
+	/* Others may have the processor once; a time-out is in every go. */
+	for (unsigned i = 0; i < GOES && quickest > AT_ONCE_MS; i++) {
+		uint64_t took = try_all(stream, datagram, &to);
+
+		assert_in_range(took, 0, TIMEOUT_MS);
+		quickest = MIN(quickest, took);
+	}
+	assert_in_range(quickest, 0, AT_ONCE_MS);
 	to = at(family, ip, 0);
 	assert_int_equal(bind(stream, sa(&to), to.len), -1);
 	assert_int_equal(errno, EADDRNOTAVAIL);
