@@ -50,8 +50,6 @@ struct localapi {
 	struct edge *edge;
 	struct localapi_backend backend;
 	struct evhttp *http;
-	struct evconnlistener *listener; /* owned by http once bound */
-	struct edge_timer resume;
 	uint32_t next_ticket;
 	struct waiting waiting[LOCALAPI_WAITING_MAX];
 };
@@ -472,41 +470,47 @@ static void serve(struct evhttp_request *request, void *arg)
 	evhttp_clear_headers(&query);
 }
 
-static void accept_failed(struct evconnlistener *listener, void *arg)
+static void resume(evutil_socket_t fd, short what, void *arg)
 {
-	struct localapi *api = arg;
-
-	log_debug("edge: local API: %s, callers wait", strerror(errno));
-	evconnlistener_disable(listener);
-	edge_timer_set(&api->edge->timers, &api->resume,
-		       loop_now(api->edge->loop) + PAUSE_MS * NS_PER_MS);
+	(void)fd;
+	(void)what;
+	evconnlistener_enable(arg);
 }
 
-static void resume(struct edge_timer *timer, uint64_t now_ns)
+/*
+ * evhttp has taken the listener's argument for itself, so nothing but the listener is known
+ * here. It lives while the loop has rounds: localapi_close() comes after the last one.
+ */
+static void accept_failed(struct evconnlistener *listener, void *arg)
 {
-	(void)now_ns;
-	evconnlistener_enable(CONTAINER_OF(timer, struct localapi, resume)->listener);
+	const struct timeval pause = { .tv_usec = PAUSE_MS * 1000 };
+
+	(void)arg;
+	log_debug("edge: local API: %s, callers wait", strerror(errno));
+	if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, resume, listener,
+			    &pause) == 0)
+		evconnlistener_disable(listener);
 }
 
 static int listen_here(struct localapi *api)
 {
 	struct edge *edge = api->edge;
+	struct evconnlistener *listener; /* owned by http once bound */
 	int fd = folder_listen(edge->dir, PATHS_API, SOCK_STREAM, edge->config.allow_all_users);
 
 	if (fd < 0)
 		return fd;
-	api->listener = evconnlistener_new(loop_base(edge->loop), NULL, NULL,
-					   LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
-	if (!api->listener) {
+	listener = evconnlistener_new(loop_base(edge->loop), NULL, NULL,
+				      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
+	if (!listener) {
 		close(fd);
 		return -ENOMEM;
 	}
-	if (!evhttp_bind_listener(api->http, api->listener)) {
-		evconnlistener_free(api->listener);
-		api->listener = NULL;
+	if (!evhttp_bind_listener(api->http, listener)) {
+		evconnlistener_free(listener);
 		return -ENOMEM;
 	}
-	evconnlistener_set_error_cb(api->listener, accept_failed);
+	evconnlistener_set_error_cb(listener, accept_failed);
 	return 0;
 }
 
@@ -519,7 +523,6 @@ int localapi_open(struct edge *edge, struct localapi **out)
 		return -ENOMEM;
 	api->edge = edge;
 	api->next_ticket = 1;
-	api->resume.fired = resume;
 	for (int i = 0; i < LOCALAPI_WAITING_MAX; i++) {
 		api->waiting[i].api = api;
 		api->waiting[i].timer.fired = timed_out;
@@ -552,6 +555,5 @@ void localapi_close(struct localapi *api)
 	/* Frees its connections, whose close callbacks end what waits. */
 	if (api->http)
 		evhttp_free(api->http);
-	edge_timer_cancel(&api->edge->timers, &api->resume);
 	free(api);
 }

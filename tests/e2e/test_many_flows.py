@@ -171,6 +171,9 @@ def test_when_that_is_used_up_too_connects_say_so_and_flows_go_on(lab):
             flows.append(tcp(host, port))
         except OSError as e:
             why = errno.errorcode[e.errno]
+    say("full", len(flows))
+    while not os.path.exists("asked"):
+        time.sleep(0.02)
     order = list(range(len(flows)))
     exchange(order, 1)
     all_at_once(2)
@@ -183,7 +186,9 @@ def test_when_that_is_used_up_too_connects_say_so_and_flows_go_on(lab):
     order = list(range(len(flows)))
     exchange(order, 3)
     say(json.dumps([len(order), why, str(recv_exactly(again, 5))]))
-""", world.b.v4, server.wait_for(r"ready (\d+)").group(1), 0, ready=r"\[.*\]", env={"PYTHONUNBUFFERED": "1"})
+""", world.b.v4, server.wait_for(r"ready (\d+)").group(1), 0, ready=r"full \d+")
+    assert edge(world.a)["Flows"] >= int(client.wait_for(r"full (\d+)").group(1))
+    (world.a.home / "asked").touch()
     left, why, last = json.loads(client.wait_for(r"\[.*\]").group(0))
     assert left > 150 and last == "b'hello'"
     # Whether the kernel counts descriptors in flight depends on the privilege: only without it there is an end.

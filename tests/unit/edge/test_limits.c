@@ -271,6 +271,28 @@ static void test_without_descriptors_inbound_connects_are_not_refused_but_wait(v
 	close(listener);
 }
 
+static void test_without_descriptors_questions_to_the_api_wait(void **state)
+{
+	static const char ask[] = "GET /localapi/v0/status HTTP/1.1\r\nHost: x\r\n\r\n";
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	struct pollfd ready = { -1, POLLIN, 0 };
+	char answer[16] = "";
+	int count;
+
+	(void)state;
+	paths_join(a->dir, PATHS_API, name.sun_path, sizeof(name.sun_path));
+	count = take_descriptors(1);
+	ready.fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(connect(ready.fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_int_equal(send(ready.fd, ask, strlen(ask), MSG_NOSIGNAL), strlen(ask));
+	assert_int_equal(poll(&ready, 1, 50), 0);
+	give_descriptors_back(count);
+	assert_int_equal(poll(&ready, 1, 5000), 1);
+	assert_int_equal(recv(ready.fd, answer, 12, 0), 12);
+	assert_string_equal(answer, "HTTP/1.1 200");
+	close(ready.fd);
+}
+
 static void test_idle_udp_endpoints_go_when_no_program_is_bound_any_more(void **state)
 {
 	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to, bound;
@@ -427,6 +449,7 @@ int main(void)
 		TEST(test_a_second_daemon_in_a_folder_is_refused_with_a_sentence),
 		TEST(test_without_descriptors_a_connect_fails_and_programs_wait),
 		TEST(test_without_descriptors_inbound_connects_are_not_refused_but_wait),
+		TEST(test_without_descriptors_questions_to_the_api_wait),
 		TEST(test_idle_udp_endpoints_go_when_no_program_is_bound_any_more),
 		TEST(test_beyond_the_limit_the_oldest_udp_endpoint_goes),
 		TEST(test_a_scan_leaves_no_udp_endpoints_behind),
