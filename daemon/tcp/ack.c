@@ -19,6 +19,10 @@
 
 #define DUPACKS 3u
 
+/* Pacing is faster than the window by that part, and where the path is just full. */
+#define PACE_DIVIDE 5u
+#define CALM_DIVIDE 20u
+
 /* What one acknowledgement has delivered. */
 struct delivery {
 	uint32_t bytes;   /* acknowledged or SACKed for the first time */
@@ -199,6 +203,7 @@ static void take_sacks(struct tcp_conn *conn, const struct tcp_segment *s, struc
 void tcp_enter_recovery(struct tcp_conn *conn, uint64_t now_ns)
 {
 	conn->recovery = TCP_RECOVERY;
+	tcp_train_cancel(conn);
 	conn->recover = conn->snd_nxt;
 	conn->prr_delivered = conn->prr_out = 0;
 	conn->prr_flight = conn->snd_nxt - conn->snd_una;
@@ -227,6 +232,7 @@ void tcp_enter_loss(struct tcp_conn *conn, uint64_t now_ns)
 		conn->undo_ts = 0;
 	}
 	conn->recovery = TCP_LOSS;
+	tcp_train_cancel(conn);
 	conn->recover = conn->snd_nxt;
 	conn->cc.cwnd = conn->mss;
 	conn->dupacks = 0;
@@ -366,7 +372,8 @@ static void grow_window(struct tcp_conn *conn, const struct delivery *d, uint64_
 /*
  * CUBIC has no rate of its own: a little more than cwnd a round trip. In slow start just enough to
  * double (2 ln 2 = 1.39): more makes it send in clumps, which overflow a queue long before the path
- * is full. What is not known, as when all that was acknowledged had been sent twice, cannot pace.
+ * is full. Where trains tell how to grow, the window stands still for a round trip. What is not
+ * known, as when all that was acknowledged had been sent twice, cannot pace.
  */
 static void pace_by_window(struct tcp_conn *conn, uint64_t now_ns)
 {
@@ -378,10 +385,12 @@ static void pace_by_window(struct tcp_conn *conn, uint64_t now_ns)
 		conn->cc.pacing_rate = 0;
 		return;
 	}
-	if (cc->cwnd < cc->ssthresh / 2)
+	if (cc->start.train > 0)
+		window += window / (cc->start.is_full ? CALM_DIVIDE : PACE_DIVIDE);
+	else if (cc->cwnd < cc->ssthresh / 2)
 		window = window * 3 / 2;
 	else
-		window += window / (now_ns < conn->cc.cubic.calm_until_ns ? 20 : 5);
+		window += window / (now_ns < cc->cubic.calm_until_ns ? CALM_DIVIDE : PACE_DIVIDE);
 	conn->cc.pacing_rate = window * NS_PER_S / conn->srtt_ns;
 }
 
@@ -428,6 +437,8 @@ void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t 
 	if (d.moved || d.bytes > 0)
 		tcp_send_arm(conn, now_ns);
 	tcp_detect_loss(conn, now_ns);
+	if (d.moved)
+		tcp_train_acked(conn, now_ns);
 	if (conn->recovery == TCP_RECOVERY && !conn->cc.ops->is_rate_based)
 		reduce_rate(conn, &d, b->lost_count > lost_before, now_ns);
 	else if (d.bytes > 0)

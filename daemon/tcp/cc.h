@@ -67,8 +67,24 @@ struct tcp_rate {
 	uint8_t plateau_rounds, high_rounds, repair_rounds;
 	bool was_long;    /* there was a queue before we asked for more */
 	bool is_learning; /* STARTUP has overshot, by how much is not known yet */
+	bool is_guess;    /* the bound is what trains told, no loss has confirmed it */
 	bool is_sure;     /* min_rtt was looked for, not just met */
 	bool timed_out;   /* what the timeout has marked lost does not count */
+};
+
+/* What trains have taught, see train.c. */
+struct tcp_cc_start {
+	uint32_t train; /* bytes of the next; 0: none follows */
+	uint32_t held;  /* bytes that the path holds by the last one; 0: it did not tell */
+	uint8_t agreed; /* so many have agreed with the one before */
+	bool is_full;   /* the last one left no room for growth */
+	bool is_out;    /* one is on its way: the window waits for what it tells */
+};
+
+struct tcp_cc_train {
+	uint64_t now_ns, min_rtt_ns;
+	uint64_t spread_ns; /* so long its bytes took, besides the round trip */
+	uint32_t bytes;
 };
 
 struct tcp_cc {
@@ -78,6 +94,7 @@ struct tcp_cc {
 	uint64_t pacing_rate;              /* bytes a second; 0: no pacing */
 	struct tcp_cubic cubic, undo_cubic;
 	struct tcp_rate rate;
+	struct tcp_cc_start start;
 };
 
 struct tcp_cc_ack {
@@ -105,6 +122,10 @@ struct tcp_cc_ops {
 	void (*init)(struct tcp_cc *cc);
 	/* Outside of fast recovery, unless is_rate_based; may raise cwnd. */
 	void (*acked)(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
+	/* Slow start or its like goes on. */
+	bool (*is_starting)(const struct tcp_cc *cc);
+	/* Amid that, a train came through. */
+	void (*trained)(struct tcp_cc *cc, const struct tcp_cc_train *train);
 	/* A loss was found: sets ssthresh. The sender brings cwnd there. */
 	void (*lost)(struct tcp_cc *cc, uint64_t now_ns);
 	/* The retransmission timer has fired: sets ssthresh and forgets the epoch. */
@@ -126,6 +147,9 @@ void tcp_cc_change(struct tcp_cc *cc, const struct tcp_cc_ops *ops);
  * shown by how much; ssthresh is now what the path holds.
  */
 bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint64_t now_ns);
+
+/* What a train makes of the window. True: the path is nearly full, and slow start over. */
+bool tcp_cc_trained(struct tcp_cc *cc, const struct tcp_cc_train *train, uint32_t *window);
 
 /* CUBIC's two laws, for algorithms that lean on it: growth of cwnd, and a new ssthresh. */
 void tcp_cubic_grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack);

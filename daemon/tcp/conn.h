@@ -6,6 +6,7 @@
  *   recv.c     bytes in, windows out          rack.c    which segments are lost
  *   send.c     segments out                   scoreboard.c  the segments in flight
  *   delivery.c how fast the path delivers     cubic.c, rate.c  what to make of it
+ *   train.c    how a long path is filled soon
  *   expire.c   deadlines                      time_wait.c   what remains of closed connections
  *   reply.c    segments without a connection  table.c   finding the connection
  */
@@ -22,6 +23,7 @@
 #include "daemon/tcp/scoreboard.h"
 #include "daemon/tcp/segment.h"
 #include "daemon/tcp/timers.h"
+#include "daemon/tcp/train.h"
 #include "shared/util.h"
 
 #define TCP_RTO_INITIAL_NS  NS_PER_S
@@ -135,6 +137,7 @@ struct tcp_conn {
 	uint64_t paced_rate;  /* cc.pacing_rate that pace_cost stands for; 0: not paced */
 	uint64_t pace_cost;   /* ns for a byte, << TCP_PACE_SHIFT */
 	uint64_t pace_due_ns; /* when what was sent would have left at that rate */
+	struct tcp_train train;
 	struct tcp_rack rack;
 	uint64_t srtt_ns, rttvar_ns, rto_ns; /* rto_ns without back-off */
 	uint64_t rttvar_max_ns;

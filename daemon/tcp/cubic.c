@@ -20,6 +20,7 @@
 #define LEARN_LEAST 0.5
 #define LEARN_MOST  0.95
 #define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
+#define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
 #define CALM_ROUNDS 8u
 
 #define HYSTART_MIN_NS     (4 * NS_PER_MS)
@@ -121,7 +122,7 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		return;
 	}
 	hystart(cc, ack);
-	if (!ack->is_limited)
+	if (!ack->is_limited || cc->start.is_out)
 		return;
 	if (cc->cubic.in_css)
 		step /= HYSTART_CSS_DIVIDE;
@@ -164,6 +165,9 @@ static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 		return;
 	if (is_first)
 		cubic->learned = 0;
+	else if (cc->start.is_full)
+		cubic->learned = MAX(cubic->learned, (uint32_t)(cc->cwnd * LEARN_KNOWN));
+	cc->start.is_full = false;
 	cubic->lesson = CUBIC_LEARNING;
 	cubic->learn_ns = now_ns;
 	cubic->learn_bytes = 0;
@@ -177,7 +181,7 @@ void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 	if (held < LEARN_MORE * cubic->learned) {
 		cubic->lesson = CUBIC_NONE;
 		cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, held));
-		cubic->w_max = cubic->w_last_max = (double)cc->ssthresh / cc->mss;
+		cubic->w_max = cubic->w_last_max = (double)MAX(cc->ssthresh, held) / cc->mss;
 	} else {
 		cubic->lesson = CUBIC_PROBING;
 		cc->ssthresh = cubic->learned = MAX(held, 2 * cc->mss);
@@ -202,6 +206,24 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 	return true;
 }
 
+static bool cubic_is_starting(const struct tcp_cc *cc)
+{
+	return cc->ssthresh == TCP_CWND_MAX && !cc->cubic.in_css;
+}
+
+/* What the path holds is known before a loss tells: probing goes on from there. */
+static void cubic_trained(struct tcp_cc *cc, const struct tcp_cc_train *train)
+{
+	uint32_t window;
+
+	if (tcp_cc_trained(cc, train, &window)) {
+		cc->ssthresh = window;
+		cc->cubic.lesson = CUBIC_PROBING;
+		cc->cubic.learned = MAX(window, cc->start.held);
+	}
+	cc->cwnd = window;
+}
+
 static void cubic_timed_out(struct tcp_cc *cc, uint64_t now_ns)
 {
 	(void)now_ns;
@@ -211,6 +233,8 @@ static void cubic_timed_out(struct tcp_cc *cc, uint64_t now_ns)
 const struct tcp_cc_ops tcp_cc_cubic = { .name = "cubic",
 					 .init = cubic_init,
 					 .acked = cubic_acked,
+					 .is_starting = cubic_is_starting,
+					 .trained = cubic_trained,
 					 .lost = cubic_lost,
 					 .timed_out = cubic_timed_out };
 
@@ -222,6 +246,7 @@ void tcp_cc_init(struct tcp_cc *cc, const struct tcp_cc_ops *ops, uint32_t mss)
 	cc->ssthresh = TCP_CWND_MAX;
 	cc->undo_cwnd = cc->undo_ssthresh = 0;
 	cc->pacing_rate = 0;
+	cc->start = (struct tcp_cc_start){ 0 };
 	ops->init(cc);
 }
 

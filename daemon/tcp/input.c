@@ -90,6 +90,8 @@ static void established(struct tcp_conn *conn, const struct tcp_segment *s, uint
 		tcp_rtt_sample(conn, NS_PER_MS * (tcp_timestamp(conn, now_ns) - s->ts_echo));
 	if (conn->retries > 0)
 		begin_carefully(conn, s);
+	else
+		tcp_train_opened(conn);
 	conn->retries = 0;
 	conn->syn_due = false;
 	conn->snd_una = s->ack;

@@ -64,6 +64,13 @@
 #define YOUNG_NS      (5 * NS_PER_S) /* after STARTUP, or longer: */
 #define YOUNG_ROUNDS  60u
 
+/* Where trains have told what the path holds, see train.c. */
+#define KNOWN_SHARE   0.97 /* so much of that is the rate */
+#define KNOWN_ROOM    0.12 /* and so much more the flight, or what takes: */
+#define KNOWN_ROOM_NS (4 * NS_PER_MS)
+#define TRAIN_GAIN    1.2
+#define TRAIN_CAREFUL 1.05
+
 static void rate_init(struct tcp_cc *cc)
 {
 	cc->cubic = (struct tcp_cubic){ 0 };
@@ -109,6 +116,28 @@ static void set_phase(struct tcp_cc *cc, enum tcp_rate_phase phase, uint64_t now
 	r->plateau_rounds = r->high_rounds = 0;
 }
 
+static uint32_t known_bound(const struct tcp_rate *r, double held)
+{
+	double room = KNOWN_ROOM_NS / (double)r->min_rtt_ns;
+
+	return (uint32_t)MIN((1 + MAX(KNOWN_ROOM, room)) * held, (double)TCP_CWND_MAX - 1);
+}
+
+/* STARTUP ends because trains have told what the path holds, so no loss has set a bound. */
+static void use_known(struct tcp_cc *cc)
+{
+	struct tcp_rate *r = &cc->rate;
+	double held = cc->start.held;
+
+	r->bw[0] = MAX(r->bw[0], (uint64_t)(KNOWN_SHARE * held * 1e9 / (double)r->min_rtt_ns));
+	if (cc->ssthresh < TCP_CWND_MAX)
+		return;
+	cc->ssthresh = MAX(known_bound(r, held), LEAST_WINDOW * cc->mss);
+	cc->cubic.epoch_ns = 0;
+	cc->cubic.w_max = (double)cc->ssthresh / cc->mss;
+	r->is_guess = true;
+}
+
 /* Asking is over: what was measured before the last time is forgotten. */
 static void go_down(struct tcp_cc *cc, uint64_t now_ns)
 {
@@ -118,6 +147,8 @@ static void go_down(struct tcp_cc *cc, uint64_t now_ns)
 
 	/* Not all at the same time: the low bits of the time are as good as random. */
 	r->wait_ns = has_grown ? 0 : CRUISE_NS + (now_ns >> 8) % 1024 * NS_PER_MS;
+	if (r->phase == RATE_STARTUP && cc->start.is_full)
+		use_known(cc);
 	if (r->phase == RATE_UP) {
 		r->bw[1] = r->bw[0];
 		r->bw[0] = 0;
@@ -177,6 +208,7 @@ static void congested(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		tcp_cubic_probed(cc, (uint32_t)(flight * (double)r->min_rtt_ns /
 						MAX(ack->srtt_ns, r->min_rtt_ns)));
 	r->deaf_until = ack->delivered;
+	r->is_guess = false;
 	r->repair_rounds = REPAIR_ROUNDS;
 	r->low_bytes = r->low_lost = r->high_bytes = r->high_lost = 0;
 	/* How much of that was overshoot, only the next round trips tell. */
@@ -409,6 +441,10 @@ static void grow_bound(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 
 	if (cc->ssthresh >= TCP_CWND_MAX)
 		return;
+	/* More than was guessed, and no queue says otherwise. */
+	if (cc->rate.is_guess && queue_now(&cc->rate) < long_queue(&cc->rate))
+		cc->ssthresh =
+			MAX(cc->ssthresh, known_bound(&cc->rate, (double)pipe_size(&cc->rate)));
 	if (!ack->is_limited || cwnd < cc->ssthresh) {
 		cc->cubic.epoch_ns = 0;
 		return;
@@ -446,6 +482,9 @@ static void set_window(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	struct tcp_rate *r = &cc->rate;
 	uint64_t wanted = wanted_window(cc), cwnd = (uint64_t)cc->cwnd + ack->acked;
 
+	/* What a train tells is waited for. */
+	if (r->phase == RATE_STARTUP && cc->start.is_out)
+		cwnd = cc->cwnd;
 	/* STARTUP knows too little to take anything back. */
 	if (bandwidth(r) > 0)
 		cwnd = MIN(cwnd, r->phase == RATE_STARTUP ? MAX(wanted, cc->cwnd) : wanted);
@@ -482,7 +521,10 @@ static void set_pacing(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	if (r->phase == RATE_STARTUP && ack->srtt_ns > 0) {
 		/* A sample is a round trip old, and the first ones are of a few segments. */
 		bw = (double)cc->cwnd * 1e9 / (double)ack->srtt_ns;
-		rate = MAX(MAX(rate, (uint64_t)(STARTUP_GAIN / 2 * bw)), cc->pacing_rate);
+		if (cc->start.train > 0)
+			rate = (uint64_t)((cc->start.is_full ? TRAIN_CAREFUL : TRAIN_GAIN) * bw);
+		else
+			rate = MAX(MAX(rate, (uint64_t)(STARTUP_GAIN / 2 * bw)), cc->pacing_rate);
 	}
 	cc->pacing_rate = MAX(rate, 2 * (uint64_t)cc->mss);
 }
@@ -513,6 +555,20 @@ static void rate_lost(struct tcp_cc *cc, uint64_t now_ns)
 	cc->undo_cubic = cc->cubic;
 }
 
+static bool rate_is_starting(const struct tcp_cc *cc)
+{
+	return cc->rate.phase == RATE_STARTUP;
+}
+
+static void rate_trained(struct tcp_cc *cc, const struct tcp_cc_train *train)
+{
+	uint32_t window;
+
+	if (tcp_cc_trained(cc, train, &window))
+		go_down(cc, train->now_ns);
+	cc->cwnd = window;
+}
+
 static void rate_timed_out(struct tcp_cc *cc, uint64_t now_ns)
 {
 	struct tcp_cc_ack ack = { .now_ns = now_ns, .delivered = cc->rate.round_bytes };
@@ -525,5 +581,7 @@ const struct tcp_cc_ops tcp_cc_rate = { .name = "rate",
 					.is_rate_based = true,
 					.init = rate_init,
 					.acked = rate_acked,
+					.is_starting = rate_is_starting,
+					.trained = rate_trained,
 					.lost = rate_lost,
 					.timed_out = rate_timed_out };

@@ -141,14 +141,17 @@ void tcp_recv_tune(struct tcp_conn *conn, uint64_t now_ns)
 {
 	uint64_t rtt_ns = conn->rcv_rtt_ns ? conn->rcv_rtt_ns : conn->srtt_ns;
 	const struct tcp_memory *m = &conn->tcp->memory;
-	uint64_t consumed, wanted;
+	uint64_t consumed = conn->rcv_read - conn->tune_seq, wanted;
+	bool is_long = rtt_ns >= TCP_TRAIN_LEAST_RTT;
 
-	if (now_ns - conn->tune_ns < MAX(rtt_ns, NS_PER_MS))
+	if (now_ns - conn->tune_ns >= MAX(rtt_ns, NS_PER_MS)) {
+		conn->tune_ns = now_ns;
+		conn->tune_seq = conn->rcv_read;
+	} else if (!is_long) {
 		return;
-	consumed = conn->rcv_read - conn->tune_seq;
-	conn->tune_ns = now_ns;
-	conn->tune_seq = conn->rcv_read;
-	wanted = MIN(4 * consumed + 16 * conn->rcv_mss, limit_max(conn));
+	}
+	/* On a long path the far side may send four times as much in the next round trip. */
+	wanted = MIN((is_long ? 8 : 4) * consumed + 16 * conn->rcv_mss, limit_max(conn));
 	if (wanted > conn->rcv_limit && m->used < m->max - m->max / 4)
 		conn->rcv_limit = (uint32_t)wanted;
 }

@@ -242,7 +242,7 @@ static void count_sent(struct turn *turn, uint32_t index, bool was_empty)
 
 	if (conn->cc.ops->is_rate_based)
 		tcp_delivery_sent(&conn->delivery, sent, was_empty, turn->now_ns);
-	if (conn->paced_rate > 0)
+	if (conn->paced_rate > 0 && conn->train.state != TCP_TRAIN_SENDING)
 		conn->pace_due_ns = MAX(conn->pace_due_ns, turn->now_ns - PACE_CREDIT_NS) +
 				    (sent->len * conn->pace_cost >> TCP_PACE_SHIFT);
 }
@@ -293,7 +293,7 @@ static bool congestion_allows(struct tcp_conn *conn, uint32_t len, uint64_t now_
 {
 	const struct tcp_scoreboard *b = &conn->board;
 
-	if (b->pipe == 0)
+	if (b->pipe == 0 || conn->train.state == TCP_TRAIN_SENDING)
 		return true;
 	if (!pacing_allows(conn, now_ns)) {
 		conn->is_limited = true;
@@ -347,6 +347,7 @@ static bool send_new(struct turn *turn, uint32_t len, bool has_fin)
 		      turn->now_ns);
 	count_sent(turn, conn->board.tail - 1, was_empty);
 	conn->snd_nxt += len;
+	tcp_train_sent(conn);
 	conn->fin_sent |= has_fin;
 	conn->override_due = false;
 	return true;
@@ -387,6 +388,7 @@ static bool send_data(struct turn *turn)
 
 	if (conn->tail_probe_due && !send_tail_probe(turn))
 		return false;
+	tcp_train_begin(conn, turn->now_ns);
 	while (turn->sent < TCP_TURN_SEGMENTS) {
 		uint32_t lost = tcp_board_next_lost(b), len;
 		bool has_fin;

@@ -295,6 +295,59 @@ static void test_a_window_that_probes_is_bounded(void **state)
 	assert_int_equal(cc.cwnd, TCP_CWND_MAX);
 }
 
+/* What the window becomes when bytes have come through with that spread, at 100 ms. */
+static uint32_t train(struct tcp_cc *cc, uint32_t bytes, uint64_t spread_ns, bool *is_over)
+{
+	struct tcp_cc_train train = { .min_rtt_ns = 100 * NS_PER_MS,
+				      .bytes = bytes,
+				      .spread_ns = spread_ns };
+
+	*is_over = tcp_cc_trained(cc, &train, &cc->cwnd);
+	return cc->cwnd;
+}
+
+static void test_trains_find_the_end_before_the_window_gets_there(void **state)
+{
+	const uint32_t held = 2500000; /* 200 Mbit/s */
+	struct tcp_cc cc = { 0 };
+	uint32_t bytes = 10000, before;
+	unsigned rounds = 0;
+	bool is_over;
+
+	(void)state;
+	tcp_cc_init(&cc, &tcp_cc_cubic, 1000);
+	do {
+		before = cc.cwnd;
+		train(&cc, bytes, bytes * 40ull, &is_over);
+		assert_true(cc.cwnd >= before && cc.cwnd <= 4 * before);
+		assert_true(cc.cwnd < held && cc.start.train <= cc.cwnd / 2);
+		assert_true(cc.start.is_full || cc.cwnd >= 2 * before);
+		bytes = cc.start.train;
+		rounds++;
+	} while (!is_over);
+	assert_int_equal(bytes, 0);
+	assert_true(cc.cwnd > held * 8 / 10 && rounds < 8);
+}
+
+static void test_trains_that_disagree_end_nothing(void **state)
+{
+	struct tcp_cc cc = { 0 };
+	uint32_t before;
+	bool is_over;
+
+	(void)state;
+	tcp_cc_init(&cc, &tcp_cc_cubic, 1000);
+	/* Whatever delays acknowledgements: no worse than doubling when it is gone. */
+	for (unsigned i = 0; i < 10; i++) {
+		before = cc.cwnd;
+		train(&cc, 100000, (i % 2 ? 3 : 30) * NS_PER_MS, &is_over);
+		assert_true(!is_over && cc.cwnd >= before);
+	}
+	before = cc.cwnd;
+	train(&cc, 100000, 0, &is_over);
+	assert_true(!is_over && cc.cwnd >= 2 * before && !cc.start.is_full);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -309,6 +362,8 @@ int main(void)
 		cmocka_unit_test(test_slow_start_ends_when_round_trips_grow),
 		cmocka_unit_test(test_cubic_returns_to_where_it_lost),
 		cmocka_unit_test(test_a_window_that_probes_is_bounded),
+		cmocka_unit_test(test_trains_find_the_end_before_the_window_gets_there),
+		cmocka_unit_test(test_trains_that_disagree_end_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
