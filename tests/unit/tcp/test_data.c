@@ -188,6 +188,54 @@ static void test_a_hole_is_sent_again_when_later_segments_are_sacked(void **stat
 	script_finish(&t);
 }
 
+/* Segments of data since the last call. */
+static unsigned sent_segments(struct script *t)
+{
+	unsigned count = 0;
+
+	for (; t->first < t->count; t->first++)
+		count += t->out[t->first].s.len > 0;
+	t->first = t->count = 0;
+	return count;
+}
+
+/* RFC 6937: seven for ten that arrived, and no silence of half a round trip before. */
+static void test_recovery_sends_in_proportion_to_what_arrives(void **state)
+{
+	const uint32_t acked = 1 + 30 * M, flight = 40;
+	unsigned arrived = 0, sent = 0;
+	struct script t;
+
+	(void)state;
+	start(&t);
+	write_segments(&t, 30);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 10 * M });
+	write_segments(&t, 40);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = acked });
+	write_segments(&t, 40);
+	assert_int_equal(sent_segments(&t), 30 + flight);
+	script_wait_ms(&t, 1);
+	for (uint32_t n = 1; n < flight; n++) {
+		unsigned now;
+
+		script_send(&t, (struct peer){ .flags = A,
+					       .seq = 1,
+					       .ack = acked,
+					       .sack = { acked + M, acked + (1 + n) * M } });
+		now = sent_segments(&t);
+		assert_true(now <= 2); /* no burst */
+		if (stats_of(&t).fast_recoveries == 0)
+			continue;
+		sent += now;
+		arrived++;
+		assert_in_range(sent, arrived * 6 / 10, arrived * 8 / 10 + 1);
+	}
+	assert_true(arrived > flight / 2);
+	assert_int_equal(stats_of(&t).fast_recoveries, 1);
+	assert_int_equal(stats_of(&t).retransmitted, 1);
+	script_finish(&t);
+}
+
 static void test_a_little_reordering_is_no_loss(void **state)
 {
 	struct script t;
@@ -367,6 +415,51 @@ static void test_our_window_shuts_and_tells_when_it_opens(void **state)
 	script_finish(&t);
 }
 
+/* The window after some round trips of 50 ms with 100 segments each, of which so much is read. */
+static uint32_t window_for_reader(size_t read_max)
+{
+	struct script t;
+	uint32_t seq = 1, window = 0;
+	uint8_t scale;
+
+	script_init(&t);
+	t.has_timestamps = true;
+	script_start(&t);
+	script_connect(&t);
+	scale = t.out[0].s.scale; /* of our SYN */
+	for (unsigned round = 0; round < 6; round++) {
+		size_t left = read_max, n;
+
+		for (unsigned i = 0; i < 100; i++, seq += 1000)
+			script_queue(
+				&t, (struct peer){ .flags = A, .seq = seq, .ack = 1, .len = 1000 });
+		script_flush(&t);
+		for (; left > 0; left -= n) {
+			struct iovec data[1];
+			unsigned count;
+
+			n = MIN(left, tcp_recv_data(t.conn, data, 1, &count));
+			tcp_recv_consume(t.conn, n);
+			if (n == 0)
+				break;
+		}
+		script_wait_ms(&t, 50);
+		seq = t.out[t.count - 1].s.ack - t.isn; /* what found no room comes again */
+		window = (uint32_t)t.out[t.count - 1].s.window << scale;
+		t.out[1] = t.out[t.count - 1];
+		t.first = t.count = 2;
+	}
+	script_finish(&t);
+	return window;
+}
+
+static void test_the_window_follows_how_fast_the_owner_reads(void **state)
+{
+	(void)state;
+	assert_true(window_for_reader(SIZE_MAX) >= 300000);
+	assert_true(window_for_reader(5000) <= 140000);
+}
+
 static void test_an_old_timestamp_is_dropped(void **state)
 {
 	struct script t;
@@ -499,6 +592,7 @@ int main(void)
 		cmocka_unit_test(test_a_gap_is_reported_by_sack_and_a_repeat_by_dsack),
 		cmocka_unit_test(test_a_batch_with_many_gaps_is_reported_in_full),
 		cmocka_unit_test(test_a_hole_is_sent_again_when_later_segments_are_sacked),
+		cmocka_unit_test(test_recovery_sends_in_proportion_to_what_arrives),
 		cmocka_unit_test(test_a_little_reordering_is_no_loss),
 		cmocka_unit_test(test_without_sack_three_duplicates_mean_loss),
 		cmocka_unit_test(test_a_lost_tail_is_probed_before_the_timeout),
@@ -507,6 +601,7 @@ int main(void)
 		cmocka_unit_test(test_a_shut_window_is_probed_until_it_opens),
 		cmocka_unit_test(test_an_answered_shut_window_is_waited_for),
 		cmocka_unit_test(test_our_window_shuts_and_tells_when_it_opens),
+		cmocka_unit_test(test_the_window_follows_how_fast_the_owner_reads),
 		cmocka_unit_test(test_an_old_timestamp_is_dropped),
 		cmocka_unit_test(test_what_reordering_made_late_is_not_too_old),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),

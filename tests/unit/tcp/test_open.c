@@ -43,6 +43,37 @@ static void test_a_syn_carries_mss_scale_sack_and_timestamp(void **state)
 	script_finish(&t);
 }
 
+/* Our first number, by a secret, a port of ours and the time. */
+static uint32_t first_number(uint8_t secret, uint16_t port, uint64_t after_ns)
+{
+	struct script t;
+
+	script_init(&t);
+	t.config.secret[16] = secret;
+	script_start(&t);
+	t.local.port = port;
+	t.now_ns += after_ns;
+	script_dial(&t);
+	script_finish(&t);
+	return t.iss;
+}
+
+/* RFC 6528: a clock that only this flow can read. */
+static void test_first_numbers_are_keyed_and_move_with_time(void **state)
+{
+	uint32_t first = first_number(1, 80, 0), moved;
+
+	(void)state;
+	assert_int_equal(first_number(1, 80, 0), first);
+	assert_int_not_equal(first_number(1, 81, 0), first);
+	assert_int_not_equal(first_number(2, 80, 0), first);
+	/* Not by a step that another flow would show. */
+	assert_int_not_equal(first_number(2, 81, 0) - first_number(2, 80, 0),
+			     first_number(1, 81, 0) - first);
+	moved = first_number(1, 80, 10 * NS_PER_S) - first;
+	assert_in_range(moved, 10 * 200000, 10 * 300000); /* once in 4 us */
+}
+
 static void test_a_refused_dial_fails(void **state)
 {
 	struct script t;
@@ -385,6 +416,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_dial_is_answered),
 		cmocka_unit_test(test_a_syn_carries_mss_scale_sack_and_timestamp),
+		cmocka_unit_test(test_first_numbers_are_keyed_and_move_with_time),
 		cmocka_unit_test(test_a_refused_dial_fails),
 		cmocka_unit_test(test_a_reset_or_answer_with_a_wrong_number_changes_nothing),
 		cmocka_unit_test(test_an_unanswered_dial_times_out_after_127_seconds),
