@@ -47,7 +47,7 @@
 static_assert(STOW_GROUP == 32, "a group's members are the bits of a word");
 
 /* What is done with a group next, by its members. */
-enum kind { FREE, LOOSE, CLOSE, FULL, KINDS };
+enum kind { FREE, LOOSE, TIGHT, FULL, KINDS };
 
 struct group {
 	unsigned number;
@@ -222,6 +222,15 @@ static unsigned size(const struct group *g)
 	return (unsigned)__builtin_popcount(g->members);
 }
 
+static enum kind kind_of(unsigned members)
+{
+	if (members == 0)
+		return FREE;
+	if (members == STOW_GROUP)
+		return FULL;
+	return STOW_GROUP - members >= HOLES ? LOOSE : TIGHT;
+}
+
 static void set_members(struct stow *stow, struct group *g, uint32_t members)
 {
 	unsigned was = size(g), is;
@@ -234,10 +243,7 @@ static void set_members(struct stow *stow, struct group *g, uint32_t members)
 		close(g->end[1]);
 	}
 	LIST_REMOVE(g, by_kind);
-	g->kind = is == 0                   ? FREE
-		  : is == STOW_GROUP        ? FULL
-		  : is + HOLES > STOW_GROUP ? CLOSE
-					    : LOOSE;
+	g->kind = kind_of(is);
 	LIST_INSERT_HEAD(&stow->list[g->kind], g, by_kind);
 }
 
@@ -278,7 +284,7 @@ static struct group *find_room(struct stow *stow, unsigned count, bool may_be_ne
 		memcpy(g->end, stow->spare, sizeof(g->end));
 		return g;
 	}
-	return LIST_FIRST(&stow->list[CLOSE]);
+	return LIST_FIRST(&stow->list[TIGHT]);
 }
 
 static uint32_t ticket_of(const struct group *g, unsigned place)
@@ -327,8 +333,12 @@ static void dissolve(struct stow *stow, struct group *g, const struct handful *h
 	leave_seat(stow);
 	set_members(stow, g, 0);
 	/* Only now: what is called may ask for other sockets. */
-	for (unsigned i = 0; i < h->count; i++)
-		stow->came_back(owner[i], h->fd[i]);
+	for (unsigned i = 0; i < h->count; i++) {
+		if (owner[i])
+			stow->came_back(owner[i], h->fd[i]);
+		else
+			close(h->fd[i]);
+	}
 }
 
 /* ---- putting ---- */
@@ -359,14 +369,32 @@ static uint32_t join(const struct group *g, const struct handful *old, struct st
 	return members;
 }
 
+/*
+ * The new message in place of the old one, if there is one. 0, or -errno: then all is as before,
+ * but when has_old has become false.
+ */
+static int replace_message(const struct group *g, const struct handful *all, bool *has_old)
+{
+	int err = send_all(g->end[0], all);
+
+	/* At the limit the old one must go first, since it counts, too. */
+	if (*has_old && (err == 0 || err == -ETOOMANYREFS)) {
+		drop_message(g);
+		*has_old = false;
+		if (err)
+			err = send_all(g->end[0], all);
+	}
+	return err;
+}
+
 /* All of them into the group's holes: 0 or -errno. */
 static int fill(struct stow *stow, struct group *g, struct stow_item *items, unsigned count)
 {
 	struct handful old = { 0 }, all;
 	unsigned watched = 0, place;
 	uint32_t members;
-	bool has_old;
-	int err = g->kind == FREE ? 0 : look_surely(stow, g, &old);
+	bool has_old = g->kind != FREE;
+	int err = has_old ? look_surely(stow, g, &old) : 0;
 
 	if (err)
 		return err;
@@ -376,24 +404,15 @@ static int fill(struct stow *stow, struct group *g, struct stow_item *items, uns
 		err = watch(stow, items[watched].fd, items[watched].ticket, stow->turn);
 		watched += err == 0;
 	}
-	/* First the new message: if that is refused, the old one is still there. */
 	if (err == 0)
-		err = send_all(g->end[0], &all);
-	has_old = g->kind != FREE;
-	if (has_old && (err == 0 || err == -ETOOMANYREFS)) {
-		drop_message(g);
-		has_old = false;
-		if (err) /* at the limit, and the old one counted too */
-			err = send_all(g->end[0], &all);
-	}
+		err = replace_message(g, &all, &has_old);
 	while (err && watched > 0)
 		unwatch(stow, items[--watched].fd);
 	leave_seat(stow);
-	if (err && !has_old && g->kind != FREE) {
+	if (err && old.count > 0 && !has_old)
 		dissolve(stow, g, &old);
-		return err;
-	}
-	close_all(&old);
+	else
+		close_all(&old);
 	if (err)
 		return err;
 	if (g->kind == FREE)
