@@ -203,7 +203,7 @@ static void take_sacks(struct tcp_conn *conn, const struct tcp_segment *s, struc
 void tcp_enter_recovery(struct tcp_conn *conn, uint64_t now_ns)
 {
 	conn->recovery = TCP_RECOVERY;
-	tcp_train_cancel(conn);
+	tcp_train_lost(conn);
 	conn->recover = conn->snd_nxt;
 	conn->prr_delivered = conn->prr_out = 0;
 	conn->prr_flight = conn->snd_nxt - conn->snd_una;
@@ -232,7 +232,7 @@ void tcp_enter_loss(struct tcp_conn *conn, uint64_t now_ns)
 		conn->undo_ts = 0;
 	}
 	conn->recovery = TCP_LOSS;
-	tcp_train_cancel(conn);
+	tcp_train_lost(conn);
 	conn->recover = conn->snd_nxt;
 	conn->cc.cwnd = conn->mss;
 	conn->dupacks = 0;

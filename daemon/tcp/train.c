@@ -99,6 +99,12 @@ void tcp_train_sent(struct tcp_conn *conn)
 		conn->train.state = TCP_TRAIN_OUT;
 }
 
+static void forget(struct tcp_conn *conn)
+{
+	conn->train.state = TCP_TRAIN_NONE;
+	conn->cc.start.is_out = false;
+}
+
 void tcp_train_acked(struct tcp_conn *conn, uint64_t now_ns)
 {
 	uint64_t took_ns = now_ns - conn->train.began_ns, min_rtt_ns = conn->rack.min_rtt_ns;
@@ -110,13 +116,17 @@ void tcp_train_acked(struct tcp_conn *conn, uint64_t now_ns)
 		return;
 	train.bytes = conn->snd_una - conn->train.begin;
 	train.spread_ns = took_ns > min_rtt_ns ? took_ns - min_rtt_ns : 0;
-	tcp_train_cancel(conn);
+	forget(conn);
 	if (conn->recovery == TCP_OPEN && conn->is_limited && conn->cc.ops->is_starting(&conn->cc))
 		conn->cc.ops->trained(&conn->cc, &train);
 }
 
-void tcp_train_cancel(struct tcp_conn *conn)
+void tcp_train_lost(struct tcp_conn *conn)
 {
-	conn->train.state = TCP_TRAIN_NONE;
-	conn->cc.start.is_out = false;
+	struct tcp_cc_start *start = &conn->cc.start;
+
+	forget(conn);
+	if (start->train > 0)
+		start->is_full = false;
+	start->train = 0;
 }

@@ -36,7 +36,7 @@ void tcp_train_begin(struct tcp_conn *conn, uint64_t now_ns);
 void tcp_train_sent(struct tcp_conn *conn);
 /* snd_una has moved: when the train is through, tells cc.ops->trained. */
 void tcp_train_acked(struct tcp_conn *conn, uint64_t now_ns);
-/* Something was lost, so the train says nothing. */
-void tcp_train_cancel(struct tcp_conn *conn);
+/* Something was lost: no more trains, and what they have not agreed on is forgotten. */
+void tcp_train_lost(struct tcp_conn *conn);
 
 #endif
