@@ -371,7 +371,7 @@ struct localapi *edge_localapi(struct edge *edge)
 
 uint64_t edge_deadline(const struct edge *edge)
 {
-	if ((!TAILQ_EMPTY(&edge->flows.busy) && !edge->flows.is_pumping) || edge->flows.pressed)
+	if (flows_want_round(&edge->flows))
 		return 0;
 	return edge_timers_deadline(&edge->timers);
 }

@@ -7,7 +7,8 @@
  * Fairness: a stream moves STREAM_ROUND bytes and then waits for its turn in
  * the list of busy flows. The pump, which runs the first of them, is an event
  * that is activated at the end of a round, so the next one does not block; and
- * a round stays short however many are busy, for those who want little.
+ * a round stays short however many are busy, for those who want little. What bulk
+ * streams have gathered (gather.h) is delivered before the next look at the sockets.
  *
  * TIME_WAIT. A program that closes first leaves a TIME_WAIT (before our FIN:
  * FIN_WAIT2) at its own mirror and port, which keeps that port from bind(0)
@@ -168,6 +169,7 @@ static void bury(struct flow *flow, bool reset)
 	stream_close(&flow->stream, reset);
 	edge_timer_cancel(&edge->timers, &flow->timer);
 	unlink_busy(flow);
+	gather_leave(&edge->flows.gather, &flow->gather);
 	flow_unkey(flow);
 	inbound_unpark(flow);
 	mapfile_flow_end(edge->mapfile, &flow->entry);
@@ -239,6 +241,7 @@ static void run(struct flow *flow)
 
 	loop_mark(flow->edge->loop);
 	flow->is_warm = true;
+	gather_leave(&flows->gather, &flow->gather);
 	switch (stream_run(&flow->stream)) {
 	case STREAM_WAITS:
 		if (flow->stream.program_ended && !had_ended)
@@ -310,12 +313,30 @@ static void far_side_failed(struct flow *flow)
 	tcp_release(conn, loop_now(flow->edge->loop));
 }
 
+static bool wants_pump(const struct flows *flows)
+{
+	return (!TAILQ_EMPTY(&flows->busy) || !gather_is_empty(&flows->gather)) &&
+	       !flows->is_pumping;
+}
+
+bool flows_want_round(const struct flows *flows)
+{
+	return wants_pump(flows) || flows->pressed > 0;
+}
+
 static void start_pump(struct flows *flows)
 {
-	if (TAILQ_EMPTY(&flows->busy) || flows->is_pumping)
+	if (!wants_pump(flows))
 		return;
 	flows->is_pumping = true;
 	event_active(&flows->pump, EV_TIMEOUT, 0);
+}
+
+/* Bytes of a bulk stream, and nothing else has happened to it. */
+static bool waits_for_more(struct flow *flow, unsigned events)
+{
+	return events == TCP_EVENT_READABLE &&
+	       gather_waits(&flow->edge->flows.gather, &flow->gather, tcp_recv_unread(flow->conn));
 }
 
 void flow_tcp_event(struct flow *flow, unsigned events)
@@ -333,13 +354,19 @@ void flow_tcp_event(struct flow *flow, unsigned events)
 		far_side_failed(flow);
 	else if (flow->ticket && stream_has_news(&flow->stream))
 		flow_wake(flow);
-	else if (flow->state == FLOW_OPEN && !flow->is_busy && !flow->ticket)
+	else if (flow->state == FLOW_OPEN && !flow->is_busy && !flow->ticket &&
+		 !waits_for_more(flow, events))
 		run(flow);
 	/* Events come at the end of a round: too late for that end's own look. */
 	start_pump(flows);
 }
 
 /* ---- rounds ---- */
+
+static void deliver(struct gather_item *item)
+{
+	run(CONTAINER_OF(item, struct flow, gather));
+}
 
 static void pump(evutil_socket_t fd, short what, void *arg)
 {
@@ -349,6 +376,7 @@ static void pump(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	flows->is_pumping = false;
+	gather_look(&flows->gather, deliver);
 	for (unsigned i = 0; i < PUMP_FLOWS && (flow = TAILQ_FIRST(&flows->busy)); i++) {
 		unlink_busy(flow);
 		run(flow);
@@ -367,6 +395,7 @@ int flows_open(struct flows *flows, struct edge *edge)
 	flows->edge = edge;
 	TAILQ_INIT(&flows->busy);
 	flows_stow_init(flows);
+	gather_init(&flows->gather);
 	flows->tables = calloc(1, sizeof(*flows->tables));
 	if (!flows->tables)
 		return -ENOMEM;

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "daemon/edge/gather.h"
 #include "daemon/edge/mapfile.h"
 #include "daemon/edge/stream.h"
 #include "daemon/edge/timer.h"
@@ -32,7 +33,8 @@ struct flows {
 	struct flow_tables *tables;
 	struct flow *all, *dead;
 	TAILQ_HEAD(, flow) busy;
-	struct event pump; /* runs busy flows in the next round */
+	struct gather gather;
+	struct event pump; /* runs busy flows, and those that waited for more, in the next round */
 	bool has_pump, is_pumping;
 	unsigned count;
 	struct log_gate descriptor_gate;
@@ -53,6 +55,8 @@ void flows_close(struct flows *flows);
 void flows_reap(struct flows *flows);
 /* Busy flows shall run in the next round: called when this one ends. */
 void flows_round_ended(struct flows *flows);
+/* flows_round_ended() is to be called, whatever the time is. */
+bool flows_want_round(const struct flows *flows);
 
 /* Idle flows give up their descriptors, some at least: was there one? */
 bool flows_free_descriptors(struct flows *flows);

@@ -7,6 +7,7 @@
 #include <uthash.h>
 
 #include "daemon/edge/dial.h"
+#include "daemon/edge/gather.h"
 #include "daemon/edge/private.h"
 
 enum flow_state {
@@ -49,6 +50,7 @@ struct flow {
 	struct flow *prev, *next; /* of all, or (next only) of the dead */
 	TAILQ_ENTRY(flow) by_busy;
 	bool is_busy;
+	struct gather_item gather;
 	TAILQ_ENTRY(flow) by_held;
 	bool is_held;    /* in that list */
 	bool is_warm;    /* it ran since it was asked last */

@@ -271,7 +271,6 @@ uint64_t tcp_rack_probe_ns(const struct tcp_conn *conn, uint64_t now_ns);
 void tcp_recv_start(struct tcp_conn *conn, const struct tcp_segment *syn, uint64_t now_ns);
 void tcp_recv_segment(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns);
 /* Bytes in order that the owner has not consumed. */
-uint32_t tcp_recv_unread(const struct tcp_conn *conn);
 bool tcp_recv_acceptable(const struct tcp_conn *conn, const struct tcp_segment *s);
 uint32_t tcp_recv_window(const struct tcp_conn *conn);
 /* The window field for the acknowledgement number about to be sent; moves the edge. */

@@ -130,6 +130,8 @@ void tcp_send_finish(struct tcp_conn *conn);
 
 /* In-order bytes not yet consumed, in *count <= max pieces; returns their sum. */
 size_t tcp_recv_data(struct tcp_conn *conn, struct iovec *data, unsigned max, unsigned *count);
+/* How much that is, in bytes. */
+uint32_t tcp_recv_unread(const struct tcp_conn *conn);
 void tcp_recv_consume(struct tcp_conn *conn, size_t len);
 /* The far side has finished and every byte before that was consumed. */
 bool tcp_recv_ended(const struct tcp_conn *conn);

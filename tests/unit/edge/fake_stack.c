@@ -238,6 +238,11 @@ size_t tcp_recv_data(struct tcp_conn *conn, struct iovec *data, unsigned max, un
 	return ring->used;
 }
 
+uint32_t tcp_recv_unread(const struct tcp_conn *conn)
+{
+	return (uint32_t)conn->in.used;
+}
+
 void tcp_recv_consume(struct tcp_conn *conn, size_t len)
 {
 	conn->in.head = (conn->in.head + len) % RING;
