@@ -17,7 +17,7 @@
 #include "world.h"
 
 #define SETTLE_ROUNDS 25
-#define GOES          40 /* for a quiet moment of the machine */
+#define GOES          100 /* for a quiet moment of the machine */
 
 struct bulk {
 	uint64_t to_send, sent, received;
