@@ -11,10 +11,8 @@
  * issued, so one that comes late is for nobody.
  *
  * To take one out the message is looked at (MSG_PEEK, which gives a second
- * descriptor of each), dropped, and sent again without it. To look first is
- * what makes it safe: a message that is received without enough descriptors free loses
- * those that found none. One message for all is cheaper than one each,
- * through which a queue would have to be turned: 17 us against 50.
+ * descriptor of each), dropped, and sent again without it. One message for all is cheaper
+ * than one each, since a queue of those would have to be turned: 17 us against 50.
  *
  * Looking takes a descriptor for each of the group. Some are kept in reserve for that:
  * without them a socket could not even be closed when all others are in use.
@@ -35,16 +33,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/edge/rights.h"
 #include "shared/util.h"
 
 #define RESERVE (STOW_GROUP + 8)
 #define HOLES   8 /* so many make it worth the effort to fill them */
 #define LEAST   9 /* for fewer a group of their own costs more than it gives */
 
-static_assert(STOW_GROUP == 32, "a group's members are the bits of a word");
+static_assert(STOW_GROUP == 32 && STOW_GROUP == RIGHTS_MAX,
+	      "a group is a message, and its members are the bits of a word");
 
 /* What is done with a group next, by its members. */
 enum kind { FREE, LOOSE, TIGHT, FULL, KINDS };
@@ -79,76 +78,30 @@ struct handful {
 	unsigned place[STOW_GROUP];
 };
 
-union rights {
-	struct cmsghdr align;
-	uint8_t bytes[CMSG_SPACE(STOW_GROUP * sizeof(int))];
-};
-
-/* ---- messages ---- */
-
-static int send_all(int fd, const struct handful *h)
+static unsigned size(const struct group *g)
 {
-	size_t len = h->count * sizeof(int);
-	union rights control = { 0 };
-	uint8_t byte = 0;
-	struct iovec data = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &data,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = CMSG_SPACE(len) };
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(len);
-	memcpy(CMSG_DATA(c), h->fd, len);
-	return sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 ? 0 : -errno;
-}
-
-static void close_all(const struct handful *h)
-{
-	for (unsigned i = 0; i < h->count; i++)
-		close(h->fd[i]);
+	return (unsigned)__builtin_popcount(g->members);
 }
 
 /* Second descriptors of all members: 0, or -errno and none. */
 static int look(const struct group *g, struct handful *h)
 {
-	union rights control;
-	uint8_t byte;
-	struct iovec data = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &data,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control) };
-	struct cmsghdr *c;
+	int count = rights_look(g->end, h->fd);
 
-	h->count = 0;
-	if (recvmsg(g->end[1], &msg, MSG_PEEK | MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1)
-		return -errno;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c) {
-		h->count = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(h->fd, CMSG_DATA(c), h->count * sizeof(int));
-	}
-	if (msg.msg_flags & MSG_CTRUNC) {
-		close_all(h);
-		return -EMFILE;
-	}
-	assert(h->count == (unsigned)__builtin_popcount(g->members));
+	h->count = count > 0 ? (unsigned)count : 0;
+	if (count < 0)
+		return count;
+	assert(h->count == size(g));
 	for (unsigned i = 0, place = 0; i < h->count; place++)
 		if (g->members & 1u << place)
 			h->place[i++] = place;
 	return 0;
 }
 
-static void drop_message(const struct group *g)
+static void close_all(const struct handful *h)
 {
-	uint8_t byte;
-	ssize_t n = recv(g->end[1], &byte, 1, MSG_DONTWAIT);
-
-	assert(n == 1);
-	(void)n;
+	for (unsigned i = 0; i < h->count; i++)
+		close(h->fd[i]);
 }
 
 /* ---- registrations ---- */
@@ -202,10 +155,7 @@ bool stow_lend(struct stow *stow)
 
 static int open_spare(struct stow *stow)
 {
-	if (stow->spare[0] >= 0 ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, stow->spare) == 0)
-		return 0;
-	return -errno;
+	return stow->spare[0] >= 0 ? 0 : rights_open(stow->spare);
 }
 
 void stow_refill(struct stow *stow)
@@ -216,11 +166,6 @@ void stow_refill(struct stow *stow)
 }
 
 /* ---- groups ---- */
-
-static unsigned size(const struct group *g)
-{
-	return (unsigned)__builtin_popcount(g->members);
-}
 
 static enum kind kind_of(unsigned members)
 {
@@ -375,14 +320,14 @@ static uint32_t join(const struct group *g, const struct handful *old, struct st
  */
 static int replace_message(const struct group *g, const struct handful *all, bool *has_old)
 {
-	int err = send_all(g->end[0], all);
+	int err = rights_send(g->end, all->fd, all->count);
 
 	/* At the limit the old one must go first, since it counts, too. */
 	if (*has_old && (err == 0 || err == -ETOOMANYREFS)) {
-		drop_message(g);
+		rights_drop(g->end);
 		*has_old = false;
 		if (err)
-			err = send_all(g->end[0], all);
+			err = rights_send(g->end, all->fd, all->count);
 	}
 	return err;
 }
@@ -493,11 +438,11 @@ int stow_take(struct stow *stow, uint32_t ticket, enum stow_why why)
 		fill_reserve(stow);
 		return err;
 	}
-	drop_message(g);
+	rights_drop(g->end);
 	fd = pick(g, place, &all, &rest);
 	unwatch(stow, fd);
 	leave_seat(stow);
-	if (rest.count > 0 && send_all(g->end[0], &rest) == 0)
+	if (rest.count > 0 && rights_send(g->end, rest.fd, rest.count) == 0)
 		put_back(stow, g, &rest);
 	else
 		dissolve(stow, g, &rest);
