@@ -21,6 +21,7 @@
 #define LEARN_MOST  0.95
 #define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
 #define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
+#define LEARN_ROOM  1.07 /* times what the path holds: where CUBIC returns to */
 #define CALM_ROUNDS 8u
 
 #define HYSTART_MIN_NS     (4 * NS_PER_MS)
@@ -203,6 +204,9 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 	held = MIN(MAX(held, cc->ssthresh * LEARN_LEAST), cc->undo_cwnd * LEARN_MOST);
 	cubic->calm_until_ns = now_ns + CALM_ROUNDS * min_rtt_ns;
 	tcp_cubic_probed(cc, (uint32_t)held);
+	/* A busy machine delays acknowledgements, so that more than held is in flight. */
+	if (cubic->lesson == CUBIC_NONE)
+		cubic->w_max = MAX(cubic->w_max, LEARN_ROOM * held / cc->mss);
 	return true;
 }
 
