@@ -4,7 +4,8 @@
  * sends no SACK, no timestamps and no window beyond 65,535 bytes: what a plain
  * peer sees of us.
  *
- *   lwip_tcp MODULE [PART-OF-CASE [PART-OF-WEATHER]]
+ *   lwip_tcp MODULE [PART-OF-CASE [PART-OF-WEATHER [TIMES]]]
+ * TIMES as many seeds as usual.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -134,7 +135,8 @@ static bool run_case(struct bench *b, const struct test_case *t, bool is_v6, uin
 		abort();
 	our->remote.port = our->local.port = port;
 	our->close_ns = start_ns + CLOSE_NS;
-	b->lwip->play(t, is_v6, port++, our->close_ns);
+	b->lwip->play(t, is_v6, port, our->close_ns);
+	port = port == UINT16_MAX ? PORT : port + 1;
 	wrong = our_side_start(our, t) ? run_to_end(b) : "we could not dial";
 	b->closed_at_once += t->order == BOTH_CLOSE;
 	b->crossed += our->has_crossed;
@@ -153,13 +155,13 @@ static bool run_case(struct bench *b, const struct test_case *t, bool is_v6, uin
 }
 
 /* False: something went wrong, after which lwIP's one state is not to be trusted. */
-static bool run_weather(struct bench *b, const struct weather *w, const char *part)
+static bool run_weather(struct bench *b, const struct weather *w, const char *part, unsigned seeds)
 {
 	unsigned count = 0;
 	struct test_case t;
 
 	b->closed_at_once = b->crossed = 0;
-	for (uint64_t seed = 1; seed <= w->seeds; seed++)
+	for (uint64_t seed = 1; seed <= seeds; seed++)
 		for (unsigned i = 0; test_cases[i].name; i++)
 			for (unsigned k = 0; k < 4; k++) {
 				if (!strstr(test_cases[i].name, part) ||
@@ -188,9 +190,13 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	b.lwip->start(lwip_output, &b, b.our.now_ns);
-	for (size_t w = 0; w < ARRAY_LEN(weathers); w++)
-		if ((argc < 4 || strstr(weathers[w].name, argv[3])) &&
-		    !run_weather(&b, &weathers[w], argc > 2 ? argv[2] : ""))
+	for (size_t i = 0; i < ARRAY_LEN(weathers); i++) {
+		const struct weather *w = &weathers[i];
+		unsigned times = argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 1;
+
+		if ((argc < 4 || strstr(w->name, argv[3])) &&
+		    !run_weather(&b, w, argc > 2 ? argv[2] : "", times * w->seeds))
 			return 1;
+	}
 	return 0;
 }
