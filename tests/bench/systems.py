@@ -141,8 +141,9 @@ class System:
         self.node.spawn([self.tools.load, "serve", self.listen, PORT + 1], log="load").wait_for("ready")
         return self.idle_flows(MANY_FLOWS, [PORT, PORT + 1])
 
-    def idle_cpu(self, seconds=2):
-        """Percent of a core that the busier daemon takes while nothing happens."""
+    def idle_cpu(self, settle=3, seconds=5):
+        """Percent of a core that the busier daemon takes while nothing happens, and nothing just did."""
+        time.sleep(settle)
         before = [run_seconds(pid) for pid in self.pids]
         time.sleep(seconds)
         return {"percent": max(run_seconds(pid) - b for pid, b in zip(self.pids, before)) / seconds * 100}
