@@ -495,13 +495,16 @@ static void set_window(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 /*
  * Asking must not overflow a queue that is short beside the round trip, after
  * which the answer comes: at first so much more that it queues UP_QUEUE_NS,
- * and UP_GAIN when three round trips brought no queue.
+ * and UP_GAIN when three round trips brought no queue, unless trains have told
+ * what the path holds.
  */
-static double up_gain(const struct tcp_rate *r)
+static double up_gain(const struct tcp_cc *cc)
 {
+	const struct tcp_rate *r = &cc->rate;
+	bool is_known = r->is_guess && (double)pipe_size(r) <= UP_GROWTH * cc->start.held;
 	double gentle = 1 + (double)UP_QUEUE_NS / (double)MAX(r->min_rtt_ns, 1u);
 
-	return r->phase_rounds <= 3 ? MIN(gentle, UP_GAIN) : UP_GAIN;
+	return r->phase_rounds <= 3 || is_known ? MIN(gentle, UP_GAIN) : UP_GAIN;
 }
 
 static void set_pacing(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
@@ -512,7 +515,8 @@ static void set_pacing(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		[RATE_PROBE_RTT] = CRUISE_GAIN,
 	};
 	struct tcp_rate *r = &cc->rate;
-	double gain = r->phase == RATE_UP ? up_gain(r) : gains[r->phase], bw = (double)bandwidth(r);
+	double gain = r->phase == RATE_UP ? up_gain(cc) : gains[r->phase],
+	       bw = (double)bandwidth(r);
 	uint64_t rate;
 
 	if ((bw == 0 || r->phase == RATE_SHARED) && ack->srtt_ns > 0)
