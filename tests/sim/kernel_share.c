@@ -38,6 +38,7 @@
 #define SETTLE_NS (5 * NS_PER_S)
 #define RUN_NS    (20 * NS_PER_S)
 #define LEAST     0.33 /* of the link, for either */
+#define GOES      3    /* by the real clock: others on the machine may spoil one */
 
 static uint64_t bits_per_s = 200000000; /* of the bottleneck */
 
@@ -329,12 +330,17 @@ static bool run(enum tcp_congestion congestion)
 
 int main(int argc, char **argv)
 {
-	bool is_good;
+	bool is_good = true;
 
 	if (argc > 1)
 		bits_per_s = strtoull(argv[1], NULL, 10) * 1000000;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	is_good = run(TCP_CUBIC);
-	is_good &= run(TCP_RATE);
+	for (enum tcp_congestion c = TCP_CUBIC; c <= TCP_RATE; c++) {
+		bool is_fair = false;
+
+		for (unsigned i = 0; i < GOES && !is_fair; i++)
+			is_fair = run(c);
+		is_good &= is_fair;
+	}
 	return is_good ? 0 : 1;
 }
