@@ -30,6 +30,7 @@ struct tcp_cubic {
 	/* What slow start's end teaches. */
 	enum tcp_cubic_lesson lesson;
 	uint32_t learned; /* bytes that the path holds */
+	uint32_t told;    /* the same by trains, all of it and not our share; 0: not known */
 	uint64_t learn_ns, learn_bytes;
 	uint64_t calm_until_ns; /* the path is just full: what comes in clumps overflows it again */
 };

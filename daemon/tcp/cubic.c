@@ -23,6 +23,10 @@
 #define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
 #define LEARN_ROOM  1.07 /* times what the path holds: where CUBIC returns to */
 #define CALM_ROUNDS 8u
+/* Of what trains told: less was delivered to us, so there are others. */
+#define SHARED      0.93
+#define SHARED_KEEP 0.5  /* of what was delivered */
+#define SHARED_BACK 0.75 /* where the window grows slowly */
 
 #define HYSTART_MIN_NS     (4 * NS_PER_MS)
 #define HYSTART_MAX_NS     (16 * NS_PER_MS)
@@ -189,6 +193,20 @@ void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 	}
 }
 
+/*
+ * What trains told was the whole path, and others take a part of it by now. Against a start by
+ * trains they had no chance, and would need minutes to get their share of a long path.
+ */
+static void make_room(struct tcp_cc *cc, double held)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+
+	cubic->lesson = CUBIC_NONE;
+	cubic->told = 0;
+	cc->ssthresh = MAX((uint32_t)(SHARED_KEEP * held), 2 * cc->mss);
+	cubic->w_max = cubic->w_last_max = SHARED_BACK * held / cc->mss;
+}
+
 bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint64_t now_ns)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
@@ -201,8 +219,14 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 	if (elapsed_ns < min_rtt_ns)
 		return false;
 	held = (double)cubic->learn_bytes * (double)min_rtt_ns / (double)elapsed_ns;
-	held = MIN(MAX(held, cc->ssthresh * LEARN_LEAST), cc->undo_cwnd * LEARN_MOST);
+	held = MAX(held, cc->ssthresh * LEARN_LEAST);
 	cubic->calm_until_ns = now_ns + CALM_ROUNDS * min_rtt_ns;
+	if (held < SHARED * cubic->told) {
+		make_room(cc, held);
+		return true;
+	}
+	cubic->told = 0;
+	held = MIN(held, cc->undo_cwnd * LEARN_MOST);
 	tcp_cubic_probed(cc, (uint32_t)held);
 	/* A busy machine delays acknowledgements, so that more than held is in flight. */
 	if (cubic->lesson == CUBIC_NONE)
@@ -223,7 +247,7 @@ static void cubic_trained(struct tcp_cc *cc, const struct tcp_cc_train *train)
 	if (tcp_cc_trained(cc, train, &window)) {
 		cc->ssthresh = window;
 		cc->cubic.lesson = CUBIC_PROBING;
-		cc->cubic.learned = MAX(window, cc->start.held);
+		cc->cubic.learned = cc->cubic.told = MAX(window, cc->start.held);
 	}
 	cc->cwnd = window;
 }

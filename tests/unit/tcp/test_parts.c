@@ -348,6 +348,41 @@ static void test_trains_that_disagree_end_nothing(void **state)
 	assert_true(!is_over && cc.cwnd >= 2 * before && !cc.start.is_full);
 }
 
+/* Started by trains on 200 Mbit/s at 100 ms, then lost; so much came through in the round trip
+ * after. */
+static void learn(struct tcp_cc *cc, uint32_t delivered)
+{
+	uint64_t now_ns = NS_PER_S;
+	uint32_t bytes = 10000;
+
+	tcp_cc_init(cc, &tcp_cc_cubic, 1000);
+	while (cc->ssthresh == TCP_CWND_MAX) {
+		const struct tcp_cc_train train = { .now_ns = now_ns,
+						    .min_rtt_ns = 100 * NS_PER_MS,
+						    .bytes = bytes,
+						    .spread_ns = bytes * 40ull };
+
+		cc->ops->trained(cc, &train);
+		bytes = cc->start.train;
+	}
+	cc->ops->lost(cc, now_ns);
+	assert_false(tcp_cc_learned(cc, delivered / 2, 100 * NS_PER_MS, now_ns + 50 * NS_PER_MS));
+	assert_true(tcp_cc_learned(cc, delivered - delivered / 2, 100 * NS_PER_MS,
+				   now_ns + 100 * NS_PER_MS));
+}
+
+static void test_who_gets_less_than_trains_told_makes_room(void **state)
+{
+	struct tcp_cc alone = { 0 }, beside = { 0 };
+
+	(void)state;
+	learn(&alone, 2500000);
+	assert_true(alone.ssthresh > 1800000);
+	learn(&beside, 1800000);
+	assert_true(beside.ssthresh > 800000 && beside.ssthresh < 1000000);
+	assert_true(beside.cubic.w_max * 1000 < 1500000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_a_window_that_probes_is_bounded),
 		cmocka_unit_test(test_trains_find_the_end_before_the_window_gets_there),
 		cmocka_unit_test(test_trains_that_disagree_end_nothing),
+		cmocka_unit_test(test_who_gets_less_than_trains_told_makes_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
