@@ -360,8 +360,8 @@ void netstack_expire(struct netstack *ns, uint64_t now_ns)
 	netstack_flush(ns, now_ns);
 }
 
-void netstack_input(struct netstack *ns, const struct filter_source *source,
-		    struct packet *packets, unsigned count, uint64_t now_ns)
+void netstack_input(struct netstack *ns, const struct filter_source *source, struct packet *packets,
+		    unsigned count, uint64_t now_ns)
 {
 	(void)ns;
 	(void)source;
