@@ -1,5 +1,4 @@
-"""MagicDNS beside the machine's own name server: every kind of name, by libc and by DNS as such. Whole
-programs are in test_dns.py, where the mesh's resolvers are for all names."""
+"""MagicDNS over the tailnet: every kind of name, by libc and by programs that speak DNS themselves."""
 import json
 import shutil
 
@@ -169,6 +168,44 @@ def test_a_program_that_speaks_dns_is_answered(node, server, transport):
     if transport == "udp":  # ours forwards by UDP, but the little name servers know nothing else
         assert ask("wiki.corp.example") == [0, "203.0.113.7"]
         assert ask("www.public.example") == [0, "203.0.113.80"]
+
+
+def has(program):
+    return pytest.mark.skipif(not shutil.which(program), reason=f"{program} is not installed")
+
+
+@has("node")
+def test_node_by_c_ares(node):
+    out = node.run(["node", "-e", """
+        const dns = require("dns");
+        dns.resolve4("real.mesh.test", (e, a) => { console.log(e ? e.code : JSON.stringify(a));
+        dns.lookup("real", {family: 4}, (e, a) => { console.log(e ? e.code : a); }); });
+        """]).stdout.split()
+    assert out == ['["100.64.0.1"]', "100.64.0.1"]
+
+
+@has("curl")
+@pytest.mark.parametrize("name", ["real", "real.mesh.test", "grafana.mesh.test"])
+def test_curl_by_name(node, real, name):
+    with real.served("""
+            import http.server
+            class Answer(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(self.headers["Host"].encode())
+                def log_message(self, *words): pass
+            s = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Answer)
+            say("ready", s.server_port)
+            s.serve_forever()
+            """) as port:
+        assert node.run(["curl", "-sS", "--max-time", "10", f"http://{name}:{port}/"]).stdout == f"{name}:{port}"
+
+
+@has("getent")
+def test_getent(node, real):
+    assert node.run(["getent", "ahostsv4", "real"]).stdout.split()[0] == "100.64.0.1"
+    assert f"{node.name}.mesh.test" in node.run(["getent", "hosts", node.v4]).stdout
 
 
 @pytest.mark.meshwrap
