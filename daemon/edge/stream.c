@@ -70,10 +70,7 @@ int stream_open(struct stream *s, struct event_base *base, int fd, struct tcp_co
 
 bool stream_has_news(const struct stream *s)
 {
-	struct iovec data[PIECES];
-	unsigned count;
-
-	return tcp_recv_data(s->conn, data, PIECES, &count) > 0 || tcp_recv_ended(s->conn);
+	return tcp_recv_unread(s->conn) > 0 || tcp_recv_ended(s->conn);
 }
 
 bool stream_is_idle(const struct stream *s)
