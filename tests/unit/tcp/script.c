@@ -165,6 +165,13 @@ void script_expect_none(struct script *t)
 	t->first = t->count = 0;
 }
 
+void script_expect_train(struct script *t, uint32_t first, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		script_expect(t, A, first + i * SCRIPT_MSS, 1, SCRIPT_MSS);
+	script_expect_none(t);
+}
+
 void script_dial(struct script *t)
 {
 	assert_int_equal(tcp_connect(t->tcp, &t->local, &t->remote, t, t->now_ns, &t->conn), 0);
@@ -180,6 +187,13 @@ void script_connect(struct script *t)
 	script_expect(t, A, 1, 1, 0);
 	script_expect_none(t);
 	assert_true(script_events(t) & TCP_EVENT_CONNECTED);
+}
+
+void script_begin(struct script *t)
+{
+	script_init(t);
+	script_start(t);
+	script_connect(t);
 }
 
 void script_accepted(struct script *t)
@@ -210,6 +224,12 @@ void script_write(struct script *t, size_t len)
 	}
 }
 
+void script_write_segments(struct script *t, unsigned count)
+{
+	script_write(t, (size_t)count * SCRIPT_MSS);
+	script_flush(t);
+}
+
 size_t script_read(struct script *t)
 {
 	struct iovec data[4];
@@ -221,4 +241,12 @@ size_t script_read(struct script *t)
 		sum += n;
 	}
 	return sum;
+}
+
+struct tcp_stats script_stats(const struct script *t)
+{
+	struct tcp_stats stats;
+
+	tcp_get_stats(t->tcp, &stats);
+	return stats;
 }

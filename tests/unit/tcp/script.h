@@ -69,10 +69,15 @@ unsigned script_events(struct script *t);           /* since last asked */
 const struct tcp_segment *script_expect(struct script *t, uint8_t flags, uint32_t seq, uint32_t ack,
 					uint32_t len);
 void script_expect_none(struct script *t);
+/* So many full segments, and nothing behind them. */
+void script_expect_train(struct script *t, uint32_t first, unsigned count);
 void script_dial(struct script *t);     /* SYN out, not yet answered */
 void script_connect(struct script *t);  /* dials and is answered: established */
+void script_begin(struct script *t);    /* init, start, connect */
 void script_accepted(struct script *t); /* a SYN from the far side: established */
 void script_write(struct script *t, size_t len);
-size_t script_read(struct script *t); /* consumes all there is */
+void script_write_segments(struct script *t, unsigned count); /* full ones, and flush */
+size_t script_read(struct script *t);                         /* consumes all there is */
+struct tcp_stats script_stats(const struct script *t);
 
 #endif

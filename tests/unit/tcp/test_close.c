@@ -13,21 +13,6 @@ static const char *state_of(struct script *t)
 	return info.state;
 }
 
-static struct tcp_stats stats_of(struct script *t)
-{
-	struct tcp_stats stats;
-
-	tcp_get_stats(t->tcp, &stats);
-	return stats;
-}
-
-static void start(struct script *t)
-{
-	script_init(t);
-	script_start(t);
-	script_connect(t);
-}
-
 static void finish(struct script *t)
 {
 	tcp_send_finish(t->conn);
@@ -48,7 +33,7 @@ static void to_time_wait(struct script *t)
 	tcp_release(t->conn, t->now_ns);
 	script_flush(t);
 	script_expect_none(t);
-	assert_true(stats_of(t).time_wait > 0);
+	assert_true(script_stats(t).time_wait > 0);
 }
 
 static void test_we_close_first(void **state)
@@ -56,12 +41,12 @@ static void test_we_close_first(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	to_time_wait(&t);
 	script_wait_ms(&t, 59000);
-	assert_int_equal(stats_of(&t).time_wait, 1);
+	assert_int_equal(script_stats(&t).time_wait, 1);
 	script_wait_ms(&t, 2000);
-	assert_int_equal(stats_of(&t).time_wait, 0);
+	assert_int_equal(script_stats(&t).time_wait, 0);
 	script_finish(&t);
 }
 
@@ -70,7 +55,7 @@ static void test_the_far_side_closes_first(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	script_send(&t, (struct peer){ .flags = F | A, .seq = 1, .ack = 1 });
 	script_expect(&t, A, 1, 2, 0);
 	assert_true(script_events(&t) & TCP_EVENT_READABLE);
@@ -87,7 +72,7 @@ static void test_the_far_side_closes_first(void **state)
 	assert_true(script_events(&t) & TCP_EVENT_SENT);
 	tcp_release(t.conn, t.now_ns);
 	script_flush(&t);
-	assert_int_equal(stats_of(&t).time_wait, 0);
+	assert_int_equal(script_stats(&t).time_wait, 0);
 	script_finish(&t);
 }
 
@@ -96,7 +81,7 @@ static void test_both_close_at_once(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	finish(&t);
 	script_expect(&t, F | A, 1, 1, 0);
 	script_send(&t, (struct peer){ .flags = F | A, .seq = 1, .ack = 1 });
@@ -112,7 +97,7 @@ static void test_a_fin_with_data_and_the_acknowledgement_closes_at_once(void **s
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	finish(&t);
 	script_expect(&t, F | A, 1, 1, 0);
 	script_send(&t, (struct peer){ .flags = F | A, .seq = 1, .ack = 2, .len = 10 });
@@ -128,7 +113,7 @@ static void test_an_early_fin_waits_for_what_is_missing(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	script_send(&t, (struct peer){ .flags = F | A, .seq = 101, .ack = 1, .len = 50 });
 	script_expect(&t, A, 1, 1, 0);
 	assert_false(tcp_recv_ended(t.conn));
@@ -146,7 +131,7 @@ static void test_bytes_behind_a_fin_are_forgotten(void **state)
 
 	(void)state;
 	for (uint32_t behind = 0; behind < 2; behind++) {
-		start(&t);
+		script_begin(&t);
 		script_send(&t,
 			    (struct peer){ .flags = A, .seq = 101 + behind, .ack = 1, .len = 99 });
 		script_expect(&t, A, 1, 1, 0);
@@ -156,7 +141,7 @@ static void test_bytes_behind_a_fin_are_forgotten(void **state)
 		script_expect(&t, A, 1, 102, 0);
 		assert_int_equal(script_read(&t), 100);
 		assert_true(tcp_recv_ended(t.conn));
-		assert_int_equal(stats_of(&t).memory, 0);
+		assert_int_equal(script_stats(&t).memory, 0);
 		script_finish(&t);
 	}
 }
@@ -166,7 +151,7 @@ static void test_a_lost_fin_is_sent_again(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	finish(&t);
 	script_expect(&t, F | A, 1, 1, 0);
 	script_wait_ms(&t, 400);
@@ -179,14 +164,14 @@ static void test_time_wait_repeats_its_acknowledgement(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	to_time_wait(&t);
 	script_wait_ms(&t, 1000);
 	script_send(&t, (struct peer){ .flags = F | A, .seq = 1, .ack = 2 });
 	script_expect(&t, A, 2, 2, 0);
 	script_send(&t, (struct peer){ .flags = R | A, .seq = 2, .ack = 2 });
 	script_expect_none(&t);
-	assert_int_equal(stats_of(&t).time_wait, 1);
+	assert_int_equal(script_stats(&t).time_wait, 1);
 	script_finish(&t);
 }
 
@@ -196,7 +181,7 @@ static void test_time_wait_gives_way_to_a_newer_syn(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	to_time_wait(&t);
 	old_iss = t.iss;
 	script_send(&t, (struct peer){ .flags = S, .seq = 0 });
@@ -204,7 +189,7 @@ static void test_time_wait_gives_way_to_a_newer_syn(void **state)
 	assert_int_equal(t.incoming, 0);
 	script_send(&t, (struct peer){ .flags = S, .seq = 100 });
 	assert_int_equal(t.incoming, 1);
-	assert_int_equal(stats_of(&t).time_wait, 0);
+	assert_int_equal(script_stats(&t).time_wait, 0);
 	tcp_accept(t.conn, &t, t.now_ns);
 	script_flush(&t);
 	script_expect(&t, S | A, 0, 101, 0);
@@ -234,10 +219,10 @@ static void test_time_wait_gives_way_to_our_own_dial(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	to_time_wait(&t);
 	script_connect(&t);
-	assert_int_equal(stats_of(&t).time_wait, 0);
+	assert_int_equal(script_stats(&t).time_wait, 0);
 	script_finish(&t);
 }
 
@@ -254,7 +239,7 @@ static void test_time_wait_is_bounded(void **state)
 	t.remote.port++;
 	script_connect(&t);
 	to_time_wait(&t);
-	assert_int_equal(stats_of(&t).time_wait, 1);
+	assert_int_equal(script_stats(&t).time_wait, 1);
 	script_finish(&t);
 }
 
@@ -272,7 +257,7 @@ static void test_destroying_frees_connections_and_records_in_one_chain(void **st
 			continue;
 		to_time_wait(&t);
 	}
-	assert_int_equal(stats_of(&t).conns, 100);
+	assert_int_equal(script_stats(&t).conns, 100);
 	script_finish(&t);
 }
 
@@ -281,7 +266,7 @@ static void test_a_reset_ends_it(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	script_send(&t, (struct peer){ .flags = R | A, .seq = 1, .ack = 1 });
 	script_expect_none(&t);
 	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
@@ -294,7 +279,7 @@ static void test_a_blind_reset_or_syn_is_challenged(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	script_send(&t, (struct peer){ .flags = R, .seq = 100 });
 	script_expect(&t, A, 1, 1, 0);
 	script_send(&t, (struct peer){ .flags = S, .seq = 1 });
@@ -309,7 +294,7 @@ static void test_a_blind_reset_or_syn_is_challenged(void **state)
 	script_send(&t, (struct peer){ .flags = R, .seq = 5000000 });
 	script_expect_none(&t);
 	assert_int_equal(script_events(&t), 0);
-	assert_int_equal(stats_of(&t).challenge_acks, 3);
+	assert_int_equal(script_stats(&t).challenge_acks, 3);
 	script_finish(&t);
 }
 
@@ -318,11 +303,11 @@ static void test_abort_resets(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	tcp_abort(t.conn, t.now_ns);
 	script_flush(&t);
 	script_expect(&t, R | A, 1, 1, 0);
-	assert_int_equal(stats_of(&t).conns, 0);
+	assert_int_equal(script_stats(&t).conns, 0);
 	script_finish(&t);
 }
 
@@ -331,17 +316,17 @@ static void test_release_delivers_what_was_written(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	script_write(&t, 10);
 	tcp_release(t.conn, t.now_ns);
 	script_flush(&t);
 	script_expect(&t, F | A, 1, 1, 10);
 	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 12 });
 	script_expect_none(&t);
-	assert_int_equal(stats_of(&t).conns, 1);
+	assert_int_equal(script_stats(&t).conns, 1);
 	script_wait_ms(&t, 61000); /* nobody waits for its FIN for ever */
-	assert_int_equal(stats_of(&t).conns, 0);
-	assert_int_equal(stats_of(&t).memory, 0);
+	assert_int_equal(script_stats(&t).conns, 0);
+	assert_int_equal(script_stats(&t).memory, 0);
 	script_finish(&t);
 }
 
@@ -350,7 +335,7 @@ static void test_release_with_unread_or_later_bytes_resets(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 10 });
 	script_expect(&t, A, 1, 11, 0);
 	tcp_release(t.conn, t.now_ns);
@@ -358,13 +343,13 @@ static void test_release_with_unread_or_later_bytes_resets(void **state)
 	script_expect(&t, R | A, 1, 11, 0);
 	script_finish(&t);
 
-	start(&t);
+	script_begin(&t);
 	tcp_release(t.conn, t.now_ns);
 	script_flush(&t);
 	script_expect(&t, F | A, 1, 1, 0);
 	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 2, .len = 10 });
 	script_expect(&t, R | A, 2, 1, 0);
-	assert_int_equal(stats_of(&t).conns, 0);
+	assert_int_equal(script_stats(&t).conns, 0);
 	script_finish(&t);
 }
 
@@ -373,7 +358,7 @@ static void test_silence_ends_it_after_a_quarter_of_an_hour(void **state)
 	struct script t;
 
 	(void)state;
-	start(&t);
+	script_begin(&t);
 	script_write(&t, 10);
 	script_flush(&t);
 	script_wait_ms(&t, 900 * 1000);

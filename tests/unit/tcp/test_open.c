@@ -11,14 +11,6 @@ static void start(struct script *t)
 	script_start(t);
 }
 
-static struct tcp_stats stats_of(struct script *t)
-{
-	struct tcp_stats stats;
-
-	tcp_get_stats(t->tcp, &stats);
-	return stats;
-}
-
 static void test_a_dial_is_answered(void **state)
 {
 	struct script t;
@@ -26,7 +18,7 @@ static void test_a_dial_is_answered(void **state)
 	(void)state;
 	start(&t);
 	script_connect(&t);
-	assert_int_equal(stats_of(&t).opened, 1);
+	assert_int_equal(script_stats(&t).opened, 1);
 	script_finish(&t);
 }
 
@@ -87,7 +79,7 @@ static void test_a_refused_dial_fails(void **state)
 	tcp_release(t.conn, t.now_ns);
 	script_flush(&t);
 	script_expect_none(&t);
-	assert_int_equal(stats_of(&t).conns, 0);
+	assert_int_equal(script_stats(&t).conns, 0);
 	script_finish(&t);
 }
 
@@ -222,8 +214,8 @@ static void test_a_refused_syn_is_reset_and_an_ignored_one_is_not(void **state)
 	script_flush(&t);
 	script_expect_none(&t);
 	assert_int_equal(t.incoming, 2);
-	assert_int_equal(stats_of(&t).conns, 0);
-	assert_int_equal(stats_of(&t).parked, 0);
+	assert_int_equal(script_stats(&t).conns, 0);
+	assert_int_equal(script_stats(&t).parked, 0);
 	script_finish(&t);
 }
 
@@ -354,7 +346,7 @@ static void test_icmp_ends_a_dial_but_not_a_connection(void **state)
 	script_flush(&t);
 	assert_int_equal(script_events(&t), 0);
 	tcp_icmp_error(t.tcp, t.out[0].bytes, 10, ECONNREFUSED, 0, t.now_ns);
-	assert_int_equal(stats_of(&t).bad_segments, 1);
+	assert_int_equal(script_stats(&t).bad_segments, 1);
 	script_finish(&t);
 }
 

@@ -1,0 +1,153 @@
+/* Sending: the first windows, a window that is shut, room for writers, pacing. */
+#include "script.h"
+#include "shared/util.h"
+
+#define M SCRIPT_MSS
+
+static void test_the_first_window_is_ten_segments(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 20);
+	script_expect_train(&t, 1, 10);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 2 * M });
+	script_expect_train(&t, 1 + 10 * M, 4); /* slow start: two for two, and two more */
+	script_finish(&t);
+}
+
+static void test_a_small_write_goes_at_once_and_ends_with_push(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 1);
+	script_flush(&t);
+	assert_true(script_expect(&t, A, 1, 1, 1)->flags & TCP_PSH);
+	script_write(&t, 1);
+	script_flush(&t);
+	script_expect(&t, A, 2, 1, 1);
+	script_finish(&t);
+}
+
+static void test_a_shut_window_is_probed_until_it_opens(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .no_window = true });
+	script_write(&t, 100);
+	script_flush(&t);
+	script_expect_none(&t);
+	for (unsigned i = 0; i < 5; i++) {
+		script_wait_ms(&t, 210u << i);
+		script_expect(&t, A, 0, 1, 0);
+		script_expect_none(&t);
+		script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .no_window = true });
+	}
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 });
+	script_expect(&t, A, 1, 1, 100);
+	script_finish(&t);
+}
+
+static void test_an_answered_shut_window_is_waited_for(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .no_window = true });
+	script_write(&t, 100);
+	for (unsigned i = 0; i < 30; i++) {
+		script_wait_ms(&t, 100 * 1000);
+		script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .no_window = true });
+		t.first = t.count = 0;
+	}
+	assert_false(script_events(&t) & TCP_EVENT_FAILED);
+	script_finish(&t);
+}
+
+static void test_writing_goes_on_when_space_grows(void **state)
+{
+	struct iovec space[2];
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 128 * 1024);
+	assert_int_equal(tcp_send_space(t.conn, space), 0);
+	script_flush(&t);
+	script_events(&t);
+	for (uint32_t acked = 1; acked < 80000; acked += 2 * M) {
+		script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = acked + 2 * M });
+		t.first = t.count = 0;
+	}
+	assert_true(script_events(&t) & TCP_EVENT_WRITABLE);
+	assert_true(tcp_send_space(t.conn, space) >= 32768);
+	script_finish(&t);
+}
+
+/* Our SYN is answered after that time, and the first window of data in that. */
+static void connect_in(struct script *t, uint64_t handshake_ms, uint64_t data_ms)
+{
+	script_init(t);
+	script_start(t);
+	script_dial(t);
+	script_wait_ms(t, handshake_ms);
+	script_send(t, (struct peer){ .flags = S | A, .seq = 0, .ack = 1 });
+	script_expect(t, A, 1, 1, 0);
+	script_write_segments(t, 10);
+	script_expect_train(t, 1, 10);
+	script_wait_ms(t, data_ms);
+	script_send(t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 10 * M });
+}
+
+static void test_a_handshake_that_had_to_wait_does_not_slow_the_data(void **state)
+{
+	struct tcp_conn_info info;
+	struct script t;
+
+	(void)state;
+	connect_in(&t, 900, 20);
+	tcp_conn_info(t.conn, &info);
+	assert_int_equal(info.srtt_us, 20000);
+	script_finish(&t);
+}
+
+static void test_a_path_that_turns_out_short_is_paced_no_more(void **state)
+{
+	struct tcp_conn_info info;
+	struct script t;
+
+	(void)state;
+	connect_in(&t, 900, 20);
+	tcp_conn_info(t.conn, &info);
+	assert_true(info.pacing_rate > 0);
+	script_write_segments(&t, 1);
+	script_expect(&t, A, 1 + 10 * M, 1, M);
+	t.now_ns += NS_PER_MS;
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 11 * M });
+	tcp_conn_info(t.conn, &info);
+	assert_int_equal(info.pacing_rate, 0);
+	script_write_segments(&t, 10);
+	script_expect_train(&t, 1 + 11 * M, 10);
+	script_finish(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_first_window_is_ten_segments),
+		cmocka_unit_test(test_a_small_write_goes_at_once_and_ends_with_push),
+		cmocka_unit_test(test_a_shut_window_is_probed_until_it_opens),
+		cmocka_unit_test(test_an_answered_shut_window_is_waited_for),
+		cmocka_unit_test(test_writing_goes_on_when_space_grows),
+		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
+		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
