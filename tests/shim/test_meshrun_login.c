@@ -1,0 +1,212 @@
+/* Joining by a server: what meshrun hands to the daemon, and what it says while a login waits. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shared/ipc.h"
+#include "tests/shim/stage.h"
+
+#define KEY "hskey-auth-0123456789abcdef"
+
+/* Plays meshd: keeps what it was told, then is ready. */
+static void write_login_meshd(const struct stage *s)
+{
+	char body[512];
+
+	snprintf(body, sizeof(body),
+		 "[ \"$1\" != --auth-key-fd ] || eval \"cat <&$2\" >\"$MESHWRAP_DIR/key\"\n"
+		 "echo \"$*\" >\"$MESHWRAP_DIR/args\"; env >\"$MESHWRAP_DIR/env\"\n"
+		 "exec '%s' \"$MESHWRAP_DIR\" 9 9>/dev/null",
+		 getenv("FAKEMESH"));
+	stage_write_meshd(s, body);
+}
+
+static const char *read_back(const struct stage *s, const char *file)
+{
+	static char text[8192];
+	char path[128];
+	size_t len;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", s->dir, file);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	len = fread(text, 1, sizeof(text) - 1, f);
+	text[len] = '\0';
+	fclose(f);
+	return text;
+}
+
+static void test_a_login_is_handed_to_the_daemon_and_the_key_to_nobody_else(void **state)
+{
+	struct stage *s = *state;
+
+	write_login_meshd(s);
+	setenv("TS_AUTHKEY", KEY, 1);
+	assert_int_equal(stage_run(s, "--login-server", "http://h:8080", "--accept-dns=false", "sh",
+				   "-c", "env; tr '\\0' '\\n' </proc/$$/environ; echo ran"),
+			 0);
+	unsetenv("TS_AUTHKEY");
+	assert_non_null(strstr(stage_output, "ran\n"));
+	assert_null(strstr(stage_output, "TS_AUTHKEY"));
+	assert_null(strstr(stage_output, KEY));
+	assert_string_equal(read_back(s, "key"), KEY);
+	assert_non_null(
+		strstr(read_back(s, "args"), " --login-server=http://h:8080 --accept-dns=false\n"));
+	assert_null(strstr(read_back(s, "args"), KEY));
+	assert_null(strstr(read_back(s, "env"), KEY));
+	assert_null(strstr(read_back(s, "meshd.log"), KEY));
+}
+
+static void test_the_environment_alone_starts_a_login(void **state)
+{
+	struct stage *s = *state;
+
+	write_login_meshd(s);
+	setenv("TS_EXTRA_ARGS", "--login-server=http://h --auth-key=" KEY, 1);
+	assert_int_equal(stage_run(s, "sh", "-c", "env"), 0);
+	unsetenv("TS_EXTRA_ARGS");
+	assert_null(strstr(stage_output, KEY));
+	assert_non_null(strstr(read_back(s, "env"), "TS_EXTRA_ARGS=--login-server=http://h"));
+}
+
+static void test_logins_that_cannot_be_are_refused(void **state)
+{
+	static char longer[5000];
+	struct stage *s = *state;
+
+	assert_int_equal(stage_run(s, "--auth-key", KEY, "true"), 2);
+	stage_assert_sentence("TS_AUTHKEY");
+	assert_null(strstr(stage_output, KEY));
+	assert_int_equal(stage_run(s, "--config", s->config, "--login-server", "http://h", "true"),
+			 2);
+	stage_assert_sentence("exclude each other");
+	memset(longer, 'k', sizeof(longer) - 1);
+	setenv("TS_AUTHKEY", longer, 1);
+	assert_int_equal(stage_run(s, "true"), 2);
+	unsetenv("TS_AUTHKEY");
+	stage_assert_sentence("too long");
+}
+
+/* A daemon that is not ready, with a status. */
+struct starting {
+	int control, api;
+	const char *status;
+	int asks_until_ready;
+};
+
+static int listen_at(const struct stage *s, const char *file, int type)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+	snprintf(name.sun_path, sizeof(name.sun_path), "%s/%s", s->dir, file);
+	assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	return fd;
+}
+
+static void answer_ready(struct starting *d)
+{
+	struct ipc_reply reply = { .magic = IPC_MAGIC, .version = IPC_VERSION, .type = IPC_READY };
+	int fd = accept(d->control, NULL, NULL);
+	char question[64];
+
+	reply.error = d->asks_until_ready-- > 0 ? EAGAIN : 0;
+	if (recv(fd, question, sizeof(question), 0) > 0)
+		send(fd, &reply, sizeof(reply), MSG_NOSIGNAL);
+	close(fd);
+}
+
+static void answer_status(struct starting *d)
+{
+	int fd = accept(d->api, NULL, NULL);
+	char question[512];
+
+	if (recv(fd, question, sizeof(question), 0) > 0)
+		dprintf(fd, "HTTP/1.0 200 OK\r\n\r\n%s", d->status);
+	close(fd);
+}
+
+static void *play_daemon(void *arg)
+{
+	struct starting *d = arg;
+	struct pollfd p[] = { { d->control, POLLIN, 0 }, { d->api, POLLIN, 0 } };
+
+	while (poll(p, 2, 1000) > 0) {
+		if (p[0].revents & POLLIN)
+			answer_ready(d);
+		if (p[1].revents & POLLIN)
+			answer_status(d);
+	}
+	return NULL;
+}
+
+static int run_against(struct stage *s, struct starting *d, const char *timeout)
+{
+	pthread_t thread;
+	int status;
+
+	assert_int_equal(mkdir(s->dir, 0700), 0);
+	d->control = listen_at(s, "control", SOCK_SEQPACKET);
+	d->api = listen_at(s, "api", SOCK_STREAM);
+	assert_int_equal(pthread_create(&thread, NULL, play_daemon, d), 0);
+	status = stage_run(s, "--timeout", timeout, "echo", "ran");
+	pthread_join(thread, NULL);
+	close(d->control);
+	close(d->api);
+	return status;
+}
+
+static void test_a_login_that_failed_is_told_at_once(void **state)
+{
+	struct starting d = { .status = "{\"Self\": {\"LoginError\": \"not this\"}, "
+					"\"BackendState\": \"NeedsLogin\", \"LoginError\": "
+					"\"the auth key \\u001b[1m has expired\"}",
+			      .asks_until_ready = 1000 };
+
+	assert_int_equal(run_against(*state, &d, "20"), 1);
+	stage_assert_sentence("meshrun: the auth key  [1m has expired\n");
+}
+
+static void test_the_url_to_visit_is_shown_once(void **state)
+{
+	struct starting d = { .status = "{\"AuthURL\" : \"http://h/register/a?b=1\\u0026c\"}",
+			      .asks_until_ready = 30 };
+
+	assert_int_equal(run_against(*state, &d, "20"), 0);
+	assert_string_equal(stage_output,
+			    "meshrun: waiting for login: to let this node join, visit\n\n"
+			    "\thttp://h/register/a?b=1&c\n\nran\n");
+}
+
+static void test_an_approval_that_does_not_come_ends_by_the_timeout(void **state)
+{
+	struct starting d = { .status = "{\"BackendState\":\"NeedsMachineAuth\"}",
+			      .asks_until_ready = 1000 };
+
+	assert_int_equal(run_against(*state, &d, "1"), 1);
+	assert_non_null(strstr(stage_output, "meshrun: waiting until an administrator approves"));
+	assert_non_null(strstr(stage_output, "not usable after 1 s (NeedsMachineAuth)"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		meshrun_test(test_a_login_is_handed_to_the_daemon_and_the_key_to_nobody_else),
+		meshrun_test(test_the_environment_alone_starts_a_login),
+		meshrun_test(test_logins_that_cannot_be_are_refused),
+		meshrun_test(test_a_login_that_failed_is_told_at_once),
+		meshrun_test(test_the_url_to_visit_is_shown_once),
+		meshrun_test(test_an_approval_that_does_not_come_ends_by_the_timeout),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
