@@ -16,12 +16,8 @@
  * moves away the armed time stays, and the wake-up that comes too early arms it
  * anew: a retransmission timer that is pushed back by every ACK costs nothing.
  *
- * Between the packets of a dialogue that goes back and forth within microseconds, to
- * sleep and to be woken takes longer, and more of the processor, than to look again. So
- * after some short rounds with short waits the loop stays awake, letting others run
- * between two looks. It sleeps again when nothing came for as long, when rounds
- * become long (a bulk transfer is better off with few large ones), and for a while
- * when somebody else keeps the processor. With one processor it always sleeps.
+ * Within a dialogue the loop stays awake (daemon/awake.h), letting others run between
+ * two looks.
  */
 #include "daemon/loop.h"
 
@@ -35,16 +31,11 @@
 
 #include <event2/event.h>
 
+#include "daemon/awake.h"
 #include "daemon/cores.h"
 #include "shared/util.h"
 
 #define DEFERRED_FIRST 64
-#define AWAKE_NS       (80 * NS_PER_US) /* a wait that is short, and is spent awake */
-#define SHORT_ROUND_NS (60 * NS_PER_US)
-#define SHORT_ROUNDS   16                /* in a row: a dialogue */
-#define CROWDED_NS     (400 * NS_PER_US) /* from one look to the next: others need the processor */
-#define ASLEEP_MAX_NS  (10 * NS_PER_S)
-#define ASLEEP_NS      (50 * NS_PER_MS) /* so long they have it */
 
 struct deferred {
 	void (*fn)(void *arg);
@@ -67,12 +58,10 @@ struct loop {
 	struct deferred *deferred;
 	size_t deferred_count, deferred_room;
 	bool is_stopping;
-	bool may_stay_awake;
-	bool is_marked;          /* by a callback of this look */
-	unsigned short_rounds;   /* in a row */
-	uint64_t ended_ns;       /* the last round */
-	uint64_t asleep_till_ns; /* not awake between rounds before */
-	uint64_t asleep_ns; /* how long that was; twice as long the next time, if that is soon */
+	bool is_marked;    /* by a callback of this look */
+	bool is_tired;     /* it stayed awake, and nothing came */
+	uint64_t ended_ns; /* the last round */
+	struct awake awake;
 };
 
 static uint64_t read_clock(void)
@@ -216,12 +205,9 @@ static bool has_run(const struct loop *loop)
 	return loop->is_marked || !loop->clock->is_stale;
 }
 
-static void let_others_run(struct loop *loop, uint64_t now_ns)
+static int sleep_once(struct loop *loop)
 {
-	bool is_again = now_ns < loop->asleep_till_ns + loop->asleep_ns;
-
-	loop->asleep_ns = is_again ? MIN(2 * loop->asleep_ns, ASLEEP_MAX_NS) : ASLEEP_NS;
-	loop->asleep_till_ns = now_ns + loop->asleep_ns;
+	return event_base_loop(loop->base, EVLOOP_ONCE) < 0 ? -EIO : 0;
 }
 
 /* Looks again and again for a short while. 0 or -EIO. */
@@ -235,33 +221,35 @@ static int stay_awake(struct loop *loop)
 		loop->is_marked = false;
 		if (event_base_loop(loop->base, EVLOOP_NONBLOCK) < 0)
 			return -EIO;
-		if (has_run(loop) || loop->is_stopping)
+		if (has_run(loop) || loop->is_stopping) {
+			awake_hit(&loop->awake);
 			return 0;
+		}
 		sched_yield();
 		now_ns = read_clock();
-		if (now_ns - last_ns > CROWDED_NS)
-			let_others_run(loop, now_ns);
+		if (now_ns - last_ns > AWAKE_CROWDED_NS)
+			awake_crowded(&loop->awake, now_ns);
 	}
-	loop->short_rounds = 0;
+	/* What it has run that neither marks nor asks for the time may want the round to end. */
+	awake_miss(&loop->awake);
+	loop->is_tired = true;
 	return 0;
 }
 
 /* Until something has happened, mostly. 0 or -EIO. */
 static int wait_for_work(struct loop *loop)
 {
-	/* What it has run that asks for no time may want the round to end, too. */
-	if (loop->may_stay_awake && loop->short_rounds >= SHORT_ROUNDS &&
-	    loop->ended_ns >= loop->asleep_till_ns)
+	if (!loop->is_tired && awake_wanted(&loop->awake, loop->ended_ns))
 		return stay_awake(loop);
-	return event_base_loop(loop->base, EVLOOP_ONCE) < 0 ? -EIO : 0;
+	loop->is_tired = false;
+	return sleep_once(loop);
 }
 
 static void count_round(struct loop *loop, uint64_t begun_ns)
 {
 	uint64_t now_ns = read_clock();
-	bool is_short = begun_ns - loop->ended_ns < AWAKE_NS && now_ns - begun_ns < SHORT_ROUND_NS;
 
-	loop->short_rounds = is_short ? loop->short_rounds + 1 : 0;
+	awake_round(&loop->awake, begun_ns - loop->ended_ns, now_ns - begun_ns);
 	loop->ended_ns = now_ns;
 }
 
@@ -269,7 +257,7 @@ int loop_run(struct loop *loop)
 {
 	int err = end_round(loop); /* what start-up has queued, and the first deadline */
 
-	loop->may_stay_awake = cores_usable() > 1;
+	awake_init(&loop->awake, cores_usable() > 1);
 	while (err == 0 && !loop->is_stopping) {
 		uint64_t begun_ns;
 

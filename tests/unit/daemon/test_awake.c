@@ -42,6 +42,7 @@ static unsigned test_cores_usable(void)
 #define clock_gettime test_clock_gettime
 #define sched_yield   test_sched_yield
 #define cores_usable  test_cores_usable
+#include "daemon/awake.c"
 #include "daemon/loop.c"
 
 #define QUESTIONS 100
@@ -113,7 +114,7 @@ static void test_a_marked_round_ends_at_once_and_the_dialogue_goes_on(void **sta
 	assert_true(d.slowest_ns < 10 * NS_PER_US);
 	assert_int_equal(yields, 0);
 	/* It was awake all the time: no round broke the row. */
-	assert_true(d.loop->short_rounds >= QUESTIONS - 1);
+	assert_true(d.loop->awake.short_rounds >= QUESTIONS - 1);
 	loop_destroy(d.loop);
 }
 
@@ -126,7 +127,9 @@ static void test_an_unmarked_round_ends_late_and_so_does_the_dialogue(void **sta
 	converse(&d);
 	assert_true(d.slowest_ns >= AWAKE_NS);
 	assert_true(yields > 0);
-	assert_true(d.loop->short_rounds <= SHORT_ROUNDS);
+	/* Some such rounds after 16 and after 32 short ones; then it wants 64. */
+	assert_true(yields <= 2 * MISSES * AWAKE_NS / (10 * NS_PER_US));
+	assert_int_equal(d.loop->awake.needed, 4 * SHORT_ROUNDS);
 	loop_destroy(d.loop);
 }
 
@@ -137,13 +140,120 @@ static void test_a_mark_does_not_outlive_its_round(void **state)
 
 	(void)state;
 	converse(&d);
-	d.loop->short_rounds = SHORT_ROUNDS;
-	d.loop->asleep_till_ns = 0;
+	d.loop->awake.short_rounds = SHORT_ROUNDS;
+	d.loop->awake.asleep_till_ns = 0;
 	d.loop->ended_ns = now_ns;
 	assert_int_equal(stay_awake(d.loop), 0);
 	assert_true(yields > 0);
-	assert_int_equal(d.loop->short_rounds, 0);
+	assert_int_equal(d.loop->awake.hits, 0);
+	assert_true(d.loop->is_tired); /* the next time it sleeps */
 	loop_destroy(d.loop);
+}
+
+/* ---- the decisions alone ---- */
+
+#define ASLEEP_WAIT_NS (120 * NS_PER_US) /* of a dialogue that takes 20 us awake */
+#define WORK_NS        (10 * NS_PER_US)
+
+static void fall_into_dialogue(struct awake *a)
+{
+	awake_init(a, true);
+	for (unsigned i = 0; i < SHORT_ROUNDS; i++) {
+		assert_false(awake_wanted(a, NS_PER_S));
+		awake_round(a, ASLEEP_WAIT_NS, WORK_NS);
+	}
+	assert_true(awake_wanted(a, NS_PER_S));
+}
+
+static void test_waits_that_are_long_only_for_sleeping_end_in_being_awake(void **state)
+{
+	struct awake a;
+
+	(void)state;
+	fall_into_dialogue(&a);
+}
+
+static void test_one_late_answer_puts_nobody_to_sleep(void **state)
+{
+	struct awake a;
+
+	(void)state;
+	fall_into_dialogue(&a);
+	for (unsigned i = 0; i < 1000; i++) {
+		if (i % 10 == 0) {
+			awake_miss(&a);
+			awake_round(&a, AWAKE_NS, WORK_NS);
+		} else {
+			awake_hit(&a);
+			awake_round(&a, 2 * WORK_NS, WORK_NS);
+		}
+		assert_true(awake_wanted(&a, NS_PER_S));
+	}
+}
+
+static void test_answers_that_are_never_quick_cost_ever_fewer_looks(void **state)
+{
+	unsigned misses = 0;
+	struct awake a;
+
+	(void)state;
+	awake_init(&a, true);
+	for (unsigned i = 0; i < 100000; i++) {
+		if (awake_wanted(&a, NS_PER_S)) {
+			awake_miss(&a);
+			misses++;
+		}
+		awake_round(&a, 2 * AWAKE_NS, WORK_NS);
+	}
+	assert_in_range(misses, 100, 400);
+	/* A quick one, and it is as quick to wake as at first. */
+	while (!awake_wanted(&a, NS_PER_S))
+		awake_round(&a, ASLEEP_WAIT_NS, WORK_NS);
+	for (unsigned i = 0; i <= SHORT_ROUNDS; i++)
+		awake_hit(&a);
+	assert_int_equal(a.needed, SHORT_ROUNDS);
+}
+
+static void test_long_rounds_long_waits_and_one_processor_let_it_sleep(void **state)
+{
+	struct awake a;
+
+	(void)state;
+	fall_into_dialogue(&a);
+	awake_round(&a, WORK_NS, SHORT_ROUND_NS);
+	assert_false(awake_wanted(&a, NS_PER_S));
+	fall_into_dialogue(&a);
+	awake_round(&a, NEAR_NS, WORK_NS);
+	assert_false(awake_wanted(&a, NS_PER_S));
+	awake_init(&a, false);
+	for (unsigned i = 0; i < 2 * SHORT_ROUNDS; i++)
+		awake_round(&a, WORK_NS, WORK_NS);
+	assert_false(awake_wanted(&a, NS_PER_S));
+}
+
+static void test_others_that_need_the_processor_have_it_ever_longer(void **state)
+{
+	uint64_t at_ns = NS_PER_S;
+	struct awake a;
+
+	(void)state;
+	fall_into_dialogue(&a);
+	for (uint64_t asleep_ns = ASLEEP_NS; asleep_ns < ASLEEP_MAX_NS; asleep_ns *= 2) {
+		awake_crowded(&a, at_ns);
+		assert_false(awake_wanted(&a, at_ns + asleep_ns - 1));
+		assert_true(awake_wanted(&a, at_ns + asleep_ns));
+		at_ns += asleep_ns;
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		awake_crowded(&a, at_ns);
+		assert_false(awake_wanted(&a, at_ns + ASLEEP_MAX_NS - 1));
+		assert_true(awake_wanted(&a, at_ns + ASLEEP_MAX_NS));
+		at_ns += ASLEEP_MAX_NS;
+	}
+	/* Not for long when it was a single time again. */
+	at_ns += 2 * ASLEEP_MAX_NS;
+	awake_crowded(&a, at_ns);
+	assert_true(awake_wanted(&a, at_ns + ASLEEP_NS));
 }
 
 int main(void)
@@ -152,6 +262,11 @@ int main(void)
 		cmocka_unit_test(test_a_marked_round_ends_at_once_and_the_dialogue_goes_on),
 		cmocka_unit_test(test_an_unmarked_round_ends_late_and_so_does_the_dialogue),
 		cmocka_unit_test(test_a_mark_does_not_outlive_its_round),
+		cmocka_unit_test(test_waits_that_are_long_only_for_sleeping_end_in_being_awake),
+		cmocka_unit_test(test_one_late_answer_puts_nobody_to_sleep),
+		cmocka_unit_test(test_answers_that_are_never_quick_cost_ever_fewer_looks),
+		cmocka_unit_test(test_long_rounds_long_waits_and_one_processor_let_it_sleep),
+		cmocka_unit_test(test_others_that_need_the_processor_have_it_ever_longer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
