@@ -3,12 +3,18 @@
  * the same receiver, another kernel: neither may crowd the other out.
  *
  * Two network namespaces, each with a TUN device, and between them the
- * simulator's link under the real clock. The kernel's stream starts first.
- * An argument is the rate of the bottleneck in Mbit/s.
+ * simulator's link under the real clock. Without arguments, the cases of the
+ * table; with "long", those of long paths; or one case that is only shown:
+ *
+ *     MBIT_S RTT_MS cubic|rate|kernel KERNEL_AT_S OURS_AT_S FROM_S SECONDS
+ *
+ * "kernel" is a second stream of the kernel's in place of ours: what two of
+ * its own leave each other is the measure.
  * Needs root and /dev/net/tun; without them it says so and exits with 77.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
@@ -32,15 +38,22 @@
 #define OURS     "10.77.0.2"
 #define RECEIVER "10.77.0.9"
 
-#define RTT_NS    (20 * NS_PER_MS)
-#define QUEUE_NS  (20 * NS_PER_MS)
-#define LATER_NS  (1 * NS_PER_S)
-#define SETTLE_NS (5 * NS_PER_S)
-#define RUN_NS    (20 * NS_PER_S)
-#define LEAST     0.33 /* of the link, for either */
-#define GOES      3    /* by the real clock: others on the machine may spoil one */
+#define QUEUE_NS (20 * NS_PER_MS)
+#define SHOW_NS  (5 * NS_PER_S)
+#define BUFFERS  "4096 131072 67108864" /* of the kernel's streams, which are not to bound them */
 
-static uint64_t bits_per_s = 200000000; /* of the bottleneck */
+enum ours { OURS_CUBIC, OURS_RATE, OURS_KERNEL };
+
+static const char *const ours_names[] = { "cubic", "rate", "kernel" };
+
+struct scenario {
+	unsigned mbit_s, rtt_ms;
+	enum ours ours;
+	double start_s[2];   /* the kernel's, ours */
+	double from_s, to_s; /* what counts */
+	double least;        /* of the link, for either */
+	unsigned goes;       /* by the real clock: others on the machine may spoil one */
+};
 
 struct bench {
 	int sender, receiver; /* the TUN devices */
@@ -50,6 +63,7 @@ struct bench {
 	struct link_packet *reserved;
 	uint64_t now_ns;
 	uint64_t delivered[2]; /* bytes to the receiver: the kernel's, ours */
+	pid_t senders[2];      /* the kernel's streams */
 };
 
 static uint64_t clock_ns(void)
@@ -145,12 +159,19 @@ static bool is_ours(const uint8_t address[4])
 	return memcmp(address, &ours, 4) == 0;
 }
 
+/* Which of the two, by the port that it goes to. */
+static unsigned stream_of(const struct link_packet *packet)
+{
+	return (unsigned)(packet->data[22] << 8 | packet->data[23]) - PORT;
+}
+
 static void move_packets(struct bench *b)
 {
 	struct link_packet *packet;
 
 	while ((packet = link_receive(&b->there, b->now_ns))) {
-		b->delivered[is_ours(packet->data + 12)] += packet->len;
+		if (stream_of(packet) < 2)
+			b->delivered[stream_of(packet)] += packet->len;
 		write_device(b->receiver, packet);
 		link_give_back(&b->there, packet);
 	}
@@ -188,39 +209,30 @@ static _Noreturn void fails(const char *what)
 	_exit(1);
 }
 
-static struct sockaddr_in at_receiver(void)
+static struct sockaddr_in at_receiver(unsigned stream)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(PORT) };
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_port = htons((uint16_t)(PORT + stream)) };
 
 	inet_pton(AF_INET, RECEIVER, &to.sin_addr);
 	return to;
 }
 
-/* Two streams, read as fast as they come. */
+/* As fast as it comes. */
 static _Noreturn void receive(int listener)
 {
-	static char bytes[1 << 16];
-	struct pollfd p[2];
+	static char bytes[1 << 18];
+	int fd = accept(listener, NULL, NULL);
 
-	for (unsigned i = 0; i < 2; i++)
-		p[i] = (struct pollfd){ -1, POLLIN, 0 };
-	for (;;) {
-		struct pollfd all[3] = { p[0], p[1], { listener, POLLIN, 0 } };
-
-		if (poll(all, 3, -1) < 0)
-			fails("receiver: poll");
-		if (all[2].revents)
-			p[p[0].fd >= 0].fd = accept(listener, NULL, NULL);
-		for (unsigned i = 0; i < 2; i++)
-			if (all[i].revents && recv(p[i].fd, bytes, sizeof(bytes), 0) <= 0)
-				fails("receiver: recv");
-	}
+	while (recv(fd, bytes, sizeof(bytes), 0) > 0)
+		;
+	fails("receiver: recv");
 }
 
-static _Noreturn void send_by_cubic(void)
+static _Noreturn void send_by_cubic(unsigned stream)
 {
 	static const char bytes[1 << 16];
-	struct sockaddr_in to = at_receiver();
+	struct sockaddr_in to = at_receiver(stream);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5) < 0)
@@ -232,8 +244,8 @@ static _Noreturn void send_by_cubic(void)
 			fails("sender: send");
 }
 
-/* In the namespace that we are in now. */
-static pid_t start_child(int listener)
+/* In the namespace that we are in now: a receiver, or without a listener a sender. */
+static pid_t start_child(int listener, unsigned stream)
 {
 	pid_t child = fork();
 
@@ -242,13 +254,15 @@ static pid_t start_child(int listener)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (listener >= 0)
 		receive(listener);
-	send_by_cubic();
+	send_by_cubic(stream);
 }
 
 static void stop_child(pid_t child, bool *is_good)
 {
 	int status;
 
+	if (child == 0)
+		return;
 	if (waitpid(child, &status, WNOHANG) == child) {
 		*is_good = false;
 		return;
@@ -257,14 +271,32 @@ static void stop_child(pid_t child, bool *is_good)
 	waitpid(child, &status, 0);
 }
 
-static int listen_there(void)
+static int listen_there(unsigned stream)
 {
-	struct sockaddr_in at = at_receiver();
+	struct sockaddr_in at = at_receiver(stream);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 8) < 0)
 		fails("receiver: listen");
 	return fd;
+}
+
+static void set_buffers(const char *name)
+{
+	int fd = open(name, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, BUFFERS, strlen(BUFFERS)) < 0)
+		fails(name);
+	close(fd);
+}
+
+static int open_side(const char *address)
+{
+	int tun = tun_open(address, NULL, MTU);
+
+	set_buffers("/proc/sys/net/ipv4/tcp_rmem");
+	set_buffers("/proc/sys/net/ipv4/tcp_wmem");
+	return tun;
 }
 
 static void dial(struct bench *b)
@@ -274,50 +306,95 @@ static void dial(struct bench *b)
 
 	snprintf(text, sizeof(text), OURS ":%u", PORT);
 	endpoint_parse(text, &local);
-	snprintf(text, sizeof(text), RECEIVER ":%u", PORT);
+	snprintf(text, sizeof(text), RECEIVER ":%u", PORT + 1);
 	endpoint_parse(text, &remote);
 	if (tcp_connect(b->tcp, &local, &remote, NULL, b->now_ns, &b->conn) < 0)
 		abort();
 }
 
+static void start_stream(struct bench *b, const struct scenario *s, unsigned stream)
+{
+	if (stream == 1 && s->ours != OURS_KERNEL)
+		dial(b);
+	else
+		b->senders[stream] = start_child(-1, stream);
+}
+
+static uint64_t in_ns(double seconds)
+{
+	return (uint64_t)(seconds * 1e9);
+}
+
+static double share(const struct scenario *s, uint64_t bytes, double seconds)
+{
+	return (double)bytes * 8 / seconds / (s->mbit_s * 1e6);
+}
+
+/* Both start when they are to; what they had until from_s is forgotten. */
+static void run_streams(struct bench *b, const struct scenario *s)
+{
+	unsigned first = s->start_s[1] < s->start_s[0];
+	uint64_t start_ns = b->now_ns, forgotten[2], shown[2] = { 0, 0 };
+
+	run_until(b, start_ns + in_ns(s->start_s[first]));
+	start_stream(b, s, first);
+	run_until(b, start_ns + in_ns(s->start_s[!first]));
+	start_stream(b, s, !first);
+	run_until(b, start_ns + in_ns(s->from_s));
+	memcpy(forgotten, b->delivered, sizeof(forgotten));
+	memcpy(shown, b->delivered, sizeof(shown));
+	for (uint64_t end_ns = start_ns + in_ns(s->to_s); b->now_ns < end_ns;) {
+		uint64_t from_ns = b->now_ns;
+		double seconds;
+
+		run_until(b, MIN(from_ns + SHOW_NS, end_ns));
+		seconds = (double)(b->now_ns - from_ns) / 1e9;
+		if (seconds >= 1)
+			printf("  %.0f:%.0f", share(s, b->delivered[0] - shown[0], seconds) * 100,
+			       share(s, b->delivered[1] - shown[1], seconds) * 100);
+		memcpy(shown, b->delivered, sizeof(shown));
+	}
+	printf("\n");
+	for (unsigned i = 0; i < 2; i++)
+		b->delivered[i] -= forgotten[i];
+}
+
 /* False: one of the two got too little. */
-static bool run(enum tcp_congestion congestion)
+static bool run(const struct scenario *s)
 {
 	static const struct tcp_callbacks callbacks = { packet_reserve, packet_commit, incoming,
 							event, cancelled };
+	const uint64_t bits_per_s = s->mbit_s * UINT64_C(1000000),
+		       delay_ns = s->rtt_ms * NS_PER_MS / 2;
 	const struct link_config there = { .bits_per_s = bits_per_s,
-					   .delay_ns = RTT_NS / 2,
+					   .delay_ns = delay_ns,
 					   .queue_bytes = bits_per_s / 8 * QUEUE_NS / NS_PER_S };
-	const struct link_config back = { .delay_ns = RTT_NS / 2 };
+	const struct link_config back = { .delay_ns = delay_ns };
 	struct bench b = { .now_ns = clock_ns() };
-	uint64_t start_ns = b.now_ns, before[2];
 	struct tcp_config config;
-	pid_t sender, receiver;
+	pid_t receiver[2];
 	bool is_good = true;
-	double share[2];
+	double shares[2];
 
-	b.receiver = tun_open(RECEIVER, NULL, MTU);
-	receiver = start_child(listen_there());
-	b.sender = tun_open(SENDER, NULL, MTU);
-	sender = start_child(-1);
+	b.receiver = open_side(RECEIVER);
+	for (unsigned i = 0; i < 2; i++)
+		receiver[i] = start_child(listen_there(i), i);
+	b.sender = open_side(SENDER);
 	link_init(&b.there, &there, 1);
 	link_init(&b.back, &back, 2);
 	tcp_config_defaults(&config, MTU);
-	config.congestion = congestion;
+	config.congestion = s->ours == OURS_RATE ? TCP_RATE : TCP_CUBIC;
 	b.tcp = tcp_create(&config, &callbacks, &b);
-	run_until(&b, start_ns + LATER_NS);
-	dial(&b);
-	run_until(&b, start_ns + SETTLE_NS);
-	memcpy(before, b.delivered, sizeof(before));
-	run_until(&b, start_ns + SETTLE_NS + RUN_NS);
+	run_streams(&b, s);
 	for (unsigned i = 0; i < 2; i++) {
-		share[i] = (double)(b.delivered[i] - before[i]) * 8e9 / RUN_NS / bits_per_s;
-		is_good &= share[i] >= LEAST;
+		shares[i] = share(s, b.delivered[i], s->to_s - s->from_s);
+		is_good &= shares[i] >= s->least;
+		stop_child(b.senders[i], &is_good);
+		stop_child(receiver[i], &is_good);
 	}
-	stop_child(sender, &is_good);
-	stop_child(receiver, &is_good);
-	printf("kernel's CUBIC %4.1f %%, ours by %-5s %4.1f %%%s\n", share[0] * 100,
-	       congestion == TCP_CUBIC ? "CUBIC" : "rate", share[1] * 100,
+	printf("%u Mbit/s, %u ms: kernel's CUBIC after %g s %4.1f %%, %s after %g s %4.1f %%%s\n",
+	       s->mbit_s, s->rtt_ms, s->start_s[0], shares[0] * 100, ours_names[s->ours],
+	       s->start_s[1], shares[1] * 100,
 	       is_good ? "" : "  WRONG: too little for one, or a stream broke");
 	tcp_destroy(b.tcp);
 	free(b.reserved);
@@ -328,19 +405,55 @@ static bool run(enum tcp_congestion congestion)
 	return is_good;
 }
 
+static bool run_until_fair(const struct scenario *s)
+{
+	for (unsigned i = 0; i < s->goes; i++)
+		if (run(s))
+			return true;
+	return false;
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: kernel_share [long | MBIT_S RTT_MS cubic|rate|kernel KERNEL_AT_S "
+			"OURS_AT_S FROM_S TO_S]\n");
+	return 2;
+}
+
+static int show(char **argv)
+{
+	struct scenario s = { .mbit_s = (unsigned)atoi(argv[1]),
+			      .rtt_ms = (unsigned)atoi(argv[2]),
+			      .start_s = { atof(argv[4]), atof(argv[5]) },
+			      .from_s = atof(argv[6]),
+			      .to_s = atof(argv[7]) };
+
+	while (s.ours < OURS_KERNEL && strcmp(ours_names[s.ours], argv[3]) != 0)
+		s.ours++;
+	if (strcmp(ours_names[s.ours], argv[3]) != 0 || s.mbit_s == 0 || s.to_s <= s.from_s)
+		return usage();
+	return run(&s) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
-	bool is_good = true;
+	static const struct scenario usual[] = {
+		{ 200, 20, OURS_CUBIC, { 0, 1 }, 5, 25, 0.33, 3 },
+		{ 200, 20, OURS_RATE, { 0, 1 }, 5, 25, 0.33, 3 },
+	};
+	static const struct scenario distant[] = {
+		{ 200, 66, OURS_CUBIC, { 0, 1 }, 5, 25, 0.33, 2 },
+		{ 200, 66, OURS_CUBIC, { 1, 0 }, 5, 25, 0.33, 2 },
+	};
+	bool is_long = argc == 2 && strcmp(argv[1], "long") == 0, is_good = true;
+	size_t count = is_long ? ARRAY_LEN(distant) : ARRAY_LEN(usual);
 
-	if (argc > 1)
-		bits_per_s = strtoull(argv[1], NULL, 10) * 1000000;
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (enum tcp_congestion c = TCP_CUBIC; c <= TCP_RATE; c++) {
-		bool is_fair = false;
-
-		for (unsigned i = 0; i < GOES && !is_fair; i++)
-			is_fair = run(c);
-		is_good &= is_fair;
-	}
+	if (argc == 8)
+		return show(argv);
+	if (argc > 1 && !is_long)
+		return usage();
+	for (size_t i = 0; i < count; i++)
+		is_good &= run_until_fair(is_long ? &distant[i] : &usual[i]);
 	return is_good ? 0 : 1;
 }

@@ -1,18 +1,26 @@
 /*
  * Two bulk flows through one virtual bottleneck, by CUBIC and by rate: what
  * share of the link each gets. The later flow starts two seconds after the
- * first; what counts is the time after the first ten seconds.
+ * first; what counts is the time after the first ten seconds. Then one of ours
+ * beside the model of the kernel's CUBIC, whoever comes first.
+ *
+ *     sharing [FROM [TO] | kernel]    cases of the table, all of them, or those with the kernel's
+ *     sharing MBIT_S RTT_MS QUEUE_MS A B A_AT_S B_AT_S FROM_S TO_S    one that is only shown
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/tcp/conn.h"
+#include "kernel_cubic.h"
 #include "shared/util.h"
 #include "world.h"
 
 #define LATER_NS  (2 * NS_PER_S)
 #define SETTLE_NS (10 * NS_PER_S)
+#define SHOW_NS   (5 * NS_PER_S)
+
+#define FIRST_PORT 40000u
 
 static void write_all(struct tcp_conn *conn)
 {
@@ -23,19 +31,38 @@ static void write_all(struct tcp_conn *conn)
 		tcp_send_commit(conn, room);
 }
 
+enum kind { CUBIC, RATE, KERNEL };
+
+static const char *const names[] = { "cubic", "rate", "kernel" };
+
+struct pair {
+	enum kind kind[2];
+	uint64_t received[2];
+};
+
+static unsigned which_of(uint16_t port)
+{
+	return port - FIRST_PORT;
+}
+
 static void incoming(struct side *side, struct tcp_conn *conn, const struct endpoint *local,
 		     const struct endpoint *remote)
 {
-	uint64_t *received = side->world->app_state;
+	struct pair *pair = side->world->app_state;
 
 	(void)local;
-	tcp_accept(conn, &received[remote->port - 40000], side->world->now_ns);
+	tcp_accept(conn, &pair->received[which_of(remote->port)], side->world->now_ns);
 }
 
 static void event(struct side *side, struct tcp_conn *conn, void *user, unsigned events)
 {
+	const struct pair *pair = side->world->app_state;
+
 	if (events & TCP_EVENT_FAILED)
 		abort();
+	if (side->index == 0 && events & TCP_EVENT_CONNECTED &&
+	    pair->kind[which_of(conn->flow.key.local_port)] == KERNEL)
+		kernel_cubic_use(conn);
 	if (side->index == 0 && events & (TCP_EVENT_CONNECTED | TCP_EVENT_WRITABLE))
 		write_all(conn);
 	if (side->index == 1 && events & TCP_EVENT_READABLE) {
@@ -65,14 +92,15 @@ static uint64_t next_ns(struct world *w)
 
 static const struct world_app app = { incoming, event, cancelled, next_ns, NULL };
 
-static void dial(struct world *w, unsigned which, enum tcp_congestion congestion)
+static void dial(struct world *w, unsigned which)
 {
+	const struct pair *pair = w->app_state;
 	struct endpoint local = w->side[0].address, remote = w->side[1].address;
 	struct tcp_conn *conn;
 
-	local.port = (uint16_t)(40000 + which);
+	local.port = (uint16_t)(FIRST_PORT + which);
 	remote.port = 80;
-	w->side[0].tcp->config.congestion = congestion;
+	w->side[0].tcp->config.congestion = pair->kind[which] == RATE ? TCP_RATE : TCP_CUBIC;
 	if (tcp_connect(w->side[0].tcp, &local, &remote, NULL, w->now_ns, &conn) < 0)
 		abort();
 	world_flush(w);
@@ -84,69 +112,137 @@ static void run_until(struct world *w, uint64_t end_ns)
 		;
 }
 
-struct scenario {
-	uint64_t bits_per_s, rtt_ns, queue_ns, for_ns;
-	double least, least_rate; /* share that both must get: two by CUBIC, else; 0: only shown */
+struct path {
+	uint64_t bits_per_s, rtt_ns, queue_ns;
 };
 
-static bool run(const struct scenario *s, enum tcp_congestion first, enum tcp_congestion second)
+struct times {
+	uint64_t start_ns[2], from_ns, to_ns; /* what counts is between the last two */
+};
+
+static double share(const struct path *path, uint64_t bytes, uint64_t in_ns)
 {
-	static const char *const names[] = { "cubic", "rate" };
-	struct link_config there = { .bits_per_s = s->bits_per_s,
-				     .delay_ns = s->rtt_ns / 2,
-				     .queue_bytes = s->bits_per_s / 8 * s->queue_ns / NS_PER_S };
-	struct link_config back = { .bits_per_s = s->bits_per_s, .delay_ns = s->rtt_ns / 2 };
-	uint64_t received[2] = { 0, 0 }, before[2], start_ns;
+	return (double)bytes * 8e9 / (double)in_ns / (double)path->bits_per_s;
+}
+
+static void run(const struct path *path, const enum kind kind[2], const struct times *t,
+		double shares[2], bool is_shown)
+{
+	struct link_config there = { .bits_per_s = path->bits_per_s,
+				     .delay_ns = path->rtt_ns / 2,
+				     .queue_bytes =
+					     path->bits_per_s / 8 * path->queue_ns / NS_PER_S };
+	struct link_config back = { .bits_per_s = path->bits_per_s, .delay_ns = path->rtt_ns / 2 };
+	unsigned first = t->start_ns[1] < t->start_ns[0];
+	struct pair pair = { .kind = { kind[0], kind[1] } };
 	struct tcp_config config;
+	uint64_t start_ns, forgotten[2], shown[2];
 	struct world w;
-	double share[2], least;
 
 	tcp_config_defaults(&config, 1280);
 	world_init(&w, &config, (struct link_config[2]){ there, back }, false, 1);
 	w.app = &app;
-	w.app_state = received;
+	w.app_state = &pair;
 	start_ns = w.now_ns;
-	dial(&w, 0, first);
-	run_until(&w, start_ns + LATER_NS);
-	dial(&w, 1, second);
-	run_until(&w, start_ns + SETTLE_NS);
-	memcpy(before, received, sizeof(before));
-	run_until(&w, start_ns + SETTLE_NS + s->for_ns);
+	run_until(&w, start_ns + t->start_ns[first]);
+	dial(&w, first);
+	run_until(&w, start_ns + t->start_ns[!first]);
+	dial(&w, !first);
+	run_until(&w, start_ns + t->from_ns);
+	memcpy(forgotten, pair.received, sizeof(forgotten));
+	for (uint64_t at = t->from_ns; at < t->to_ns; at += SHOW_NS) {
+		memcpy(shown, pair.received, sizeof(shown));
+		run_until(&w, start_ns + MIN(at + SHOW_NS, t->to_ns));
+		if (is_shown)
+			printf(" %.0f:%.0f",
+			       share(path, pair.received[0] - shown[0], SHOW_NS) * 100,
+			       share(path, pair.received[1] - shown[1], SHOW_NS) * 100);
+	}
 	for (unsigned i = 0; i < 2; i++)
-		share[i] = (double)(received[i] - before[i]) * 8e9 / (double)s->for_ns /
-			   (double)s->bits_per_s;
-	printf("%5.0f Mbit/s, %3.0f ms, queue %2.0f ms: %-5s %4.1f %%, then %-5s %4.1f %%\n",
-	       (double)s->bits_per_s / 1e6, (double)s->rtt_ns / 1e6, (double)s->queue_ns / 1e6,
-	       names[first], share[0] * 100, names[second], share[1] * 100);
+		shares[i] = share(path, pair.received[i] - forgotten[i], t->to_ns - t->from_ns);
+	printf("%s%5.0f Mbit/s, %3.0f ms, queue %2.0f ms: %-6s after %g s %4.1f %%, %-6s after %g s %4.1f %%\n",
+	       is_shown ? "\n" : "", (double)path->bits_per_s / 1e6, (double)path->rtt_ns / 1e6,
+	       (double)path->queue_ns / 1e6, names[kind[0]], (double)t->start_ns[0] / 1e9,
+	       shares[0] * 100, names[kind[1]], (double)t->start_ns[1] / 1e9, shares[1] * 100);
 	world_finish(&w);
-	least = first == TCP_CUBIC && second == TCP_CUBIC ? s->least : s->least_rate;
-	if (MIN(share[0], share[1]) >= least)
+}
+
+static bool is_fair(const double shares[2], double least)
+{
+	if (MIN(shares[0], shares[1]) >= least)
 		return true;
 	fprintf(stderr, "sharing: one has less than %.0f %%\n", least * 100);
 	return false;
 }
 
-int main(int argc, char **argv)
+struct scenario {
+	struct path path;
+	uint64_t for_ns;
+	double least, least_rate; /* share that both must get: two by CUBIC, else; 0: only shown */
+};
+
+static const struct scenario scenarios[] = {
+	{ { 50000000, 20 * NS_PER_MS, 20 * NS_PER_MS }, 60 * NS_PER_S, 0.33, 0.33 },
+	{ { 50000000, 20 * NS_PER_MS, 80 * NS_PER_MS }, 60 * NS_PER_S, 0.33, 0.33 },
+	{ { 200000000, 20 * NS_PER_MS, 20 * NS_PER_MS }, 60 * NS_PER_S, 0.33, 0.33 },
+	{ { 200000000, 66 * NS_PER_MS, 20 * NS_PER_MS }, 60 * NS_PER_S, 0.33, 0.33 },
+	{ { 200000000, 200 * NS_PER_MS, 20 * NS_PER_MS }, 60 * NS_PER_S, 0.33, 0 },
+	{ { 1000000000, 20 * NS_PER_MS, 20 * NS_PER_MS }, 40 * NS_PER_S, 0.33, 0.3 },
+	{ { 1000000000, 66 * NS_PER_MS, 20 * NS_PER_MS }, 40 * NS_PER_S, 0.33, 0.25 },
+};
+
+static bool run_ours(size_t from, size_t to)
 {
-	static const struct scenario scenarios[] = {
-		{ 50000000, 20 * NS_PER_MS, 20 * NS_PER_MS, 60 * NS_PER_S, 0.33, 0.33 },
-		{ 50000000, 20 * NS_PER_MS, 80 * NS_PER_MS, 60 * NS_PER_S, 0.33, 0.33 },
-		{ 200000000, 20 * NS_PER_MS, 20 * NS_PER_MS, 60 * NS_PER_S, 0.33, 0.33 },
-		{ 200000000, 66 * NS_PER_MS, 20 * NS_PER_MS, 60 * NS_PER_S, 0.33, 0.33 },
-		{ 200000000, 200 * NS_PER_MS, 20 * NS_PER_MS, 60 * NS_PER_S, 0.33, 0 },
-		{ 1000000000, 20 * NS_PER_MS, 20 * NS_PER_MS, 40 * NS_PER_S, 0.33, 0.3 },
-		{ 1000000000, 66 * NS_PER_MS, 20 * NS_PER_MS, 40 * NS_PER_S, 0.33, 0.25 },
+	static const enum kind pairs[][2] = {
+		{ CUBIC, CUBIC }, { CUBIC, RATE }, { RATE, CUBIC }, { RATE, RATE }
 	};
-	static const enum tcp_congestion pairs[][2] = { { TCP_CUBIC, TCP_CUBIC },
-							{ TCP_CUBIC, TCP_RATE },
-							{ TCP_RATE, TCP_CUBIC },
-							{ TCP_RATE, TCP_RATE } };
-	size_t from = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
-	size_t to = argc > 2 ? strtoul(argv[2], NULL, 10) : ARRAY_LEN(scenarios);
 	bool is_good = true;
 
-	for (size_t i = from; i < MIN(to, ARRAY_LEN(scenarios)); i++)
-		for (size_t p = 0; p < ARRAY_LEN(pairs); p++)
-			is_good &= run(&scenarios[i], pairs[p][0], pairs[p][1]);
-	return is_good ? 0 : 1;
+	for (size_t i = from; i < MIN(to, ARRAY_LEN(scenarios)); i++) {
+		const struct scenario *s = &scenarios[i];
+		const struct times t = { { 0, LATER_NS }, SETTLE_NS, SETTLE_NS + s->for_ns };
+
+		for (size_t p = 0; p < ARRAY_LEN(pairs); p++) {
+			double shares[2];
+
+			run(&s->path, pairs[p], &t, shares, false);
+			is_good &= is_fair(shares, p == 0 ? s->least : s->least_rate);
+		}
+	}
+	return is_good;
+}
+
+static enum kind kind_of(const char *name)
+{
+	for (enum kind k = CUBIC; k <= KERNEL; k++)
+		if (strcmp(names[k], name) == 0)
+			return k;
+	fprintf(stderr, "sharing: %s is none of cubic, rate and kernel\n", name);
+	exit(2);
+}
+
+static void show(char **argv)
+{
+	const struct path path = { strtoull(argv[1], NULL, 10) * 1000000,
+				   strtoull(argv[2], NULL, 10) * NS_PER_MS,
+				   strtoull(argv[3], NULL, 10) * NS_PER_MS };
+	const enum kind kind[2] = { kind_of(argv[4]), kind_of(argv[5]) };
+	uint64_t at[4];
+	double shares[2];
+
+	for (unsigned i = 0; i < 4; i++)
+		at[i] = (uint64_t)(strtod(argv[6 + i], NULL) * 1e9);
+	run(&path, kind, &(struct times){ { at[0], at[1] }, at[2], at[3] }, shares, true);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 10) {
+		show(argv);
+		return 0;
+	}
+	return run_ours(argc > 1 ? strtoul(argv[1], NULL, 10) : 0,
+			argc > 2 ? strtoul(argv[2], NULL, 10) : SIZE_MAX)
+		       ? 0
+		       : 1;
 }

@@ -15,7 +15,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define NAME "mw0"
+#define NAME      "mw0"
+#define QUEUE_LEN 20000 /* packets: a burst is not to be lost before it is read */
 
 static void require(bool is_fine, const char *what)
 {
@@ -53,6 +54,8 @@ int tun_open(const char *v4, const char *v6, int mtu)
 	s = socket(AF_INET, SOCK_DGRAM, 0);
 	ifr.ifr_mtu = mtu;
 	require(ioctl(s, SIOCSIFMTU, &ifr) == 0, "the MTU");
+	ifr.ifr_qlen = QUEUE_LEN;
+	require(ioctl(s, SIOCSIFTXQLEN, &ifr) == 0, "the length of its queue");
 	memset(&ifr.ifr_addr, 0, sizeof(ifr.ifr_addr));
 	in->sin_family = AF_INET;
 	inet_pton(AF_INET, v4, &in->sin_addr);
