@@ -245,17 +245,18 @@ class Tailnets:
 
     def __init__(self, lab, tools, is_wanted):
         import tailnet
-        self.lab, self.tools, self.tailnet = lab, tools, tailnet
+        import worlds
+        self.lab, self.tools, self.tailnet, self.nft = lab, tools, tailnet, worlds.nft
         self.net = tailnet.Tailnet(lab)
         self.systems = [self.make(kind) for kind, name in self.NAMES.items() if is_wanted(name)]
 
     @staticmethod
     def missing():
         try:
-            import tailnet
+            import peers
         except ImportError as error:
             return str(error)
-        return tailnet.missing()
+        return peers.missing()
 
     def make(self, kind):
         sites = [self.tailnet.Site(self.net, "plain") for _ in "ab"]
@@ -294,7 +295,7 @@ class Tailnets:
         """From now on the relay is the only way."""
         for system in self.systems:
             for node in system.nodes:
-                self.tailnet.nft(self.lab, node.site.space, """
+                self.nft(self.lab, node.site.space, """
                     table ip block {
                         chain out {
                             type filter hook output priority 0;
@@ -310,7 +311,7 @@ class Tailnets:
     def unblock_udp(self):
         for system in self.systems:
             for node in system.nodes:
-                self.tailnet.nft(self.lab, node.site.space, "delete table ip block")
+                self.nft(self.lab, node.site.space, "delete table ip block")
 
     def relay_seconds(self):
         return sum(cpu_seconds(relay.process.pid) for relay in self.net.relays)

@@ -1,14 +1,20 @@
 """The fixtures of the tests with real peers; tailnet.py says what a tailnet is."""
 import os
 import signal
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from tailnet import QUICK, REFERENCE, Ours, Tailnet, build_peers, missing
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/e2e")]
+from nodes import Ours  # noqa: E402
+from peers import QUICK, REFERENCE, build_peers, missing  # noqa: E402
+from tailnet import Tailnet  # noqa: E402
 
-from lab import Failure, Lab
-from worlds import BareLab
+from lab import Failure, Lab  # noqa: E402
+from worlds import BareLab  # noqa: E402
 
 
 @contextmanager

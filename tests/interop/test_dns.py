@@ -8,9 +8,10 @@ import textwrap
 
 import pytest
 
-from tailnet import MESH_PRELUDE, PYTHON, Tailnet, wait_until
+from nodes import MESH_PRELUDE
+from tailnet import Tailnet
 
-from lab import Failure, Place
+from lab import PYTHON, Failure, Place, wait_until
 
 pytestmark = pytest.mark.meshwrap
 

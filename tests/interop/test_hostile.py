@@ -4,7 +4,12 @@ import time
 
 import pytest
 
-from tailnet import PYTHON, QUICK, ROOT, SERVER, Flow, Place, Site, Tailnet, wait_until
+from flow import Flow
+from peers import QUICK
+from tailnet import Tailnet
+from wire import SERVER, Site
+
+from lab import PYTHON, ROOT, Place, wait_until
 
 pytestmark = pytest.mark.meshwrap
 

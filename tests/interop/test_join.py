@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tailnet import PYTHON, REFERENCE, SERVER, Coordinator, Failure, Flow, Site, Tailnet, wait_until
+from flow import Flow
+from peers import REFERENCE
+from servers import Coordinator
+from tailnet import Tailnet
+from wire import SERVER, Site
+
+from lab import PYTHON, Failure, wait_until
 
 REFUSED = r"auth-?key not found|invalid pre auth key|authkey (expired|already used|revoked)"
 

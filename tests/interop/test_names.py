@@ -4,7 +4,10 @@ import shutil
 
 import pytest
 
-from tailnet import REFERENCE, Tailnet, wait_until
+from peers import REFERENCE
+from tailnet import Tailnet
+
+from lab import wait_until
 
 EXTRA = [{"name": "grafana.mesh.test", "type": "A", "value": "100.64.0.1"},
          {"name": "db.other.example", "type": "A", "value": "100.64.0.1"},

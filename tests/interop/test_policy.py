@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from tailnet import Failure, Tailnet, wait_until
+from tailnet import Tailnet
+
+from lab import Failure, wait_until
 
 ALL = {"action": "accept", "src": ["*"], "dst": ["*:*"]}
 OWNERS = {"tag:web": ["lab@"], "tag:host": ["lab@"], "tag:other": ["lab@"]}
