@@ -63,14 +63,16 @@ def free_port(kind=socket.SOCK_STREAM):
 
 
 def wait_until(condition, timeout, what):
-    end = time.monotonic() + timeout
+    """Asks often at first: what takes milliseconds is to be seen as that."""
+    end, pause = time.monotonic() + timeout, 0.001
     while True:
         result = condition()
         if result:
             return result
         if time.monotonic() > end:
             raise Failure(f"{what}: nothing after {timeout:g} s")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.02)
 
 
 def shown(argv):
