@@ -238,15 +238,17 @@ static void run(struct flow *flow)
 {
 	struct flows *flows = &flow->edge->flows;
 	bool had_ended = flow->stream.program_ended;
+	enum stream_verdict verdict;
 
 	loop_mark(flow->edge->loop);
 	flow->is_warm = true;
 	gather_leave(&flows->gather, &flow->gather);
-	switch (stream_run(&flow->stream)) {
+	verdict = stream_run(&flow->stream);
+	if (flow->stream.program_ended && !had_ended)
+		edge_timer_set(&flow->edge->timers, &flow->timer,
+			       loop_now(flow->edge->loop) + HALF_CLOSED_NS);
+	switch (verdict) {
 	case STREAM_WAITS:
-		if (flow->stream.program_ended && !had_ended)
-			edge_timer_set(&flow->edge->timers, &flow->timer,
-				       loop_now(flow->edge->loop) + HALF_CLOSED_NS);
 		break;
 	case STREAM_BUSY:
 		if (!flow->is_busy) {

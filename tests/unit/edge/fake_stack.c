@@ -14,7 +14,7 @@
 #include "shared/util.h"
 
 #define STACKS 4
-#define RING   (256u << 10)
+#define RING   (1u << 20)
 
 struct ring {
 	uint8_t *bytes;

@@ -382,6 +382,55 @@ static void test_a_program_that_is_gone_does_not_keep_its_flow_for_ever(void **s
 	close(server);
 }
 
+/* In the loop's thread: its next look finds room for much, and the program's end, at once. */
+static void empty_and_end(void *arg)
+{
+	static char bytes[1 << 20];
+	int fd = *(int *)arg;
+
+	while (recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+		;
+	shutdown(fd, SHUT_WR);
+}
+
+/* Until everything between the two is full. */
+static void fill(int fd)
+{
+	static char bytes[1 << 16];
+
+	for (int i = 0; i < 20; i++) {
+		while (send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+			i = 0;
+		usleep(1000);
+	}
+}
+
+static void test_nor_does_one_that_ended_while_much_was_under_way(void **state)
+{
+	static char bytes[1 << 16];
+	int client, server;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	/* The kernel's buffers grow with use. */
+	for (int left = 32 << 20; left > 0;) {
+		ssize_t n;
+
+		fill(server);
+		while ((n = recv(client, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+			left -= (int)n;
+	}
+	fill(server);
+	two_nodes_call(&t, empty_and_end, &client);
+	do
+		usleep(50000);
+	while (recv(client, bytes, sizeof(bytes), MSG_DONTWAIT) > 0);
+	close(client);
+	two_nodes_let_pass(a, 122);
+	assert_int_equal(two_nodes_stats(a).flows, 0);
+	close(server);
+}
+
 static void test_a_port_that_is_still_in_use_on_the_mesh_is_replaced_there(void **state)
 {
 	struct endpoint local, to;
@@ -454,6 +503,7 @@ int main(void)
 		TEST(test_beyond_the_limit_the_oldest_udp_endpoint_goes),
 		TEST(test_a_scan_leaves_no_udp_endpoints_behind),
 		TEST(test_a_program_that_is_gone_does_not_keep_its_flow_for_ever),
+		TEST(test_nor_does_one_that_ended_while_much_was_under_way),
 		TEST(test_a_port_that_is_still_in_use_on_the_mesh_is_replaced_there),
 		TEST(test_a_full_listener_queue_makes_the_peer_wait),
 	};
