@@ -42,9 +42,10 @@ struct flows {
 	TAILQ_HEAD(, flow) held; /* open flows that have one; who comes first is asked first */
 	struct stow *stow;       /* NULL until it is needed */
 	struct event stow_event;
-	int pressure_fd;        /* so high a descriptor says that few are left; INT_MAX: never */
-	unsigned pressed;       /* such descriptors in this round */
-	bool has_told_pressure; /* the log */
+	int pressure_fd;          /* so high a descriptor says that few are left; INT_MAX: never */
+	unsigned pressed;         /* such descriptors in this round */
+	uint64_t search_again_ns; /* no flow was idle: not before */
+	bool has_told_pressure;   /* the log */
 };
 
 /* 0 or -ENOMEM. */

@@ -9,7 +9,8 @@
  * Who is stowed: the list of those that have one is a clock. A flow that ran since
  * it was asked last goes to its end once more, and one that did not, and is idle, is
  * taken. A few steps a round are enough, for pressure begins long before the end;
- * when there is none left the whole list is asked.
+ * when there is none left the whole list is asked, and not again for a while if
+ * that was in vain: thousands may want a descriptor at once.
  *
  * A stowed flow wakes by an event of its socket, by bytes or an end from the mesh, and to
  * be closed. If there is no descriptor to wake with, its timer tries again.
@@ -74,8 +75,11 @@ bool flow_fetch(struct flow *flow)
 	struct flows *flows = &flow->edge->flows;
 	int fd = stow_take(flows->stow, flow->ticket, STOW_USE);
 
-	if (fd < 0 && flows_free_descriptors(flows))
+	if (fd < 0 && flows_free_descriptors(flows)) {
+		if (!flow->ticket)
+			return flow->state == FLOW_OPEN; /* it came back by that */
 		fd = stow_take(flows->stow, flow->ticket, STOW_USE);
+	}
 	if (fd < 0) {
 		edge_timer_set(&flow->edge->timers, &flow->timer,
 			       loop_now(flow->edge->loop) + RETRY_NS);
@@ -190,8 +194,15 @@ static unsigned stow_some(struct flows *flows, unsigned steps)
 
 bool flows_free_descriptors(struct flows *flows)
 {
+	uint64_t now_ns = loop_now(flows->edge->loop);
+
+	if (flows->pressure_fd == INT_MAX || now_ns < flows->search_again_ns)
+		return false;
 	/* Twice around, and every flow was cold at some time. */
-	return flows->pressure_fd != INT_MAX && stow_some(flows, 2 * flows->count) > 0;
+	if (stow_some(flows, 2 * flows->count) > 0)
+		return true;
+	flows->search_again_ns = now_ns + RETRY_NS;
+	return false;
 }
 
 bool flows_free_for_question(struct flows *flows)
