@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/tcp/segment.h"
+#include "daemon/tcp/sum.h"
 #include "shared/wire.h"
 
 enum {

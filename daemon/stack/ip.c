@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/tcp/segment.h"
+#include "daemon/tcp/sum.h"
 #include "shared/wire.h"
 
 #define V4_MORE_FRAGMENTS 0x2000u

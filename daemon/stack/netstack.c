@@ -25,7 +25,7 @@
 #include "daemon/stack/ip.h"
 #include "daemon/stack/output.h"
 #include "daemon/stack/reassembly.h"
-#include "daemon/tcp/segment.h"
+#include "daemon/tcp/sum.h"
 #include "shared/util.h"
 #include "shared/wire.h"
 

@@ -20,6 +20,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "daemon/tcp/sum.h"
 #include "shared/util.h"
 #include "shared/wire.h"
 
@@ -47,44 +48,6 @@ enum {
 };
 
 static_assert(sizeof(struct tcp_flow_key) == 40, "flow keys are compared as bytes");
-
-uint64_t tcp_sum(const void *bytes, size_t len)
-{
-	const uint8_t *p = bytes;
-	uint64_t a = 0, b = 0;
-
-	for (; len >= 16; len -= 16, p += 16) {
-		uint32_t w[4];
-
-		memcpy(w, p, sizeof(w));
-		a += (uint64_t)w[0] + w[1];
-		b += (uint64_t)w[2] + w[3];
-	}
-	for (; len >= 4; len -= 4, p += 4) {
-		uint32_t w;
-
-		memcpy(&w, p, sizeof(w));
-		a += w;
-	}
-	if (len > 0) {
-		uint8_t tail[4] = { 0 };
-		uint32_t w;
-
-		memcpy(tail, p, len);
-		memcpy(&w, tail, sizeof(w));
-		a += w;
-	}
-	return a + b;
-}
-
-uint16_t tcp_sum_fold(uint64_t sum)
-{
-	sum = (sum >> 32) + (sum & 0xffffffff);
-	sum = (sum >> 32) + (sum & 0xffffffff);
-	sum = (sum >> 16) + (sum & 0xffff);
-	sum = (sum >> 16) + (sum & 0xffff);
-	return (uint16_t)sum;
-}
 
 static uint64_t pseudo_sum(const uint8_t *addresses, size_t addresses_len, size_t tcp_len)
 {

@@ -1,5 +1,5 @@
 /*
- * TCP segments inside IP packets: reading, writing, checksums. Pure.
+ * TCP segments inside IP packets: reading and writing. Pure.
  *
  * A flow key names a connection as this node sees it: local is the destination
  * of what we receive and the source of what we send.
@@ -97,10 +97,6 @@ void tcp_template_set(struct tcp_template *t, uint32_t ack, uint16_t window);
  */
 void tcp_template_write(const struct tcp_template *t, uint8_t *out, uint32_t seq, uint8_t flags,
 			size_t data_len);
-
-/* Partial one's complement sum, in memory byte order. */
-uint64_t tcp_sum(const void *bytes, size_t len);
-uint16_t tcp_sum_fold(uint64_t sum);
 
 /* a < b and so on in sequence space (RFC 9293, 3.4). */
 static inline bool seq_lt(uint32_t a, uint32_t b)

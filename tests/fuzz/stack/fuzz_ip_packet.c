@@ -12,7 +12,7 @@
 
 #include "daemon/stack/ip.h"
 #include "daemon/stack/netstack.h"
-#include "daemon/tcp/segment.h"
+#include "daemon/tcp/sum.h"
 #include "shared/util.h"
 #include "shared/wire.h"
 

@@ -2,7 +2,7 @@
 
 #include "daemon/stack/icmp.h"
 #include "daemon/stack/ip.h"
-#include "daemon/tcp/segment.h"
+#include "daemon/tcp/sum.h"
 #include "shared/util.h"
 #include "shared/wire.h"
 
