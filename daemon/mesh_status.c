@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/derp/relays.h"
+#include "daemon/dns/dns.h"
 #include "daemon/loop.h"
 #include "daemon/mesh_tailnet.h"
 #include "daemon/netmap/status.h"
@@ -159,6 +161,80 @@ static json_object *edge_counters(const struct edge_stats *s)
 	return o;
 }
 
+static void add_wg_counters(const struct mesh_peer *peer, struct wg_peer_stats *sum)
+{
+	struct wg_peer_stats s;
+
+	if (!peer->wg)
+		return;
+	wg_peer_stats(peer->wg, &s);
+	sum->dropped_staged += s.dropped_staged;
+	sum->dropped_invalid += s.dropped_invalid;
+	sum->dropped_source += s.dropped_source;
+}
+
+/* Of the peers that are there now. */
+static json_object *wg_counters(const struct mesh *mesh)
+{
+	json_object *o = json_object_new_object();
+	struct wg_peer_stats sum = { 0 };
+
+	if (mesh->tailnet) {
+		const struct mesh_peer *peer = mesh->tailnet->peers;
+
+		for (; peer; peer = peer->by_id.next)
+			add_wg_counters(peer, &sum);
+	}
+	for (unsigned i = 0; !mesh->tailnet && i < mesh->config.peer_count; i++)
+		add_wg_counters(&mesh->peers[i], &sum);
+	add_number(o, "DroppedWithoutSession", sum.dropped_staged);
+	add_number(o, "DroppedInvalid", sum.dropped_invalid);
+	add_number(o, "DroppedForeignSource", sum.dropped_source);
+	return o;
+}
+
+static json_object *dns_counters(const struct mesh *mesh)
+{
+	json_object *o = json_object_new_object();
+	struct dns_stats s;
+
+	dns_get_stats(mesh->dns, &s);
+	add_number(o, "Queries", s.queries);
+	add_number(o, "AnsweredHere", s.local);
+	add_number(o, "Forwarded", s.forwarded);
+	add_number(o, "UnderWay", s.in_flight);
+	add_number(o, "Failed", s.failed);
+	add_number(o, "Dropped", s.dropped);
+	add_number(o, "Bad", s.bad);
+	add_number(o, "Spoofed", s.spoofed);
+	return o;
+}
+
+static json_object *relay_counters(const struct relays *relays)
+{
+	json_object *list = json_object_new_array();
+	struct relays_status s;
+
+	for (unsigned i = 0; relays_status(relays, i, &s); i++) {
+		json_object *o = json_object_new_object();
+
+		add_number(o, "Region", (uint64_t)s.region);
+		add_text(o, "Node", s.node);
+		add_flag(o, "Connected", s.is_connected);
+		add_flag(o, "Home", s.is_home);
+		add_number(o, "RxPackets", s.rx_packets);
+		add_number(o, "RxBytes", s.rx_bytes);
+		add_number(o, "RxDropped", s.rx_dropped);
+		add_number(o, "TxPackets", s.tx_packets);
+		add_number(o, "TxBytes", s.tx_bytes);
+		add_number(o, "TxDropped", s.tx_dropped);
+		add_number(o, "Connects", s.connects);
+		add_number(o, "Failures", s.failures);
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
 static json_object *filter_counters(const struct tailnet *t)
 {
 	static const char *const names[FILTER_VERDICTS] = {
@@ -190,6 +266,7 @@ static json_object *control_counters(const struct tailnet *t)
 	add_number(o, "Messages", info.messages);
 	add_number(o, "BadMessages", info.bad_messages);
 	add_number(o, "Updates", info.updates);
+	add_number(o, "EntriesIgnored", t->ignored);
 	return o;
 }
 
@@ -224,11 +301,17 @@ static void add_own(struct mesh *mesh, json_object *status)
 	json_object_object_add(status, "Stack", stack_counters(mesh));
 	json_object_object_add(status, "TCP", tcp_counters(mesh));
 	json_object_object_add(status, "Edge", edge_counters(&edge));
+	json_object_object_add(status, "WireGuard", wg_counters(mesh));
+	if (mesh->dns)
+		json_object_object_add(status, "DNS", dns_counters(mesh));
 	if (mesh->tailnet) {
 		json_object_object_add(status, "Filter", filter_counters(mesh->tailnet));
 		json_object_object_add(status, "Control", control_counters(mesh->tailnet));
 		if (mesh->tailnet->paths)
 			json_object_object_add(status, "Paths", paths_counters(mesh->tailnet));
+		if (mesh->tailnet->relays)
+			json_object_object_add(status, "Relays",
+					       relay_counters(mesh->tailnet->relays));
 	}
 }
 

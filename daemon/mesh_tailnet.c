@@ -100,6 +100,7 @@ static void restore(struct tailnet *t)
 	if (!json || !state_data(t->state)->is_registered)
 		return;
 	err = netmap_apply(t->mesh->netmap, json, len, (int64_t)tailnet_timestamp_s(), &changes);
+	t->ignored += changes.ignored;
 	netmap_changes_finish(&changes);
 	if (err < 0) {
 		log_warn("mesh: the saved map cannot be used: %s", strerror(-err));
@@ -133,6 +134,7 @@ static int map_message(void *owner, const char *json, size_t len, bool is_first)
 	if (is_first)
 		netmap_stream_started(t->mesh->netmap);
 	err = netmap_apply(t->mesh->netmap, json, len, (int64_t)tailnet_timestamp_s(), &changes);
+	t->ignored += changes.ignored;
 	if (!err) {
 		log_debug("mesh: map: %u peers, %u added, %u changed, %u removed",
 			  netmap_peer_count(t->mesh->netmap), changes.added.count,

@@ -63,6 +63,7 @@ struct tailnet {
 	uint64_t save_at_ns;   /* when the map is saved next; NEVER_NS: nothing new */
 	uint32_t logout_ticket;
 	bool has_logout_ticket;
+	uint64_t ignored; /* entries of maps that were invalid or above a limit */
 	struct log_gate save_gate, paths_gate, relay_gate;
 
 	struct tailnet_probe probes[TAILNET_PROBES_MAX];

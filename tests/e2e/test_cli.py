@@ -1,11 +1,12 @@
 """The commands: what a person sees when something is wrong, and that meshrun stays out of the way."""
+import json
 import os
 import re
 import signal
 
 import pytest
 
-from worlds import CAN_NETNS, Peer, Place, free_port, python_spawn, rented, wait_until
+from worlds import CAN_NETNS, Peer, Place, free_port, python, python_spawn, rented, wait_until
 
 
 @pytest.fixture
@@ -140,6 +141,23 @@ def test_meshctl_status_knows_the_nodes(running):
     status = a.ctl("status").stdout
     for word in ("node-a", "node-b", "node-c", a.v4, b.v4):
         assert word in status, status
+
+
+def test_what_a_bound_costs_is_counted_in_the_status(running):
+    a, _ = running
+
+    def counts():
+        return json.loads(a.ctl("--json", "status").stdout)
+    before = counts()
+    assert before["WireGuard"] == {"DroppedWithoutSession": 0, "DroppedInvalid": 0, "DroppedForeignSource": 0}
+    python(a, """
+        nobody, resolver = socket(AF_INET, SOCK_DGRAM), socket(AF_INET, SOCK_DGRAM)
+        for _ in range(1000):
+            nobody.sendto(bytes(1000), ("100.64.0.3", 7))
+        resolver.sendto(b"\\0" * 13, ("100.100.100.100", 53))
+        """)
+    wait_until(lambda: counts()["WireGuard"]["DroppedWithoutSession"] > 0, 10, "packets for a peer that is down")
+    wait_until(lambda: counts()["DNS"]["Bad"] > before["DNS"]["Bad"], 10, "a malformed question")
 
 
 @pytest.mark.parametrize("target", ["name", "v4", "v6"])

@@ -191,6 +191,16 @@ def test_the_other_side_restarts(net, other):
     one.wait_peer(two.name, lambda peer: peer and not peer["Online"], timeout=20)
 
 
+@pytest.mark.meshwrap
+def test_what_goes_by_a_relay_is_counted_in_the_status(net):
+    one, two = both(net, ("ours", "blocked"), ("userspace", "easy"))
+    Flow(one, two).finish()
+    homes = [relay for relay in one.status()["Relays"] if relay["Home"]]
+    assert [home["Connected"] for home in homes] == [True]
+    assert sum(relay["TxPackets"] for relay in one.status()["Relays"]) > 20
+    assert one.status()["Control"]["EntriesIgnored"] == 0
+
+
 def test_we_restart_and_the_other_side_goes_on(net):
     one = net.join("ours", "easy")
     two = net.node("tun", "easy")
