@@ -66,8 +66,9 @@
 
 /* Where trains have told what the path holds, see train.c. */
 #define KNOWN_SHARE   0.97 /* so much of that is the rate */
-#define KNOWN_ROOM    0.12 /* and so much more the flight, or what takes: */
-#define KNOWN_ROOM_NS (4 * NS_PER_MS)
+#define KNOWN_ROOM    0.12 /* and so much more the flight, within: */
+#define KNOWN_LEAST   (4 * NS_PER_MS)
+#define KNOWN_MOST    (12 * NS_PER_MS) /* of queue, when asking meets none on the way there */
 #define TRAIN_GAIN    1.2
 #define TRAIN_CAREFUL 1.05
 
@@ -118,9 +119,10 @@ static void set_phase(struct tcp_cc *cc, enum tcp_rate_phase phase, uint64_t now
 
 static uint32_t known_bound(const struct tcp_rate *r, double held)
 {
-	double room = KNOWN_ROOM_NS / (double)r->min_rtt_ns;
+	double rtt_ns = (double)r->min_rtt_ns, room = MIN(KNOWN_ROOM, KNOWN_MOST / rtt_ns);
 
-	return (uint32_t)MIN((1 + MAX(KNOWN_ROOM, room)) * held, (double)TCP_CWND_MAX - 1);
+	return (uint32_t)MIN((1 + MAX(room, KNOWN_LEAST / rtt_ns)) * held,
+			     (double)TCP_CWND_MAX - 1);
 }
 
 /* STARTUP ends because trains have told what the path holds, so no loss has set a bound. */
