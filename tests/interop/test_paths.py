@@ -195,8 +195,10 @@ def test_the_other_side_restarts(net, other):
 def test_what_goes_by_a_relay_is_counted_in_the_status(net):
     one, two = both(net, ("ours", "blocked"), ("userspace", "easy"))
     Flow(one, two).finish()
-    homes = [relay for relay in one.status()["Relays"] if relay["Home"]]
-    assert [home["Connected"] for home in homes] == [True]
+
+    def home():
+        return [relay["Connected"] for relay in one.status()["Relays"] if relay["Home"]] == [True]
+    wait_until(home, 20, "the home relay")
     assert sum(relay["TxPackets"] for relay in one.status()["Relays"]) > 20
     assert one.status()["Control"]["EntriesIgnored"] == 0
 
