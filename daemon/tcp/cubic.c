@@ -21,8 +21,10 @@
 #define LEARN_MOST  0.95
 #define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
 #define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
-#define LEARN_ROOM  1.07 /* times what the path holds: where CUBIC returns to */
-#define CALM_ROUNDS 8u
+/* More than the path holds, and where CUBIC returns to; within what a queue has room for. */
+#define LEARN_ROOM    0.07
+#define LEARN_ROOM_NS (8 * NS_PER_MS)
+#define CALM_ROUNDS   8u
 /* Of what trains told: less was delivered to us, so there are others. */
 #define SHARED      0.93
 #define SHARED_KEEP 0.5  /* of what was delivered */
@@ -211,7 +213,7 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 {
 	struct tcp_cubic *cubic = &cc->cubic;
 	uint64_t elapsed_ns = now_ns - cubic->learn_ns;
-	double held;
+	double held, room = MIN(LEARN_ROOM, LEARN_ROOM_NS / (double)min_rtt_ns);
 
 	if (cubic->lesson != CUBIC_LEARNING || elapsed_ns == 0)
 		return false;
@@ -230,7 +232,7 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 	tcp_cubic_probed(cc, (uint32_t)held);
 	/* A busy machine delays acknowledgements, so that more than held is in flight. */
 	if (cubic->lesson == CUBIC_NONE)
-		cubic->w_max = MAX(cubic->w_max, LEARN_ROOM * held / cc->mss);
+		cubic->w_max = MAX(cubic->w_max, (1 + room) * held / cc->mss);
 	return true;
 }
 
