@@ -272,11 +272,3 @@ int explain_unanswered(const char *step, int error)
 	explain_end(&e);
 	return -ENETUNREACH;
 }
-
-void explain_note(const char *text)
-{
-	struct explain e;
-
-	explain_begin(&e, text, -1);
-	explain_end(&e);
-}

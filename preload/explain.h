@@ -56,7 +56,4 @@ void explain_end(struct explain *e);
  */
 int explain_unanswered(const char *step, int error);
 
-/* A line of its own, whether or not explanations are wanted. */
-void explain_note(const char *text);
-
 #endif

@@ -13,11 +13,10 @@
 #include "shared/endpoint.h"
 #include "shared/map.h"
 
-#define SERVICE_CONNS_MAX    256
-#define SERVICE_IDLE_S       45
-#define SERVICE_OUT_MAX      (256u << 10) /* waiting for a slow reader: nothing more is read */
-#define SERVICE_RESOLVERS    2
-#define SERVICE_ENDPOINT_MAX (SERVICE_RESOLVERS + MAP_MAX_SERVERS)
+#define SERVICE_CONNS_MAX 256
+#define SERVICE_IDLE_S    45
+#define SERVICE_OUT_MAX   (256u << 10) /* waiting for a slow reader: nothing more is read */
+#define SERVICE_RESOLVERS 2
 
 struct app;
 struct dgram;

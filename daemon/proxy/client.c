@@ -102,11 +102,6 @@ void client_destroy(struct client *c)
 		log_err("proxy: out of memory, a client's memory is lost");
 }
 
-struct client *client_next(const struct client *client)
-{
-	return client->next;
-}
-
 /* ---- answers ---- */
 
 /* A few bytes to a socket that has taken none before. */

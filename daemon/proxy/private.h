@@ -89,7 +89,6 @@ void outgoing_stop(struct outgoing *o);
 /* fd is accepted and allowed; takes it. */
 void client_create(struct proxy *proxy, int fd, unsigned kinds);
 void client_destroy(struct client *client);
-struct client *client_next(const struct client *client);
 
 /* ---- a SOCKS UDP association: associate.c ---- */
 
