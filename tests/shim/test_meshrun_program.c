@@ -1,5 +1,4 @@
-/* What meshrun runs: which programs, as what process, with which environment, signals and status.
- */
+/* What meshrun runs: which programs, as what process, with what environment, signals and status. */
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
