@@ -30,7 +30,11 @@ struct tcp_cubic {
 	/* What slow start's end teaches. */
 	enum tcp_cubic_lesson lesson;
 	uint32_t learned; /* bytes that the path holds */
-	uint32_t told;    /* the same by trains, all of it and not our share; 0: not known */
+	/* Sharing. */
+	uint32_t told;       /* bytes that the path holds, others' share, too; 0: not known */
+	uint32_t left_at;    /* our share when room was left to others, until the next loss */
+	uint32_t probe_most; /* where PROBING ends without a loss; 0: nowhere */
+	uint64_t srtt_ns, min_rtt_ns; /* what the last acknowledgements met */
 	uint64_t learn_ns, learn_bytes;
 	uint64_t calm_until_ns; /* the path is just full: what comes in clumps overflows it again */
 };

@@ -5,6 +5,20 @@
  * around the size where that loss happened; below what Reno would reach, it
  * follows Reno. Slow start ends early, in a milder phase, when round trips get
  * longer: before the queue overflows rather than after.
+ *
+ * Sharing. After a loss a CUBIC flow gives up 30 % and is back in K seconds,
+ * however large the path is; one that joined a full path had its slow start cut
+ * to a few per cent of it, and needs several times K for a fair part: on 200 ms
+ * minutes. But trains have told us what the path holds, so whenever its queue
+ * overflows we know whether all that is ours. If not, and if more than our half
+ * is, we go on at a little less than that and stay there for as long as CUBIC
+ * takes from nothing to a half: once, and the other's next loss is at its fair
+ * part. Whoever has less than that is no danger to anybody and does what CUBIC
+ * does. Where nobody takes the room, what trains told is wrong by now and is
+ * forgotten; what follows is plain CUBIC. Rejected: to take the most that we
+ * ever had for what the path holds, since a flow that joined late then leaves
+ * room that it never took; and to leave room at the first loss of each epoch
+ * without knowing of others, which costs a lone stream a tenth of a long path.
  */
 #include <math.h>
 
@@ -20,15 +34,19 @@
 #define LEARN_LEAST 0.5
 #define LEARN_MOST  0.95
 #define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
+#define LEARN_MUCH  3.0  /* times that: another round of probing is not called for */
 #define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
 /* More than the path holds, and where CUBIC returns to; within what a queue has room for. */
 #define LEARN_ROOM    0.07
 #define LEARN_ROOM_NS (8 * NS_PER_MS)
 #define CALM_ROUNDS   8u
-/* Of what trains told: less was delivered to us, so there are others. */
-#define SHARED      0.93
-#define SHARED_KEEP 0.5  /* of what was delivered */
-#define SHARED_BACK 0.75 /* where the window grows slowly */
+/* Parts of what the path holds. */
+#define SHARED_ALL   0.95 /* so much and more is ours: there is nobody else */
+#define SHARED_FIRST 0.93 /* the same as a single round trip tells */
+#define SHARED_FAIR  0.55 /* so much and less is our part beside one other */
+#define SHARED_KEEP  0.4
+#define SHARED_BACK  0.5  /* where the window grows slowly */
+#define ROOM_LEFT    0.95 /* of our share then is ours again: nobody took what was left */
 
 #define HYSTART_MIN_NS     (4 * NS_PER_MS)
 #define HYSTART_MAX_NS     (16 * NS_PER_MS)
@@ -38,7 +56,8 @@
 
 static void cubic_init(struct tcp_cc *cc)
 {
-	cc->cubic = (struct tcp_cubic){ .round_min_ns = NEVER_NS,
+	cc->cubic = (struct tcp_cubic){ .min_rtt_ns = NEVER_NS,
+					.round_min_ns = NEVER_NS,
 					.last_round_min_ns = NEVER_NS,
 					.css_baseline_ns = NEVER_NS };
 }
@@ -94,7 +113,8 @@ static void begin_epoch(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 		cubic->w_max = cwnd;
 		cubic->k_s = 0;
 	} else {
-		cubic->k_s = cbrt((cubic->w_max - cwnd) / C);
+		/* Who left room waits for one who comes from nothing. */
+		cubic->k_s = cbrt((cubic->w_max - (cubic->left_at > 0 ? 0 : cwnd)) / C);
 	}
 }
 
@@ -115,13 +135,29 @@ void tcp_cubic_grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	cc->cwnd = (uint32_t)MIN(next * cc->mss, (double)TCP_CWND_MAX);
 }
 
+/* Gently, until a loss; or, where others are known to be, until a half of the path is ours. */
+static void probe(struct tcp_cc *cc, uint32_t acked)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+
+	cc->cwnd = MIN(cc->cwnd + acked / CUBIC_PROBE_DIVIDE, TCP_CWND_MAX);
+	if (cubic->probe_most > 0 && cc->cwnd >= cubic->probe_most) {
+		cubic->lesson = CUBIC_NONE;
+		cubic->epoch_ns = 0;
+		cubic->w_max = cubic->w_last_max = (double)cc->cwnd / cc->mss;
+	}
+}
+
 static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	uint32_t step = ack->acked;
 
+	cc->cubic.srtt_ns = ack->srtt_ns;
+	if (ack->rtt_ns > 0)
+		cc->cubic.min_rtt_ns = MIN(cc->cubic.min_rtt_ns, ack->rtt_ns);
 	if (cc->cwnd >= cc->ssthresh) {
 		if (cc->cubic.lesson == CUBIC_PROBING && ack->is_limited)
-			cc->cwnd = MIN(cc->cwnd + step / CUBIC_PROBE_DIVIDE, TCP_CWND_MAX);
+			probe(cc, step);
 		else if (ack->is_limited)
 			tcp_cubic_grow(cc, ack);
 		else
@@ -148,9 +184,63 @@ void tcp_cubic_reduce(struct tcp_cc *cc)
 	cubic->epoch_ns = 0;
 	cubic->in_css = false;
 	cubic->lesson = CUBIC_NONE;
+	cubic->left_at = cubic->probe_most = 0;
 	cc->undo_cwnd = cc->cwnd;
 	cc->undo_ssthresh = cc->ssthresh;
 	cc->ssthresh = MAX((uint32_t)(cc->cwnd * BETA), 2 * cc->mss);
+}
+
+/* How much more than the path holds is in flight while its queue is as long as it was last. */
+static double queued(const struct tcp_cubic *cubic)
+{
+	return (double)cubic->srtt_ns / (double)cubic->min_rtt_ns;
+}
+
+/* Goes on at a little less than a half, and stays there long enough for others to take the rest. */
+static void make_room(struct tcp_cc *cc, double held)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+	double keep = MIN(held, SHARED_KEEP * cubic->told) * queued(cubic);
+	double back = MIN(keep / BETA, SHARED_BACK * cubic->told * queued(cubic));
+
+	cubic->lesson = CUBIC_NONE;
+	cubic->left_at = (uint32_t)held;
+	cc->ssthresh = MAX((uint32_t)keep, 2 * cc->mss);
+	cubic->w_max = cubic->w_last_max = MAX(back, keep) / cc->mss;
+}
+
+/* Slow start was cut at less than a fair part, by others who had filled the path. */
+static void take_part(struct tcp_cc *cc, double held)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+
+	cubic->lesson = CUBIC_PROBING;
+	cubic->probe_most = (uint32_t)MIN(SHARED_BACK * cubic->told * queued(cubic), TCP_CWND_MAX);
+	cc->ssthresh = cubic->learned = MAX((uint32_t)held, 2 * cc->mss);
+}
+
+/* Without a queue, a loss says nothing about others. */
+static bool has_queue(const struct tcp_cubic *cubic)
+{
+	return cubic->min_rtt_ns != NEVER_NS &&
+	       cubic->srtt_ns > cubic->min_rtt_ns + 2 * NS_PER_MS + cubic->min_rtt_ns / 64;
+}
+
+/* A window's loss, known by what trains told: how much of the path was ours? */
+static void share(struct tcp_cc *cc)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+	double left_at = cc->undo_cubic.left_at, held;
+
+	if (cubic->told == 0 || !has_queue(cubic))
+		return;
+	held = cc->undo_cwnd / queued(cubic);
+	if (held >= SHARED_ALL * cubic->told)
+		cubic->told = MAX(cubic->told, (uint32_t)held);
+	else if (left_at > 0 && held >= ROOM_LEFT * left_at)
+		cubic->told = 0;
+	else if (held > SHARED_FAIR * cubic->told)
+		make_room(cc, held);
 }
 
 /*
@@ -168,11 +258,14 @@ static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 	bool is_first = cc->ssthresh == TCP_CWND_MAX, is_probing = cubic->lesson == CUBIC_PROBING;
 
 	tcp_cubic_reduce(cc);
-	if (!is_first && !is_probing)
+	if (!is_first && !is_probing) {
+		share(cc);
 		return;
-	if (is_first)
+	}
+	if (is_first) {
 		cubic->learned = 0;
-	else if (cc->start.is_full)
+		cubic->told = cc->start.agreed > 0 ? cc->start.held : 0;
+	} else if (cc->start.is_full)
 		cubic->learned = MAX(cubic->learned, (uint32_t)(cc->cwnd * LEARN_KNOWN));
 	cc->start.is_full = false;
 	cubic->lesson = CUBIC_LEARNING;
@@ -184,8 +277,11 @@ static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
+	/* The path was full when probing began, too: so much can only be room that others left. */
+	bool is_enough = cubic->learned > 0 && held > LEARN_MUCH * cubic->learned &&
+			 held >= cc->start.held && has_queue(cubic);
 
-	if (held < LEARN_MORE * cubic->learned) {
+	if (held < LEARN_MORE * cubic->learned || is_enough) {
 		cubic->lesson = CUBIC_NONE;
 		cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, held));
 		cubic->w_max = cubic->w_last_max = (double)MAX(cc->ssthresh, held) / cc->mss;
@@ -193,20 +289,6 @@ void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 		cubic->lesson = CUBIC_PROBING;
 		cc->ssthresh = cubic->learned = MAX(held, 2 * cc->mss);
 	}
-}
-
-/*
- * What trains told was the whole path, and others take a part of it by now. Against a start by
- * trains they had no chance, and would need minutes to get their share of a long path.
- */
-static void make_room(struct tcp_cc *cc, double held)
-{
-	struct tcp_cubic *cubic = &cc->cubic;
-
-	cubic->lesson = CUBIC_NONE;
-	cubic->told = 0;
-	cc->ssthresh = MAX((uint32_t)(SHARED_KEEP * held), 2 * cc->mss);
-	cubic->w_max = cubic->w_last_max = SHARED_BACK * held / cc->mss;
 }
 
 bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint64_t now_ns)
@@ -223,11 +305,15 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 	held = (double)cubic->learn_bytes * (double)min_rtt_ns / (double)elapsed_ns;
 	held = MAX(held, cc->ssthresh * LEARN_LEAST);
 	cubic->calm_until_ns = now_ns + CALM_ROUNDS * min_rtt_ns;
-	if (held < SHARED * cubic->told) {
-		make_room(cc, held);
+	if (has_queue(cubic) && held < SHARED_FIRST * cubic->told) {
+		if (held > SHARED_KEEP * cubic->told)
+			make_room(cc, held);
+		else
+			take_part(cc, held);
 		return true;
 	}
-	cubic->told = 0;
+	if (cubic->told > 0)
+		cubic->told = MAX(cubic->told, (uint32_t)held);
 	held = MIN(held, cc->undo_cwnd * LEARN_MOST);
 	tcp_cubic_probed(cc, (uint32_t)held);
 	/* A busy machine delays acknowledgements, so that more than held is in flight. */

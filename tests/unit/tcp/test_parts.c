@@ -348,9 +348,16 @@ static void test_trains_that_disagree_end_nothing(void **state)
 	assert_true(!is_over && cc.cwnd >= 2 * before && !cc.start.is_full);
 }
 
-/* Started by trains on 200 Mbit/s at 100 ms, then lost; so much came through in the round trip
- * after. */
-static void learn(struct tcp_cc *cc, uint32_t delivered)
+static void acked_after(struct tcp_cc *cc, uint64_t rtt_ns)
+{
+	const struct tcp_cc_ack ack = { .now_ns = NS_PER_S, .rtt_ns = rtt_ns, .srtt_ns = rtt_ns };
+
+	cc->ops->acked(cc, &ack);
+}
+
+/* Started by trains on 200 Mbit/s at 100 ms, then lost while so much was queued; so much came
+ * through in the round trip after. */
+static void learn(struct tcp_cc *cc, uint64_t queue_ns, uint32_t delivered)
 {
 	uint64_t now_ns = NS_PER_S;
 	uint32_t bytes = 10000;
@@ -365,6 +372,8 @@ static void learn(struct tcp_cc *cc, uint32_t delivered)
 		cc->ops->trained(cc, &train);
 		bytes = cc->start.train;
 	}
+	acked_after(cc, 100 * NS_PER_MS);
+	acked_after(cc, 100 * NS_PER_MS + queue_ns);
 	cc->ops->lost(cc, now_ns);
 	assert_false(tcp_cc_learned(cc, delivered / 2, 100 * NS_PER_MS, now_ns + 50 * NS_PER_MS));
 	assert_true(tcp_cc_learned(cc, delivered - delivered / 2, 100 * NS_PER_MS,
@@ -373,14 +382,71 @@ static void learn(struct tcp_cc *cc, uint32_t delivered)
 
 static void test_who_gets_less_than_trains_told_makes_room(void **state)
 {
-	struct tcp_cc alone = { 0 }, beside = { 0 };
+	struct tcp_cc alone = { 0 }, beside = { 0 }, chance = { 0 };
 
 	(void)state;
-	learn(&alone, 2500000);
+	learn(&alone, 20 * NS_PER_MS, 2500000);
 	assert_true(alone.ssthresh > 1800000);
-	learn(&beside, 1800000);
-	assert_true(beside.ssthresh > 800000 && beside.ssthresh < 1000000);
-	assert_true(beside.cubic.w_max * 1000 < 1500000);
+	/* A little less than the half of 2.5 MB and of what is queued. */
+	learn(&beside, 20 * NS_PER_MS, 1800000);
+	assert_true(beside.ssthresh > 1100000 && beside.ssthresh < 1300000);
+	assert_true(beside.cubic.w_max * 1000 < 1600000);
+	/* Lost without a queue: that tells of nobody. */
+	learn(&chance, 0, 1800000);
+	assert_true(chance.cubic.left_at == 0 && chance.cubic.probe_most == 0);
+}
+
+static void test_who_joins_a_full_path_grows_to_a_half_of_it(void **state)
+{
+	const struct tcp_cc_ack ack = { .now_ns = 2 * NS_PER_S,
+					.srtt_ns = 120 * NS_PER_MS,
+					.acked = 100000,
+					.is_limited = true };
+	struct tcp_cc cc = { 0 };
+
+	(void)state;
+	tcp_cc_init(&cc, &tcp_cc_cubic, 1000);
+	acked_after(&cc, 100 * NS_PER_MS);
+	acked_after(&cc, 120 * NS_PER_MS);
+	/* Two trains have agreed on what the path holds when slow start is cut. */
+	cc.start = (struct tcp_cc_start){ .held = 2500000, .agreed = 1 };
+	cc.cwnd = 1000000;
+	cc.ops->lost(&cc, NS_PER_S);
+	assert_true(tcp_cc_learned(&cc, 700000, 100 * NS_PER_MS, NS_PER_S + 100 * NS_PER_MS));
+	assert_true(cc.cubic.lesson == CUBIC_PROBING && cc.ssthresh == 700000);
+	cc.cwnd = cc.ssthresh;
+	for (unsigned i = 0; i < 1000 && cc.cubic.lesson == CUBIC_PROBING; i++)
+		cc.ops->acked(&cc, &ack);
+	assert_true(cc.cubic.lesson == CUBIC_NONE && cc.cwnd > 1400000 && cc.cwnd < 1600000);
+}
+
+/* With a window of so much, and 20 ms queued. */
+static void lose_at(struct tcp_cc *cc, uint32_t cwnd)
+{
+	cc->cwnd = cwnd;
+	cc->ops->lost(cc, NS_PER_S);
+}
+
+static void test_room_is_made_whenever_others_come_and_once_if_they_do_not(void **state)
+{
+	struct tcp_cc cc = { 0 };
+
+	(void)state;
+	learn(&cc, 20 * NS_PER_MS, 2500000);
+	lose_at(&cc, 3000000); /* all of the path is ours */
+	assert_true(cc.ssthresh > 2000000 && cc.cubic.left_at == 0);
+	lose_at(&cc, 2400000); /* four fifths */
+	assert_true(cc.ssthresh > 1100000 && cc.ssthresh < 1300000 && cc.cubic.left_at > 0);
+	lose_at(&cc, 1900000); /* they took some of it, but less than a half */
+	assert_true(cc.ssthresh > 1100000 && cc.ssthresh < 1300000 && cc.cubic.left_at > 0);
+	lose_at(&cc, 1500000); /* our half */
+	assert_true(cc.ssthresh > 1000000 && cc.ssthresh < 1100000 && cc.cubic.left_at == 0);
+	lose_at(&cc, 2400000);
+	assert_true(cc.cubic.left_at > 0);
+	lose_at(&cc, 2400000); /* nobody took it: the path has become slower */
+	assert_true(cc.ssthresh > 1600000 && cc.cubic.told == 0);
+	lose_at(&cc, 2000000);
+	assert_true(cc.ssthresh > 1300000 && cc.cubic.left_at == 0);
 }
 
 int main(void)
@@ -400,6 +466,8 @@ int main(void)
 		cmocka_unit_test(test_trains_find_the_end_before_the_window_gets_there),
 		cmocka_unit_test(test_trains_that_disagree_end_nothing),
 		cmocka_unit_test(test_who_gets_less_than_trains_told_makes_room),
+		cmocka_unit_test(test_who_joins_a_full_path_grows_to_a_half_of_it),
+		cmocka_unit_test(test_room_is_made_whenever_others_come_and_once_if_they_do_not),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
