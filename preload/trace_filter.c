@@ -66,7 +66,7 @@
 
 static const struct sock_filter program[] = {
 	LOAD(arch),
-	EQ(OUR_ARCH, 19, 0),
+	EQ(OUR_ARCH, 20, 0),
 	/* Another machine's call, from 32-bit code. */
 	LOAD(nr),
 	REFUSE_CALL(OTHER_BIND, ENETUNREACH),
@@ -75,10 +75,11 @@ static const struct sock_filter program[] = {
 	REFUSE_CALL(OTHER_SENDMSG, ENETUNREACH),
 	REFUSE_CALL(OTHER_SENDMMSG, ENETUNREACH),
 	REFUSE_CALL(IO_URING_SETUP, ENOSYS),
-	EQ(OTHER_SOCKETCALL, 0, 4),
+	EQ(OTHER_SOCKETCALL, 0, 5),
 	LOW(0),
-	EQ(1, 2, 0),  /* socket() itself may be */
-	GE(18, 1, 0), /* accept4(), recvmmsg() */
+	EQ(1, 3, 0),  /* socket() itself may be */
+	EQ(18, 2, 0), /* accept4() */
+	EQ(19, 1, 0), /* recvmmsg(); behind it comes sendmmsg() */
 	REFUSE(ENETUNREACH),
 	ALLOW,
 	/* Ours. */
