@@ -299,19 +299,23 @@ static bool put_room(struct areas *areas, const struct msghdr *msg, struct msghd
 	return true;
 }
 
-/* What the kernel wrote: there is the header it wrote to. */
+/*
+ * What the kernel wrote: there is the header it wrote to. Lengths lie where the program's other
+ * threads can change them, and are believed as far as our own memory goes.
+ */
 static bool get_message(const struct msghdr *there, struct msghdr *msg)
 {
 	socklen_t room = msg->msg_namelen;
+	size_t control = MIN(msg->msg_controllen, there->msg_controllen);
 
 	if (msg->msg_name && !trace_read((unsigned long)there->msg_name, msg->msg_name,
 					 MIN(room, there->msg_namelen)))
 		return false;
-	if (msg->msg_control && !trace_read((unsigned long)there->msg_control, msg->msg_control,
-					    MIN(msg->msg_controllen, there->msg_controllen)))
+	if (msg->msg_control &&
+	    !trace_read((unsigned long)there->msg_control, msg->msg_control, control))
 		return false;
 	msg->msg_namelen = there->msg_namelen;
-	msg->msg_controllen = there->msg_controllen;
+	msg->msg_controllen = control;
 	msg->msg_flags = there->msg_flags;
 	return true;
 }
@@ -376,11 +380,12 @@ static int list_interfaces(int fd, struct ifconf *list)
 	struct areas areas;
 	unsigned long at;
 	long result;
+	int room = 0;
 
 	if (!take_areas(&areas))
 		return -1;
 	if (list->ifc_buf) {
-		there.ifc_len = MIN(list->ifc_len, (int)INTERFACES_MAX);
+		room = there.ifc_len = MIN(list->ifc_len, (int)INTERFACES_MAX);
 		there.ifc_buf = (char *)reserve(&areas.open, (size_t)there.ifc_len);
 		if (!there.ifc_buf)
 			return -1;
@@ -393,6 +398,7 @@ static int list_interfaces(int fd, struct ifconf *list)
 		return -1;
 	if (!trace_read(at + offsetof(struct ifconf, ifc_len), &there.ifc_len,
 			sizeof(there.ifc_len)) ||
+	    (list->ifc_buf && (there.ifc_len < 0 || there.ifc_len > room)) ||
 	    (list->ifc_buf && !trace_read(UL(there.ifc_buf), list->ifc_buf, (size_t)there.ifc_len)))
 		return (int)fail(EFAULT);
 	list->ifc_len = there.ifc_len;
