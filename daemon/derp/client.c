@@ -444,18 +444,36 @@ static void note_asked(struct derp_client *c)
 		derp_client_arm(c);
 }
 
-int derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
-		     size_t len, size_t segment_len)
+/* The relay's own limit, which it asks us to keep by dropping: how much of it goes. */
+static size_t within_limit(struct derp_client *c, size_t len, size_t segment_len)
 {
-	size_t count = (len + segment_len - 1) / segment_len;
-	size_t total = len + count * DERP_SEND_EXTRA;
+	uint64_t now = loop_now(c->loop);
+	size_t at = 0;
+
+	while (at < len) {
+		size_t n = MIN(segment_len, len - at);
+
+		if (!bucket_take(&c->limit, n + DERP_SEND_EXTRA, now))
+			break;
+		at += n;
+	}
+	return at;
+}
+
+long derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
+		      size_t len, size_t segment_len)
+{
+	size_t count, total;
 	uint8_t *at;
 
 	if (c->state != CLIENT_UP)
 		return -EAGAIN;
-	/* The relay's own limit, which it asks us to keep by dropping. */
-	if (c->has_limit && !bucket_take(&c->limit, total, loop_now(c->loop)))
+	if (c->has_limit)
+		len = within_limit(c, len, segment_len);
+	if (len == 0)
 		return -ENOBUFS;
+	count = (len + segment_len - 1) / segment_len;
+	total = len + count * DERP_SEND_EXTRA;
 	at = net_stream_reserve(c->stream, total);
 	if (!at)
 		return -ENOBUFS;
@@ -468,7 +486,7 @@ int derp_client_send(struct derp_client *c, const struct public_key *to, const u
 	}
 	net_stream_commit(c->stream, total);
 	note_asked(c);
-	return 0;
+	return (long)len;
 }
 
 void derp_client_ping(struct derp_client *c)

@@ -44,11 +44,12 @@ void derp_client_destroy(struct derp_client *c);
 void derp_client_set_preferred(struct derp_client *c, bool is_home);
 /*
  * Sends datagrams of segment_len back to back, each in a frame of its own, none longer
- * than DERP_PACKET_MAX. 0; -EAGAIN: not logged in; -ENOBUFS: too much is waiting, or
- * more than the relay allows: all are dropped.
+ * than DERP_PACKET_MAX. The bytes that are on their way: all, or the whole datagrams in front
+ * that the relay's limit allows. -EAGAIN: not logged in; -ENOBUFS: too much is waiting, or the
+ * limit allows none. The others are dropped.
  */
-int derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
-		     size_t len, size_t segment_len);
+long derp_client_send(struct derp_client *c, const struct public_key *to, const uint8_t *bytes,
+		      size_t len, size_t segment_len);
 /* Ends the connection unless something comes within 3 s. It does so by itself when what
  * was sent has brought nothing back for 3 s. */
 void derp_client_ping(struct derp_client *c);

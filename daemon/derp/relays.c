@@ -23,8 +23,8 @@
 
 #include "daemon/derp/client.h"
 #include "daemon/derp/copy.h"
+#include "daemon/derp/relays_private.h"
 #include "daemon/derp/routes.h"
-#include "daemon/derp/waiting.h"
 #include "daemon/loop.h"
 #include "daemon/netmap/types.h"
 #include "shared/log.h"
@@ -32,43 +32,9 @@
 #define IDLE_NS         (60 * NS_PER_S)
 #define BACKOFF_UNIT_NS (10 * NS_PER_MS)
 #define BACKOFF_MAX_NS  (5 * NS_PER_S)
+#define SETTLED_NS      (5 * NS_PER_S) /* a connection that lived so long was a success */
 #define RESTART_MAX_MS  5000
 #define STALL_NS        (100 * NS_PER_MS)
-#define NEVER_USED      UINT64_MAX
-
-struct region {
-	struct relays *relays;
-	struct derp_region *map; /* NULL: no longer in the map, and about to go */
-	struct derp_client *client;
-	unsigned failures;   /* in a row */
-	uint64_t retry_ns;   /* not before; 0: now */
-	uint64_t written_ns; /* NEVER_USED */
-	uint32_t restart_ms; /* what the relay asked for */
-	bool is_blocked, is_stalled, was_up;
-	uint64_t committed; /* bytes given to this connection */
-	uint64_t left;      /* of them the kernel had taken when it was last looked at */
-	uint64_t looked_ns;
-	struct waiting waiting;
-	struct relays_status status;
-	struct log_gate gate;
-	char sentence[NET_STREAM_REASON_MAX];
-};
-
-struct relays {
-	struct loop *loop;
-	const struct tls_context *tls;
-	struct private_key *key;
-	struct relays_callbacks callbacks;
-	void *owner;
-	struct relay_routes *routes;
-	struct event *timer;
-	int home;
-	unsigned blocked; /* regions that hold the producer back */
-	struct region **regions;
-	unsigned region_count;
-	bool is_due; /* something changed: look at all regions */
-	bool is_destroyed;
-};
 
 static void schedule(struct relays *r);
 
@@ -89,14 +55,9 @@ static struct region *find_region(const struct relays *r, int id)
 	return NULL;
 }
 
-static bool is_home(const struct region *g)
-{
-	return g->map->id == g->relays->home;
-}
-
 static bool is_wanted(const struct region *g, uint64_t now)
 {
-	return is_home(g) || (g->written_ns != NEVER_USED && now - g->written_ns < IDLE_NS);
+	return region_is_home(g) || (g->written_ns != NEVER_USED && now - g->written_ns < IDLE_NS);
 }
 
 /* ---- holding back ---- */
@@ -131,17 +92,17 @@ static void look_at_queue(struct region *g, uint64_t now)
 	g->looked_ns = now;
 }
 
-static void count_sent(struct region *g, size_t len, size_t segment_len, bool sent)
+/* sent: of len bytes; or an error. */
+static void count_sent(struct region *g, size_t len, size_t segment_len, long sent)
 {
-	uint64_t count = (len + segment_len - 1) / segment_len;
+	size_t gone = sent > 0 ? (size_t)sent : 0;
+	uint64_t all = (len + segment_len - 1) / segment_len;
+	uint64_t count = (gone + segment_len - 1) / segment_len;
 
-	if (sent) {
-		g->status.tx_packets += count;
-		g->status.tx_bytes += len;
-		g->committed += len + count * DERP_SEND_EXTRA;
-	} else {
-		g->status.tx_dropped += count;
-	}
+	g->status.tx_packets += count;
+	g->status.tx_bytes += gone;
+	g->status.tx_dropped += all - count;
+	g->committed += gone + count * DERP_SEND_EXTRA;
 }
 
 static void send_waiting(struct region *g)
@@ -150,7 +111,7 @@ static void send_waiting(struct region *g)
 		struct waiting_packet *w = g->waiting.first;
 
 		count_sent(g, w->len, w->len,
-			   derp_client_send(g->client, &w->to, w->bytes, w->len, w->len) == 0);
+			   derp_client_send(g->client, &w->to, w->bytes, w->len, w->len));
 		waiting_pop(&g->waiting);
 	}
 }
@@ -174,12 +135,13 @@ static void went_up(void *owner)
 {
 	struct region *g = owner;
 
-	g->failures = 0;
+	g->up_ns = loop_now(g->relays->loop);
 	g->status.connects++;
 	g->restart_ms = 0;
 	g->was_up = true;
 	set_sentence(g, "");
-	log_info("derp: region %d: connected to %s", g->map->id, derp_client_node(g->client));
+	log_limited(&g->up_gate, g->up_ns, LOG_INFO, "derp: region %d: connected to %s", g->map->id,
+		    derp_client_node(g->client));
 	send_waiting(g);
 	tell_state(g, true);
 }
@@ -205,17 +167,20 @@ static void set_backoff(struct region *g)
 static void went_down(void *owner, const char *sentence)
 {
 	struct region *g = owner;
+	uint64_t now = loop_now(g->relays->loop);
 	bool was_up = g->was_up;
 
 	set_sentence(g, sentence);
+	if (was_up && now - g->up_ns >= SETTLED_NS)
+		g->failures = 0;
 	g->failures++;
 	g->status.failures++;
 	close_client(g);
 	if (was_up)
-		log_info("derp: region %d: %s, connecting again", g->map->id, sentence);
-	else
-		log_limited(&g->gate, loop_now(g->relays->loop), LOG_WARN, "derp: region %d: %s",
+		log_limited(&g->down_gate, now, LOG_INFO, "derp: region %d: %s, connecting again",
 			    g->map->id, sentence);
+	else
+		log_limited(&g->gate, now, LOG_WARN, "derp: region %d: %s", g->map->id, sentence);
 	set_backoff(g);
 	schedule(g->relays);
 	if (was_up || g->failures == 1)
@@ -281,7 +246,7 @@ static void open_client(struct region *g)
 
 	g->client = derp_client_open(r->loop, r->tls, r->key, g->map, &callbacks, g);
 	if (g->client) {
-		derp_client_set_preferred(g->client, is_home(g));
+		derp_client_set_preferred(g->client, region_is_home(g));
 	} else {
 		g->failures++;
 		set_backoff(g);
@@ -312,7 +277,7 @@ static uint64_t care(struct region *g, uint64_t now)
 		look_at_queue(g, now);
 	if (g->is_blocked)
 		return g->looked_ns + STALL_NS;
-	return is_home(g) ? NEVER_NS : g->written_ns + IDLE_NS;
+	return region_is_home(g) ? NEVER_NS : g->written_ns + IDLE_NS;
 }
 
 static void schedule(struct relays *r)
@@ -360,7 +325,13 @@ static void free_region(void *arg)
 /* Its client's callbacks may be running. Where memory is short it leaks. */
 static void drop_region(struct region *g)
 {
+	bool was_up = g->was_up;
+
 	close_client(g);
+	if (was_up && !g->relays->is_destroyed) {
+		set_sentence(g, "closed, since the map of relays has changed");
+		tell_state(g, false);
+	}
 	loop_defer(g->relays->loop, free_region, g);
 }
 
@@ -444,8 +415,8 @@ void relays_set_home(struct relays *r, int region)
 		struct region *g = r->regions[i];
 
 		if (g->client)
-			derp_client_set_preferred(g->client, is_home(g));
-		if (g->client && !is_home(g) && g->written_ns == NEVER_USED)
+			derp_client_set_preferred(g->client, region_is_home(g));
+		if (g->client && !region_is_home(g) && g->written_ns == NEVER_USED)
 			g->written_ns =
 				loop_now(r->loop); /* the old home may still be written to us */
 	}
@@ -493,7 +464,7 @@ int relays_send(struct relays *r, int region, const struct public_key *to, const
 		size_t len, size_t segment_len, bool is_urgent)
 {
 	struct region *g = find_region(r, region);
-	int err = -ENOBUFS;
+	long sent = -ENOBUFS;
 
 	if (!g)
 		return -ENOENT;
@@ -503,15 +474,15 @@ int relays_send(struct relays *r, int region, const struct public_key *to, const
 	if (!g->client || !derp_client_is_up(g->client))
 		return wait_for_connection(g, to, bytes, len, segment_len);
 	if (is_urgent || derp_client_queued(g->client) <= DERP_QUEUE_HIGH)
-		err = derp_client_send(g->client, to, bytes, len, segment_len);
-	count_sent(g, len, segment_len, err == 0);
+		sent = derp_client_send(g->client, to, bytes, len, segment_len);
+	count_sent(g, len, segment_len, sent);
 	if (!g->is_blocked && g->client && derp_client_queued(g->client) > DERP_QUEUE_BLOCK) {
 		g->left = g->committed - derp_client_queued(g->client);
 		g->looked_ns = g->written_ns;
 		set_blocked(g, true, false);
 		schedule(r);
 	}
-	return err;
+	return sent == (long)len ? 0 : -ENOBUFS;
 }
 
 void relays_network_changed(struct relays *r)
@@ -525,28 +496,6 @@ void relays_network_changed(struct relays *r)
 		g->retry_ns = 0;
 	}
 	schedule(r);
-}
-
-bool relays_status(const struct relays *r, unsigned index, struct relays_status *status)
-{
-	for (unsigned i = 0; i < r->region_count; i++) {
-		const struct region *g = r->regions[i];
-
-		if (!g->client && g->status.connects == 0 && g->status.failures == 0)
-			continue;
-		if (index-- > 0)
-			continue;
-		*status = g->status;
-		status->region = g->map->id;
-		status->is_home = is_home(g);
-		status->is_connected = g->client && derp_client_is_up(g->client);
-		status->sentence = g->sentence;
-		status->node = g->client ? derp_client_node(g->client) : "";
-		if (g->client)
-			derp_client_remote(g->client, &status->remote);
-		return true;
-	}
-	return false;
 }
 
 /* ---- life ---- */

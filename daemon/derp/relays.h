@@ -3,7 +3,7 @@
  *
  * The home region is always connected; others are when something is sent there, and
  * are closed after 60 s without a write. Nothing here waits; all callbacks come from
- * the loop or from inside relays_send() (blocked only).
+ * the loop, from inside relays_send() (blocked only) or relays_set_map() (state, blocked).
  */
 #ifndef MESHWRAP_DAEMON_DERP_RELAYS_H
 #define MESHWRAP_DAEMON_DERP_RELAYS_H

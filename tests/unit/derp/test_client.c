@@ -411,7 +411,7 @@ static void test_a_relay_that_does_not_read_gets_no_pongs_and_costs_no_memory(vo
 	(void)state;
 	log_in();
 	mock.is_stuck = true;
-	while (derp_client_send(w.client, &to, bytes, sizeof(bytes), 1000) == 0)
+	while (derp_client_send(w.client, &to, bytes, sizeof(bytes), 1000) > 0)
 		;
 	for (unsigned i = 0; i < 100000; i++)
 		say(DERP_TYPE_PING, "12345678", 8);
@@ -428,8 +428,20 @@ static void test_the_relays_limit_drops_what_is_above(void **state)
 
 	(void)state;
 	log_in_with("{\"TokenBucketBytesPerSecond\":1,\"TokenBucketBytesBurst\":1100}");
-	assert_int_equal(derp_client_send(w.client, &to, bytes, 1000, 1000), 0);
+	assert_int_equal(derp_client_send(w.client, &to, bytes, 1000, 1000), 1000);
 	assert_int_equal(derp_client_send(w.client, &to, bytes, 1000, 1000), -ENOBUFS);
+}
+
+static void test_of_many_datagrams_go_as_many_as_the_relays_limit_allows(void **state)
+{
+	struct public_key to = { { 1 } };
+	uint8_t bytes[50 * 100] = { 0 };
+
+	(void)state;
+	log_in_with("{\"TokenBucketBytesPerSecond\":1,\"TokenBucketBytesBurst\":1400}");
+	mock.out_len = 0;
+	assert_int_equal(derp_client_send(w.client, &to, bytes, sizeof(bytes), 100), 1000);
+	assert_int_equal(mock.out_len, 10 * (100 + DERP_SEND_EXTRA));
 }
 
 static void test_datagrams_become_frames_and_the_last_may_be_shorter(void **state)
@@ -442,7 +454,7 @@ static void test_datagrams_become_frames_and_the_last_may_be_shorter(void **stat
 		bytes[i] = (uint8_t)i;
 	assert_int_equal(derp_client_send(w.client, &to, bytes, 25, 10), -EAGAIN);
 	log_in();
-	assert_int_equal(derp_client_send(w.client, &to, bytes, 25, 10), 0);
+	assert_int_equal(derp_client_send(w.client, &to, bytes, 25, 10), 25);
 	assert_int_equal(mock.out_len, 3 * DERP_SEND_EXTRA + 25);
 	assert_int_equal(load_be32(mock.out + 1), KEY_LEN + 10);
 	assert_int_equal(load_be32(mock.out + 2 * 47 + 1), KEY_LEN + 5);
@@ -507,6 +519,7 @@ int main(void)
 		TEST(test_advice_and_health_are_passed_on_without_control_characters),
 		TEST(test_a_relay_that_does_not_read_gets_no_pongs_and_costs_no_memory),
 		TEST(test_the_relays_limit_drops_what_is_above),
+		TEST(test_of_many_datagrams_go_as_many_as_the_relays_limit_allows),
 		TEST(test_datagrams_become_frames_and_the_last_may_be_shorter),
 		TEST(test_a_ping_is_answered_with_its_own_bytes),
 		TEST(test_a_client_may_be_destroyed_in_any_callback),

@@ -77,6 +77,13 @@ static void turn(void)
 	}
 }
 
+static void ticked(evutil_socket_t fd, short events, void *arg)
+{
+	(void)fd;
+	(void)events;
+	(void)arg;
+}
+
 static int set_up(void **state)
 {
 	static const struct relays_callbacks callbacks = { received, blocked, NULL, state_told };
@@ -235,6 +242,44 @@ static void test_a_lost_connection_is_made_anew_after_a_pause(void **state)
 	assert_int_equal(w.ups, 2);
 }
 
+static void test_a_relay_that_always_hangs_up_is_asked_more_and_more_seldom(void **state)
+{
+	const struct timeval tick = { 0, 5000 };
+	struct event *ticking = event_new(loop_base(w.loop), -1, EV_PERSIST, ticked, NULL);
+	unsigned logins = 0;
+	uint64_t end_ns;
+
+	(void)state;
+	event_add(ticking, &tick);
+	relays_set_home(w.relays, 1);
+	turn();
+	for (end_ns = loop_now(w.loop) + 500 * NS_PER_MS; loop_now(w.loop) < end_ns; turn()) {
+		event_base_loop(loop_base(w.loop), EVLOOP_ONCE);
+		if (!mock.stream)
+			continue;
+		log_in();
+		logins++;
+		mock_closed("hung up");
+	}
+	event_free(ticking);
+	/* Pauses of 10, 40, 90, 160, 250 ms, half as long at the least. */
+	assert_in_range(logins, 2, 9);
+	assert_int_equal(w.ups, logins);
+}
+
+static void test_a_region_that_leaves_the_map_is_told_to_be_down(void **state)
+{
+	(void)state;
+	relays_set_home(w.relays, 1);
+	turn();
+	log_in();
+	w.map.region_count = 0;
+	assert_int_equal(relays_set_map(w.relays, &w.map), 0);
+	assert_int_equal(w.downs, 1);
+	turn();
+	assert_int_equal(w.downs, 1);
+}
+
 static void test_a_changed_region_is_connected_anew_and_an_unchanged_one_is_not(void **state)
 {
 	(void)state;
@@ -250,6 +295,7 @@ static void test_a_changed_region_is_connected_anew_and_an_unchanged_one_is_not(
 	turn();
 	assert_int_equal(mock.opened, 2);
 	assert_string_equal(mock.options.host, "moved.test");
+	assert_int_equal(w.downs, 1);
 	w.map.region_count = 0;
 	assert_int_equal(relays_set_map(w.relays, &w.map), 0);
 	turn();
@@ -364,6 +410,8 @@ int main(void)
 		TEST(test_what_is_sent_first_waits_for_the_login),
 		TEST(test_a_peer_is_answered_where_it_was_heard),
 		TEST(test_a_lost_connection_is_made_anew_after_a_pause),
+		TEST(test_a_relay_that_always_hangs_up_is_asked_more_and_more_seldom),
+		TEST(test_a_region_that_leaves_the_map_is_told_to_be_down),
 		TEST(test_a_changed_region_is_connected_anew_and_an_unchanged_one_is_not),
 		TEST(test_a_full_queue_blocks_until_it_drains),
 		TEST(test_a_relay_that_stands_still_holds_nobody_up),

@@ -39,7 +39,7 @@ static void up(void *owner)
 	memset(three, 5, sizeof(three));
 	t.is_up = true;
 	/* What is echoed comes back under the key it was for. */
-	assert_int_equal(derp_client_send(*client, &to, three, sizeof(three), 1000), 0);
+	assert_int_equal(derp_client_send(*client, &to, three, sizeof(three), 1000), sizeof(three));
 }
 
 static void received(void *owner, const struct public_key *from, struct packet *packets,
