@@ -27,6 +27,7 @@
 #define JSON_DEPTH_MAX  32
 #define RETRY_MAX_S     300
 #define RETRY_DEFAULT_S 5
+#define SLEEP_MIN_S     1 /* a wait of nothing would make us ask without end */
 #define SLEEP_MAX_S     300
 #define C2N_PAYLOAD_MAX (64u << 10)
 #define ZERO_TIME       "0001-01-01T00:00:00Z"
@@ -291,7 +292,7 @@ static uint64_t sleep_of(const struct scan_text *debug)
 	json_object_put(object);
 	if (!(seconds > 0)) /* not a number is no wait either */
 		return 0;
-	return (uint64_t)(MIN(seconds, SLEEP_MAX_S) * (double)NS_PER_S);
+	return (uint64_t)(MIN(MAX(seconds, SLEEP_MIN_S), SLEEP_MAX_S) * (double)NS_PER_S);
 }
 
 static void read_url(const struct scan_text *value, char url[MESSAGES_URL_MAX])

@@ -104,17 +104,17 @@ static void refused_key(struct control *c, const char *error)
 
 static void needs_visit(struct control *c, const char *url)
 {
-	bool is_same = strcmp(url, c->login_url) == 0;
+	bool is_first = c->login_url[0] == '\0';
 
-	if (uses_auth_key(c) && c->login_url[0] == '\0')
+	if (uses_auth_key(c) && is_first)
 		log_warn("control: %s: the server wants a login by hand in spite of the auth key",
 			 c->server_url);
 	snprintf(c->login_url, sizeof(c->login_url), "%s", url);
 	control_set_status(c, CONTROL_NEEDS_LOGIN, "to log in, open %.400s", url);
-	if (is_same)
-		try_later(c);
-	else
+	if (is_first)
 		control_kick(c);
+	else
+		try_later(c);
 }
 
 static void key_has_expired(struct control *c)
@@ -330,6 +330,9 @@ void control_key_expired(struct control *c)
 	c->key_expiry = 0;
 	c->is_rotated = true;
 	rotate(c);
+	/* A server may call every key of ours expired. */
+	c->poll_failures++;
+	control_set_timer_in(c, TIMER_REGISTER, control_backoff_ns(c->poll_failures));
 	if (uses_auth_key(c))
 		control_set_status(c, CONTROL_STARTING,
 				   "the login of this node has expired; renewing it");

@@ -96,9 +96,9 @@ static int pass_on(struct connection *conn, const char *text, size_t len,
 	if (!c->has_first) {
 		c->has_first = true;
 		c->connected_ns = loop_now(c->loop);
-		c->poll_failures = 0;
 		c->problem[0] = '\0';
-		log_info("control: %s: the map is here", c->server_url);
+		log_limited(&c->map_gate, c->connected_ns, LOG_INFO, "control: %s: the map is here",
+			    c->server_url);
 		control_kick(c);
 	}
 	if (notes->has_node)
@@ -135,8 +135,9 @@ static int message(void *owner, const char *text, size_t len)
 	if (!conn->control)
 		return -ECANCELED;
 	if (err == 0 && notes.sleep_ns > 0) {
-		log_info("control: %s: the server asks to be left alone for %u s", c->server_url,
-			 (unsigned)(notes.sleep_ns / NS_PER_S));
+		log_limited(&c->sleep_gate, c->last_message_ns, LOG_INFO,
+			    "control: %s: the server asks to be left alone for %u s", c->server_url,
+			    (unsigned)(notes.sleep_ns / NS_PER_S));
 		control_set_timer_in(c, TIMER_POLL, notes.sleep_ns);
 		return -ECANCELED;
 	}

@@ -154,7 +154,7 @@ struct control {
 	uint64_t next_token;
 	struct net_stream *ping_stream; /* outside of the connection; one at a time */
 
-	struct log_gate gate;
+	struct log_gate gate, map_gate, sleep_gate;
 	uint64_t messages, bad_messages, connects, registrations, updates;
 };
 

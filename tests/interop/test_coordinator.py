@@ -2,6 +2,7 @@
 import base64
 import json
 import re
+import threading
 import time
 
 import pytest
@@ -235,6 +236,62 @@ def test_a_stream_that_ends_is_opened_anew(node, server):
     stream.send(first_map(request, peer(8)))
     wait_until(lambda: node.peer("peer8") and not node.peer("peer7"), 5, "the new map")
     assert node.backend() == "Running"
+
+
+# ---- servers that would keep us busy ----
+
+def asked_in(server, path, condition=lambda body: True, seconds=3):
+    before = len(server.requests(path, condition))
+    time.sleep(seconds)
+    return len(server.requests(path, condition)) - before
+
+
+def streams_of(server, message, end=False):
+    """Each map stream gets the whole map with this in it."""
+    def serve():
+        served = 0
+        while server.socket.fileno() >= 0:
+            while served < len(server.streams):
+                stream, served = server.streams[served], served + 1
+                request = server.requests("/machine/map", is_stream)[-1][1]
+                try:
+                    stream.send(message(request))
+                    if end:
+                        stream.end()
+                except (OSError, KeyError):
+                    pass  # the node was faster
+            time.sleep(0.001)
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def test_streams_that_end_after_the_map_are_opened_more_and_more_seldom(node, server):
+    streams_of(server, lambda request: first_map(request, peer(7)), end=True)
+    begin(node, server)
+    node.wait_running()
+    assert 1 <= asked_in(server, "/machine/map", is_stream) < 12
+
+
+def test_a_sleep_of_a_moment_is_no_way_to_keep_us_awake(node, server):
+    streams_of(server, lambda request: {**first_map(request, peer(7)), "Debug": {"SleepSeconds": 1e-6}})
+    begin(node, server)
+    node.wait_running()
+    assert 1 <= asked_in(server, "/machine/map", is_stream) <= 4
+    assert node.said().count("left alone") < 3
+
+
+def test_a_login_page_that_moves_on_is_followed_in_moderation(node, server):
+    numbers = iter(range(1 << 30))
+    server.scripts["/machine/register"] = lambda body: (200, {}, {"AuthURL": f"{server.url}/a/{next(numbers)}"})
+    begin(node, server, key=None)
+    node.complaint(re.escape(server.url + "/a/"))
+    assert 1 <= asked_in(server, "/machine/register") < 12
+
+
+def test_a_key_that_is_expired_at_birth_is_renewed_in_moderation(node, server):
+    streams_of(server, lambda request: first_map(request, peer(7), Expired=True))
+    begin(node, server)
+    server.wait(lambda: len(server.requests("/machine/register")) > 1)
+    assert 1 <= asked_in(server, "/machine/register") < 12
 
 
 # ---- many peers ----

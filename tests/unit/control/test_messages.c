@@ -51,6 +51,7 @@ static void test_notes_are_read_from_a_map_message(void **state)
 		"\"MachineAuthorized\":true},\"ControlTime\":\"2026-01-02T03:04:06+01:00\","
 		"\"Debug\":{\"SleepSeconds\":1e300},\"PopBrowserURL\":\"https://h/a\\u0026b\","
 		"\"PingRequest\":{\"URL\":\"http://h/p\",\"Types\":\"c2n\",\"Payload\":\"R0VU\"}}";
+	static const char moment[] = "{\"Debug\":{\"SleepSeconds\":1e-9}}";
 	struct messages_notes notes;
 	struct messages_ping ping;
 
@@ -65,6 +66,8 @@ static void test_notes_are_read_from_a_map_message(void **state)
 	assert_string_equal(ping.types, "c2n");
 	assert_int_equal(ping.payload_len, 3);
 	messages_ping_free(&ping);
+	assert_int_equal(messages_read_notes(moment, strlen(moment), &notes, &ping), 0);
+	assert_int_equal(notes.sleep_ns, NS_PER_S);
 	assert_int_equal(messages_read_notes("{\"KeepAlive\":true}", 18, &notes, &ping), 0);
 	assert_true(notes.is_keep_alive);
 	assert_false(notes.has_node || notes.has_ping);
