@@ -203,6 +203,10 @@ static int answer_arrived(struct client *c, struct relay_way *w)
 			return n;
 		if (n == 0)
 			return w->has_ended ? -EPROTO : 0;
+		/* A head grows by a line; a server may send any number of them before its answer.
+		 */
+		if (w->end - consumed + (size_t)n > RELAY_ROOM + RELAY_SLACK)
+			return -EPROTO;
 		rest = w->end - w->ready - consumed;
 		memmove(w->bytes + w->ready + n, w->bytes + w->ready + consumed, rest);
 		memcpy(w->bytes + w->ready, head, (size_t)n);

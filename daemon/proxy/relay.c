@@ -13,8 +13,6 @@
 #include "shared/util.h"
 
 #define ROUNDS 8 /* buffers each way in one run */
-/* A rewritten head may be longer than it was. */
-#define SLACK 1024
 
 static void finish(struct relay *r, bool is_broken)
 {
@@ -145,7 +143,7 @@ int relay_open(struct relay *r, struct event_base *base, const int fd[static 2],
 			     .is_writable = { true, true },
 			     .hooks = *hooks };
 	for (int i = 0; i < 2; i++) {
-		r->way[i].bytes = malloc(RELAY_ROOM + SLACK);
+		r->way[i].bytes = malloc(RELAY_ROOM + RELAY_SLACK);
 		if (!r->way[i].bytes ||
 		    event_assign(&r->event[i], base, fd[i], EV_READ | EV_WRITE | EV_ET | EV_PERSIST,
 				 on_event, r) != 0 ||

@@ -8,7 +8,8 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
-#define RELAY_ROOM 32768 /* bytes of each direction that are under way here */
+#define RELAY_ROOM  32768 /* bytes of each direction that are under way here */
+#define RELAY_SLACK 1024  /* beyond: what arrived() may put in */
 
 enum relay_direction { RELAY_UP, RELAY_DOWN }; /* away from the client, towards it */
 

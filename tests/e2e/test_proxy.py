@@ -352,6 +352,34 @@ def test_a_head_without_an_end_is_refused(proxied):
     assert b" 431 " in proxied.talk(b"GET http://node-b/ HTTP/1.1\r\n" + (b"A: " + b"b" * 1000 + b"\r\n") * 40, end=False)
 
 
+@pytest.mark.parametrize("count", [3, 5000])
+def test_heads_before_the_answer_pass_but_not_without_end(proxied, count):
+    """Each grows by a line on its way: many of them at once must not outgrow what holds them."""
+    p = proxied
+    server = python_spawn(p.b, """
+        s = listener("0.0.0.0")
+        say("ready", s.getsockname()[1])
+        while True:
+            c, _ = s.accept()
+            try:
+                c.recv(65536)
+                c.sendall(b"HTTP/1.1 100\\r\\n\\r\\n" * int(sys.argv[1]) +
+                          b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nhi")
+                c.shutdown(SHUT_WR)
+                c.recv(1)
+            except OSError:
+                pass
+            c.close()
+    """, count, ready=r"ready \d+")
+    port = int(server.wait_for(r"ready (\d+)").group(1))
+    for _ in range(5):
+        answer = p.talk(f"GET http://{p.b.v4}:{port}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode(), end=False)
+        if count < 10:
+            assert answer.count(b" 100\r\n") == count and answer.endswith(b"\r\n\r\nhi")
+    assert p.curl(f"http://node-b:{p.web_port}/after", "-x", f"http://{p.proxy}").stdout
+    server.stop()
+
+
 def test_a_second_request_does_not_ride_along(proxied):
     p = proxied
     one = f"GET http://node-b:{p.web_port}/one HTTP/1.1\r\nHost: x\r\n\r\n"
