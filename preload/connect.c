@@ -373,7 +373,8 @@ void dial_refused(int fd)
 	errno = saved;
 }
 
-int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
+static int dial_routed(int fd, const struct sockaddr *addr, socklen_t len,
+		       const struct route *route)
 {
 	struct socket_end local;
 	int err = socket_local(fd, &local);
@@ -394,6 +395,15 @@ int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route 
 					  : connect_stream_own(fd, route, &local);
 	return type == SOCK_DGRAM ? connect_datagram_peer(fd, route, &local)
 				  : connect_stream_peer(fd, route, &local);
+}
+
+int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route)
+{
+	int saved = errno, result = dial_routed(fd, addr, len, route);
+
+	if (result == 0)
+		errno = saved; /* what was tried before it worked is nobody's business */
+	return result;
 }
 
 static void explain_dial(struct explain *e, int fd, const struct route *route, int error)

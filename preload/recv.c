@@ -192,11 +192,13 @@ static struct iovec first_buffer(const struct msghdr *msg)
 static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
 {
 	char name[MAP_IFNAME_MAX];
+	int saved = errno;
 
 	if (__builtin_expect(n <= 0 || (size_t)n > room || !netlink_is_list(data, (size_t)n), 1) ||
 	    !socket_lists_interfaces(fd) || !meshif_name(shim_map(), name) ||
 	    libc.if_nametoindex(name))
 		return n;
+	errno = saved;
 	return (ssize_t)netlink_show_mesh(shim_map(), data, (size_t)n, room);
 }
 
@@ -352,7 +354,7 @@ SHIM_EXPORT(int, recvmmsg,
 			room[i] = msgs[i].msg_hdr.msg_name
 					  ? (uint8_t)MIN(msgs[i].msg_hdr.msg_namelen, 255u)
 					  : 0;
-	result = libc.recvmmsg(fd, msgs, count, flags, timeout);
+	result = (int)check_refused(fd, libc.recvmmsg(fd, msgs, count, flags, timeout));
 	if (result > 0 && (map = shim_map()))
 		for (int i = 0; i < MIN(result, MAX_MESSAGES); i++)
 			translate_message(map, fd, &msgs[i].msg_hdr, room[i]);

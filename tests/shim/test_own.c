@@ -131,7 +131,9 @@ static void test_own_address_is_reached_wherever_the_listener_is(void **state)
 		int server = listener(AF_INET, places[i], &port);
 		int client = new_socket(AF_INET, SOCK_STREAM);
 
+		errno = 0;
 		assert_int_equal(dial(client, AF_INET, SELF_V4, port), 0);
+		assert_int_equal(errno, 0);
 		assert_text(peer_text(client), SELF_V4, port);
 		assert_string_equal(local_ip(client), SELF_V4);
 		assert_accepts(server, client, SELF_V4, SELF_V4, port);
