@@ -100,6 +100,15 @@ static uint32_t random_window(uint32_t range)
 	return low | (low + WINDOW - 1) << 16;
 }
 
+/* A range that the program set itself. */
+static bool has_range(int fd)
+{
+	uint32_t range = 0;
+	socklen_t len = sizeof(range);
+
+	return libc.getsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &range, &len) == 0 && range;
+}
+
 int ports_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	uint32_t range = atomic_load_explicit(&known_range, memory_order_relaxed);
@@ -109,12 +118,14 @@ int ports_bind(int fd, const struct sockaddr *addr, socklen_t len)
 		range = read_range();
 		atomic_store_explicit(&known_range, range, memory_order_relaxed);
 	}
-	for (int i = 0; i < MAX_WINDOWS && err == -EADDRINUSE; i++) {
-		if (!show_window(fd, random_window(range)))
-			break;
-		err = libc.bind(fd, addr, len) == 0 ? 0 : -errno;
+	if (!has_range(fd)) {
+		for (int i = 0; i < MAX_WINDOWS && err == -EADDRINUSE; i++) {
+			if (!show_window(fd, random_window(range)))
+				break;
+			err = libc.bind(fd, addr, len) == 0 ? 0 : -errno;
+		}
+		show_window(fd, 0);
 	}
-	show_window(fd, 0);
 	if (err == -EADDRINUSE)
 		err = libc.bind(fd, addr, len) == 0 ? 0 : -errno;
 	errno = saved;

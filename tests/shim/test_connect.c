@@ -12,6 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#ifndef IP_LOCAL_PORT_RANGE
+#define IP_LOCAL_PORT_RANGE 51
+#endif
+
 static int dial(int fd, int family, const char *ip, uint16_t port)
 {
 	struct harness_addr to = at(family, ip, port);
@@ -262,6 +266,24 @@ static void test_a_socket_bound_without_a_port_gets_one(void **state)
 	close(fd);
 }
 
+static void test_a_range_of_ports_the_program_chose_is_kept(void **state)
+{
+	const uint32_t range = 41200u | 41215u << 16;
+	uint32_t value = range;
+	socklen_t len = sizeof(value);
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+
+	(void)state;
+	if (setsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &value, sizeof(value)) < 0)
+		skip(); /* Linux before 6.3 */
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+	assert_in_range(local_port(fd), range & 0xffff, range >> 16);
+	value = 0;
+	assert_int_equal(getsockopt(fd, IPPROTO_IP, IP_LOCAL_PORT_RANGE, &value, &len), 0);
+	assert_int_equal(value, range);
+	close(fd);
+}
+
 static void test_a_socket_bound_to_plain_loopback_elsewhere_cannot_reach_the_mesh(void **state)
 {
 	int fd = new_socket(AF_INET, SOCK_STREAM);
@@ -360,6 +382,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_thousand_fast_failures_are_never_seen_as_connected),
 		cmocka_unit_test(test_a_socket_the_program_bound_keeps_its_port),
 		cmocka_unit_test(test_a_socket_bound_without_a_port_gets_one),
+		cmocka_unit_test(test_a_range_of_ports_the_program_chose_is_kept),
 		cmocka_unit_test(
 			test_a_socket_bound_to_plain_loopback_elsewhere_cannot_reach_the_mesh),
 		cmocka_unit_test(test_a_socket_that_failed_on_the_mesh_can_go_elsewhere),
