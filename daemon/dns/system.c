@@ -174,6 +174,9 @@ static void on_change(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	while (read(fd, events, sizeof(events)) > 0)
 		;
+	/* Never put off: what is in the folder besides may be written to without a pause. */
+	if (event_pending(&s->settle, EV_TIMEOUT, NULL))
+		return;
 	if (event_add(&s->settle, &(struct timeval){ 0, SETTLE_MS * 1000 }) != 0)
 		on_settled(-1, 0, s);
 }

@@ -403,6 +403,69 @@ static void test_resolv_conf_is_read_leniently(void **state)
 	assert_int_equal(ip_v4(&s[0]), 0x0a000002);
 }
 
+static char folder[] = "/tmp/resolver-XXXXXX";
+static bool is_seen;
+
+static void put_file(const char *name, const char *text)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	assert_true(fputs(text, f) >= 0);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void somebody_writes(evutil_socket_t fd, short events, void *arg)
+{
+	unsigned *left = arg;
+
+	(void)fd;
+	(void)events;
+	put_file("neighbour", "busy\n");
+	if (is_seen || --*left == 0)
+		event_base_loopbreak(loop_base(loop));
+}
+
+static void seen(void *owner)
+{
+	(void)owner;
+	is_seen = true;
+}
+
+static void test_a_busy_folder_does_not_hide_a_change_of_resolv_conf(void **state)
+{
+	const struct timeval tick = { 0, 10 * 1000 };
+	const struct ip_addr *servers;
+	struct dns_system *system;
+	struct event *ticking;
+	unsigned left = 100;
+	char path[64];
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	put_file("resolv.conf", "nameserver 10.0.0.2\n");
+	snprintf(path, sizeof(path), "%s/resolv.conf", folder);
+	loop = loop_create(&(struct loop_hooks){ 0 });
+	system = dns_system_create(loop, path, seen, NULL);
+	ticking = event_new(loop_base(loop), -1, EV_PERSIST, somebody_writes, &left);
+	assert_true(loop && system && ticking && event_add(ticking, &tick) == 0);
+	put_file("resolv.conf", "nameserver 10.0.0.3\n");
+	event_base_dispatch(loop_base(loop));
+	assert_true(is_seen);
+	assert_int_equal(dns_system_servers(system, &servers), 1);
+	assert_int_equal(ip_v4(&servers[0]), 0x0a000003);
+	event_free(ticking);
+	dns_system_destroy(system);
+	loop_destroy(loop);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/neighbour", folder);
+	unlink(path);
+	rmdir(folder);
+}
+
 static double now_ms(void)
 {
 	struct timespec t;
@@ -458,6 +521,7 @@ int main(void)
 		cmocka_unit_test(test_lookups_apply_search_domains_routes_and_the_family_rule),
 		cmocka_unit_test(test_open_queries_end_with_the_resolver),
 		cmocka_unit_test(test_resolv_conf_is_read_leniently),
+		cmocka_unit_test(test_a_busy_folder_does_not_hide_a_change_of_resolv_conf),
 		cmocka_unit_test(test_thousands_of_names_are_a_matter_of_milliseconds),
 	};
 
