@@ -192,11 +192,16 @@ static ssize_t fail(int error)
 	return -1;
 }
 
+static sa_family_t named_family(const struct msghdr *msg)
+{
+	return ((const struct sockaddr *)msg->msg_name)->sa_family;
+}
+
 static ssize_t send_stream(int fd, const struct msghdr *msg, int flags, const struct route *route)
 {
 	struct msghdr plain = *msg;
 
-	if (!(flags & MSG_FASTOPEN))
+	if (!(flags & MSG_FASTOPEN) || named_family(msg) == AF_UNSPEC)
 		return libc.sendmsg(fd, msg, flags);
 	if (dial(fd, msg->msg_name, msg->msg_namelen, route) < 0)
 		return -1;
@@ -205,10 +210,12 @@ static ssize_t send_stream(int fd, const struct msghdr *msg, int flags, const st
 	return libc.sendmsg(fd, &plain, flags & ~MSG_FASTOPEN);
 }
 
+/* A family the socket does not take; on an IPv6 one, AF_UNSPEC is no name at all. */
 static bool is_refused_family(const struct sender *s, const struct msghdr *msg)
 {
-	return s->local.family == AF_INET &&
-	       ((const struct sockaddr *)msg->msg_name)->sa_family != AF_INET;
+	if (named_family(msg) == AF_UNSPEC)
+		return s->local.family != AF_INET;
+	return s->local.family == AF_INET && named_family(msg) != AF_INET;
 }
 
 /* out NULL: it was not sent, because of error. */
@@ -271,6 +278,21 @@ static inline ssize_t left(int fd, ssize_t result)
 	return result;
 }
 
+/* Where a datagram goes. For an IPv4 socket an address without a family is one of its own. */
+static inline enum route_kind find_destination(const struct sockaddr *addr, socklen_t len,
+					       struct route *route)
+{
+	enum route_kind kind = route_find(addr, len, route);
+	struct sockaddr_in in;
+
+	if (kind != ROUTE_OUTSIDE || len < sizeof(in) || len > sizeof(struct sockaddr_storage) ||
+	    !is_plausible(addr) || __builtin_expect(addr->sa_family != AF_UNSPEC, 1))
+		return kind;
+	memcpy(&in, addr, sizeof(in));
+	in.sin_family = AF_INET;
+	return route_find((struct sockaddr *)&in, sizeof(in), route);
+}
+
 SHIM_EXPORT(ssize_t, sendto,
 	    (int fd, const void *data, size_t n, int flags, const struct sockaddr *addr,
 	     socklen_t len))
@@ -279,7 +301,7 @@ SHIM_EXPORT(ssize_t, sendto,
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct route route;
 
-	if (__builtin_expect(!addr || route_find(addr, len, &route) == ROUTE_OUTSIDE, 1)) {
+	if (__builtin_expect(!addr || find_destination(addr, len, &route) == ROUTE_OUTSIDE, 1)) {
 		if (explain_is_on() && addr)
 			explain_outside("sendto", fd, addr, len);
 		return left(fd, libc.sendto(fd, data, n, flags, addr, len));
@@ -298,7 +320,7 @@ static bool is_outside(const struct msghdr *msg, struct route *route)
 	len = msg->msg_namelen;
 	if ((int)len >= 0) /* else the kernel refuses it; a longer one it cuts off */
 		len = MIN(len, (socklen_t)sizeof(struct sockaddr_storage));
-	return route_find(msg->msg_name, len, route) == ROUTE_OUTSIDE;
+	return find_destination(msg->msg_name, len, route) == ROUTE_OUTSIDE;
 }
 
 SHIM_EXPORT(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))
@@ -374,7 +396,9 @@ SHIM_EXPORT(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned count, int fl
 			i++;
 	else
 		i = count;
-	if (__builtin_expect(i == count, 1) || sender_look(fd, &s) < 0 || s.type == SOCK_STREAM ||
+	if (__builtin_expect(i == count, 1))
+		return (int)left(fd, libc.sendmmsg(fd, msgs, count, flags));
+	if (sender_look(fd, &s) < 0 || s.type == SOCK_STREAM ||
 	    (s.local.family != AF_INET && s.local.family != AF_INET6))
 		return libc.sendmmsg(fd, msgs, count, flags);
 	if (s.type != SOCK_DGRAM && route.kind == ROUTE_SERVER)

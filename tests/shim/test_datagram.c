@@ -94,6 +94,26 @@ static void test_unconnected_datagrams_carry_our_source_from_any_socket(void **s
 	}
 }
 
+/* As the kernel has it for sendto() on an IPv4 socket, and on no other. */
+static void test_a_destination_without_a_family_is_an_ipv4_one(void **state)
+{
+	struct harness_addr to = at(AF_INET, PEER_V4, PORT), closed = at(AF_INET, NOWHERE_V4, PORT);
+	int fd = datagram(AF_INET), fd6 = datagram(AF_INET6);
+	char mirror[IP_TEXT_MAX];
+
+	(void)state;
+	format_mirror(SELF_V4, mirror);
+	sa(&to)->sa_family = sa(&closed)->sa_family = AF_UNSPEC;
+	assert_int_equal(sendto(fd, "x", 1, 0, sa(&closed), closed.len), -1);
+	assert_int_equal(errno, EHOSTUNREACH);
+	assert_int_equal(sendto(fd, "hello", 5, 0, sa(&to), to.len), 5);
+	assert_answer(fd, mirror, "hello", PEER_V4 ":5353");
+	assert_int_equal(sendto(fd6, "x", 1, 0, sa(&to), to.len), -1);
+	assert_int_equal(errno, EDESTADDRREQ);
+	close(fd);
+	close(fd6);
+}
+
 static void test_ipv6_sockets_reach_both_families(void **state)
 {
 	char mirror4[IP_TEXT_MAX], mirror6[IP_TEXT_MAX];
@@ -531,6 +551,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_connected_datagrams_go_to_the_peer_from_our_mesh_address),
 		cmocka_unit_test(test_unconnected_datagrams_carry_our_source_from_any_socket),
+		cmocka_unit_test(test_a_destination_without_a_family_is_an_ipv4_one),
 		cmocka_unit_test(test_ipv6_sockets_reach_both_families),
 		cmocka_unit_test(test_ipv6_only_sockets_reach_ipv6_peers),
 		cmocka_unit_test(test_asking_for_the_own_address_needs_no_traffic),

@@ -90,6 +90,7 @@ static void test_an_address_of_the_programs_choice_stays(void **state)
 static void test_the_mesh_address_is_no_way_to_the_internet(void **state)
 {
 	struct harness_addr own = at(AF_INET, SELF_V4, 0), to = at(AF_INET, "8.8.8.8", 80);
+	struct mmsghdr batch = { .msg_hdr = { .msg_name = sa(&to), .msg_namelen = to.len } };
 	int tcp = new_socket(AF_INET, SOCK_STREAM), udp = new_socket(AF_INET, SOCK_DGRAM);
 
 	(void)state;
@@ -98,6 +99,8 @@ static void test_the_mesh_address_is_no_way_to_the_internet(void **state)
 	assert_int_equal(connect(tcp, sa(&to), to.len), -1);
 	assert_int_equal(errno, ENETUNREACH);
 	assert_int_equal(sendto(udp, "x", 1, 0, sa(&to), to.len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_int_equal(sendmmsg(udp, &batch, 1, 0), -1);
 	assert_int_equal(errno, ENETUNREACH);
 	close(tcp);
 	close(udp);
@@ -207,9 +210,12 @@ static int count_in_dump(uint16_t type, bool by_recvmsg, size_t room)
 	while (!is_done) {
 		struct iovec iov = { data, room };
 		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-		ssize_t n = by_recvmsg ? recvmsg(fd, &msg, 0) : recv(fd, data, room, 0);
+		ssize_t n;
 
+		errno = 0;
+		n = by_recvmsg ? recvmsg(fd, &msg, 0) : recv(fd, data, room, 0);
 		assert_true(n > 0);
+		assert_int_equal(errno, 0);
 		for (struct nlmsghdr *h = (struct nlmsghdr *)data; NLMSG_OK(h, n);
 		     h = NLMSG_NEXT(h, n)) {
 			assert_int_equal(h->nlmsg_seq, 7);
