@@ -14,6 +14,7 @@
 
 #include "preload/follow.h"
 #include "preload/libc.h"
+#include "preload/shim.h"
 
 #define MAX_WORDS 1024 /* of execl() and its like */
 
@@ -40,7 +41,7 @@ SHIM_EXPORT(int, execvpe, (const char *name, char *const argv[], char *const env
 	struct follow f;
 	bool changed;
 
-	if (!follow_find(name, path))
+	if (!shim_is_on() || !follow_find(name, path))
 		return libc.execvpe(name, argv, envp);
 	follow_prepare(&f, path, argv, envp, &changed);
 	if (changed)
@@ -149,7 +150,7 @@ SHIM_EXPORT(int, posix_spawnp,
 	struct follow f;
 	bool changed;
 
-	if (!follow_find(name, path))
+	if (!shim_is_on() || !follow_find(name, path))
 		return libc.posix_spawnp(pid, name, actions, attributes, argv, envp);
 	follow_prepare(&f, path, argv, envp, &changed);
 	if (changed)

@@ -149,11 +149,12 @@ SHIM_EXPORT(void, freeifaddrs, (struct ifaddrs * list))
 
 SHIM_EXPORT(unsigned, if_nametoindex, (const char *name))
 {
+	const struct map *map = shim_map(); /* first: it binds libc's functions if nobody has yet */
 	char mesh[MAP_IFNAME_MAX];
 	int saved = errno;
 	unsigned index = libc.if_nametoindex(name);
 
-	if (index || !meshif_name(shim_map(), mesh) || strcmp(name, mesh) != 0)
+	if (index || !meshif_name(map, mesh) || strcmp(name, mesh) != 0)
 		return index;
 	errno = saved;
 	explain_shown("if_nametoindex", mesh);
@@ -162,9 +163,10 @@ SHIM_EXPORT(unsigned, if_nametoindex, (const char *name))
 
 SHIM_EXPORT(char *, if_indextoname, (unsigned index, char *name))
 {
+	const struct map *map = shim_map();
 	char mesh[MAP_IFNAME_MAX];
 
-	if (index != MESHIF_INDEX || !meshif_name(shim_map(), mesh))
+	if (index != MESHIF_INDEX || !meshif_name(map, mesh))
 		return libc.if_indextoname(index, name);
 	memcpy(name, mesh, sizeof(mesh));
 	return name;
@@ -173,11 +175,12 @@ SHIM_EXPORT(char *, if_indextoname, (unsigned index, char *name))
 /* libc frees each name and the array, so both are allocated as it does. */
 SHIM_EXPORT(struct if_nameindex *, if_nameindex, (void))
 {
+	const struct map *map = shim_map();
 	struct if_nameindex *list = libc.if_nameindex(), *longer;
 	char mesh[MAP_IFNAME_MAX];
 	size_t n = 0;
 
-	if (!list || !meshif_name(shim_map(), mesh))
+	if (!list || !meshif_name(map, mesh))
 		return list;
 	for (; list[n].if_index || list[n].if_name; n++)
 		if (list[n].if_name && strcmp(list[n].if_name, mesh) == 0)
