@@ -96,15 +96,21 @@ static void insert(struct link *link, struct link_packet *p)
 static uint64_t serialise(struct link *link, size_t len, uint64_t now_ns)
 {
 	const struct link_config *c = &link->config;
-	uint64_t start = MAX(now_ns, link->busy_until_ns);
+	uint64_t start, burst_ns;
 
 	if (c->bits_per_s == 0)
 		return now_ns;
+	burst_ns = c->burst_bytes * 8 * NS_PER_S / c->bits_per_s;
+	start = MAX(now_ns + burst_ns, link->busy_until_ns) - burst_ns;
 	if (c->queue_bytes > 0 &&
 	    (start - now_ns) * c->bits_per_s / 8 / NS_PER_S + len > c->queue_bytes)
 		return NEVER_NS;
-	link->busy_until_ns = start + len * 8 * NS_PER_S / c->bits_per_s;
-	return link->busy_until_ns;
+	link->busy_until_ns = MAX(now_ns, link->busy_until_ns) + len * 8 * NS_PER_S / c->bits_per_s;
+	if (burst_ns == 0)
+		return link->busy_until_ns;
+	link->line_until_ns =
+		MAX(start, link->line_until_ns) + len * 8 * NS_PER_S / c->burst_bits_per_s;
+	return link->line_until_ns;
 }
 
 void link_send(struct link *link, struct link_packet *p, uint64_t now_ns)

@@ -15,6 +15,8 @@ struct link_config {
 	uint64_t bits_per_s; /* 0: no limit */
 	uint64_t delay_ns;
 	uint64_t queue_bytes; /* before the link; more is dropped. 0: no limit */
+	/* A token bucket: so much passes at a higher rate, after a time of less than bits_per_s. */
+	uint64_t burst_bytes, burst_bits_per_s;
 	/* Chances in a million for each packet. */
 	uint32_t loss, duplicate, reorder, corrupt;
 	uint64_t reorder_ns; /* a reordered packet is late by up to this */
@@ -34,8 +36,9 @@ struct link_packet {
 struct link {
 	struct link_config config;
 	struct link_stats stats;
-	uint64_t random; /* state of the generator */
-	uint64_t busy_until_ns;
+	uint64_t random;                  /* state of the generator */
+	uint64_t busy_until_ns;           /* by bits_per_s */
+	uint64_t line_until_ns;           /* by burst_bits_per_s */
 	struct link_packet *first, *last; /* in order of arrival */
 	struct link_packet *unused;
 };
