@@ -37,6 +37,7 @@ struct request {
 	struct h2_response response;
 	size_t header_bytes;
 	bool is_cancelled;
+	bool has_head; /* the final one; what follows are trailers */
 	int err;
 };
 
@@ -115,8 +116,10 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 	if (frame->hd.type != NGHTTP2_HEADERS)
 		return 0;
 	r = request_of(session, frame->hd.stream_id);
-	if (r && !r->is_cancelled && r->response.status >= 200 && r->handler->headed &&
-	    frame->headers.cat != NGHTTP2_HCAT_HEADERS)
+	if (!r || r->is_cancelled || r->has_head || r->response.status < 200)
+		return 0;
+	r->has_head = true;
+	if (r->handler->headed)
 		r->handler->headed(r->owner, &r->response);
 	return 0;
 }

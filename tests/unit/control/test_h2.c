@@ -140,11 +140,34 @@ static void test_resets_goaway_and_rubbish_end_requests(void **state)
 	h2_destroy(h2); /* with requests under way */
 }
 
+static void test_the_final_head_counts_also_behind_an_early_one(void **state)
+{
+	/* SETTINGS; ":status: 103"; ":status: 200"; two bytes and the end. */
+	static const uint8_t answer[] = { 0,   0,    0, 4, 0, 0, 0, 0, 0,    0,   0,
+					  5,   0x01, 4, 0, 0, 0, 1, 8, 0x03, '1', '0',
+					  '3', 0,    0, 1, 1, 4, 0, 0, 0,    1,   0x88,
+					  0,   0,    2, 0, 1, 0, 0, 0, 1,    'h', 'i' };
+	struct h2_request request = { .method = "POST", .path = "/x", .body = "{}", .body_len = 2 };
+	struct exchange a = { 0 };
+	struct h2 *h2 = h2_create("h");
+
+	(void)state;
+	assert_int_equal(h2_request(h2, &request, &ex_handler, &a), 1);
+	drain(h2);
+	assert_int_equal(h2_receive(h2, answer, sizeof(answer)), 0);
+	assert_int_equal(a.ended, 1);
+	assert_int_equal(a.err, 0);
+	assert_int_equal(a.len, 2);
+	assert_int_equal(a.status, 200);
+	h2_destroy(h2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_recorded_register_exchange_is_understood),
 		cmocka_unit_test(test_resets_goaway_and_rubbish_end_requests),
+		cmocka_unit_test(test_the_final_head_counts_also_behind_an_early_one),
 	};
 
 	if (crypto_init() != 0)
