@@ -17,8 +17,8 @@
  * does. Where nobody takes the room, what trains told is wrong by now and is
  * forgotten; what follows is plain CUBIC. Rejected: to take the most that we
  * ever had for what the path holds, since a flow that joined late then leaves
- * room that it never took; and to leave room at the first loss of each epoch
- * without knowing of others, which costs a lone stream a tenth of a long path.
+ * room that it never took; and to leave room at each first loss without knowing of
+ * others, which a lone stream would pay for.
  */
 #include <math.h>
 
