@@ -307,7 +307,9 @@ connect_outside(int fd, const struct sockaddr *addr, socklen_t len, const struct
 	int saved = errno;
 	int result = libc.connect(fd, addr, len);
 
-	if (result == 0 && primary_is_on())
+	if (result == 0 && __builtin_expect(addr->sa_family == AF_UNSPEC, 0))
+		source_disconnected(fd);
+	else if (result == 0 && primary_is_on())
 		primary_connected(fd, addr, &route->mesh);
 	else if (__builtin_expect(result < 0 && errno == EINVAL, 0))
 		return outside_again(fd, addr, len, route, saved);

@@ -144,6 +144,29 @@ bool source_drop(int fd, int type)
 	return done;
 }
 
+void source_disconnected(int fd)
+{
+	const struct map *map = shim_map();
+	struct sockaddr_storage any = { .ss_family = AF_UNSPEC };
+	struct socket_end local;
+	struct ip_addr mesh;
+	uint32_t loopback;
+	int saved = errno, was = 0;
+	socklen_t len = sizeof(was);
+
+	if (!map || socket_type(fd) != SOCK_DGRAM || socket_local(fd, &local) < 0 ||
+	    local.ep.port != 0 || !loopback_of(&local.ep.addr, &loopback) ||
+	    !is_own_mirror(map, loopback, &mesh))
+		return;
+	libc.getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &was, &len);
+	set_flag(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+	any.ss_family = (sa_family_t)local.family;
+	libc.bind(fd, (struct sockaddr *)&any,
+		  local.family == AF_INET ? sizeof(struct sockaddr_in) : INET_ADDR_MAX);
+	set_flag(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, was);
+	errno = saved;
+}
+
 int source_explain_invalid(int fd)
 {
 	const struct map *map = shim_map();

@@ -20,6 +20,9 @@
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 
+/* Of linux/socket.h, which has it for the kernel alone. */
+#define MSG_PROBE 0x10
+
 #define MESH_IF "tailscale0"
 
 /* Where a socket connected to text:port says it is; NULL: there is no way there from here. */
@@ -104,6 +107,28 @@ static void test_the_mesh_address_is_no_way_to_the_internet(void **state)
 	assert_int_equal(errno, ENETUNREACH);
 	close(tcp);
 	close(udp);
+}
+
+/* It was the mesh's only as long as it was connected there. Nothing is really sent. */
+static void test_a_socket_that_left_the_mesh_sends_to_the_internet(void **state)
+{
+	struct harness_addr mesh = at(AF_INET, PEER_V4, 5353), to = at(AF_INET, "8.8.8.8", 80);
+	int fd = new_socket(AF_INET, SOCK_DGRAM), other = new_socket(AF_INET, SOCK_DGRAM);
+	int probe = MSG_CONFIRM | MSG_PROBE, way_out;
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	(void)state;
+	way_out = sendto(other, "", 0, probe, sa(&to), to.len);
+	close(other);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(connect(fd, sa(&mesh), mesh.len), 0);
+		assert_string_equal(local_ip(fd), SELF_V4);
+		assert_string_equal(peer_ip(fd), PEER_V4);
+		assert_int_equal(connect(fd, &none, sizeof(none)), 0);
+		assert_string_equal(local_text(fd), "0.0.0.0:0");
+	}
+	assert_int_equal(sendto(fd, "", 0, probe, sa(&to), to.len), way_out);
+	close(fd);
 }
 
 static void test_the_host_name_is_at_the_mesh_addresses(void **state)
@@ -409,6 +434,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_near_destinations_have_the_kernels_answer),
 		cmocka_unit_test(test_an_address_of_the_programs_choice_stays),
 		cmocka_unit_test(test_the_mesh_address_is_no_way_to_the_internet),
+		cmocka_unit_test(test_a_socket_that_left_the_mesh_sends_to_the_internet),
 		cmocka_unit_test(test_the_host_name_is_at_the_mesh_addresses),
 		cmocka_unit_test(test_ioctls_know_the_interface),
 		cmocka_unit_test(test_the_interface_list_by_ioctl),
