@@ -11,7 +11,6 @@
 
 #include "daemon/dns/dns.h"
 #include "daemon/dns/table.h"
-#include "shared/log.h"
 #include "shared/util.h"
 
 struct build {
@@ -202,7 +201,7 @@ static int build(struct build *b)
 	return err;
 }
 
-struct dns_table *dns_table_build(const struct dns_source *source)
+struct dns_table *dns_table_build(const struct dns_source *source, unsigned *unfit)
 {
 	struct build b = { .table = dns_table_create(), .source = source };
 
@@ -212,8 +211,6 @@ struct dns_table *dns_table_build(const struct dns_source *source)
 		dns_table_destroy(b.table);
 		return NULL;
 	}
-	if (b.unfit)
-		log_warn("dns: %u names or domains of the map are not fit to be used: left out",
-			 b.unfit);
+	*unfit = b.unfit;
 	return b.table;
 }

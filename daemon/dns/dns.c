@@ -94,10 +94,15 @@ static void warn_of_doh(struct dns *dns, const struct dns_resolver *resolvers, u
 
 int dns_set(struct dns *dns, const struct dns_source *source)
 {
-	struct dns_table *table = dns_table_build(source);
+	unsigned unfit = 0;
+	struct dns_table *table = dns_table_build(source, &unfit);
 
 	if (!table)
 		return -ENOMEM;
+	if (unfit)
+		log_limited(&dns->unfit_gate, loop_now(dns->loop), LOG_WARN,
+			    "dns: %u names or domains of the map are not fit to be used: left out",
+			    unfit);
 	if (source->self && source->config && !source->refuse_resolvers) {
 		const struct dns_config *c = source->config;
 

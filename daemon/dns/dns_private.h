@@ -17,7 +17,7 @@ struct dns {
 	struct dns_table *table;
 	struct dns_watcher watcher;
 	struct dns_stats stats;
-	struct log_gate busy_gate, rebind_gate;
+	struct log_gate busy_gate, rebind_gate, unfit_gate;
 	bool has_warned;
 };
 

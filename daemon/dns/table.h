@@ -58,8 +58,8 @@ int dns_table_add_suffix(struct dns_table *table, const char *suffix,
 int dns_table_add_search(struct dns_table *table, const char *domain);
 /* Ends building: sorts. -ENOMEM. */
 int dns_table_finish(struct dns_table *table);
-/* All of it from the mesh. NULL without memory; names that are not fit are left out. */
-struct dns_table *dns_table_build(const struct dns_source *source);
+/* All of it from the mesh. NULL without memory; names that are not fit are left out and counted. */
+struct dns_table *dns_table_build(const struct dns_source *source, unsigned *unfit);
 
 /* ---- reading ---- */
 

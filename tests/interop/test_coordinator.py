@@ -294,6 +294,16 @@ def test_a_key_that_is_expired_at_birth_is_renewed_in_moderation(node, server):
     assert 1 <= asked_in(server, "/machine/register") < 12
 
 
+def test_names_that_do_not_fit_are_told_of_once(node, server):
+    domains = {"Proxied": True, "Domains": [f"d{i}.test" for i in range(40)]}  # 32 are taken
+    stream = running(node, server, peer(7), DNSConfig=domains)
+    for number in range(8, 28):
+        stream.send({"PeersChanged": [peer(number)], "DNSConfig": domains})
+        time.sleep(0.05)
+    node.wait_peer("peer27")
+    assert 1 <= node.said().count("left out") < 4
+
+
 # ---- many peers ----
 
 def rss_kb(node):
