@@ -13,8 +13,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "tests/shim/early.h"
-
 #ifndef NETDB_INTERNAL
 #define NETDB_INTERNAL (-1)
 #endif
@@ -252,17 +250,6 @@ static void test_the_interface_has_an_index(void **state)
 	if_freenameindex(list);
 }
 
-static void test_constructors_of_other_libraries_may_ask(void **state)
-{
-	(void)state;
-	assert_int_equal(early.lo, 1);
-	assert_true(early.has_name);
-	assert_string_equal(early.name, "lo");
-	assert_true(early.has_list);
-	/* A folder of PATH may be closed to us. */
-	assert_true(early.exec_error == ENOENT || early.exec_error == EACCES);
-}
-
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,7 +264,6 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_gethostbyaddr_family),
 		cmocka_unit_test(test_getifaddrs_shows_the_mesh_interface_once),
 		cmocka_unit_test(test_the_interface_has_an_index),
-		cmocka_unit_test(test_constructors_of_other_libraries_may_ask),
 	};
 
 	(void)argc;

@@ -1,0 +1,27 @@
+/* What the shim answers before its own constructor has run. */
+#include "tests/shim/early.h"
+#include "tests/shim/harness.h"
+
+#include <errno.h>
+
+static void test_constructors_of_other_libraries_may_ask(void **state)
+{
+	(void)state;
+	assert_int_equal(early.lo, 1);
+	assert_true(early.has_name);
+	assert_string_equal(early.name, "lo");
+	assert_true(early.has_list);
+	/* A folder of PATH may be closed to us. */
+	assert_true(early.exec_error == ENOENT || early.exec_error == EACCES);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_constructors_of_other_libraries_may_ask),
+	};
+
+	(void)argc;
+	harness_enter(argv, HARNESS_DAEMON);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
