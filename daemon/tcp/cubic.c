@@ -34,7 +34,6 @@
 #define LEARN_LEAST 0.5
 #define LEARN_MOST  0.95
 #define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
-#define LEARN_MUCH  3.0  /* times that: another round of probing is not called for */
 #define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
 /* More than the path holds, and where CUBIC returns to; within what a queue has room for. */
 #define LEARN_ROOM    0.07
@@ -277,11 +276,8 @@ static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
-	/* The path was full when probing began, too: so much can only be room that others left. */
-	bool is_enough = cubic->learned > 0 && held > LEARN_MUCH * cubic->learned &&
-			 held >= cc->start.held && has_queue(cubic);
 
-	if (held < LEARN_MORE * cubic->learned || is_enough) {
+	if (held < LEARN_MORE * cubic->learned) {
 		cubic->lesson = CUBIC_NONE;
 		cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, held));
 		cubic->w_max = cubic->w_last_max = (double)MAX(cc->ssthresh, held) / cc->mss;
