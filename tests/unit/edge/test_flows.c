@@ -21,6 +21,7 @@
 #include "shared/paths.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
+#include "tests/unit/edge/kept.h"
 #include "tests/unit/edge/two_nodes.h"
 
 static struct two_nodes t;
@@ -52,21 +53,6 @@ static struct endpoint any4(void)
 	return sock_endpoint(0, 0);
 }
 
-/* Lines of /proc/net/tcp in TIME_WAIT or FIN_WAIT2 at this local address. */
-static unsigned waiting_at(uint32_t addr)
-{
-	FILE *file = fopen("/proc/net/tcp", "r");
-	unsigned count = 0, local, state;
-	char line[256];
-
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, " %*u: %x:%*x %*x:%*x %x", &local, &state) == 2 &&
-		    local == htonl(addr) && (state == 6 || state == 5))
-			count++;
-	fclose(file);
-	return count;
-}
-
 static void test_a_program_reaches_a_peer(void **state)
 {
 	int client, server;
@@ -90,7 +76,7 @@ static void test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses(void **state)
 	char c;
 	int listener = program_listen(&any, &port), server;
 	int fd = socket(AF_INET6, SOCK_STREAM, 0);
-	unsigned before = waiting_at(mirror_of(a, A_ADDR6));
+	struct kept kept;
 
 	(void)state;
 	assert_int_equal(bind(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&at, AF_INET6, &ss)),
@@ -105,13 +91,14 @@ static void test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses(void **state)
 	server = accept(listener, NULL, NULL);
 	program_limit(server);
 	program_say(fd, server, "mapped");
+	kept = kept_of(fd);
 	close(fd);
 	assert_int_equal(recv(server, &c, 1, 0), 0);
 	close(server);
 	close(listener);
 	two_nodes_wait_flows(a, 0);
 	two_nodes_wait_flows(b, 0);
-	assert_true(waiting_at(mirror_of(a, A_ADDR6)) <= before);
+	assert_int_equal(kept_waiting(&kept, 1), 0);
 }
 
 static void test_the_listener_sees_the_peers_mirror_and_port(void **state)
@@ -416,12 +403,13 @@ static void connect_often(bool half_close)
 	uint16_t port;
 	char c;
 	int client, server, listener = program_listen(&any, &port);
-	uint32_t at = mirror_of(a, A_ADDR);
-	unsigned before = waiting_at(at);
+	struct kept kept[300];
+	const unsigned n = sizeof(kept) / sizeof(kept[0]);
 
-	for (int i = 0; i < 300; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		client = shim_connect(a, B_ADDR, port);
 		assert_true(client >= 0);
+		kept[i] = kept_of(client);
 		server = accept(listener, NULL, NULL);
 		if (half_close)
 			shutdown(client, SHUT_WR);
@@ -439,9 +427,9 @@ static void connect_often(bool half_close)
 	two_nodes_wait_flows(a, 0);
 	two_nodes_wait_flows(b, 0);
 	/* On a busy machine loopback may be late, and what half-closed is missed. */
-	for (int i = 0; i < 100 && waiting_at(at) > before; i++)
+	for (int i = 0; i < 100 && kept_waiting(kept, n) > 0; i++)
 		nanosleep(&(struct timespec){ 0, 5 * NS_PER_MS }, NULL);
-	assert_true(waiting_at(at) <= before + (half_close ? 150 : 0));
+	assert_true(kept_waiting(kept, n) <= (half_close ? 150 : 0));
 	close(listener);
 }
 
