@@ -158,8 +158,10 @@ static bool paws_rejects(const struct tcp_conn *conn, const struct tcp_segment *
 
 static void update_timestamp(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
 {
+	bool is_known = now_ns - conn->ts_recent_ns < TCP_PAWS_NS;
+
 	if (!conn->has_timestamps || !s->has_timestamp || seq_lt(conn->acked_seq, s->seq) ||
-	    seq_lt(s->ts_value, conn->ts_recent))
+	    (is_known && seq_lt(s->ts_value, conn->ts_recent)))
 		return;
 	conn->ts_recent = s->ts_value;
 	conn->ts_recent_ns = now_ns;

@@ -226,6 +226,7 @@ static void store_in_order(struct tcp_conn *conn, const uint8_t *data, uint32_t 
 static void store_later(struct tcp_conn *conn, uint32_t seq, const uint8_t *data, uint32_t len)
 {
 	struct tcp_sack_block known;
+	uint32_t stored;
 
 	conn->ack_now = true;
 	if (tcp_reassembly_has(&conn->ranges, seq, seq + len, &known)) {
@@ -235,11 +236,13 @@ static void store_later(struct tcp_conn *conn, uint32_t seq, const uint8_t *data
 	}
 	if (!tcp_reassembly_can_add(&conn->ranges, seq, seq + len))
 		return;
-	len = store(conn, seq, data, len);
-	if (len == 0)
+	stored = store(conn, seq, data, len);
+	/* Cut short for want of memory it need not touch what the whole would have touched. */
+	if (stored == 0 ||
+	    (stored < len && !tcp_reassembly_can_add(&conn->ranges, seq, seq + stored)))
 		return;
-	conn->tcp->stats.bytes_in += len;
-	tcp_reassembly_add(&conn->ranges, seq, seq + len);
+	conn->tcp->stats.bytes_in += stored;
+	tcp_reassembly_add(&conn->ranges, seq, seq + stored);
 }
 
 static void fin_reached(struct tcp_conn *conn, uint64_t now_ns)

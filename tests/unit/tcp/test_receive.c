@@ -233,6 +233,62 @@ static void test_what_reordering_made_late_is_not_too_old(void **state)
 	script_finish(&t);
 }
 
+/* A pause so long that the far side's clock has gone around by more than half. */
+static void test_a_timestamp_after_25_days_is_the_new_one(void **state)
+{
+	const uint32_t ts = 1020 + 25u * 86400 * 1000;
+	const struct tcp_segment *s;
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.has_timestamps = true;
+	script_start(&t);
+	script_connect(&t);
+	script_wait_ms(&t, UINT64_C(25) * 86400 * 1000);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 10, .ts = ts });
+	s = script_expect(&t, A, 1, 11, 0);
+	assert_int_equal(s->ts_echo, ts);
+	/* What is older than that is old again. */
+	script_send(&t,
+		    (struct peer){ .flags = A, .seq = 11, .ack = 1, .len = 10, .ts = ts - 1000 });
+	script_expect(&t, A, 1, 11, 0);
+	script_finish(&t);
+}
+
+/*
+ * A segment behind a hole of which only the first part can be kept: its second part has no
+ * memory, and what it would have touched lies behind that.
+ */
+static void test_a_segment_that_is_cut_short_for_want_of_memory(void **state)
+{
+	const uint32_t boundary = 4500; /* of chunks; the small block ends at 4097 */
+	struct script t;
+	uint32_t seq;
+	size_t got;
+
+	(void)state;
+	script_init(&t);
+	t.isn = 0u - boundary;
+	t.config.memory_max = 4096 + 65536;
+	script_start(&t);
+	script_connect(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 10 });
+	for (unsigned i = 0; i < 7; i++)
+		script_send(&t,
+			    (struct peer){ .flags = A, .seq = 21 + 20 * i, .ack = 1, .len = 1 });
+	script_send(&t, (struct peer){ .flags = A, .seq = boundary + 100, .ack = 1, .len = 10 });
+	script_send(&t, (struct peer){ .flags = A, .seq = 3900, .ack = 1, .len = 800 });
+	got = script_read(&t);
+	for (seq = 11; seq < 5000; seq = got + 1) {
+		t.first = t.count = 0;
+		script_send(&t, (struct peer){ .flags = A, .seq = seq, .ack = 1, .len = 500 });
+		got += script_read(&t);
+		assert_true(got + 1 > seq);
+	}
+	script_finish(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +301,8 @@ int main(void)
 		cmocka_unit_test(test_memory_has_a_ceiling_and_a_floor),
 		cmocka_unit_test(test_an_old_timestamp_is_dropped),
 		cmocka_unit_test(test_what_reordering_made_late_is_not_too_old),
+		cmocka_unit_test(test_a_timestamp_after_25_days_is_the_new_one),
+		cmocka_unit_test(test_a_segment_that_is_cut_short_for_want_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
