@@ -207,6 +207,8 @@ static bool syn_received_syn(struct tcp_conn *conn, struct tcp_segment *s, uint6
 		s->flags = (uint8_t)(s->flags & ~TCP_SYN);
 		s->seq++;
 		s->len = 0;
+		/* Beside a SYN it was not scaled, and as an acknowledgement's it will be. */
+		s->window = (uint16_t)(s->window >> conn->snd_scale);
 		conn->ack_now = true;
 		return true;
 	}

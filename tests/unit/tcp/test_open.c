@@ -179,6 +179,24 @@ static void test_crossed_syns_open_one_connection(void **state)
 	script_finish(&t);
 }
 
+/* The window beside a SYN is never scaled (RFC 7323, 2.2). */
+static void test_the_window_of_a_crossed_syn_is_taken_as_it_is(void **state)
+{
+	struct tcp_conn_info info;
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	script_send(&t, (struct peer){ .flags = S });
+	script_send(&t, (struct peer){ .flags = S | A, .ack = 1 });
+	tcp_conn_info(t.conn, &info);
+	assert_string_equal(info.state, "ESTABLISHED");
+	assert_true(info.peer_window <= UINT16_MAX);
+	assert_true(info.peer_window > UINT16_MAX - 128);
+	script_finish(&t);
+}
+
 static void test_a_syn_waits_for_the_owner(void **state)
 {
 	struct script t;
@@ -415,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_a_lost_syn_makes_a_careful_start),
 		cmocka_unit_test(test_a_late_answer_to_a_syn_is_no_loss),
 		cmocka_unit_test(test_crossed_syns_open_one_connection),
+		cmocka_unit_test(test_the_window_of_a_crossed_syn_is_taken_as_it_is),
 		cmocka_unit_test(test_a_syn_waits_for_the_owner),
 		cmocka_unit_test(test_a_refused_syn_is_reset_and_an_ignored_one_is_not),
 		cmocka_unit_test(test_a_parked_syn_that_is_reset_is_cancelled),
