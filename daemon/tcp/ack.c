@@ -78,6 +78,9 @@ void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s)
 		conn->rtx_ns = NEVER_NS;
 		conn->retries = 0;
 	}
+	/* What waited for that has only now begun to wait for its acknowledgement. */
+	if (conn->snd_wnd == 0 && window > 0)
+		conn->progress_ns = conn->tcp->now_ns;
 	conn->snd_wnd = window;
 	conn->snd_wnd_max = MAX(conn->snd_wnd_max, window);
 	conn->snd_wl1 = s->seq;

@@ -25,7 +25,8 @@ static bool gives_up(struct tcp_conn *conn, uint64_t now_ns)
 	uint64_t silent_ns = now_ns - MAX(conn->progress_ns, conn->last_heard_ns);
 	bool is_over = now_ns - conn->progress_ns >= TCP_USER_TIMEOUT_NS;
 
-	if (conn->rtx == TCP_RTX_PERSIST && conn->is_held)
+	/* Also one that was shut over what is in flight (RFC 9293, 3.8.6.1). */
+	if ((conn->rtx == TCP_RTX_PERSIST || conn->snd_wnd == 0) && conn->is_held)
 		is_over = silent_ns >= TCP_USER_TIMEOUT_NS;
 	if (!conn->is_held && silent_ns >= TCP_ORPHAN_NS)
 		is_over = true;

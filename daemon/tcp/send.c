@@ -474,6 +474,9 @@ void tcp_send_arm(struct tcp_conn *conn, uint64_t now_ns)
 	}
 	conn->rtx = TCP_RTX_RTO;
 	conn->rtx_ns = now_ns + tcp_backed_off(conn);
+	/* Shut over what is in flight: that is what asks whether the window has opened. */
+	if (conn->snd_wnd == 0)
+		conn->rtx_ns = MIN(conn->rtx_ns, now_ns + TCP_PERSIST_MAX_NS);
 	probe_ns = tcp_rack_probe_ns(conn, now_ns);
 	if (probe_ns < conn->rtx_ns) {
 		conn->rtx = TCP_RTX_PROBE;

@@ -70,6 +70,29 @@ static void test_an_answered_shut_window_is_waited_for(void **state)
 	script_finish(&t);
 }
 
+/* The far side took back what it had promised (RFC 9293, 3.8.6.1), and says so again and again. */
+static void test_a_window_that_shuts_over_what_is_in_flight_is_waited_for(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 2);
+	script_expect_train(&t, 1, 2);
+	for (unsigned i = 0; i < 300; i++) {
+		script_wait_ms(&t, 10 * 1000);
+		script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .no_window = true });
+		t.first = t.count = 0;
+	}
+	assert_false(script_events(&t) & TCP_EVENT_FAILED);
+	/* Whether it has opened is asked as often as of any shut window. */
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 });
+	t.first = t.count = 0;
+	script_wait_ms(&t, 15 * 1000);
+	script_expect(&t, A, 1, 1, SCRIPT_MSS);
+	script_finish(&t);
+}
+
 static void test_writing_goes_on_when_space_grows(void **state)
 {
 	struct iovec space[2];
@@ -144,6 +167,7 @@ int main(void)
 		cmocka_unit_test(test_a_small_write_goes_at_once_and_ends_with_push),
 		cmocka_unit_test(test_a_shut_window_is_probed_until_it_opens),
 		cmocka_unit_test(test_an_answered_shut_window_is_waited_for),
+		cmocka_unit_test(test_a_window_that_shuts_over_what_is_in_flight_is_waited_for),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
 		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
