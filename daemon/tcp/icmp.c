@@ -12,11 +12,13 @@
 
 #include "daemon/tcp/conn.h"
 
+#define MTU_MIN_V6 1280u /* RFC 8200, 5 */
+
 static void path_mtu_fell(struct tcp_conn *conn, uint32_t mtu, uint64_t now_ns)
 {
 	uint32_t mss = conn->mss;
 
-	mtu = MAX(mtu, TCP_MTU_MIN);
+	mtu = MAX(mtu, ip_is_v4(&conn->flow.key.local) ? TCP_MTU_MIN : MTU_MIN_V6);
 	if (mtu >= conn->path_mtu)
 		return;
 	conn->path_mtu = mtu;

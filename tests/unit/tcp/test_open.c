@@ -386,6 +386,29 @@ static void test_a_smaller_path_mtu_makes_smaller_segments(void **state)
 	script_finish(&t);
 }
 
+/* No IPv6 link carries less than 1280 bytes, so who says so lies or errs (RFC 8201, 4). */
+static void test_ipv6_segments_are_not_cut_below_its_least_mtu(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	endpoint_parse("[fd7a::1]:80", &t.local);
+	endpoint_parse("[fd7a::2]:5000", &t.remote);
+	t.config.mtu = 1400;
+	script_start(&t);
+	script_connect(&t);
+	script_write(&t, 1240);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, 1240);
+	tcp_icmp_error(t.tcp, t.out[0].bytes, t.out[0].len, EMSGSIZE, 600, t.now_ns);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, 1220);
+	script_expect(&t, A, 1221, 1, 20);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
 static void test_a_segment_for_nobody_is_reset(void **state)
 {
 	struct script t;
@@ -444,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_a_live_flow_cannot_be_dialled_again),
 		cmocka_unit_test(test_icmp_ends_a_dial_but_not_a_connection),
 		cmocka_unit_test(test_a_smaller_path_mtu_makes_smaller_segments),
+		cmocka_unit_test(test_ipv6_segments_are_not_cut_below_its_least_mtu),
 		cmocka_unit_test(test_a_segment_for_nobody_is_reset),
 		cmocka_unit_test(test_a_blocked_link_loses_nothing),
 	};
