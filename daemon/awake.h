@@ -11,7 +11,7 @@
  * A wait counts as short by what it takes asleep, which is more than it would take
  * awake: else a dialogue that fell asleep once would find itself too slow for ever.
  *
- * Decisions only, by times that the loop tells (monotonic, ns).
+ * Decisions only, by times that the loop tells (ns).
  */
 #ifndef MESHWRAP_DAEMON_AWAKE_H
 #define MESHWRAP_DAEMON_AWAKE_H

@@ -8,7 +8,9 @@
  * that defers itself again would never let the round end.
  *
  * The clock is read when it is first asked for after a wait, so a round costs
- * one reading, and every callback of it sees the same time.
+ * one reading, and every callback of it sees the same time. It counts the time that
+ * the machine is suspended, as peers do, who forget keys and close doors meanwhile;
+ * what fell due asleep is due once, when it wakes.
  *
  * The deadline is a timerfd of our own rather than a libevent timer: libevent
  * waits in whole milliseconds, or (with its precise timers) makes a system call
@@ -68,7 +70,7 @@ static uint64_t read_clock(void)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(CLOCK_BOOTTIME, &ts);
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
@@ -135,7 +137,7 @@ struct loop *loop_create(const struct loop_hooks *hooks)
 		loop->hooks = *hooks;
 	loop->clock = calloc(1, sizeof(*loop->clock));
 	loop->base = event_base_new();
-	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	loop->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (!loop->clock || !loop->base || loop->timer_fd < 0)
 		goto fail;
 	loop->clock->is_stale = true;

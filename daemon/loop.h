@@ -15,8 +15,8 @@ struct event_base;
 struct loop;
 
 struct loop_hooks {
-	/* The end of a round: flush, expire, and return the next deadline (monotonic ns, NEVER_NS).
-	 */
+	/* The end of a round: flush, expire, and return the next deadline (of loop_now(),
+	 * NEVER_NS). */
 	uint64_t (*round_end)(void *owner, uint64_t now_ns);
 	void *owner;
 };
@@ -24,7 +24,8 @@ struct loop_hooks {
 struct loop *loop_create(const struct loop_hooks *hooks);
 void loop_destroy(struct loop *loop);
 struct event_base *loop_base(struct loop *loop);
-/* CLOCK_MONOTONIC in ns, read once a round (and after each wake-up). */
+/* CLOCK_BOOTTIME in ns: never back, and it counts suspend, so it may leap ahead. Read once a round
+ * (and after each wake-up). */
 uint64_t loop_now(const struct loop *loop);
 /* From a callback that does not ask for the time: the end of this round has something to do, now.
  */

@@ -40,6 +40,7 @@
 #define FLUSHES_PER_ROUND 4
 /* A program's own keep-alive ends at the daemon; this one finds a peer that vanished while idle. */
 #define KEEPALIVE_NS (7200 * NS_PER_S)
+#define SLEPT_NS     (10 * NS_PER_S) /* late by that: the machine slept, or we were stopped */
 /* What every node of a tailnet uses. */
 #define TAILNET_MTU  1280
 #define DEFAULT_PORT 41641
@@ -314,14 +315,16 @@ static uint64_t next_deadline(const struct mesh *mesh)
 static uint64_t round_end(void *owner, uint64_t now_ns)
 {
 	struct mesh *mesh = owner;
-	uint64_t deadline_ns;
 
+	/* Servers and the way to peers may have changed while it slept, and tell nobody. */
+	if (mesh->tailnet && now_ns > mesh->due_ns && now_ns - mesh->due_ns > SLEPT_NS)
+		tailnet_network_changed(mesh->tailnet);
 	calm_round(&mesh->calm, now_ns);
 	for (unsigned i = 0;; i++) {
 		netstack_flush(mesh->netstack, now_ns);
-		deadline_ns = next_deadline(mesh);
-		if (deadline_ns > now_ns || i == FLUSHES_PER_ROUND)
-			return deadline_ns;
+		mesh->due_ns = next_deadline(mesh);
+		if (mesh->due_ns > now_ns || i == FLUSHES_PER_ROUND)
+			return mesh->due_ns;
 		expire_all(mesh, now_ns);
 	}
 }
@@ -514,7 +517,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 			config_finish(config);
 		goto fail;
 	}
-	mesh->greeting_ns = mesh->next_look_up_ns = NEVER_NS;
+	mesh->greeting_ns = mesh->next_look_up_ns = mesh->due_ns = NEVER_NS;
 	if (config) {
 		mesh->config = *config;
 		sodium_memzero(config, sizeof(*config));

@@ -332,7 +332,7 @@ void tailnet_network_changed(void *owner)
 {
 	struct tailnet *t = owner;
 
-	log_debug("mesh: this host's addresses or routes have changed");
+	log_debug("mesh: this host's addresses or routes have changed, or it slept");
 	if (t->paths) {
 		set_local(t);
 		paths_network_changed(t->paths, loop_now(t->mesh->loop));

@@ -66,6 +66,7 @@ struct mesh {
 	uint64_t timestamp_floor_s;         /* WireGuard's timestamps never go below */
 	bool is_udp_blocked, is_relay_blocked;
 	struct pings pings;
+	uint64_t due_ns;  /* when the loop is to wake up next */
 	struct calm calm; /* then memory is given back */
 	struct wg_datagram datagram[MESH_DATAGRAMS];
 };

@@ -161,8 +161,8 @@ struct control_info {
 	enum control_status status;
 	bool is_login_failed;     /* nothing more is tried until the user acts: see sentence */
 	bool is_connected;        /* the map stream is up */
-	uint64_t connected_ns;    /* since when, monotonic; 0: not */
-	uint64_t last_message_ns; /* from the map stream, monotonic; 0: none */
+	uint64_t connected_ns;    /* since when, by loop_now(); 0: not */
+	uint64_t last_message_ns; /* from the map stream, the same; 0: none */
 	int64_t clock_delta_s;    /* server's clock minus ours, 0 within a minute */
 	const char *sentence;     /* why this status, and what to do; "" when all is well */
 	const char *problem;      /* why there is no connection just now; "" */

@@ -38,7 +38,8 @@
 #define TCP_PARKED_NS       (70 * NS_PER_S)  /* a SYN is repeated after 64 s at the latest */
 #define TCP_USER_TIMEOUT_NS (924 * NS_PER_S) /* no progress; Linux' tcp_retries2 */
 #define TCP_ORPHAN_NS       (120 * NS_PER_S) /* the same when the owner has let go */
-#define TCP_FIN_WAIT_2_NS   (60 * NS_PER_S)  /* nobody will read: wait no longer for the FIN */
+#define TCP_ASKED_MIN       6u /* timeouts before that: a machine that slept has not asked */
+#define TCP_FIN_WAIT_2_NS   (60 * NS_PER_S) /* nobody will read: wait no longer for the FIN */
 #define TCP_CHALLENGE_NS    (500 * NS_PER_MS)
 #define TCP_PAWS_NS         (24 * 86400 * NS_PER_S) /* older timestamps mean nothing, RFC 7323 5.5 */
 #define TCP_PAWS_LATE       64u                     /* ticks of the far side, mostly ms */

@@ -7,7 +7,9 @@
  *
  * A connection ends with ETIMEDOUT when what it has outstanding made no
  * progress for TCP_USER_TIMEOUT_NS. A shut window that is confirmed by answers
- * to our probes is no failure while an owner waits; without one it is.
+ * to our probes is no failure while an owner waits; without one it is. Time alone
+ * does not end it: a machine that was suspended, or a daemon that was stopped, was
+ * silent itself. So it must have asked TCP_ASKED_MIN times, too.
  */
 #include <errno.h>
 
@@ -30,7 +32,7 @@ static bool gives_up(struct tcp_conn *conn, uint64_t now_ns)
 		is_over = silent_ns >= TCP_USER_TIMEOUT_NS;
 	if (!conn->is_held && silent_ns >= TCP_ORPHAN_NS)
 		is_over = true;
-	if (!is_over)
+	if (!is_over || conn->retries < TCP_ASKED_MIN)
 		return false;
 	tcp_reply_abort(conn);
 	tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);

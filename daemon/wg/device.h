@@ -60,7 +60,7 @@ struct wg_peer_config {
 struct wg_peer_stats {
 	uint64_t rx_bytes, tx_bytes; /* on the wire, as wg(8) counts */
 	uint64_t handshake_wall_s;   /* of the last completed handshake, 0: never */
-	uint64_t handshake_ns;       /* the same on the monotonic clock */
+	uint64_t handshake_ns;       /* the same by the clock of `now` */
 	bool has_session;            /* a keypair that could send at the last call */
 	bool has_endpoint;
 	struct endpoint endpoint;

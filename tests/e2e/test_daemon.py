@@ -7,6 +7,8 @@ import pytest
 
 from worlds import CAN_NETNS, elapsed, free_port, python, python_spawn, wait_until
 
+from leap import Leap
+
 TRY = """
     answers = {}
     def attempt(name, function):
@@ -193,6 +195,56 @@ def test_streams_of_a_peer_that_lost_its_memory_are_reset(own_world):
     client.popen.stdin.write(b"\n")
     client.popen.stdin.flush()
     assert client.wait_for("got (.*)", 60).group(1) == "ECONNRESET"
+
+
+@pytest.fixture
+def leap(own_world):
+    """Makes both daemons live in a later hour. a's machine sleeps till then, b's is awake."""
+    world, leap = own_world, Leap(own_world.lab)
+    for node in (world.a, world.b):
+        node.stop()
+        node.start(env=leap.env(awake=node is world.b))
+    return lambda hours: leap.to(hours, world.a, world.b)
+
+
+def test_the_first_connect_of_a_machine_that_wakes_up_is_quick(own_world, leap):
+    """Keys that the peer has forgotten are made anew at once."""
+    world = own_world
+    _, port = stream_server(world)
+    connect = "start = time.monotonic(); tcp(*sys.argv[1:]); print(time.monotonic() - start)"
+    for hours in (0, 1, 9, 100):
+        leap(hours)
+        assert python(world.a, connect, world.b.v4, port) < 3
+        leap(hours + 0.01)  # all is said, and the keys are young
+
+
+def test_streams_go_on_when_the_machine_wakes_up(own_world, leap):
+    """And nothing turns in circles because so much falls due at once."""
+    world = own_world
+    server, port = stream_server(world)
+    client = python_spawn(world.a, """
+        s = tcp(*sys.argv[1:])
+        s.sendall(b"e")
+        def echo():
+            start = time.monotonic()
+            s.sendall(b"hello")
+            assert recv_exactly(s, 5) == b"hello"
+            return time.monotonic() - start
+        echo()
+        say("ready")
+        for line in sys.stdin:
+            say("took", line.strip(), echo())
+    """, world.b.v4, port, stdin=PIPE)
+    for hours in (1, 9, 100):
+        leap(hours)
+        before = [node.cpu_seconds() for node in (world.a, world.b)]
+        client.popen.stdin.write(b"%d\n" % hours)
+        client.popen.stdin.flush()
+        assert float(client.wait_for(rf"took {hours} (\S+)", 25).group(1)) < 3
+        time.sleep(0.5)
+        for node, then in zip((world.a, world.b), before):
+            assert node.cpu_seconds() - then < 0.25
+    assert "server saw" not in server.text
 
 
 def test_four_daemons_side_by_side(lab):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / folder) for folder in ("scripts", "tests")]
 import lab as lab_module  # noqa: E402
 from lab import HERE, NOBODY, PYTHON, Failure, Lab, Peer, Place, WireGuardGo, free_port, wait_until  # noqa: E402,F401
 

@@ -369,6 +369,52 @@ static void test_silence_ends_it_after_a_quarter_of_an_hour(void **state)
 	script_finish(&t);
 }
 
+/* The machine slept, or we were stopped: nobody was asked in all that time. */
+static void oversleep(struct script *t)
+{
+	t->now_ns += 8 * 3600 * NS_PER_S;
+	tcp_expire(t->tcp, t->now_ns);
+}
+
+static void test_time_that_was_slept_through_is_no_silence(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 10);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, 10);
+	oversleep(&t);
+	oversleep(&t);
+	assert_int_equal(script_events(&t), 0);
+	script_expect(&t, A, 1, 1, 10);
+	/* A far side that has gone is still found out. */
+	script_wait_ms(&t, 1000 * 1000);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	assert_int_equal(tcp_conn_error(t.conn), ETIMEDOUT);
+	script_finish(&t);
+}
+
+static void test_a_closed_one_that_slept_delivers_what_was_written(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 10);
+	tcp_release(t.conn, t.now_ns);
+	script_flush(&t);
+	script_expect(&t, F | A, 1, 1, 10);
+	oversleep(&t);
+	oversleep(&t);
+	script_expect(&t, F | A, 1, 1, 10);
+	assert_int_equal(script_stats(&t).conns, 1);
+	script_wait_ms(&t, 1000 * 1000);
+	assert_int_equal(script_stats(&t).conns, 0);
+	script_finish(&t);
+}
+
 static void test_keepalive_asks_and_gives_up(void **state)
 {
 	struct script t;
@@ -411,6 +457,8 @@ int main(void)
 		cmocka_unit_test(test_release_delivers_what_was_written),
 		cmocka_unit_test(test_release_with_unread_or_later_bytes_resets),
 		cmocka_unit_test(test_silence_ends_it_after_a_quarter_of_an_hour),
+		cmocka_unit_test(test_time_that_was_slept_through_is_no_silence),
+		cmocka_unit_test(test_a_closed_one_that_slept_delivers_what_was_written),
 		cmocka_unit_test(test_keepalive_asks_and_gives_up),
 	};
 
