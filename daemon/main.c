@@ -23,6 +23,7 @@
 #include "daemon/options.h"
 #include "daemon/trim.h"
 #include "shared/log.h"
+#include "shared/standard.h"
 #include "shared/util.h"
 
 /* The file, and what the file system told of it. */
@@ -191,12 +192,27 @@ static struct mesh *create_node(const struct options *o)
 	return create(NULL, &options);
 }
 
+/* Whoever started us may have blocked those that are to end us. */
+static void unblock_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct options options;
 	struct mesh *mesh;
-	int status = options_parse(argc, argv, &options);
+	int status;
 
+	if (!standard_files_open(0)) {
+		fputs("meshd: cannot open /dev/null\n", stderr);
+		return EXIT_FAILURE;
+	}
+	unblock_signals();
+	status = options_parse(argc, argv, &options);
 	if (status >= 0) {
 		options_finish(&options);
 		return status;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "preload/libraries.h"
+#include "shared/standard.h"
 #include "shared/util.h"
 
 #define DEFAULT_TIMEOUT_S 30
@@ -326,6 +327,11 @@ int main(int argc, char **argv)
 	char dir[PATHS_MAX];
 	int status;
 
+	/* For us alone: PROGRAM finds closed what we found closed. */
+	if (!standard_files_open(O_CLOEXEC)) {
+		complain("cannot open /dev/null");
+		return EXIT_NO_MESH;
+	}
 	/* A child of a wrapped program that the shim cannot enter: all words are its own. */
 	if (getenv("MESHWRAP_EXEC"))
 		return program_continue(getenv("MESHWRAP_EXEC"), argv + 1);

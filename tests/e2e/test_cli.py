@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from worlds import CAN_NETNS, Peer, Place, free_port, python, python_spawn, rented, wait_until
+from worlds import CAN_NETNS, PYTHON, Peer, Place, free_port, python, python_spawn, rented, wait_until
 
 
 @pytest.fixture
@@ -122,6 +122,49 @@ def test_meshd_without_arguments_says_how(lab):
 def test_meshctl_without_a_daemon_is_told_in_one_sentence(pair, words):
     node, _ = pair
     check_sentence(node.ctl(*words, check=False), "meshd|daemon", re.escape(str(node.dir)))
+
+
+CLOSE_ALL = 'exec "$@" <&- >&- 2>&-'
+
+
+def standard_files(pid):
+    return [os.path.exists(f"/proc/{pid}/fd/{fd}") and os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)]
+
+
+def test_what_meshd_says_without_standard_files_goes_nowhere_else(pair):
+    node, _ = pair
+    node.spawn(["sh", "-c", CLOSE_ALL, "-", node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir],
+               wrapped=False)
+    wait_until(lambda: node.ctl("ip", check=False).returncode == 0, 10, "the daemon's answer")
+    pid, = daemons(node)
+    assert standard_files(pid) == ["/dev/null"] * 3
+
+
+def test_meshrun_without_standard_files_keeps_them_closed_and_the_daemons_log(pair):
+    node, _ = pair
+    seen = node.dir.parent / f"seen-{node.name}"
+    node.run(["sh", "-c", CLOSE_ALL, "-", node.lab.binary("meshrun"), "--config", node.config, "--dir", node.dir, "--",
+              PYTHON, "-c", "import os, sys\n"
+              "text = ''.join(str(os.path.exists(f'/proc/self/fd/{fd}')) for fd in range(3))\n"
+              "open(sys.argv[1], 'w').write(text)", seen], wrapped=False)
+    pid, = daemons(node)
+    try:
+        assert seen.read_text() == "FalseFalseFalse"
+        assert standard_files(pid) == ["/dev/null"] + [f"{node.dir}/meshd.log"] * 2
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not daemons(node), 10, "the daemon's end")
+
+
+def test_signals_that_were_blocked_before_end_meshd(pair):
+    node, _ = pair
+    meshd = node.spawn([PYTHON, "-c", "import os, signal, sys\n"
+                        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))\n"
+                        "os.execv(sys.argv[1], sys.argv[1:])",
+                        node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir], wrapped=False)
+    meshd.wait_for("ready")
+    meshd.kill(signal.SIGTERM)
+    assert meshd.wait(10) == 0
 
 
 def test_meshrun_without_daemon_and_config_is_told_in_one_sentence(pair):
