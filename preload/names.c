@@ -183,5 +183,7 @@ SHIM_EXPORT(int, getsockopt, (int fd, int level, int name, void *value, socklen_
 		correct_error(fd, value);
 	else if (name == SO_BINDTODEVICE)
 		options_show_device(fd, value, room, len);
+	else if (name == SO_BINDTOIFINDEX && *len == sizeof(int))
+		options_show_index(fd, value);
 	return result;
 }

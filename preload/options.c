@@ -4,7 +4,7 @@
  * Mesh traffic runs over lo. A socket tied to the mesh interface is tied
  * to lo, and so hears and reaches the mesh and this machine and nothing else,
  * just as on a tunnel. SO_DONTROUTE, which changes nothing there, is the note
- * by which getsockopt() knows which name to show. Multicast through the mesh
+ * by which getsockopt() knows which name or index to show. Multicast through the mesh
  * interface reaches nobody, as through any tunnel of this kind.
  *
  * A name or an address is tried as it stands first: a real interface has it.
@@ -141,13 +141,20 @@ static void note_tied(int fd, int on)
 	errno = saved;
 }
 
+/* Another interface, or none, was named in place of the mesh's. */
+static void untie(int fd)
+{
+	if (is_tied_to_mesh(fd))
+		note_tied(fd, 0);
+}
+
 static int tie_to_device(int fd, const void *value, socklen_t len)
 {
 	int saved = errno;
 	int result = libc.setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, value, len);
 
-	if (result == 0 && (len == 0 || !*(const char *)value) && is_tied_to_mesh(fd))
-		note_tied(fd, 0);
+	if (result == 0)
+		untie(fd);
 	if (result == 0 || errno != ENODEV || !is_mesh_name(value, len))
 		return result;
 	errno = saved;
@@ -169,10 +176,22 @@ static inline bool may_name_interface(int level, int name)
 	return level == IPPROTO_IPV6 && name >= IPV6_MULTICAST_IF;
 }
 
+static int tie_to_index(int fd, const void *value, socklen_t len, bool is_mesh)
+{
+	int result = libc.setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, value, len);
+
+	if (result == 0 && is_mesh)
+		note_tied(fd, 1);
+	else if (result == 0)
+		untie(fd);
+	return result;
+}
+
 static int set_interface(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct place place;
 	char copy[256]; /* more than the longest, struct group_req */
+	bool is_index = level == SOL_SOCKET && name == SO_BINDTOIFINDEX;
 	int saved = errno, result;
 
 	if (!is_plausible(value) || len > sizeof(copy))
@@ -183,13 +202,13 @@ static int set_interface(int fd, int level, int name, const void *value, socklen
 		return libc.setsockopt(fd, level, name, value, len);
 	memcpy(copy, value, len);
 	if (!put_lo(&place, copy, len))
-		return libc.setsockopt(fd, level, name, value, len);
+		return is_index ? tie_to_index(fd, value, len, false)
+				: libc.setsockopt(fd, level, name, value, len);
 	if (place.address >= 0 && libc.setsockopt(fd, level, name, value, len) == 0)
 		return 0;
 	errno = saved;
-	result = libc.setsockopt(fd, level, name, copy, len);
-	if (result == 0 && name == SO_BINDTOIFINDEX && level == SOL_SOCKET)
-		note_tied(fd, 1);
+	result = is_index ? tie_to_index(fd, copy, len, true)
+			  : libc.setsockopt(fd, level, name, copy, len);
 	explain_lo(fd, result);
 	return result;
 }
@@ -211,4 +230,10 @@ void options_show_device(int fd, void *value, socklen_t room, socklen_t *len)
 		return;
 	memcpy(value, mesh, sizeof(mesh));
 	*len = (socklen_t)strlen(mesh) + 1;
+}
+
+void options_show_index(int fd, int *index)
+{
+	if (*index == (int)MESHIF_LO_INDEX && is_tied_to_mesh(fd))
+		*index = (int)MESHIF_INDEX;
 }

@@ -15,5 +15,7 @@
 
 /* The kernel's answer to SO_BINDTODEVICE, of *len bytes in room, as the program must see it. */
 void options_show_device(int fd, void *value, socklen_t room, socklen_t *len);
+/* The same for SO_BINDTOIFINDEX. */
+void options_show_index(int fd, int *index);
 
 #endif

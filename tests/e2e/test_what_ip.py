@@ -230,6 +230,7 @@ def test_a_socket_tied_to_the_interface_is_on_the_mesh(world, asker):
         s.setsockopt(SOL_SOCKET, SO_BINDTODEVICE, b"tailscale0")
         s.connect((sys.argv[1], int(sys.argv[2])))
         name = s.getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16).strip(b"\\0").decode()
+        assert s.getsockopt(SOL_SOCKET, 62) == if_nametoindex("tailscale0")  # SO_BINDTOIFINDEX
         print(json.dumps([name, s.getsockname()[0], recv_all(s).decode().split()[0]]))
     """, world.b.v4, port)
     server.stop()

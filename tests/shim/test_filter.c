@@ -69,7 +69,10 @@ static void test_calls_with_an_address_stop(void **state)
 	assert_int_equal(OURS(SYS_sendmmsg, 3), SECCOMP_RET_TRACE);
 	assert_int_equal(OURS(SYS_read, 3), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_getsockopt, 3, SOL_SOCKET, SO_ERROR), SECCOMP_RET_TRACE);
+	assert_int_equal(OURS(SYS_getsockopt, 3, SOL_SOCKET, SO_BINDTODEVICE), SECCOMP_RET_TRACE);
+	assert_int_equal(OURS(SYS_getsockopt, 3, SOL_SOCKET, SO_BINDTOIFINDEX), SECCOMP_RET_TRACE);
 	assert_int_equal(OURS(SYS_getsockopt, 3, SOL_SOCKET, SO_TYPE), SECCOMP_RET_ALLOW);
+	assert_int_equal(OURS(SYS_getsockopt, 3, IPPROTO_IP, SO_BINDTOIFINDEX), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_setsockopt, 3, SOL_SOCKET, SO_BINDTODEVICE), SECCOMP_RET_TRACE);
 	assert_int_equal(OURS(SYS_setsockopt, 3, SOL_SOCKET, SO_REUSEADDR), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_IP, IP_TTL), SECCOMP_RET_ALLOW);

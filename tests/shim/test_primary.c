@@ -298,6 +298,35 @@ static void test_a_socket_tied_to_the_interface(void **state)
 	close(fd);
 }
 
+static void test_a_socket_tied_to_the_interface_by_its_index(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM), mesh = (int)if_nametoindex(MESH_IF), lo = 1;
+	int index = 0, none = 0, want = mesh;
+	socklen_t len = sizeof(index);
+	char name[IFNAMSIZ] = "";
+
+	(void)state;
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &mesh, sizeof(mesh)), 0);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &index, &len), 0);
+	assert_int_equal(index, mesh);
+	assert_int_equal(len, sizeof(index));
+	len = sizeof(name);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, &len), 0);
+	assert_string_equal(name, MESH_IF);
+	len = 0;
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &index, &len), 0);
+	/* Whoever may cut the tie, and then means lo, gets that. */
+	if (setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &none, sizeof(none)) == 0)
+		want = lo;
+	else
+		assert_int_equal(errno, EPERM);
+	setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &lo, sizeof(lo));
+	len = sizeof(index);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &index, &len), 0);
+	assert_int_equal(index, want);
+	close(fd);
+}
+
 static void test_multicast_by_way_of_the_mesh_is_allowed(void **state)
 {
 	int fd = new_socket(AF_INET, SOCK_DGRAM);
@@ -440,6 +469,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_the_interface_list_by_ioctl),
 		cmocka_unit_test(test_netlink_lists_have_the_interface_once),
 		cmocka_unit_test(test_a_socket_tied_to_the_interface),
+		cmocka_unit_test(test_a_socket_tied_to_the_interface_by_its_index),
 		cmocka_unit_test(test_multicast_by_way_of_the_mesh_is_allowed),
 		cmocka_unit_test(test_it_can_be_turned_off),
 		cmocka_unit_test(test_calls_are_explained),
