@@ -86,7 +86,22 @@ static enum readiness exchange(int fd)
 	return reply.error == 0 ? DAEMON_READY : DAEMON_STARTING;
 }
 
-static enum readiness ask(const char *dir)
+/*
+ * Another user could have made the folder where ours would be, and would see and answer all that
+ * programs send. Only root can make the common one, and a named one is the user's own choice.
+ */
+static bool is_trusted(int fd, const char *dir, const struct daemon_options *o)
+{
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	if (o->dir_is_chosen || strcmp(dir, COMMON_DIR) == 0)
+		return true;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+	       (who.uid == geteuid() || who.uid == 0);
+}
+
+static enum readiness ask(const char *dir, const struct daemon_options *o)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct timeval wait = { .tv_sec = 1 };
@@ -101,7 +116,7 @@ static enum readiness ask(const char *dir)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-		answer = exchange(fd);
+		answer = is_trusted(fd, dir, o) ? exchange(fd) : DAEMON_REFUSES;
 	else if (errno == EACCES || errno == EPERM)
 		answer = DAEMON_REFUSES;
 	else if (errno == EAGAIN)
@@ -369,7 +384,7 @@ static int wait_ready(struct wait *w)
 	w->began = now_ms();
 	w->next_look = w->began + LOOK_EVERY_MS;
 	for (;;) {
-		enum readiness answer = ask(w->dir);
+		enum readiness answer = ask(w->dir, w->options);
 
 		if (answer == DAEMON_READY)
 			return 0;
@@ -454,15 +469,15 @@ static int start_and_wait(const char *dir, const struct daemon_options *o)
 static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options *o)
 {
 	struct keeper none = { .pid = 0 };
-	enum readiness answer = ask(dir);
+	enum readiness answer = ask(dir, o);
 
-	if (answer == NO_DAEMON && !o->dir_is_chosen && ask(COMMON_DIR) != NO_DAEMON) {
+	if (answer == NO_DAEMON && !o->dir_is_chosen && ask(COMMON_DIR, o) != NO_DAEMON) {
 		memcpy(dir, COMMON_DIR, sizeof(COMMON_DIR));
-		answer = ask(dir);
+		answer = ask(dir, o);
 	}
 	if (answer == DAEMON_REFUSES) {
-		complain("the daemon of %s does not talk to us; is it another user's, or another "
-			 "version?",
+		complain("the daemon of %s does not talk to us, or is not to be trusted; is it "
+			 "another user's (then name it with --dir), or another version?",
 			 dir);
 		return EXIT_NO_MESH;
 	}

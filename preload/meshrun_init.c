@@ -12,14 +12,21 @@
 
 #include "preload/meshrun.h"
 
-static void run_child(char **argv, const sigset_t *mask)
+/* What was found, to be put back in the program. */
+struct found {
+	sigset_t mask;
+	struct sigaction child;
+};
+
+static void run_child(char **argv, const struct found *found)
 {
 	/* A terminal's keys go to the foreground group: make the program one. */
 	if (isatty(STDIN_FILENO)) {
 		setpgid(0, 0);
 		tcsetpgrp(STDIN_FILENO, getpid()); /* SIGTTOU is blocked still */
 	}
-	sigprocmask(SIG_SETMASK, mask, NULL);
+	sigaction(SIGCHLD, &found->child, NULL);
+	sigprocmask(SIG_SETMASK, &found->mask, NULL);
 	_exit(program_exec(argv));
 }
 
@@ -41,19 +48,23 @@ static bool reap(pid_t program, int *status)
 
 int init_run(char **argv)
 {
-	sigset_t all, old;
+	const struct sigaction usual = { .sa_handler = SIG_DFL };
+	struct found found;
+	sigset_t all;
 	int status = EXIT_NO_MESH, number;
 	pid_t program;
 
 	sigfillset(&all);
-	sigprocmask(SIG_BLOCK, &all, &old);
+	sigprocmask(SIG_BLOCK, &all, &found.mask);
+	/* Ignored, it would not tell of the program's end. */
+	sigaction(SIGCHLD, &usual, &found.child);
 	program = fork();
 	if (program < 0) {
 		complain("cannot start a process: %s", strerror(errno));
 		return EXIT_NO_MESH;
 	}
 	if (program == 0)
-		run_child(argv, &old);
+		run_child(argv, &found);
 	for (;;) {
 		number = sigwaitinfo(&all, NULL);
 		if (number == SIGCHLD) {

@@ -264,6 +264,33 @@ def test_meshrun_of_a_file_that_is_no_program_is_126(running):
     assert result.returncode == 126
 
 
+def test_meshrun_takes_nobody_elses_daemon_unless_told_to(running):
+    a, _ = running
+    if a.place.uid == os.geteuid():
+        pytest.skip("needs a second user")
+    folder = a.lab.folder("where-mine-would-be")
+    (folder / "meshwrap").symlink_to(a.dir)
+    words = [a.lab.binary("meshrun"), "--", "echo", "started"]
+    squatted = {"XDG_RUNTIME_DIR": str(folder), "MESHWRAP_DIR": ""}
+    result = a.lab.run(words, Place(a.place.netns), squatted, check=False)
+    check_sentence(result, "another user")
+    assert result.stdout == ""
+    named = {**squatted, "MESHWRAP_DIR": str(folder / "meshwrap")}
+    assert a.lab.run(words, Place(a.place.netns), named).stdout == "started\n"
+
+
+@pytest.mark.skipif(not CAN_NETNS, reason="needs a process namespace")
+@pytest.mark.parametrize("children", ["SIG_DFL", "SIG_IGN"])
+def test_meshrun_as_the_first_process_ends_with_its_program(running, children):
+    a, _ = running
+    status = a.lab.run(["unshare", "--pid", "--fork", "--mount-proc", PYTHON, "-c", "import os, signal, sys\n"
+                        f"signal.signal(signal.SIGCHLD, signal.{children})\n"
+                        "os.execv(sys.argv[1], sys.argv[1:])",
+                        a.lab.binary("meshrun"), "--dir", a.dir, "--", "sh", "-c", "true; exit 7"],
+                       Place(a.place.netns), check=False, timeout=10).returncode
+    assert status == 7
+
+
 def test_meshrun_starts_the_daemon_and_the_program_is_on_the_mesh(pair):
     a, b = pair
     b.start()
