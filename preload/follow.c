@@ -137,8 +137,10 @@ static enum kind kind_of_dynamic(const char *linker)
 /* The kind of the file, or, for a script, the interpreter's path. */
 static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_MAX], bool *script)
 {
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-	enum kind kind = KIND_OTHER;
+	/* It may be a pipe, which would wait for a writer, or a terminal. */
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, path,
+			      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+	enum follow_kind kind = FOLLOW_OTHER;
 	char linker[ELF_INTERPRETER_MAX];
 	bool is_set_uid;
 	struct stat st;

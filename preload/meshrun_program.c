@@ -60,7 +60,8 @@ static bool find_program(const char *name, char path[static PATH_MAX])
 
 static ssize_t read_head(const char *path, char *head, struct stat *st)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* An interpreter may be a pipe, which would wait for a writer, or a terminal. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	size_t len = 0;
 	ssize_t n;
 

@@ -291,6 +291,25 @@ def test_meshrun_as_the_first_process_ends_with_its_program(running, children):
     assert status == 7
 
 
+def test_meshrun_of_a_script_for_a_pipe_does_not_wait(running):
+    a, _ = running
+    pipe = a.home / "pipe"
+    os.mkfifo(pipe, 0o755)
+    pipe.chmod(0o755)
+    script = a.write(a.home / "script", f"#!{pipe}\n", 0o755)
+    result = a.meshrun("--", script, check=False, timeout=10)
+    check_sentence(result, "script")
+    assert result.returncode == 126
+    for child in (pipe, script):
+        result = python(a, """
+            try:
+                os.execv(sys.argv[1], ["child"])
+            except OSError as e:
+                say(e.errno == errno.EACCES)
+        """, child, timeout=10)
+        assert result.split() == ["True"], child
+
+
 def test_meshrun_starts_the_daemon_and_the_program_is_on_the_mesh(pair):
     a, b = pair
     b.start()
