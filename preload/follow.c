@@ -140,7 +140,7 @@ static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_
 	/* It may be a pipe, which would wait for a writer, or a terminal. */
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, path,
 			      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
-	enum follow_kind kind = FOLLOW_OTHER;
+	enum kind kind = KIND_OTHER;
 	char linker[ELF_INTERPRETER_MAX];
 	bool is_set_uid;
 	struct stat st;
