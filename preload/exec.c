@@ -4,6 +4,8 @@
  * libc's variants call one another inside libc, where nobody can step between,
  * so each is replaced. system() and popen() start a shell with the program's
  * own environment, and what that shell starts comes by here again.
+ *
+ * New words lie on the stack, as libc's own do: see follow.h.
  */
 #include <errno.h>
 #include <spawn.h>
@@ -16,16 +18,20 @@
 #include "preload/libc.h"
 #include "preload/shim.h"
 
-#define MAX_WORDS 1024 /* of execl() and its like */
+/* In the frame of whoever says it. */
+#define FOLLOW(f, path, argv, envp, needs_path)                \
+	do {                                                   \
+		follow_look(f, path, argv, envp, needs_path);  \
+		follow_change(f, __builtin_alloca((f)->room)); \
+	} while (0)
 
 extern char **environ;
 
 SHIM_EXPORT(int, execve, (const char *path, char *const argv[], char *const envp[]))
 {
 	struct follow f;
-	bool changed;
 
-	follow_prepare(&f, path, argv, envp, &changed);
+	FOLLOW(&f, path, argv, envp, false);
 	return libc.execve(f.path, f.argv, f.envp);
 }
 
@@ -39,12 +45,11 @@ SHIM_EXPORT(int, execvpe, (const char *name, char *const argv[], char *const env
 {
 	char path[PATH_MAX];
 	struct follow f;
-	bool changed;
 
 	if (!shim_is_on() || !follow_find(name, path))
 		return libc.execvpe(name, argv, envp);
-	follow_prepare(&f, path, argv, envp, &changed);
-	if (changed)
+	FOLLOW(&f, path, argv, envp, false);
+	if (f.has_other_path)
 		return libc.execve(f.path, f.argv, f.envp);
 	return libc.execvpe(name, argv, f.envp);
 }
@@ -54,55 +59,67 @@ SHIM_EXPORT(int, execvp, (const char *name, char *const argv[]))
 	return shim_execvpe(name, argv, environ);
 }
 
-/* words[0] is set; the rest, with NULL at its end, comes from args. False: too many. */
-static bool take_words(char *words[static MAX_WORDS], va_list args)
+/* How many there are before the NULL. */
+static size_t count_args(va_list *args)
 {
-	for (size_t i = 1; i < MAX_WORDS; i++)
-		if (!(words[i] = va_arg(args, char *)))
-			return true;
-	errno = E2BIG;
-	return false;
+	size_t n = 0;
+
+	while (va_arg(*args, char *))
+		n++;
+	return n;
 }
+
+static void take_args(char **words, va_list *args)
+{
+	do
+		*words = va_arg(*args, char *);
+	while (*words++);
+}
+
+/* words = arg and what follows it, with the NULL, in the frame of whoever says it. */
+#define TAKE_WORDS(words, args, arg)                                     \
+	do {                                                             \
+		size_t count_ = 0;                                       \
+		va_start(args, arg);                                     \
+		if (arg)                                                 \
+			count_ = 1 + count_args(&args);                  \
+		va_end(args);                                            \
+		words = __builtin_alloca((count_ + 1) * sizeof(*words)); \
+		words[0] = (char *)arg;                                  \
+		va_start(args, arg);                                     \
+		if (arg)                                                 \
+			take_args(words + 1, &args);                     \
+	} while (0)
 
 SHIM_EXPORT(int, execl, (const char *path, const char *arg, ...))
 {
-	char *words[MAX_WORDS] = { (char *)arg };
-	bool fits = true;
+	char **words;
 	va_list args;
 
-	va_start(args, arg);
-	if (arg)
-		fits = take_words(words, args);
+	TAKE_WORDS(words, args, arg);
 	va_end(args);
-	return fits ? shim_execve(path, words, environ) : -1;
+	return shim_execve(path, words, environ);
 }
 
 SHIM_EXPORT(int, execle, (const char *path, const char *arg, ...))
 {
-	char *words[MAX_WORDS] = { (char *)arg }, **envp = NULL;
-	bool fits = true;
+	char **words, **envp;
 	va_list args;
 
-	va_start(args, arg);
-	if (arg)
-		fits = take_words(words, args);
-	if (fits)
-		envp = va_arg(args, char **);
+	TAKE_WORDS(words, args, arg);
+	envp = va_arg(args, char **);
 	va_end(args);
-	return fits ? shim_execve(path, words, envp) : -1;
+	return shim_execve(path, words, envp);
 }
 
 SHIM_EXPORT(int, execlp, (const char *name, const char *arg, ...))
 {
-	char *words[MAX_WORDS] = { (char *)arg };
-	bool fits = true;
+	char **words;
 	va_list args;
 
-	va_start(args, arg);
-	if (arg)
-		fits = take_words(words, args);
+	TAKE_WORDS(words, args, arg);
 	va_end(args);
-	return fits ? shim_execvpe(name, words, environ) : -1;
+	return shim_execvpe(name, words, environ);
 }
 
 /* The file's name for a look at it, as long as the descriptor is open. */
@@ -127,7 +144,7 @@ SHIM_EXPORT(int, fexecve, (int fd, char *const argv[], char *const envp[]))
 	char name[32];
 
 	name_descriptor(fd, name);
-	follow_prepare(&f, name, argv, envp, NULL);
+	FOLLOW(&f, name, argv, envp, true);
 	return libc.fexecve(fd, argv, f.envp);
 }
 
@@ -136,9 +153,8 @@ SHIM_EXPORT(int, posix_spawn,
 	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 {
 	struct follow f;
-	bool changed;
 
-	follow_prepare(&f, path, argv, envp, &changed);
+	FOLLOW(&f, path, argv, envp, false);
 	return libc.posix_spawn(pid, f.path, actions, attributes, f.argv, f.envp);
 }
 
@@ -148,12 +164,11 @@ SHIM_EXPORT(int, posix_spawnp,
 {
 	char path[PATH_MAX];
 	struct follow f;
-	bool changed;
 
 	if (!shim_is_on() || !follow_find(name, path))
 		return libc.posix_spawnp(pid, name, actions, attributes, argv, envp);
-	follow_prepare(&f, path, argv, envp, &changed);
-	if (changed)
+	FOLLOW(&f, path, argv, envp, false);
+	if (f.has_other_path)
 		return libc.posix_spawn(pid, f.path, actions, attributes, f.argv, f.envp);
 	return libc.posix_spawnp(pid, name, actions, attributes, argv, f.envp);
 }

@@ -12,7 +12,11 @@
  * the parent, or in the environment the child is given), or MESHWRAP_OFF=1.
  *
  * The file is mapped, not read: a child of vfork() has the stack and the
- * memory of its parent, which may be short and must not change.
+ * memory of its parent, which may be short and must not change. For the same
+ * reason the new words lie on the stack of whoever calls exec, in as much room
+ * as they need and no more: buffers for the longest would be 44 KB, which is
+ * more than some runtimes give a thread. Memory that is mapped for them would stay
+ * with the parent of a vfork().
  */
 #include "preload/follow.h"
 
@@ -48,15 +52,6 @@ static const char *primary_setting;         /* the same, NULL: nothing was said 
 static bool is_turned_off;
 static _Atomic bool told_here, *has_told_set_uid = &told_here;
 
-enum kind {
-	KIND_OTHER,
-	KIND_SHIM,       /* linked with our libc */
-	KIND_OTHER_SHIM, /* with the other, which we have a shim for */
-	KIND_FOREIGN,    /* with the other, which we have none for */
-	KIND_TRACE,      /* not dynamic */
-	KIND_SET_UID
-};
-
 static bool copy(char *to, size_t room, const char *from)
 {
 	size_t len = strlen(from);
@@ -67,12 +62,17 @@ static bool copy(char *to, size_t room, const char *from)
 	return true;
 }
 
+static bool append(char *to, size_t room, const char *from)
+{
+	size_t len = strlen(to);
+
+	return copy(to + len, room - len, from);
+}
+
 /* to = a + b; false: too long. */
 static bool join(char *to, size_t room, const char *a, const char *b)
 {
-	size_t len = strlen(a);
-
-	return copy(to, room, a) && copy(to + len, room - len, b);
+	return copy(to, room, a) && append(to, room, b);
 }
 
 static void find_neighbours(void)
@@ -127,20 +127,21 @@ static bool gains_rights(int fd, const struct stat *st)
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getegid());
 }
 
-static enum kind kind_of_dynamic(const char *linker)
+static enum follow_kind kind_of_dynamic(const char *linker)
 {
 	if (libraries_is_our_libc(linker))
-		return KIND_SHIM;
-	return *other_library ? KIND_OTHER_SHIM : KIND_FOREIGN;
+		return FOLLOW_SHIM;
+	return *other_library ? FOLLOW_OTHER_SHIM : FOLLOW_FOREIGN;
 }
 
 /* The kind of the file, or, for a script, the interpreter's path. */
-static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_MAX], bool *script)
+static enum follow_kind look(const char *path, char interpreter[static ELF_INTERPRETER_MAX],
+			     bool *script)
 {
 	/* It may be a pipe, which would wait for a writer, or a terminal. */
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, path,
 			      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
-	enum kind kind = KIND_OTHER;
+	enum follow_kind kind = FOLLOW_OTHER;
 	char linker[ELF_INTERPRETER_MAX];
 	bool is_set_uid;
 	struct stat st;
@@ -149,21 +150,21 @@ static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_
 
 	*script = false;
 	if (fd < 0)
-		return KIND_OTHER;
+		return FOLLOW_OTHER;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) {
 		syscall(SYS_close, fd);
-		return KIND_OTHER;
+		return FOLLOW_OTHER;
 	}
 	len = MIN((size_t)st.st_size, HEAD_BYTES);
 	head = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
 	is_set_uid = gains_rights(fd, &st);
 	syscall(SYS_close, fd);
 	if (head == MAP_FAILED)
-		return KIND_OTHER;
+		return FOLLOW_OTHER;
 	switch (binfmt_elf(head, len, linker)) {
 	case ELF_STATIC:
 	case ELF_GO:
-		kind = KIND_TRACE;
+		kind = FOLLOW_TRACE;
 		break;
 	case ELF_DYNAMIC:
 		kind = kind_of_dynamic(linker);
@@ -175,14 +176,14 @@ static enum kind look(const char *path, char interpreter[static ELF_INTERPRETER_
 		break;
 	}
 	munmap(head, len);
-	return kind != KIND_OTHER && is_set_uid ? KIND_SET_UID : kind;
+	return kind != FOLLOW_OTHER && is_set_uid ? FOLLOW_SET_UID : kind;
 }
 
-static enum kind kind_of(const char *path)
+static enum follow_kind kind_of(const char *path)
 {
 	char interpreter[ELF_INTERPRETER_MAX], next[ELF_INTERPRETER_MAX];
 	bool is_script = true;
-	enum kind kind = KIND_OTHER;
+	enum follow_kind kind = FOLLOW_OTHER;
 
 	for (int i = 0; is_script && i <= MAX_SCRIPTS; i++) {
 		kind = look(path, next, &is_script);
@@ -190,7 +191,7 @@ static enum kind kind_of(const char *path)
 		path = interpreter;
 	}
 	/* What cannot be read may still be run: give it the environment. */
-	return kind == KIND_OTHER ? KIND_SHIM : kind;
+	return kind == FOLLOW_OTHER ? FOLLOW_SHIM : kind;
 }
 
 static const char *value_of(const char *variable, const char *name)
@@ -228,98 +229,183 @@ static size_t count_words(char *const words[])
 }
 
 /* The shim for a child; NULL: none. */
-static const char *library_for(enum kind kind)
+static const char *library_for(enum follow_kind kind)
 {
-	if (kind == KIND_OTHER_SHIM)
+	if (kind == FOLLOW_OTHER_SHIM)
 		return other_library;
-	if (kind == KIND_FOREIGN && *traced_for)
+	if (kind == FOLLOW_FOREIGN && *traced_for)
 		return NULL;
 #ifdef MESHWRAP_GUEST
 	/* What runs is meshrun, or what a traced program starts: neither has our libc. */
-	if (kind == KIND_FOREIGN || kind == KIND_TRACE)
+	if (kind == FOLLOW_FOREIGN || kind == FOLLOW_TRACE)
 		return *other_library ? other_library : NULL;
 #endif
 	return library;
 }
 
-/* The options of AddressSanitizer, with which it lets a preloaded library pass. */
-static void allow_preload(struct follow *f, char *const envp[], size_t *kept)
-{
-	static const char prefix[] = LIBRARIES_ASAN_VARIABLE "=";
-	const char *options = find(envp, LIBRARIES_ASAN_VARIABLE);
-	size_t at = 0;
+struct list {
+	char **word;
+	size_t count, room; /* one more, for the NULL */
+};
 
-	if (options && strstr(options, LIBRARIES_ASAN_ORDER))
-		return;
-	if (!join(f->asan, sizeof(f->asan), prefix, options ? options : "") ||
-	    (options && *options &&
-	     !copy(f->asan + strlen(f->asan), sizeof(f->asan) - strlen(f->asan), ":")) ||
-	    !copy(f->asan + strlen(f->asan), sizeof(f->asan) - strlen(f->asan),
-		  LIBRARIES_ASAN_OPTION))
-		return; /* they do not fit, and stay as they are */
-	while (at < *kept && !value_of(f->variables[at], LIBRARIES_ASAN_VARIABLE))
-		at++;
-	f->variables[at] = f->asan;
-	*kept += at == *kept;
+static bool add(struct list *list, char *word)
+{
+	if (list->count == list->room)
+		return false;
+	list->word[list->count++] = word;
+	list->word[list->count] = NULL;
+	return true;
 }
 
-/* The environment with what is missing; false: it does not fit, and stays as it is. */
-static bool complete(struct follow *f, char *const envp[], enum kind kind)
-{
-	static const char name[] = "LD_PRELOAD=";
-	const char *preload = find(envp, "LD_PRELOAD");
-	size_t n = count_words(envp), kept = 0, name_len = sizeof(name) - 1;
-	bool has_shim;
+/* What is left of the room. */
+struct rest {
+	char *at;
+	size_t len;
+};
 
-	memcpy(f->preload, name, sizeof(name));
-	/* Ours comes last: a sanitizer's library insists on being first. */
-	if (n > FOLLOW_WORDS ||
-	    !libraries_replace(preload, library_for(kind), f->preload + name_len,
-			       sizeof(f->preload) - name_len))
+/*
+ * The next piece of it. NULL: there is none, though room_for() left enough: another thread
+ * changes the environment meanwhile.
+ */
+static void *take(struct rest *rest, size_t len)
+{
+	void *piece = rest->at;
+
+	if (len > rest->len)
+		return NULL;
+	rest->at += len;
+	rest->len -= len;
+	return piece;
+}
+
+/* Adds one variable, of its name with "=" and its value. */
+static bool add_variable(struct list *list, struct rest *rest, const char *name, const char *value)
+{
+	size_t len = strlen(name) + strlen(value) + 1;
+	char *to = take(rest, len);
+
+	return to && join(to, len, name, value) && add(list, to);
+}
+
+static const char preload_prefix[] = "LD_PRELOAD=", dir_prefix[] = "MESHWRAP_DIR=",
+		  traced_prefix[] = "MESHWRAP_TRACED=", file_prefix[] = "MESHWRAP_EXEC=",
+		  asan_prefix[] = LIBRARIES_ASAN_VARIABLE "=";
+
+#define MORE_VARIABLES 7 /* than there were */
+#define MORE_WORDS     1
+
+static size_t length(const char *text)
+{
+	return text ? strlen(text) : 0;
+}
+
+/* How long LD_PRELOAD may become: what was there, a colon, and a shim. */
+static size_t preload_room(char *const envp[])
+{
+	return sizeof(preload_prefix) + length(find(envp, "LD_PRELOAD")) + 1 +
+	       MAX(strlen(library), strlen(other_library));
+}
+
+static size_t asan_room(char *const envp[])
+{
+	return sizeof(asan_prefix) + length(find(envp, LIBRARIES_ASAN_VARIABLE)) + 1 +
+	       strlen(LIBRARIES_ASAN_OPTION);
+}
+
+/* At most what follow_change() takes; pointers first, so that they are aligned. */
+static size_t room_for(const struct follow *f)
+{
+	size_t words = f->variable_count + MORE_VARIABLES + 1;
+	size_t texts = preload_room(f->envp) + asan_room(f->envp) + sizeof(dir_prefix) +
+		       strlen(shim_dir()) + sizeof(traced_prefix) + strlen(traced_for);
+
+	if (f->has_other_path) {
+		words += f->word_count + MORE_WORDS + 1;
+		texts += sizeof(file_prefix) + strlen(f->path);
+	}
+	return words * sizeof(char *) + texts;
+}
+
+static bool take_list(struct list *list, struct rest *rest, size_t room)
+{
+	*list = (struct list){ .word = take(rest, (room + 1) * sizeof(*list->word)), .room = room };
+	if (list->word)
+		*list->word = NULL;
+	return list->word;
+}
+
+/* The options of AddressSanitizer, with which it lets a preloaded library pass. */
+static bool allow_preload(struct list *variables, struct rest *rest, char *const envp[])
+{
+	const char *options = find(envp, LIBRARIES_ASAN_VARIABLE);
+	const char *colon = options && *options ? ":" : "";
+	size_t len = asan_room(envp);
+	char *to;
+
+	if (options && strstr(options, LIBRARIES_ASAN_ORDER))
+		return true;
+	to = take(rest, len);
+	if (!to || !join(to, len, asan_prefix, options ? options : "") || !append(to, len, colon) ||
+	    !append(to, len, LIBRARIES_ASAN_OPTION))
 		return false;
-	has_shim = preload && strcmp(preload, f->preload + name_len) == 0;
-	for (size_t i = 0; i < n; i++)
-		if (has_shim || !value_of(envp[i], "LD_PRELOAD"))
-			f->variables[kept++] = envp[i];
-	if (!has_shim && f->preload[name_len])
-		f->variables[kept++] = f->preload;
-	if (*shim_dir() && !find(envp, "MESHWRAP_DIR")) {
-		if (!join(f->dir, sizeof(f->dir), "MESHWRAP_DIR=", shim_dir()))
-			return false;
-		f->variables[kept++] = f->dir;
+	for (size_t i = 0; i < variables->count; i++) {
+		if (!value_of(variables->word[i], LIBRARIES_ASAN_VARIABLE))
+			continue;
+		variables->word[i] = to;
+		return true;
 	}
-	if (*traced_for && !find(envp, "MESHWRAP_TRACED")) {
-		if (!join(f->traced, sizeof(f->traced), "MESHWRAP_TRACED=", traced_for))
-			return false;
-		f->variables[kept++] = f->traced;
-	}
-	if (*explain_setting && !find(envp, "MESHWRAP_EXPLAIN"))
-		f->variables[kept++] = explain_setting;
-	if (primary_setting && !find(envp, "MESHWRAP_PRIMARY"))
-		f->variables[kept++] = (char *)primary_setting;
-	if (f->preload[name_len])
-		allow_preload(f, envp, &kept);
-	f->variables[kept] = NULL;
-	f->envp = f->variables;
-	return true;
+	return add(variables, to);
+}
+
+/* LD_PRELOAD and all other variables of the environment. */
+static bool add_preload(struct list *variables, struct rest *rest, const struct follow *f,
+			bool *has_any)
+{
+	size_t prefix_len = sizeof(preload_prefix) - 1, len = preload_room(f->envp);
+	const char *given = find(f->envp, "LD_PRELOAD");
+	char *preload = take(rest, len), *value = preload + prefix_len;
+	bool is_same, fits = true;
+
+	if (!preload)
+		return false;
+	memcpy(preload, preload_prefix, prefix_len);
+	/* Ours comes last: a sanitizer's library insists on being first. */
+	if (!libraries_replace(given, library_for(f->kind), value, len - prefix_len))
+		return false;
+	is_same = given && strcmp(given, value) == 0;
+	for (size_t i = 0; fits && f->envp && f->envp[i]; i++)
+		if (is_same || !value_of(f->envp[i], "LD_PRELOAD"))
+			fits = add(variables, f->envp[i]);
+	*has_any = *value;
+	return fits && (is_same || !*value || add(variables, preload));
+}
+
+/* The environment with what is missing. */
+static bool complete(struct follow *f, struct list *variables, struct rest *rest)
+{
+	bool has_preload;
+
+	return add_preload(variables, rest, f, &has_preload) &&
+	       (!*shim_dir() || find(f->envp, "MESHWRAP_DIR") ||
+		add_variable(variables, rest, dir_prefix, shim_dir())) &&
+	       (!*traced_for || find(f->envp, "MESHWRAP_TRACED") ||
+		add_variable(variables, rest, traced_prefix, traced_for)) &&
+	       (!*explain_setting || find(f->envp, "MESHWRAP_EXPLAIN") ||
+		add(variables, explain_setting)) &&
+	       (!primary_setting || find(f->envp, "MESHWRAP_PRIMARY") ||
+		add(variables, (char *)primary_setting)) &&
+	       (!has_preload || allow_preload(variables, rest, f->envp));
 }
 
 /* By way of meshrun: "meshrun" and then all words of the child's own. */
-static bool by_meshrun(struct follow *f)
+static bool by_meshrun(const struct follow *f, struct list *words, struct list *variables,
+		       struct rest *rest)
 {
-	size_t n = count_words(f->argv), variables = count_words(f->envp);
+	bool fits = add_variable(variables, rest, file_prefix, f->path) && add(words, meshrun);
 
-	if (!*meshrun || n > FOLLOW_WORDS || f->envp != f->variables ||
-	    !join(f->file, sizeof(f->file), "MESHWRAP_EXEC=", f->path))
-		return false;
-	f->words[0] = meshrun;
-	memcpy(f->words + 1, f->argv, n * sizeof(*f->argv));
-	f->words[n + 1] = NULL;
-	f->variables[variables] = f->file;
-	f->variables[variables + 1] = NULL;
-	f->path = meshrun;
-	f->argv = f->words;
-	return true;
+	for (size_t i = 0; fits && f->argv && f->argv[i]; i++)
+		fits = add(words, f->argv[i]);
+	return fits;
 }
 
 static void tell_set_uid(const char *path)
@@ -345,38 +431,66 @@ static void explain_child(const char *path, const char *what)
 	explain_end(&e);
 }
 
-void follow_prepare(struct follow *f, const char *path, char *const argv[], char *const envp[],
-		    bool *changed_path)
+/* By the tracer, if it may have another path. */
+static bool wants_tracer(const struct follow *f)
 {
-	bool is_by_meshrun;
-	int saved = errno;
-	enum kind kind;
+	return (f->kind == FOLLOW_TRACE || f->kind == FOLLOW_FOREIGN) && !*traced_for;
+}
 
-	f->path = path;
-	f->argv = argv;
-	f->envp = envp;
-	if (changed_path)
-		*changed_path = false;
+void follow_look(struct follow *f, const char *path, char *const argv[], char *const envp[],
+		 bool needs_path)
+{
+	int saved = errno;
+
+	*f = (struct follow){ .path = path, .argv = argv, .envp = envp };
 	if (!shim_is_on() || !*library)
 		return;
 	if (is_turned_off || is_unwanted(envp)) {
 		explain_child(path, ": left alone (asked for by the environment)");
 		return;
 	}
-	kind = kind_of(path);
-	if (kind == KIND_SET_UID) {
+	f->kind = kind_of(path);
+	if (f->kind == FOLLOW_SET_UID) {
 		tell_set_uid(path);
 		explain_child(path, ": left alone (set-uid)");
-	} else if (!complete(f, envp, kind)) {
-		explain_child(path, ": left alone (its environment is too long)");
-	} else if ((kind == KIND_TRACE || kind == KIND_FOREIGN) && !*traced_for) {
-		is_by_meshrun = changed_path && by_meshrun(f);
-		if (is_by_meshrun)
-			*changed_path = true;
-		explain_child(path, is_by_meshrun ? ": by the tracer" : ": left alone (no tracer)");
 	} else {
-		explain_child(path, ": keeps the mesh");
+		f->has_other_path = wants_tracer(f) && !needs_path && *meshrun;
+		f->variable_count = count_words(envp);
+		f->word_count = count_words(argv);
+		f->room = room_for(f);
+		if (f->room > FOLLOW_ROOM_MAX) {
+			f->room = 0;
+			f->has_other_path = false;
+			explain_child(path, ": left alone (its environment is too long)");
+		}
 	}
+	errno = saved;
+}
+
+void follow_change(struct follow *f, void *room)
+{
+	struct rest rest = { room, f->room };
+	struct list variables, words = { 0 };
+	int saved = errno;
+	bool fits;
+
+	if (f->room == 0)
+		return;
+	fits = take_list(&variables, &rest, f->variable_count + MORE_VARIABLES) &&
+	       (!f->has_other_path || take_list(&words, &rest, f->word_count + MORE_WORDS)) &&
+	       complete(f, &variables, &rest) &&
+	       (!f->has_other_path || by_meshrun(f, &words, &variables, &rest));
+	explain_child(f->path, !fits               ? ": left alone (its environment changes)"
+			       : !wants_tracer(f)  ? ": keeps the mesh"
+			       : f->has_other_path ? ": by the tracer"
+						   : ": left alone (no tracer)");
+	f->has_other_path = f->has_other_path && fits;
+	if (f->has_other_path) {
+		f->path = meshrun;
+		f->argv = words.word;
+	}
+	if (fits)
+		f->envp = variables.word;
 	errno = saved;
 }
 

@@ -9,26 +9,39 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define FOLLOW_WORDS 1500 /* of argv or of the environment; longer ones are left alone */
-#define FOLLOW_TEXT  4096
+#define FOLLOW_ROOM_MAX 49152 /* what needs more is left alone: an environment of thousands */
 
-/* What exec is called with; points into itself and into what was given, so it must not move. */
+enum follow_kind {
+	FOLLOW_OTHER,
+	FOLLOW_SHIM,       /* linked with our libc */
+	FOLLOW_OTHER_SHIM, /* with the other, which we have a shim for */
+	FOLLOW_FOREIGN,    /* with the other, which we have none for */
+	FOLLOW_TRACE,      /* not dynamic */
+	FOLLOW_SET_UID
+};
+
+/* What exec is called with. */
 struct follow {
 	const char *path;
 	char *const *argv;
 	char *const *envp;
-	char *words[FOLLOW_WORDS + 2], *variables[FOLLOW_WORDS + 8];
-	char preload[FOLLOW_TEXT], dir[FOLLOW_TEXT], traced[FOLLOW_TEXT], file[FOLLOW_TEXT];
-	char asan[FOLLOW_TEXT];
+	bool has_other_path; /* path and argv are not the caller's */
+	enum follow_kind kind;
+	size_t variable_count, word_count; /* of the caller's */
+	size_t room; /* bytes that follow_change() needs; 0: nothing is to be changed */
 };
 
 /*
- * Fills f with path (as exec takes it), argv and envp, changed where the child
- * would lose the mesh. changed_path says that path and argv are not the caller's;
- * with NULL they stay.
+ * f is what the caller asked for, and how much room the changes need, without which
+ * the child would lose the mesh. needs_path: the child must be started by its path.
  */
-void follow_prepare(struct follow *f, const char *path, char *const argv[], char *const envp[],
-		    bool *changed_path);
+void follow_look(struct follow *f, const char *path, char *const argv[], char *const envp[],
+		 bool needs_path);
+/*
+ * Makes the changes. They lie in room (aligned for pointers), which is of the caller's
+ * stack: a child of vfork() has no other memory that goes away with it.
+ */
+void follow_change(struct follow *f, void *room);
 
 /* Where execvp() would find name; false: nowhere, or too long. */
 bool follow_find(const char *name, char path[static PATH_MAX]);

@@ -6,10 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -137,6 +139,68 @@ static int run_with(char *variable)
 	return status_of(pid);
 }
 
+/* ---- short stacks ---- */
+
+#define SHORT_STACK 24576 /* what some runtimes give a thread; the libc's own part is in it */
+
+static void *spawn_child(void *pid)
+{
+	return posix_spawnp(pid, self, NULL, NULL, child_words, no_variables) == 0 ? pid : NULL;
+}
+
+static void *vfork_child(void *arg)
+{
+	volatile pid_t pid = vfork();
+
+	if (pid == 0) {
+		execvpe(self, child_words, no_variables);
+		_exit(99);
+	}
+	*(pid_t *)arg = pid;
+	return pid > 0 ? arg : NULL;
+}
+
+static void *vfork_child_of_words(void *arg)
+{
+	volatile pid_t pid = vfork();
+
+	if (pid == 0) {
+		execle(self, child_words[0], "child", "word", NULL, no_variables);
+		_exit(99);
+	}
+	*(pid_t *)arg = pid;
+	return pid > 0 ? arg : NULL;
+}
+
+static void run_on_short_stack(void *(*run)(void *))
+{
+	char *stack = mmap(NULL, 3 * SHORT_STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+	void *done;
+	pid_t pid = -1;
+
+	assert_true(stack != MAP_FAILED);
+	stack += 2 * SHORT_STACK;
+	assert_int_equal(mprotect(stack, SHORT_STACK, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstack(&attr, stack, SHORT_STACK), 0);
+	assert_int_equal(pthread_create(&thread, &attr, run, &pid), 0);
+	assert_int_equal(pthread_join(thread, &done), 0);
+	assert_ptr_equal(done, &pid);
+	assert_int_equal(status_of(pid), 0);
+	pthread_attr_destroy(&attr);
+	munmap(stack - 2 * SHORT_STACK, 3 * SHORT_STACK);
+}
+
+static void test_threads_with_short_stacks_start_children(void **state)
+{
+	(void)state;
+	run_on_short_stack(spawn_child);
+	run_on_short_stack(vfork_child);
+	run_on_short_stack(vfork_child_of_words);
+}
+
 static void test_who_wants_no_mesh_for_a_child_says_so(void **state)
 {
 	(void)state;
@@ -161,11 +225,11 @@ static void test_other_preloaded_libraries_stay_and_come_first(void **state)
 
 static void test_an_environment_too_long_to_be_changed_is_left_alone(void **state)
 {
-	static char *variables[3000];
+	static char *variables[8000];
 	pid_t pid;
 
 	(void)state;
-	for (int i = 0; i < 2999; i++)
+	for (int i = 0; i < 7999; i++)
 		variables[i] = "A=1";
 	assert_int_equal(posix_spawn(&pid, self, NULL, NULL, child_words, variables), 0);
 	assert_int_equal(status_of(pid), 20);
@@ -229,6 +293,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_exec_with_an_empty_environment_keeps_the_mesh),
 		cmocka_unit_test(test_posix_spawn_with_an_empty_environment_keeps_the_mesh),
 		cmocka_unit_test(test_a_child_of_vfork_leaves_its_parent_as_it_was),
+		cmocka_unit_test(test_threads_with_short_stacks_start_children),
 		cmocka_unit_test(test_who_wants_no_mesh_for_a_child_says_so),
 		cmocka_unit_test(test_other_preloaded_libraries_stay_and_come_first),
 		cmocka_unit_test(test_an_environment_too_long_to_be_changed_is_left_alone),
