@@ -90,20 +90,32 @@ bool netmap_addr_of(const struct ip_prefix *prefix, struct ip_addr *addr)
 	return prefix->len == (ip_is_v4(&prefix->addr) ? 32 : 128);
 }
 
-void netmap_index_each(struct index *ix, struct node_item *item, netmap_index_change *change)
+static void put_entry(struct node_item *item, uint64_t hash, const struct ip_prefix *prefix)
+{
+	item->entries[item->entry_count++] =
+		(struct index_entry){ .hash = hash, .item = item, .prefix = prefix };
+}
+
+int netmap_make_entries(const struct index *ix, struct node_item *item)
 {
 	const struct netmap_node *n = &item->node;
 	struct ip_addr addr;
 
-	change(ix, netmap_hash_key(ix, n->key), item);
+	if (item->entries)
+		return 0;
+	item->entries = calloc(2u + n->address_count + n->allowed_count, sizeof(*item->entries));
+	if (!item->entries)
+		return -ENOMEM;
+	put_entry(item, netmap_hash_key(ix, n->key), NULL);
 	if (*n->name)
-		change(ix, index_hash(ix, INDEX_NAME, n->name, strlen(n->name)), item);
+		put_entry(item, index_hash(ix, INDEX_NAME, n->name, strlen(n->name)), NULL);
 	for (unsigned i = 0; i < n->address_count; i++) {
 		if (netmap_addr_of(&n->addresses[i], &addr))
-			change(ix, index_hash(ix, INDEX_ADDR, addr.byte, 16), item);
+			put_entry(item, index_hash(ix, INDEX_ADDR, addr.byte, 16), NULL);
 	}
 	for (unsigned i = 0; i < n->allowed_count; i++)
-		change(ix, netmap_hash_prefix(ix, &n->allowed[i]), item);
+		put_entry(item, netmap_hash_prefix(ix, &n->allowed[i]), &n->allowed[i]);
+	return 0;
 }
 
 /* ---- lookups ---- */
@@ -140,21 +152,28 @@ const struct netmap_node *netmap_peer_by_id(const struct netmap *nm, int64_t id)
 
 typedef bool node_test(const struct netmap_node *node, const void *wanted);
 
-/* The one with the smallest id. */
+/* The one with the smallest id. The chain notes who that is, if all in it are meant. */
 static const struct netmap_node *find(const struct netmap *nm, uint64_t hash, node_test *test,
 				      const void *wanted)
 {
-	const struct netmap_node *found = NULL;
-	const struct node_item *item;
-	size_t at = 0;
+	struct index_chain *chain = index_find(&nm->index, hash);
+	const struct node_item *best = chain ? chain->best : NULL;
+	bool is_mixed = false;
 
 	if (nm->self && test(&nm->self->node, wanted))
 		return &nm->self->node;
-	while ((item = index_next(&nm->index, hash, &at))) {
-		if ((!found || item->node.id < found->id) && test(&item->node, wanted))
-			found = &item->node;
+	if (best && test(&best->node, wanted))
+		return &best->node;
+	best = NULL;
+	for (const struct index_entry *e = chain ? chain->first : NULL; e; e = e->next) {
+		if (!test(&e->item->node, wanted))
+			is_mixed = true;
+		else if (!best || e->item->node.id < best->node.id)
+			best = e->item;
 	}
-	return found;
+	if (chain && !is_mixed)
+		chain->best = best;
+	return best ? &best->node : NULL;
 }
 
 static bool has_key(const struct netmap_node *node, const void *key)
@@ -339,15 +358,6 @@ static bool is_forbidden(const struct ip_prefix *p)
 	return prefix_equal(p, &service[0]) || prefix_equal(p, &service[1]);
 }
 
-static bool has_prefix(const struct netmap_node *node, const struct ip_prefix *prefix)
-{
-	for (unsigned i = 0; i < node->allowed_count; i++) {
-		if (prefix_equal(&node->allowed[i], prefix))
-			return true;
-	}
-	return false;
-}
-
 /* May it claim anything? */
 static bool is_believed(const struct netmap_node *node)
 {
@@ -355,25 +365,36 @@ static bool is_believed(const struct netmap_node *node)
 	       !sodium_is_zero(node->key, sizeof(node->key));
 }
 
+/* Whoever owns it, then the smallest id. */
+static bool is_better(const struct node_item *a, const struct node_item *b,
+		      const struct ip_prefix *prefix)
+{
+	bool a_owns = node_owns(&a->node, prefix), b_owns = node_owns(&b->node, prefix);
+
+	return a_owns != b_owns ? a_owns : a->node.id < b->node.id;
+}
+
+/* The chain notes who wins, unless several prefixes have its hash. */
 static bool wins_prefix(const struct netmap *nm, const struct netmap_node *node,
 			const struct ip_prefix *prefix)
 {
-	uint64_t hash = netmap_hash_prefix(&nm->index, prefix);
-	bool owns = node_owns(node, prefix);
-	const struct node_item *item;
-	size_t at = 0;
+	struct index_chain *chain = index_find(&nm->index, netmap_hash_prefix(&nm->index, prefix));
+	const struct node_item *best = NULL;
+	bool is_mixed = false;
 
-	while ((item = index_next(&nm->index, hash, &at))) {
-		const struct netmap_node *other = &item->node;
-		bool other_owns;
-
-		if (other == node || !is_believed(other) || !has_prefix(other, prefix))
-			continue;
-		other_owns = node_owns(other, prefix);
-		if (other_owns != owns ? other_owns : other->id < node->id)
-			return false;
+	if (!chain)
+		return true;
+	if (chain->best)
+		return &chain->best->node == node;
+	for (const struct index_entry *e = chain->first; e; e = e->next) {
+		if (!e->prefix || !prefix_equal(e->prefix, prefix))
+			is_mixed = true;
+		else if (is_believed(&e->item->node) && (!best || is_better(e->item, best, prefix)))
+			best = e->item;
 	}
-	return true;
+	if (!is_mixed)
+		chain->best = best;
+	return best && &best->node == node;
 }
 
 unsigned netmap_node_accepted(const struct netmap *nm, const struct netmap_node *node,

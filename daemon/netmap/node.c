@@ -246,6 +246,7 @@ void node_destroy(struct node_item *item)
 	if (!item)
 		return;
 	arena_finish(&item->arena);
+	free(item->entries);
 	free(item);
 }
 

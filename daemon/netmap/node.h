@@ -19,6 +19,8 @@
 struct node_item {
 	struct netmap_node node;
 	struct arena arena;
+	struct index_entry *entries; /* in the map's index; NULL: not prepared */
+	unsigned entry_count;
 	bool is_touched; /* while a message is applied: others' changes concern it */
 };
 

@@ -278,23 +278,20 @@ static bool claims_equal(const struct netmap_node *a, const struct netmap_node *
 	return true;
 }
 
-static void touch(const struct index *ix, uint64_t hash)
-{
-	struct node_item *item;
-	size_t at = 0;
-
-	while ((item = index_next(ix, hash, &at)))
-		item->is_touched = true;
-}
-
 /* Those in the map that claim what this node claims, or claimed. */
-static void touch_rivals(const struct index *ix, const struct node_item *item)
+static void touch_rivals(const struct netmap *nm, const struct node_item *item)
 {
-	if (!item)
-		return;
-	touch(ix, netmap_hash_key(ix, item->node.key));
-	for (unsigned i = 0; i < item->node.allowed_count; i++)
-		touch(ix, netmap_hash_prefix(ix, &item->node.allowed[i]));
+	for (unsigned i = 0; item && i < item->entry_count; i++) {
+		const struct index_entry *claim = &item->entries[i];
+		bool is_claim = i == NETMAP_KEY_ENTRY || claim->prefix;
+		struct index_chain *chain = is_claim ? index_find(&nm->index, claim->hash) : NULL;
+
+		if (!chain || chain->round == nm->round)
+			continue;
+		chain->round = nm->round;
+		for (struct index_entry *e = chain->first; e; e = e->next)
+			e->item->is_touched = true;
+	}
 }
 
 static int add_id(struct netmap_ids *ids, int64_t id)
@@ -323,20 +320,13 @@ static int list_change(const struct peer_slot *slot, struct netmap_changes *chan
 	return 0;
 }
 
-static void count_entry(struct index *ix, uint64_t hash, struct node_item *item)
-{
-	(void)hash;
-	(void)item;
-	ix->count++;
-}
-
 int peer_stage_prepare(struct peer_stage *stage, struct netmap *nm, struct netmap_changes *changes)
 {
-	struct index counter = nm->index;
+	size_t entries = 0;
 	unsigned at = 0;
 	int err = 0;
 
-	counter.count = 0;
+	nm->round++;
 	for (unsigned i = 0; i < stage->count; i++) {
 		struct peer_slot *slot = &stage->slot[i];
 
@@ -344,15 +334,18 @@ int peer_stage_prepare(struct peer_stage *stage, struct netmap *nm, struct netma
 			continue;
 		stage->has_changed = true;
 		if (slot->item)
-			netmap_index_each(&counter, slot->item, count_entry);
+			err = netmap_make_entries(&nm->index, slot->item);
+		if (err)
+			break;
+		entries += slot->item ? slot->item->entry_count : 0;
 		if (slot->item && slot->old && claims_equal(&slot->item->node, &slot->old->node))
 			continue;
-		touch_rivals(&nm->index, slot->old);
-		touch_rivals(&nm->index, slot->item);
+		touch_rivals(nm, slot->old);
+		touch_rivals(nm, slot->item);
 	}
-	if (!stage->has_changed)
+	if (!err && !stage->has_changed)
 		return 0;
-	stage->peers = calloc(stage->live + 1u, sizeof(struct node_item *));
+	stage->peers = err ? NULL : calloc(stage->live + 1u, sizeof(struct node_item *));
 	if (!stage->peers)
 		err = -ENOMEM;
 	for (unsigned i = 0; i < stage->count; i++) {
@@ -365,12 +358,7 @@ int peer_stage_prepare(struct peer_stage *stage, struct netmap *nm, struct netma
 		if (err == 0 && slot->item)
 			stage->peers[at++] = slot->item;
 	}
-	return err ? err : index_reserve(&nm->index, counter.count);
-}
-
-static void remove_entry(struct index *ix, uint64_t hash, struct node_item *item)
-{
-	index_remove(ix, hash, item);
+	return err ? err : index_reserve(&nm->index, entries);
 }
 
 void peer_stage_commit(struct peer_stage *stage, struct netmap *nm)
@@ -380,15 +368,16 @@ void peer_stage_commit(struct peer_stage *stage, struct netmap *nm)
 
 		if (slot->item == slot->old)
 			continue;
-		if (slot->old)
-			netmap_index_each(&nm->index, slot->old, remove_entry);
-		if (slot->item)
-			netmap_index_each(&nm->index, slot->item, index_add);
+		for (unsigned k = 0; slot->old && k < slot->old->entry_count; k++)
+			index_remove(&nm->index, &slot->old->entries[k]);
+		for (unsigned k = 0; slot->item && k < slot->item->entry_count; k++)
+			index_add(&nm->index, &slot->item->entries[k]);
 		node_destroy(slot->old);
 		slot->old = slot->item;
 	}
 	if (!stage->has_changed)
 		return;
+	index_trim(&nm->index);
 	free(nm->peers);
 	nm->peers = stage->peers;
 	nm->peer_count = stage->live;

@@ -25,12 +25,13 @@ struct netmap {
 	struct section_health *health;
 	char *domain;
 	int64_t clock_delta_s;
-	bool is_fresh; /* the next message is the first of a stream */
+	uint64_t round; /* of messages */
+	bool is_fresh;  /* the next message is the first of a stream */
 };
 
-/* What nodes stand under in the index: calls for each of an item's hashes. */
-typedef void netmap_index_change(struct index *ix, uint64_t hash, struct node_item *item);
-void netmap_index_each(struct index *ix, struct node_item *item, netmap_index_change *change);
+/* Fills in what the node stands under in the index, unless that is done. 0 or -ENOMEM. */
+#define NETMAP_KEY_ENTRY 0 /* the first of them */
+int netmap_make_entries(const struct index *ix, struct node_item *item);
 uint64_t netmap_hash_prefix(const struct index *ix, const struct ip_prefix *prefix);
 uint64_t netmap_hash_key(const struct index *ix, const uint8_t key[static NETMAP_KEY_LEN]);
 bool netmap_addr_of(const struct ip_prefix *prefix, struct ip_addr *addr);

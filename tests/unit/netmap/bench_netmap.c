@@ -10,6 +10,7 @@
 
 #define PEERS  5000
 #define DELTAS 1000
+#define ROUTES 100 /* that all of them announce */
 
 static double now_ms(void)
 {
@@ -46,6 +47,51 @@ static double apply_ms(struct netmap *nm, const char *json, size_t len)
 		abort();
 	netmap_changes_finish(&changes);
 	return now_ms() - start;
+}
+
+/* Everybody announces the same routes; all keys from this number on. */
+static char *shared_routes(unsigned first_key, size_t *len)
+{
+	char *json = NULL;
+	FILE *f = open_memstream(&json, len);
+
+	fprintf(f,
+		"{\"Node\":{\"ID\":1,\"Name\":\"me.tail.example.\",\"Key\":\"nodekey:%064x\"},"
+		"\"Peers\":[",
+		1 << 20);
+	for (unsigned i = 2; i < PEERS + 2; i++) {
+		fprintf(f, "%s{\"ID\":%u,\"Key\":\"nodekey:%064x\",\"AllowedIPs\":[",
+			i > 2 ? "," : "", i, first_key + i);
+		for (unsigned k = 0; k < ROUTES; k++)
+			fprintf(f, "%s\"10.1.%u.0/24\"", k ? "," : "", k);
+		fputs("]}", f);
+	}
+	fputs("]}", f);
+	fclose(f);
+	return json;
+}
+
+static void bench_shared_routes(void)
+{
+	struct netmap *nm = netmap_create();
+	struct ip_prefix out[ROUTES];
+	unsigned accepted = 0;
+	double start;
+
+	for (unsigned round = 0; round < 2; round++) {
+		size_t len;
+		char *json = shared_routes(round * 2 * PEERS, &len);
+
+		netmap_stream_started(nm);
+		printf("all with the same %u routes, %.1f MB: %.0f ms\n", ROUTES, (double)len / 1e6,
+		       apply_ms(nm, json, len));
+		free(json);
+	}
+	start = now_ms();
+	for (unsigned i = 0; i < PEERS; i++)
+		accepted += netmap_node_accepted(nm, netmap_peer_at(nm, i), true, out);
+	printf("who may have them: %.0f ms, %u are had\n", now_ms() - start, accepted);
+	netmap_destroy(nm);
 }
 
 int main(void)
@@ -102,5 +148,6 @@ int main(void)
 	printf("status: %.0f ms\n", now_ms() - start);
 	json_object_put(status);
 	netmap_destroy(nm);
+	bench_shared_routes();
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -340,6 +341,71 @@ static void test_more_peers_than_the_bound_are_ignored(void **state)
 	netmap_destroy(nm);
 }
 
+#define MANY        2500u
+#define SAME_ROUTES 60u
+
+/* Peers with keys from first_key on; the same routes for all, or each its own. */
+static char *routers(unsigned first_key, bool is_same)
+{
+	char *json = NULL;
+	size_t len;
+	FILE *f = open_memstream(&json, &len);
+
+	fprintf(f, "{\"Node\":{\"ID\":1,\"Name\":\"me.\",\"Key\":\"nodekey:%064x\"},\"Peers\":[",
+		1 << 20);
+	for (unsigned i = 0; i < MANY; i++) {
+		fprintf(f, "%s{\"ID\":%u,\"Key\":\"nodekey:%064x\",\"AllowedIPs\":[", i ? "," : "",
+			i + 2, first_key + i);
+		for (unsigned k = 0; k < SAME_ROUTES; k++)
+			fprintf(f, "%s\"fd00:%x:%x::/48\"", k ? "," : "", is_same ? 0 : i, k);
+		fputs("]}", f);
+	}
+	fputs("]}", f);
+	fclose(f);
+	return json;
+}
+
+static double cpu_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Two whole maps, of which the second changes every peer. */
+static double seconds_for_routers(bool is_same)
+{
+	struct netmap *nm = netmap_create();
+	double took = 0;
+
+	for (unsigned round = 0; round < 2; round++) {
+		char *json = routers(1 + round * MANY, is_same);
+		double start = cpu_s();
+		unsigned count = 0;
+
+		netmap_stream_started(nm);
+		apply_text(nm, json, NULL);
+		for (unsigned i = 0; i < MANY; i++)
+			count += accepted(nm, i + 2, true);
+		took += cpu_s() - start;
+		assert_int_equal(count, SAME_ROUTES * (is_same ? 1 : MANY));
+		assert_int_equal(accepted(nm, 2, true), SAME_ROUTES);
+		free(json);
+	}
+	netmap_destroy(nm);
+	return took;
+}
+
+static void test_routes_that_all_peers_announce_cost_no_more(void **state)
+{
+	double own = seconds_for_routers(false), same = seconds_for_routers(true);
+
+	(void)state;
+	if (same > 4 * own)
+		fail_msg("%.2f s, with routes of their own %.2f s", same, own);
+}
+
 static void test_names_and_addresses_find_the_node(void **state)
 {
 	struct netmap *nm =
@@ -405,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_texts_cannot_steer_a_terminal),
 		cmocka_unit_test(test_an_expired_key_is_seen_by_the_servers_clock),
 		cmocka_unit_test(test_more_peers_than_the_bound_are_ignored),
+		cmocka_unit_test(test_routes_that_all_peers_announce_cost_no_more),
 		cmocka_unit_test(test_names_and_addresses_find_the_node),
 		cmocka_unit_test(test_health_is_the_list_and_the_messages),
 	};
