@@ -286,7 +286,7 @@ def test_unknown_names_of_the_mesh_fail_here_and_other_names_are_left_alone(worl
         try:
             gethostbyname("node-x.mesh")
         except gaierror:
-            print(json.dumps([gethostbyname("localhost"), time.monotonic() - start < 1]))
+            print(json.dumps([gethostbyname("localhost"), time.monotonic() - start < 4]))  # a server is waited for 5 s
     """)
     assert names == ["127.0.0.1", True]
     assert world.leaked("asked") == asked

@@ -3,13 +3,19 @@
 
 static void test_any_loopback_address_can_be_bound_beside_the_usual_one(void **state)
 {
-	int a = open_socket(AF_INET, SOCK_STREAM), b = open_socket(AF_INET, SOCK_STREAM);
+	int a, b, failed = -1;
 
 	(void)state;
-	assert_int_equal(bind_name(a, "127.80.0.2", 0), 0);
-	assert_int_equal(bind_name(b, "127.0.0.1", port_of(a)), 0);
-	close(a);
-	close(b);
+	/* Others on this machine may have that port at the usual address. */
+	for (int i = 0; i < 20 && failed; i++) {
+		a = open_socket(AF_INET, SOCK_STREAM);
+		b = open_socket(AF_INET, SOCK_STREAM);
+		assert_int_equal(bind_name(a, "127.80.0.2", 0), 0);
+		failed = bind_name(b, "127.0.0.1", port_of(a));
+		close(a);
+		close(b);
+	}
+	assert_int_equal(failed, 0);
 }
 
 static void test_a_wildcard_listener_sees_both_loopback_names(void **state)

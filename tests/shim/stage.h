@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#define STAGE_OUTPUT_MAX 4096
+#define STAGE_OUTPUT_MAX (256 * 1024) /* environments can be long, and be told twice */
 
 /* meshrun, meshd and the config lie in root; dir is the daemon's folder. */
 struct stage {

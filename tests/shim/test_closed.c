@@ -10,6 +10,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -115,6 +116,21 @@ static void test_names_stay_known(void **state)
 	freeaddrinfo(list);
 }
 
+/* All its files are closed when it is a zombie. */
+static bool is_running(pid_t pid)
+{
+	char path[32], state = 'Z';
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 'Z';
+	if (f)
+		fclose(f);
+	return state != 'Z' && state != 'X';
+}
+
 static int kill_daemon(void **state)
 {
 	unsigned pid, none;
@@ -122,8 +138,9 @@ static int kill_daemon(void **state)
 	(void)state;
 	read_numbers(FILE_PID, &pid, &none);
 	kill((pid_t)pid, SIGKILL);
-	usleep(100000);
-	return 0;
+	for (unsigned i = 0; i < 1000 && is_running((pid_t)pid); i++)
+		usleep(10000);
+	return is_running((pid_t)pid) ? -1 : 0;
 }
 
 int main(int argc, char **argv)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,7 @@ static void write_login_meshd(const struct stage *s)
 
 static const char *read_back(const struct stage *s, const char *file)
 {
-	static char text[8192];
+	static char text[STAGE_OUTPUT_MAX];
 	char path[128];
 	size_t len;
 	FILE *f;
@@ -100,6 +101,7 @@ struct starting {
 	int control, api;
 	const char *status;
 	int asks_until_ready;
+	_Atomic bool is_over;
 };
 
 static int listen_at(const struct stage *s, const char *file, int type)
@@ -140,7 +142,9 @@ static void *play_daemon(void *arg)
 	struct starting *d = arg;
 	struct pollfd p[] = { { d->control, POLLIN, 0 }, { d->api, POLLIN, 0 } };
 
-	while (poll(p, 2, 1000) > 0) {
+	while (!d->is_over) {
+		if (poll(p, 2, 20) <= 0)
+			continue;
 		if (p[0].revents & POLLIN)
 			answer_ready(d);
 		if (p[1].revents & POLLIN)
@@ -159,6 +163,7 @@ static int run_against(struct stage *s, struct starting *d, const char *timeout)
 	d->api = listen_at(s, "api", SOCK_STREAM);
 	assert_int_equal(pthread_create(&thread, NULL, play_daemon, d), 0);
 	status = stage_run(s, "--timeout", timeout, "echo", "ran");
+	d->is_over = true;
 	pthread_join(thread, NULL);
 	close(d->control);
 	close(d->api);
@@ -192,9 +197,9 @@ static void test_an_approval_that_does_not_come_ends_by_the_timeout(void **state
 	struct starting d = { .status = "{\"BackendState\":\"NeedsMachineAuth\"}",
 			      .asks_until_ready = 1000 };
 
-	assert_int_equal(run_against(*state, &d, "1"), 1);
+	assert_int_equal(run_against(*state, &d, "3"), 1);
 	assert_non_null(strstr(stage_output, "meshrun: waiting until an administrator approves"));
-	assert_non_null(strstr(stage_output, "not usable after 1 s (NeedsMachineAuth)"));
+	assert_non_null(strstr(stage_output, "not usable after 3 s (NeedsMachineAuth)"));
 }
 
 int main(void)

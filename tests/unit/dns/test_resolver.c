@@ -466,11 +466,11 @@ static void test_a_busy_folder_does_not_hide_a_change_of_resolv_conf(void **stat
 	rmdir(folder);
 }
 
-static double now_ms(void)
+static double used_ms(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* others may have the processor */
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
@@ -495,12 +495,12 @@ static void test_thousands_of_names_are_a_matter_of_milliseconds(void **state)
 						 .address_count = 1 };
 		peers[i] = &nodes[i];
 	}
-	began = now_ms();
+	began = used_ms();
 	table = dns_table_build(&source, &unfit);
-	print_message("%d names: %.1f ms\n", (int)N, now_ms() - began);
+	print_message("%d names: %.1f ms\n", (int)N, used_ms() - began);
 	assert_int_equal(dns_table_host_count(table), N);
 	assert_int_equal(unfit, 0);
-	assert_true(now_ms() - began < 1000);
+	assert_true(used_ms() - began < 1000);
 	assert_string_equal(dns_table_find_ip(table, &addr[77].addr)->name, names[77]);
 	dns_table_destroy(table);
 	free(nodes);

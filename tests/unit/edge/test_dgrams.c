@@ -136,7 +136,7 @@ static int connected_client(uint16_t port)
 
 static bool is_refused(int client)
 {
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 2500; i++) {
 		if (send(client, "?", 1, 0) < 0 && errno == ECONNREFUSED)
 			return true;
 		nanosleep(&(struct timespec){ 0, 2 * NS_PER_MS }, NULL);
