@@ -2,6 +2,7 @@
  * What meshctl asks, answered from the map and the modules: the backend of the
  * local API. Answers that take time come by ticket.
  */
+#include <assert.h>
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
@@ -57,6 +58,29 @@ static char *whois(void *owner, const char *addr, char error[static LOCALAPI_ERR
 
 /* ---- ping ---- */
 
+/* Who asks is told by the ticket: the local API, or with this bit the coordination server. */
+#define OF_CONTROL (UINT32_C(1) << 31)
+
+static_assert(LOCALAPI_TICKET_MAX < OF_CONTROL, "tickets are told apart");
+
+static void tell_pong(struct mesh *mesh, uint32_t ticket, const struct localapi_pong *p)
+{
+	const struct control_pong pong = { .node_ip = p->node_ip,
+					   .node_name = p->node_name,
+					   .error = p->error,
+					   .latency_s = p->latency_s,
+					   .endpoint = p->endpoint,
+					   .derp_region = p->derp_region,
+					   .derp_code = p->derp_code,
+					   .peerapi_port = p->peerapi_port,
+					   .is_local = p->is_local };
+
+	if (!(ticket & OF_CONTROL))
+		localapi_ponged(api(mesh), ticket, p);
+	else if (mesh->tailnet)
+		control_ping_done(mesh->tailnet->control, ticket & ~OF_CONTROL, &pong);
+}
+
 static void node_of(struct mesh *mesh, const struct ip_addr *ip, char name[static 64])
 {
 	const struct netmap_node *node = netmap_node_by_addr(mesh->netmap, ip);
@@ -79,7 +103,7 @@ static void answer_pong(struct mesh *mesh, uint32_t ticket, const struct ip_addr
 		pong.error = "no answer in time";
 	else
 		pong.latency_s = (double)round_trip_ns / (double)NS_PER_S;
-	localapi_ponged(api(mesh), ticket, &pong);
+	tell_pong(mesh, ticket, &pong);
 }
 
 void mesh_api_ponged(struct mesh *mesh, uint32_t ticket, const struct ip_addr *from,
@@ -167,11 +191,11 @@ static int ping(void *owner, const struct ip_addr *to, enum localapi_ping_type t
 	if (node && node == netmap_self(mesh->netmap)) {
 		snprintf(sentence, sizeof(sentence), "%s is local Tailscale IP", ip_format(to, ip));
 		node_of(mesh, to, name);
-		localapi_ponged(api(mesh), ticket,
-				&(struct localapi_pong){ .node_ip = ip,
-							 .node_name = name,
-							 .error = sentence,
-							 .is_local = true });
+		tell_pong(mesh, ticket,
+			  &(struct localapi_pong){ .node_ip = ip,
+						   .node_name = name,
+						   .error = sentence,
+						   .is_local = true });
 		return 0;
 	}
 	err = start_ping(mesh, to, type, size, ticket);
@@ -183,6 +207,20 @@ static int ping(void *owner, const struct ip_addr *to, enum localapi_ping_type t
 	else if (err)
 		snprintf(error, LOCALAPI_ERROR_MAX, "%s", strerror(-err));
 	return err;
+}
+
+void mesh_api_ping_for_control(struct mesh *mesh, const struct control_ping *wanted)
+{
+	static const enum localapi_ping_type types[] = {
+		[CONTROL_PING_DISCO] = LOCALAPI_PING_DISCO,
+		[CONTROL_PING_TSMP] = LOCALAPI_PING_TSMP,
+		[CONTROL_PING_ICMP] = LOCALAPI_PING_ICMP,
+	};
+	uint32_t ticket = wanted->token | OF_CONTROL;
+	char error[LOCALAPI_ERROR_MAX];
+
+	if (ping(mesh, &wanted->ip, types[wanted->type], 0, ticket, error) != 0)
+		tell_pong(mesh, ticket, &(struct localapi_pong){ .error = error });
 }
 
 void mesh_api_disco_ponged(struct mesh *mesh, uint32_t ticket, const struct paths_pong *p)
@@ -203,7 +241,7 @@ void mesh_api_disco_ponged(struct mesh *mesh, uint32_t ticket, const struct path
 		pong.derp_region = p->region;
 		pong.derp_code = relay ? relay->code : "";
 	}
-	localapi_ponged(api(mesh), ticket, &pong);
+	tell_pong(mesh, ticket, &pong);
 }
 
 /* ---- netcheck ---- */

@@ -98,6 +98,7 @@ void mesh_peers_looked_up(void *owner, unsigned token, const char *error,
 
 /* ---- mesh_api.c: what meshctl asks ---- */
 
+struct control_ping;
 struct netcheck_report;
 struct paths_pong;
 
@@ -107,6 +108,8 @@ void mesh_api_ponged(struct mesh *mesh, uint32_t ticket, const struct ip_addr *f
 		     uint64_t round_trip_ns);
 void mesh_api_tsmp_ponged(struct mesh *mesh, const struct ip_addr *from, const uint8_t data[8],
 			  uint16_t peerapi_port);
+/* A ping that the coordination server wants; it is told how it went. */
+void mesh_api_ping_for_control(struct mesh *mesh, const struct control_ping *wanted);
 void mesh_api_disco_ponged(struct mesh *mesh, uint32_t ticket, const struct paths_pong *pong);
 void mesh_api_netchecked(struct mesh *mesh, uint32_t ticket, const struct netcheck_report *report);
 

@@ -180,6 +180,11 @@ static void show_url(void *owner, const char *url)
 	log_info("control: the server asks you to visit %s", url);
 }
 
+static void ping_wanted(void *owner, const struct control_ping *ping)
+{
+	mesh_api_ping_for_control(((struct tailnet *)owner)->mesh, ping);
+}
+
 /* ---- up, down, leaving ---- */
 
 int tailnet_set_running(struct tailnet *t, bool running, char error[static 256])
@@ -287,6 +292,7 @@ static int create_control(struct tailnet *t, char error[static 256])
 	const struct control_callbacks callbacks = { .map_message = map_message,
 						     .status_changed = status_changed,
 						     .node_key_changed = node_key_changed,
+						     .ping_wanted = ping_wanted,
 						     .show_url = show_url };
 	const struct login_setup *login = t->login;
 	struct control_config config = { .server_url = login->server_url,

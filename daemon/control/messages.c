@@ -266,3 +266,39 @@ char *messages_make_map(const struct messages_node *node, const struct control_s
 	json_object_put(object);
 	return out;
 }
+
+/* ---- pings ---- */
+
+static void add_some_text(struct json_object *object, const char *key, const char *text)
+{
+	if (text && *text)
+		add(object, key, json_object_new_string(text));
+}
+
+char *messages_pong(const char *type, const struct ip_addr *ip, const struct control_pong *pong)
+{
+	struct json_object *object = json_object_new_object();
+	char text[IP_TEXT_MAX], *json;
+
+	if (!object)
+		return NULL;
+	add_some_text(object, "Type", type);
+	add_some_text(object, "IP", ip_format(ip, text));
+	add_some_text(object, "NodeIP", pong->node_ip);
+	add_some_text(object, "NodeName", pong->node_name);
+	add_some_text(object, "Err", pong->error);
+	if (pong->latency_s > 0)
+		add(object, "LatencySeconds", json_object_new_double(pong->latency_s));
+	add_some_text(object, "Endpoint", pong->endpoint);
+	if (pong->derp_region) {
+		add(object, "DERPRegionID", json_object_new_int(pong->derp_region));
+		add_some_text(object, "DERPRegionCode", pong->derp_code);
+	}
+	if (pong->peerapi_port)
+		add(object, "PeerAPIPort", json_object_new_int(pong->peerapi_port));
+	if (pong->is_local)
+		add(object, "IsLocalIP", json_object_new_boolean(true));
+	json = strdup(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN));
+	json_object_put(object);
+	return json;
+}

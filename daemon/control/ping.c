@@ -137,26 +137,52 @@ static void send_ping(struct control *c, const char *text, bool is_noise, const 
 
 /* ---- kinds ---- */
 
-static void ask_others(struct control *c, const struct messages_ping *ping)
+static const char *const types[] = {
+	[CONTROL_PING_DISCO] = "disco", [CONTROL_PING_TSMP] = "TSMP", [CONTROL_PING_ICMP] = "ICMP"
+};
+
+static struct asked *free_slot(struct control *c, uint64_t now_ns)
 {
-	struct control_ping wanted = { .types = ping->types, .ip = ping->ip };
-	uint64_t now = loop_now(c->loop);
+	for (unsigned i = 0; i < CONTROL_ASKED_MAX; i++)
+		if (c->asked[i].token == 0 || c->asked[i].until_ns <= now_ns)
+			return &c->asked[i];
+	return NULL;
+}
+
+static void ask_others(struct control *c, const struct messages_ping *ping,
+		       enum control_ping_type type)
+{
+	uint64_t now_ns = loop_now(c->loop);
+	struct asked *asked = free_slot(c, now_ns);
+	struct control_ping wanted;
+
+	if (!asked) {
+		log_debug("control: %s: too many pings at once, one is dropped", c->server_url);
+		return;
+	}
+	*asked = (struct asked){ .token = c->next_token,
+				 .type = type,
+				 .ip = ping->ip,
+				 .until_ns = now_ns + CONTROL_ASKED_LIMIT_NS,
+				 .is_noise = ping->is_noise };
+	c->next_token = c->next_token == INT32_MAX ? 1 : c->next_token + 1;
+	snprintf(asked->url, sizeof(asked->url), "%s", ping->url);
+	wanted = (struct control_ping){ type, ping->ip, asked->token };
+	c->callbacks.ping_wanted(c->owner, &wanted);
+}
+
+/* Each kind of a list has an answer of its own; of others nothing is said. */
+static void ask_for_types(struct control *c, const struct messages_ping *ping)
+{
+	char list[MESSAGES_TYPES_MAX], *at = list, *word;
 
 	if (!c->callbacks.ping_wanted || !ping->has_ip)
 		return;
-	for (unsigned i = 0; i < CONTROL_ASKED_MAX; i++) {
-		struct asked *asked = &c->asked[i];
-
-		if (asked->token != 0 && asked->until_ns > now)
-			continue;
-		asked->token = c->next_token++;
-		asked->until_ns = now + CONTROL_ASKED_LIMIT_NS;
-		asked->is_noise = ping->is_noise;
-		snprintf(asked->url, sizeof(asked->url), "%s", ping->url);
-		wanted.token = asked->token;
-		c->callbacks.ping_wanted(c->owner, &wanted);
-		return;
-	}
+	snprintf(list, sizeof(list), "%s", ping->types);
+	while ((word = strsep(&at, ",")))
+		for (unsigned i = 0; i < ARRAY_LEN(types); i++)
+			if (strcmp(word, types[i]) == 0)
+				ask_others(c, ping, (enum control_ping_type)i);
 }
 
 void control_answer_ping(struct control *c, const struct messages_ping *ping)
@@ -175,20 +201,26 @@ void control_answer_ping(struct control *c, const struct messages_ping *ping)
 			send_ping(c, ping->url, true, answer, len);
 		free(answer);
 	} else {
-		ask_others(c, ping);
+		ask_for_types(c, ping);
 	}
 }
 
-void control_ping_done(struct control *control, uint64_t token, const char *json)
+void control_ping_done(struct control *control, uint32_t token, const struct control_pong *pong)
 {
+	char *json;
+
 	for (unsigned i = 0; i < CONTROL_ASKED_MAX; i++) {
 		struct asked *asked = &control->asked[i];
 
 		if (asked->token != token || token == 0)
 			continue;
 		asked->token = 0;
-		if (asked->until_ns > loop_now(control->loop))
+		json = asked->until_ns > loop_now(control->loop)
+			       ? messages_pong(types[asked->type], &asked->ip, pong)
+			       : NULL;
+		if (json)
 			send_ping(control, asked->url, asked->is_noise, json, strlen(json));
+		free(json);
 		return;
 	}
 }

@@ -31,7 +31,7 @@ struct net_stream;
 #define CONTROL_BACKOFF_MAX_NS    (30 * NS_PER_S)
 #define CONTROL_KEY_BODY_MAX      (64u << 10)
 #define CONTROL_AUTH_KEY_MAX      1024
-#define CONTROL_ASKED_MAX         4
+#define CONTROL_ASKED_MAX         8
 #define CONTROL_WORDS_MAX         200 /* bytes of a failed answer's body that we show */
 
 enum control_timer {
@@ -81,7 +81,9 @@ struct answer {
 
 /* A ping asked of others. */
 struct asked {
-	uint64_t token; /* 0: free */
+	uint32_t token; /* 0: free */
+	enum control_ping_type type;
+	struct ip_addr ip;
 	uint64_t until_ns;
 	bool is_noise;
 	char url[MESSAGES_URL_MAX];
@@ -151,7 +153,7 @@ struct control {
 	char last_ping_url[MESSAGES_URL_MAX];
 	char last_pop_url[MESSAGES_URL_MAX];
 	struct asked asked[CONTROL_ASKED_MAX];
-	uint64_t next_token;
+	uint32_t next_token;
 	struct net_stream *ping_stream; /* outside of the connection; one at a time */
 
 	struct log_gate gate, map_gate, sleep_gate;

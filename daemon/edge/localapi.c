@@ -100,7 +100,8 @@ static struct waiting *start_waiting(struct localapi *api, struct evhttp_request
 		return NULL;
 	}
 	w->request = request;
-	w->ticket = api->next_ticket++;
+	w->ticket = api->next_ticket;
+	api->next_ticket = api->next_ticket == LOCALAPI_TICKET_MAX ? 1 : api->next_ticket + 1;
 	w->is_ping = false;
 	edge_timer_set(&api->edge->timers, &w->timer,
 		       loop_now(api->edge->loop) + seconds * NS_PER_S);

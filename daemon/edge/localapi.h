@@ -19,6 +19,7 @@
 #include "shared/endpoint.h"
 
 #define LOCALAPI_WAITING_MAX 64 /* requests whose answers are to come */
+#define LOCALAPI_TICKET_MAX  INT32_MAX
 #define LOCALAPI_PING_S      60 /* callers have shorter limits of their own */
 #define LOCALAPI_NETCHECK_S  30
 #define LOCALAPI_LOGOUT_S    30

@@ -219,6 +219,56 @@ def test_c2n_echo_is_answered_inside_the_channel(node, server):
     assert answer.startswith(b"HTTP/1.1 400")
 
 
+def test_pings_of_peers_that_the_server_wants_are_made(node, server, net, site):
+    """Each kind has its own answer; kinds that we do not know have none."""
+    other = net.make("ours", site)
+    begin(node, server)
+    begin(other, server)
+    streams = [next_stream(server, number) for number in (1, 2)]
+    requests = [request for _, request in streams]
+    numbers = {node.name: 2, other.name: 3}
+    nodes = [peer(numbers[request["Hostinfo"]["Hostname"]], request["Hostinfo"]["Hostname"],
+                  Key=request["NodeKey"], DiscoKey=request["DiscoKey"], Endpoints=request.get("Endpoints") or [])
+             for request in requests]
+    for (stream, request), own, its in zip(streams, nodes, reversed(nodes)):
+        stream.send({**first_map(request, its), "Node": own})
+    for (stream, _), its in zip(streams, reversed(nodes)):
+        known = server.wait(lambda: [body["Endpoints"] for _, body in server.requests("/machine/map")
+                                     if body["NodeKey"] == its["Key"] and body.get("Endpoints")])
+        stream.send({"PeersChangedPatch": [{"NodeID": its["ID"], "Endpoints": known[-1]}]})
+    node.wait_running()
+    other.wait_running()
+    ours = next(at for at, own in enumerate(nodes) if own["Name"].startswith(f"{node.name}."))
+    stream, it = streams[ours][0], nodes[1 - ours]
+    address = it["Addresses"][0].split("/")[0]
+
+    def ask(number, types, ip, inside=True):
+        stream.send({"PingRequest": {"URL": f"{server.url}/machine/pong/{number}", "URLIsNoise": inside,
+                                     "Types": types, "IP": ip}})
+
+    def answers(number, count=1, front=""):
+        def said():
+            return [body for _, body in server.requests(f"{front}/machine/pong/{number}")]
+        return server.wait(lambda: said()[count - 1:] and said(), what=f"the answer to ping {number}")
+
+    node.ping(address, "--icmp")  # until there is a session
+    ask(1, "disco,TSMP,ICMP,peerapi,nonsense", address)
+    got = {answer["Type"]: answer for answer in answers(1, 3)}
+    assert sorted(got) == ["ICMP", "TSMP", "disco"]
+    for answer in got.values():
+        assert answer["IP"] == answer["NodeIP"] == address and answer["NodeName"] == other.name
+        assert not answer.get("Err") and 0 < answer["LatencySeconds"] < 5
+    assert got["disco"]["Endpoint"].count(":") == 1
+    ask(2, "TSMP", address, inside=False)
+    assert json.loads(answers(2, front="POST ")[0])["Type"] == "TSMP"
+    ask(3, "disco", "100.64.9.9")
+    assert "no peer has the address" in answers(3)[0]["Err"]
+    ask(4, "disco", nodes[ours]["Addresses"][0].split("/")[0])
+    assert answers(4)[0]["IsLocalIP"] and "is local" in answers(4)[0]["Err"]
+    assert len(answers(1)) == 3
+    other.stop(9)
+
+
 # ---- the server and the stream come and go ----
 
 def test_a_server_that_is_gone_is_found_again(node, server, net):
