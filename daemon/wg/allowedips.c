@@ -71,15 +71,26 @@ static bool contains(const struct wg_allowed_node *n, struct key k)
 	return common_bits(n->key, k) >= n->len;
 }
 
-int wg_allowedips_reserve(struct wg_allowedips *a, uint32_t prefixes)
+static uint32_t list_length(const struct wg_allowedips *a, const struct wg_allowed_list *list)
+{
+	uint32_t n = 0;
+
+	for (uint32_t at = list ? list->first : 0; at; at = a->node[at].next)
+		n++;
+	return n;
+}
+
+int wg_allowedips_reserve(struct wg_allowedips *a, uint32_t prefixes,
+			  const struct wg_allowed_list *instead_of)
 {
 	struct wg_allowed_node *node;
+	uint32_t kept = a->prefixes - list_length(a, instead_of);
 	uint32_t need, capacity = a->capacity ? a->capacity : 64;
 
-	if (prefixes > WG_PREFIXES_MAX - a->prefixes)
+	if (prefixes > WG_PREFIXES_MAX - kept)
 		return -E2BIG;
 	/* n prefixes: n nodes and fewer than n forks; node 0. */
-	need = 2 * (a->prefixes + prefixes) + 1;
+	need = 2 * (kept + prefixes) + 1;
 	if (need <= a->capacity)
 		return 0;
 	while (capacity < need)

@@ -25,8 +25,12 @@ struct wg_allowed_list {
 	uint32_t first;
 };
 
-/* Room for so many more prefixes, so that inserting never fails. 0, -E2BIG or -ENOMEM. */
-int wg_allowedips_reserve(struct wg_allowedips *a, uint32_t prefixes);
+/*
+ * Room for so many more prefixes, so that inserting never fails; with a list, for as many in its
+ * place, when all of it will have been removed. 0, -E2BIG or -ENOMEM.
+ */
+int wg_allowedips_reserve(struct wg_allowedips *a, uint32_t prefixes,
+			  const struct wg_allowed_list *instead_of);
 void wg_allowedips_finish(struct wg_allowedips *a);
 /*
  * len counts in the address's own family; bits beyond it are ignored. list is

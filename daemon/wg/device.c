@@ -158,7 +158,7 @@ int wg_device_add_peer(struct wg_device *dev, const struct wg_peer_config *confi
 	if (!err)
 		err = wg_index_reserve(&dev->indices, HASH_CNT(by_key, dev->peers) + 1);
 	if (!err)
-		err = wg_allowedips_reserve(&dev->allowed, config->allowed_count);
+		err = wg_allowedips_reserve(&dev->allowed, config->allowed_count, NULL);
 	if (!err)
 		err = wg_peer_create(dev, config, &peer);
 	if (err)
@@ -242,7 +242,7 @@ int wg_peer_set_allowed(struct wg_peer *peer, const struct ip_prefix *allowed, u
 	assert(!peer->dev->is_transmitting);
 	if (!are_prefixes(allowed, count))
 		return -EINVAL;
-	err = wg_allowedips_reserve(&peer->dev->allowed, count);
+	err = wg_allowedips_reserve(&peer->dev->allowed, count, &peer->allowed);
 	if (!err)
 		set_allowed(peer, allowed, count);
 	return err;

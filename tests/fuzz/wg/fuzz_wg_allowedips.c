@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			for (int i = 0; i < count; i++)
 				if (entry[i].peer == peer)
 					entry[i].peer = -1;
-		} else if (wg_allowedips_reserve(&a, 1) == 0) {
+		} else if (wg_allowedips_reserve(&a, 1, NULL) == 0) {
 			wg_allowedips_insert(&a, &addr, (uint8_t)len, peer_at(peer), &list[peer]);
 			for (int i = 0; i < count; i++)
 				if (entry[i].len == len && covers(&entry[i], &addr))

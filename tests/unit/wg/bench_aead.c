@@ -175,7 +175,7 @@ static void bench_route(void)
 	uint64_t start;
 	unsigned found = 0;
 
-	if (wg_allowedips_reserve(&a, PEERS))
+	if (wg_allowedips_reserve(&a, PEERS, NULL))
 		abort();
 	for (uint32_t i = 0; i < PEERS; i++) {
 		addr[i] = ip_from_v4(0x64400000u | (randombytes_random() & 0x3fffff));

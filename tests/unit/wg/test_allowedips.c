@@ -94,7 +94,7 @@ static void test_the_trie_agrees_with_a_list(void **state)
 		uint8_t len = (uint8_t)(random() % (ip_is_v4(&addr) ? 33 : 129));
 		int peer = (int)(random() % PEERS);
 
-		assert_int_equal(wg_allowedips_reserve(&a, 1), 0);
+		assert_int_equal(wg_allowedips_reserve(&a, 1, NULL), 0);
 		wg_allowedips_insert(&a, &addr, len, peer_at(peer), &list[peer]);
 		slow_insert(slow, &addr, len, peer);
 		if (i % 40 == 39) {
@@ -127,7 +127,7 @@ static void test_default_routes_keep_to_their_family(void **state)
 
 	(void)state;
 	assert_null(wg_allowedips_lookup(&a, &v4));
-	assert_int_equal(wg_allowedips_reserve(&a, 2), 0);
+	assert_int_equal(wg_allowedips_reserve(&a, 2, NULL), 0);
 	wg_allowedips_insert(&a, &any6, 0, peer_at(6), &list[0]);
 	assert_null(wg_allowedips_lookup(&a, &v4));
 	assert_ptr_equal(wg_allowedips_lookup(&a, &v6), peer_at(6));
@@ -144,7 +144,7 @@ static void test_a_prefix_moves_to_the_peer_that_got_it_last(void **state)
 	struct ip_addr v4 = ip_from_v4(0x64400005), other = ip_from_v4(0x644000ff);
 
 	(void)state;
-	assert_int_equal(wg_allowedips_reserve(&a, 2), 0);
+	assert_int_equal(wg_allowedips_reserve(&a, 2, NULL), 0);
 	wg_allowedips_insert(&a, &v4, 24, peer_at(0), &list[0]);
 	assert_ptr_equal(wg_allowedips_lookup(&a, &other), peer_at(0));
 	wg_allowedips_insert(&a, &other, 24, peer_at(1), &list[1]);
@@ -162,9 +162,9 @@ static void test_prefixes_are_bounded(void **state)
 	struct wg_allowedips a = { 0 };
 
 	(void)state;
-	assert_int_equal(wg_allowedips_reserve(&a, WG_PREFIXES_MAX + 1), -E2BIG);
-	assert_int_equal(wg_allowedips_reserve(&a, 100), 0);
-	assert_int_equal(wg_allowedips_reserve(&a, UINT32_MAX), -E2BIG);
+	assert_int_equal(wg_allowedips_reserve(&a, WG_PREFIXES_MAX + 1, NULL), -E2BIG);
+	assert_int_equal(wg_allowedips_reserve(&a, 100, NULL), 0);
+	assert_int_equal(wg_allowedips_reserve(&a, UINT32_MAX, NULL), -E2BIG);
 	wg_allowedips_finish(&a);
 }
 

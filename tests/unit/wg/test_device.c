@@ -134,6 +134,34 @@ static void test_impossible_peers_are_refused(void **state)
 	wg_device_destroy(NULL);
 }
 
+static void test_a_peer_may_change_more_than_half_of_all_prefixes(void **state)
+{
+	unsigned count = WG_PREFIXES_MAX / 2 + 1;
+	struct ip_prefix *prefixes = calloc(count, sizeof(*prefixes));
+	struct wg_device *dev = quiet_device();
+	struct wg_peer_config config = { .allowed = prefixes, .allowed_count = count };
+	struct wg_peer *peer;
+	struct ip_addr old, new;
+
+	(void)state;
+	random_key(config.public_key);
+	for (unsigned i = 0; i < count; i++)
+		prefixes[i] = (struct ip_prefix){ ip_from_v4(i), 32 };
+	old = prefixes[7].addr;
+	assert_int_equal(wg_device_add_peer(dev, &config, &peer), 0);
+	for (unsigned i = 0; i < count; i++)
+		prefixes[i].addr = ip_from_v4(count + i);
+	new = prefixes[7].addr;
+	assert_int_equal(wg_peer_set_allowed(peer, prefixes, count), 0);
+	assert_null(wg_device_route(dev, &old));
+	assert_ptr_equal(wg_device_route(dev, &new), peer);
+	/* No more than the bound in all, as before. */
+	random_key(config.public_key);
+	assert_int_equal(wg_device_add_peer(dev, &config, &peer), -E2BIG);
+	wg_device_destroy(dev);
+	free(prefixes);
+}
+
 static void test_an_ephemeral_of_low_order_is_refused(void **state)
 {
 	struct world *w = world_create(&(struct world_options){ 0 });
@@ -342,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_impossible_peers_are_refused),
+		cmocka_unit_test(test_a_peer_may_change_more_than_half_of_all_prefixes),
 		cmocka_unit_test(test_an_ephemeral_of_low_order_is_refused),
 		cmocka_unit_test(test_a_stranger_gets_no_answer),
 		cmocka_unit_test(test_creation_survives_any_allocation_failing),
