@@ -215,7 +215,7 @@ int main(int argc, char **argv)
 	status = options_parse(argc, argv, &options);
 	if (status >= 0) {
 		options_finish(&options);
-		return status;
+		return standard_output_end("meshd", status);
 	}
 	signal(SIGPIPE, SIG_IGN);
 	drop_privileges();

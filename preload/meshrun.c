@@ -340,7 +340,7 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	status = parse_options(argc, argv, &o);
 	if (status >= 0)
-		return status;
+		return standard_output_end("meshrun", status);
 	status = choose_dir(&o, dir, &daemon.dir_is_chosen);
 	if (!status)
 		status = program_check(argv[o.program]);

@@ -1,12 +1,17 @@
 /*
- * The standard descriptors, which whoever starts a program may have closed. Then the next file
- * or socket would get their numbers, and what is meant for a person would go into it.
+ * The standard descriptors. Whoever starts a program may have closed them: then the next file or
+ * socket would get their numbers, and what is meant for a person would go into it. Or they lead
+ * to what takes no more.
  */
 #ifndef MESHWRAP_SHARED_STANDARD_H
 #define MESHWRAP_SHARED_STANDARD_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /*
@@ -20,6 +25,19 @@ static inline bool standard_files_open(int flags)
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR | flags) != fd)
 			return false;
 	return true;
+}
+
+/*
+ * Last of all in main(): the exit status, which says failure, as one sentence does, when what
+ * was written to standard output did not get there.
+ */
+static inline int standard_output_end(const char *program, int status)
+{
+	errno = EIO; /* when an earlier write has failed */
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "%s: cannot write to standard output: %s\n", program, strerror(errno));
+	return status ? status : EXIT_FAILURE;
 }
 
 #endif

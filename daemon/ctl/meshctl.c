@@ -10,6 +10,7 @@
 
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/flags.h"
+#include "shared/standard.h"
 #include "shared/util.h"
 
 #define EXIT_USAGE 2
@@ -135,7 +136,9 @@ int main(int argc, char **argv)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		if (strcmp(argv[0], commands[i].name) == 0)
-			return commands[i].run(&ctl, argc > 0 ? argc - 1 : 0, argv + 1);
+			return standard_output_end(
+				"meshctl",
+				commands[i].run(&ctl, argc > 0 ? argc - 1 : 0, argv + 1));
 	fprintf(stderr, "meshctl: unknown command \"%s\"; see meshctl help\n", argv[0]);
 	return EXIT_USAGE;
 }

@@ -350,6 +350,16 @@ def test_meshrun_with_a_bad_config_starts_nothing(pair):
     assert "started" not in result.stdout and not daemons(node)
 
 
+@pytest.mark.parametrize("words", [("meshctl", "ip"), ("meshctl", "status", "--json"), ("meshctl", "help"),
+                                   ("meshd", "--version"), ("meshd", "--help"), ("meshrun", "--help"),
+                                   ("meshrun", "--version")], ids=" ".join)
+def test_what_cannot_be_written_is_a_failure(running, words):
+    a, _ = running
+    result = a.run(["sh", "-c", 'exec "$@" >/dev/full', "-", a.lab.binary(words[0]), *words[1:]], wrapped=False,
+                   check=False, timeout=10)
+    check_sentence(result, words[0], "No space left|Input.output error")
+
+
 def test_meshwrap_dir_names_the_folder(running):
     a, b = running
     for node in (a, b):
