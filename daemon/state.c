@@ -306,7 +306,8 @@ static int replace_file(struct state *state)
 		unlinkat(state->folder_fd, TMP_NAME, 0);
 		return err;
 	}
-	return fsync(state->folder_fd) == 0 ? 0 : -errno;
+	/* Where a file system has no such thing, all is done that can be. */
+	return fsync(state->folder_fd) == 0 || errno == EINVAL ? 0 : -errno;
 }
 
 int state_save(struct state *state, char error[static STATE_ERROR_MAX])

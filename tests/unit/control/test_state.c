@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +22,20 @@
 
 static char folder[64];
 static char error[STATE_ERROR_MAX], warning[STATE_ERROR_MAX];
+
+static int folder_error; /* what syncing a folder gives, or 0 */
+
+/* In place of libc's. */
+int fsync(int fd)
+{
+	struct stat st;
+
+	if (folder_error && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+		errno = folder_error;
+		return -1;
+	}
+	return (int)syscall(SYS_fsync, fd);
+}
 
 static const char *in_folder(const char *name)
 {
@@ -270,6 +285,20 @@ static void test_a_kill_at_any_moment_leaves_a_whole_file(void **state)
 	}
 }
 
+static void test_a_folder_that_cannot_be_synced_is_no_failure(void **state)
+{
+	struct state *s = state_open(folder, error, warning);
+
+	(void)state;
+	assert_non_null(s);
+	folder_error = EINVAL; /* as file systems say that have no such thing */
+	assert_int_equal(state_save(s, error), 0);
+	folder_error = EIO;
+	assert_int_equal(state_save(s, error), -EIO);
+	folder_error = 0;
+	state_close(s);
+}
+
 static void test_memory_is_a_state_too(void **state)
 {
 	struct state *s = state_open(NULL, error, warning);
@@ -319,6 +348,7 @@ int main(void)
 		TEST(test_a_file_of_another_version_is_named_so),
 		TEST(test_a_full_disk_is_told_and_leaves_the_old_file),
 		TEST(test_a_kill_at_any_moment_leaves_a_whole_file),
+		TEST(test_a_folder_that_cannot_be_synced_is_no_failure),
 		TEST(test_memory_is_a_state_too),
 		TEST(test_folders_are_made_and_bad_ones_named),
 	};
