@@ -179,6 +179,9 @@ static void came_back(void *arg, uint8_t *answer, size_t len)
 		dns_message_clamp_opt(answer, len);
 		if (len > fw->limit)
 			dns_message_set_flags(answer, dns_message_flags(answer) | DNS_FLAG_TC);
+		/* One that came by TCP; what a resolver sends by UDP goes on as it is. */
+		if (len > fw->limit && len > DNS_UDP_MAX)
+			len = dns_message_cut(answer, len);
 	}
 	fw->done(fw->arg, answer, len);
 	free(fw);

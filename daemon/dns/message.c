@@ -101,32 +101,80 @@ bool dns_message_question(const uint8_t *bytes, size_t len, struct dns_question 
 	return true;
 }
 
-size_t dns_message_opt(const uint8_t *bytes, size_t len)
+/* Behind the name at at, whatever it is; 0: it leaves the message. */
+static size_t skip_name(const uint8_t *bytes, size_t len, size_t at)
 {
-	const uint8_t *opt = bytes + len - DNS_OPT_LEN;
+	while (at < len && bytes[at] != 0 && bytes[at] < 0x40)
+		at += 1u + bytes[at];
+	if (at >= len || (bytes[at] != 0 && bytes[at] < POINTER_BITS))
+		return 0;
+	at += bytes[at] ? 2 : 1;
+	return at <= len ? at : 0;
+}
 
-	if (len < DNS_HEADER_LEN + DNS_OPT_LEN || load_be16(bytes + 10) == 0)
+/* Behind the record at at; 0: it leaves the message. */
+static size_t skip_record(const uint8_t *bytes, size_t len, size_t at)
+{
+	at = skip_name(bytes, len, at);
+	if (at == 0 || len - at < 10)
 		return 0;
-	/* The root, OPT, size, extended rcode, version 0, flags, no options. */
-	if (opt[0] != 0 || load_be16(opt + 1) != DNS_TYPE_OPT || opt[6] != 0 ||
-	    load_be16(opt + 9) != 0)
+	at += 10u + load_be16(bytes + at + 8);
+	return at <= len ? at : 0;
+}
+
+/* Where the OPT record begins (with the root, as its name); 0: there is none of version 0. */
+static size_t find_opt(const uint8_t *bytes, size_t len)
+{
+	size_t at = DNS_HEADER_LEN;
+	unsigned records;
+
+	if (len < DNS_HEADER_LEN)
 		return 0;
-	return len - DNS_OPT_LEN;
+	for (unsigned i = load_be16(bytes + 4); i > 0; i--) {
+		at = skip_name(bytes, len, at);
+		if (at == 0 || len - at < 4)
+			return 0;
+		at += 4;
+	}
+	records = load_be16(bytes + 6) + load_be16(bytes + 8);
+	for (; records > 0 && at; records--)
+		at = skip_record(bytes, len, at);
+	for (unsigned i = load_be16(bytes + 10); i > 0 && at; i--) {
+		size_t next = skip_record(bytes, len, at);
+
+		if (next && bytes[at] == 0 && load_be16(bytes + at + 1) == DNS_TYPE_OPT)
+			return bytes[at + 6] == 0 ? at : 0;
+		at = next;
+	}
+	return 0;
 }
 
 size_t dns_message_udp_limit(const uint8_t *query, size_t len)
 {
-	size_t opt = dns_message_opt(query, len);
+	size_t opt = find_opt(query, len);
+	size_t limit = opt ? load_be16(query + opt + 3) : 0;
 
-	return opt ? MAX((size_t)load_be16(query + opt + 3), (size_t)DNS_UDP_PLAIN) : DNS_UDP_PLAIN;
+	return MIN(MAX(limit, (size_t)DNS_UDP_PLAIN), (size_t)DNS_UDP_LARGEST);
 }
 
 void dns_message_clamp_opt(uint8_t *bytes, size_t len)
 {
-	size_t opt = dns_message_opt(bytes, len);
+	size_t opt = find_opt(bytes, len);
 
 	if (opt && load_be16(bytes + opt + 3) > DNS_UDP_MAX)
 		store_be16(bytes + opt + 3, DNS_UDP_MAX);
+}
+
+size_t dns_message_cut(uint8_t *bytes, size_t len)
+{
+	struct dns_question q;
+	bool has_question = dns_message_question(bytes, len, &q);
+
+	if (len < DNS_HEADER_LEN)
+		return len;
+	store_be16(bytes + 4, has_question);
+	memset(bytes + 6, 0, 6);
+	return has_question ? q.end : DNS_HEADER_LEN;
 }
 
 /* ---- answers ---- */

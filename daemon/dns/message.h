@@ -9,10 +9,10 @@
 
 #include "daemon/dns/table.h"
 
-#define DNS_HEADER_LEN 12
-#define DNS_OPT_LEN    11 /* without options */
-#define DNS_UDP_PLAIN  512
-#define DNS_UDP_MAX    4095 /* what we take from a resolver, and ask for */
+#define DNS_HEADER_LEN  12
+#define DNS_UDP_PLAIN   512
+#define DNS_UDP_MAX     4095  /* what we take from a resolver, and ask for */
+#define DNS_UDP_LARGEST 65507 /* what a datagram carries, by IPv4 */
 
 enum dns_flag {
 	DNS_FLAG_QR = 0x8000,
@@ -72,12 +72,12 @@ bool dns_message_name(const uint8_t *bytes, size_t len, size_t *at,
 		      char name[static DNS_NAME_MAX + 1]);
 /* False: no header, no question, or one that cannot be read. */
 bool dns_message_question(const uint8_t *bytes, size_t len, struct dns_question *q);
-/* Where an OPT record without options ends the message; 0: there is none. */
-size_t dns_message_opt(const uint8_t *bytes, size_t len);
-/* How long an answer by UDP may be: what OPT says, else 512. */
+/* How long an answer by UDP may be: what OPT says, within what a datagram carries; else 512. */
 size_t dns_message_udp_limit(const uint8_t *query, size_t len);
 /* An OPT that asks for more than DNS_UDP_MAX asks for that. */
 void dns_message_clamp_opt(uint8_t *bytes, size_t len);
+/* Leaves the header and the question of an answer; its new length. */
+size_t dns_message_cut(uint8_t *bytes, size_t len);
 
 /*
  * The addresses of this type (A or AAAA) that an answer gives for the name,

@@ -221,6 +221,76 @@ static void test_a_client_of_tcp_gets_the_whole_answer(void **state)
 	finish();
 }
 
+static void test_an_answer_that_no_datagram_can_carry_is_cut(void **state)
+{
+	uint8_t query[512];
+	struct dns_writer w = { query, 0, sizeof(query), false };
+	struct dns_question q;
+
+	(void)state;
+	start("large", "large");
+	ask("x.corp", DNS_TYPE_A, true);
+	assert_int_equal(answer_len, UPSTREAM_LARGE);
+	dns_put_header(&w, 0x4711, DNS_FLAG_RD, 1, 0, 0);
+	dns_put_question(&w, "x.corp", DNS_TYPE_A, DNS_CLASS_IN);
+	query[11] = 1;
+	dns_put_name(&w, "");
+	dns_put_u16(&w, DNS_TYPE_OPT);
+	dns_put_u16(&w, 65535);
+	dns_put_u32(&w, 0);
+	dns_put_u16(&w, 0);
+	dns_query(dns, query, w.len, false, done, NULL);
+	run();
+	assert_true(dns_message_flags(answer) & DNS_FLAG_TC);
+	assert_true(dns_message_question(answer, answer_len, &q));
+	assert_string_equal(q.name, "x.corp");
+	assert_int_equal(answer_len, q.end);
+	assert_memory_equal(answer + 4, "\0\1\0\0\0\0\0\0", 8);
+	finish();
+}
+
+/* A query with an OPT of this size and these options, and len more bytes behind it. */
+static size_t query_with_opt(uint8_t query[512], uint16_t size, const char *options,
+			     uint16_t options_len, const char *behind, size_t behind_len)
+{
+	struct dns_writer w = { query, 0, 512, false };
+
+	dns_put_header(&w, 1, DNS_FLAG_RD, 1, 0, 0);
+	dns_put_question(&w, "a.example", DNS_TYPE_A, DNS_CLASS_IN);
+	query[11] = behind_len ? 2 : 1;
+	dns_put_name(&w, "");
+	dns_put_u16(&w, DNS_TYPE_OPT);
+	dns_put_u16(&w, size);
+	dns_put_u32(&w, 0);
+	dns_put_u16(&w, options_len);
+	dns_put_bytes(&w, options, options_len);
+	dns_put_bytes(&w, behind, behind_len);
+	return w.len;
+}
+
+static void test_what_opt_says_counts_with_options_too(void **state)
+{
+	static const char cookie[] = "\0\12\0\10abcdefgh"; /* RFC 7873 */
+	static const char padding[] = "\0\14\0\3\0\0\0";
+	static const char other[] = "\300\14\0\20\0\1\0\0\0\0\0\2\1x"; /* a TXT */
+	uint8_t query[512];
+	size_t len;
+
+	(void)state;
+	len = query_with_opt(query, 1232, "", 0, "", 0);
+	assert_int_equal(dns_message_udp_limit(query, len), 1232);
+	len = query_with_opt(query, 1232, cookie, sizeof(cookie) - 1, "", 0);
+	assert_int_equal(dns_message_udp_limit(query, len), 1232);
+	len = query_with_opt(query, 4000, padding, sizeof(padding) - 1, other, sizeof(other) - 1);
+	assert_int_equal(dns_message_udp_limit(query, len), 4000);
+	len = query_with_opt(query, 65000, cookie, sizeof(cookie) - 1, "", 0);
+	dns_message_clamp_opt(query, len);
+	assert_int_equal(dns_message_udp_limit(query, len), DNS_UDP_MAX);
+	/* Cut off anywhere, it says nothing. */
+	for (size_t cut = 0; cut < len; cut++)
+		assert_int_equal(dns_message_udp_limit(query, cut), DNS_UDP_PLAIN);
+}
+
 static void test_dead_resolvers_are_a_failure_before_the_client_gives_up(void **state)
 {
 	struct timespec began, ended;
@@ -517,6 +587,8 @@ int main(void)
 		cmocka_unit_test(test_names_of_the_mesh_are_never_forwarded),
 		cmocka_unit_test(test_a_silent_resolver_is_asked_by_tcp_after_two_seconds),
 		cmocka_unit_test(test_a_client_of_tcp_gets_the_whole_answer),
+		cmocka_unit_test(test_an_answer_that_no_datagram_can_carry_is_cut),
+		cmocka_unit_test(test_what_opt_says_counts_with_options_too),
 		cmocka_unit_test(test_dead_resolvers_are_a_failure_before_the_client_gives_up),
 		cmocka_unit_test(test_a_silent_resolver_behind_the_tunnel_is_asked_by_tcp),
 		cmocka_unit_test(test_outsiders_do_not_lead_into_the_mesh_or_to_this_host),

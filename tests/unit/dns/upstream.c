@@ -48,7 +48,7 @@ static void serve_udp(struct upstream *u)
 	size_t len;
 
 	u->asked++;
-	if (n < 0 || strcmp(u->habit, "silent") == 0)
+	if (n < 0 || strcmp(u->habit, "silent") == 0 || strcmp(u->habit, "large") == 0)
 		return;
 	len = upstream_reply(u, query, (size_t)n,
 			     strcmp(u->habit, "servfail") == 0  ? DNS_SERVFAIL
@@ -77,7 +77,8 @@ static void serve_udp(struct upstream *u)
 
 static void serve_tcp(struct upstream *u)
 {
-	uint8_t query[4098], out[4098];
+	static uint8_t out[2 + UINT16_MAX];
+	uint8_t query[4098];
 	int fd = accept(u->tcp, NULL, NULL);
 	ssize_t n;
 	size_t len;
@@ -88,6 +89,8 @@ static void serve_tcp(struct upstream *u)
 	n = recv(fd, query, sizeof(query), 0);
 	if (n > 2 && !u->is_dead) {
 		len = upstream_reply(u, query + 2, (size_t)n - 2, DNS_NOERROR, false, out + 2);
+		if (strcmp(u->habit, "large") == 0)
+			len = UPSTREAM_LARGE;
 		store_be16(out, (uint16_t)len);
 		if (send(fd, out, 2 + len, MSG_NOSIGNAL) < 0)
 			abort();

@@ -9,6 +9,8 @@
 
 #include "shared/endpoint.h"
 
+#define UPSTREAM_LARGE 65520 /* what "large" answers, by TCP only */
+
 struct upstream {
 	int udp, tcp;
 	struct endpoint at;
