@@ -39,7 +39,8 @@ int paths_runtime_dir(const char *meshwrap_dir, const char *xdg_runtime_dir, uid
 
 	if (meshwrap_dir && *meshwrap_dir)
 		return append(dir, PATHS_MAX, &len, meshwrap_dir);
-	if (xdg_runtime_dir && *xdg_runtime_dir) {
+	/* A relative one means nothing to a program that goes to another folder. */
+	if (xdg_runtime_dir && *xdg_runtime_dir == '/') {
 		err = append(dir, PATHS_MAX, &len, xdg_runtime_dir);
 		return err ? err : append(dir, PATHS_MAX, &len, "/meshwrap");
 	}

@@ -24,6 +24,16 @@ static void test_the_folder_is_chosen_in_the_documented_order(void **state)
 	assert_string_equal(dir, "/tmp/meshwrap-4294967294");
 }
 
+/* Programs go to other folders; the specification of the variable wants it left aside, too. */
+static void test_a_relative_xdg_folder_is_none(void **state)
+{
+	char dir[PATHS_MAX];
+
+	(void)state;
+	assert_int_equal(paths_runtime_dir(NULL, "run/user/1", 1, dir), 0);
+	assert_string_equal(dir, "/tmp/meshwrap-1");
+}
+
 static void test_a_folder_that_is_too_long_is_refused(void **state)
 {
 	char name[PATHS_MAX + 1], dir[PATHS_MAX];
@@ -34,6 +44,7 @@ static void test_a_folder_that_is_too_long_is_refused(void **state)
 	assert_int_equal(paths_runtime_dir(name, NULL, 0, dir), -ENAMETOOLONG);
 	name[PATHS_MAX - 1] = '\0';
 	assert_int_equal(paths_runtime_dir(name, NULL, 0, dir), 0);
+	name[0] = '/';
 	assert_int_equal(paths_runtime_dir(NULL, name, 0, dir), -ENAMETOOLONG);
 }
 
@@ -52,6 +63,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_folder_is_chosen_in_the_documented_order),
+		cmocka_unit_test(test_a_relative_xdg_folder_is_none),
 		cmocka_unit_test(test_a_folder_that_is_too_long_is_refused),
 		cmocka_unit_test(test_paths_are_joined_or_refused),
 	};
