@@ -35,6 +35,10 @@
 
 #define TIMESTAMP_SAVE_S 600
 
+/* In the log at once, by a server that has nothing better to do. */
+#define STATUS_LINES 16
+#define URL_LINES    4
+
 /* ---- state ---- */
 
 static void save(struct tailnet *t)
@@ -121,7 +125,7 @@ static void announce(struct tailnet *t)
 	char line[MESH_LINE_MAX];
 
 	mesh_describe(t->mesh, line);
-	log_info("mesh: %s", line);
+	log_limited(&t->ready_gate, loop_now(t->mesh->loop), LOG_INFO, "mesh: %s", line);
 }
 
 static int map_message(void *owner, const char *json, size_t len, bool is_first)
@@ -154,8 +158,9 @@ static void status_changed(void *owner, enum control_status status, const char *
 	struct tailnet *t = owner;
 	bool is_bad = status == CONTROL_NEEDS_LOGIN || status == CONTROL_REFUSED;
 
-	log_write(is_bad ? LOG_WARN : LOG_INFO, "control: %s%s%s", control_status_name(status),
-		  *sentence ? ": " : "", sentence);
+	log_limited(&t->status_gate, loop_now(t->mesh->loop), is_bad ? LOG_WARN : LOG_INFO,
+		    "control: %s%s%s", control_status_name(status), *sentence ? ": " : "",
+		    sentence);
 	if (t->paths)
 		paths_set_connected_to_control(t->paths, status == CONTROL_RUNNING);
 	/* Whether the login still counts is in the state; a server that is away changes nothing. */
@@ -176,8 +181,10 @@ static void node_key_changed(void *owner)
 
 static void show_url(void *owner, const char *url)
 {
-	(void)owner;
-	log_info("control: the server asks you to visit %s", url);
+	struct tailnet *t = owner;
+
+	log_limited(&t->url_gate, loop_now(t->mesh->loop), LOG_INFO,
+		    "control: the server asks you to visit %s", url);
 }
 
 static void ping_wanted(void *owner, const struct control_ping *ping)
@@ -331,6 +338,8 @@ int tailnet_create(struct mesh *mesh, const struct login_setup *login, char erro
 	t->mesh = mesh;
 	t->login = login;
 	t->names_at_ns = t->save_at_ns = t->expiry_at_ns = NEVER_NS;
+	t->status_gate.burst = t->ready_gate.burst = STATUS_LINES;
+	t->url_gate.burst = URL_LINES;
 	randombytes_buf(secret, sizeof(secret));
 	t->filter = filter_create(FILTER_FLOWS, secret);
 	t->netwatch = netwatch_create(mesh->loop, tailnet_network_changed, t);

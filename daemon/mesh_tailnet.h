@@ -64,7 +64,7 @@ struct tailnet {
 	uint32_t logout_ticket;
 	bool has_logout_ticket;
 	uint64_t ignored; /* entries of maps that were invalid or above a limit */
-	struct log_gate save_gate, paths_gate, relay_gate;
+	struct log_gate save_gate, paths_gate, relay_gate, status_gate, ready_gate, url_gate;
 
 	struct tailnet_probe probes[TAILNET_PROBES_MAX];
 	struct tailnet_lookup lookups[TAILNET_LOOKUPS_MAX];

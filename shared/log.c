@@ -61,18 +61,19 @@ void log_write(enum log_level level, const char *format, ...)
 void log_limited(struct log_gate *gate, uint64_t now_ns, enum log_level level, const char *format,
 		 ...)
 {
+	uint64_t ahead_ns = gate->burst > 1 ? (gate->burst - 1) * GATE_NS : 0;
 	char suffix[48] = "";
 	va_list args;
 
 	if (level > max_level)
 		return;
-	if (now_ns < gate->next_ns) {
+	if (now_ns + ahead_ns < gate->next_ns) {
 		gate->dropped++;
 		return;
 	}
 	if (gate->dropped)
 		snprintf(suffix, sizeof(suffix), " (and %u more like it)", gate->dropped);
-	gate->next_ns = now_ns + GATE_NS;
+	gate->next_ns = MAX(gate->next_ns, now_ns) + GATE_NS;
 	gate->dropped = 0;
 	va_start(args, format);
 	write_line(level, suffix, format, args);

@@ -26,10 +26,11 @@ void log_write(enum log_level level, const char *format, ...) __attribute__((for
 			log_write(LOG_DEBUG, __VA_ARGS__); \
 	} while (0)
 
-/* One line in ten seconds for each gate; says how many were dropped since. */
+/* One line in ten seconds for each gate, some more at first; says how many were dropped since. */
 struct log_gate {
 	uint64_t next_ns;
 	uint32_t dropped;
+	uint32_t burst; /* so many may come at once; 0 and 1: one */
 };
 void log_limited(struct log_gate *gate, uint64_t now_ns, enum log_level level, const char *format,
 		 ...) __attribute__((format(printf, 4, 5)));

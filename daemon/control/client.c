@@ -118,8 +118,9 @@ void control_set_status(struct control *c, enum control_status status, const cha
 	va_end(args);
 	if (status == c->status && strcmp(sentence, c->sentence) == 0)
 		return;
-	log_info("control: %s: %s -> %s%s%s", c->server_url, control_status_name(c->status),
-		 control_status_name(status), sentence[0] ? ": " : "", sentence);
+	log_limited(&c->status_gate, loop_now(c->loop), LOG_INFO, "control: %s: %s -> %s%s%s",
+		    c->server_url, control_status_name(c->status), control_status_name(status),
+		    sentence[0] ? ": " : "", sentence);
 	c->status = status;
 	memcpy(c->sentence, sentence, sizeof(sentence));
 	c->tells_status = true;
@@ -332,6 +333,7 @@ struct control *control_create(struct loop *loop, const struct control_config *c
 	c->map_max = config->map_max;
 	c->trusts_new_server_key = config->trusts_new_server_key;
 	c->next_token = 1;
+	c->status_gate.burst = CONTROL_STATUS_LINES;
 	c->may_be_registered = state_data(state)->has_node_key && !state_data(state)->is_registered;
 	for (int i = 0; i < TIMER_COUNT; i++)
 		c->at[i] = NEVER_NS;

@@ -31,6 +31,7 @@ struct net_stream;
 #define CONTROL_BACKOFF_MAX_NS    (30 * NS_PER_S)
 #define CONTROL_KEY_BODY_MAX      (64u << 10)
 #define CONTROL_AUTH_KEY_MAX      1024
+#define CONTROL_STATUS_LINES      16 /* in the log at once: a login has a few */
 #define CONTROL_ASKED_MAX         8
 #define CONTROL_WORDS_MAX         200 /* bytes of a failed answer's body that we show */
 
@@ -156,7 +157,7 @@ struct control {
 	uint32_t next_token;
 	struct net_stream *ping_stream; /* outside of the connection; one at a time */
 
-	struct log_gate gate, map_gate, sleep_gate;
+	struct log_gate gate, map_gate, sleep_gate, status_gate;
 	uint64_t messages, bad_messages, connects, registrations, updates;
 };
 

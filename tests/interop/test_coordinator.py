@@ -185,6 +185,19 @@ def test_a_machine_that_wakes_up_asks_for_the_map_at_once(node, server):
     next_stream(server, 2)
 
 
+def test_a_server_that_changes_its_mind_does_not_fill_the_log(node, server):
+    stream = running(node, server)
+    request = server.requests("/machine/map", is_stream)[0][1]
+    before = node.said().count("\n")
+    for number in range(300):
+        stream.send({"PopBrowserURL": f"https://login.example/{number}",
+                     **first_map(request, MachineAuthorized=number % 2 == 1)})
+    stream.send({"PingRequest": {"URL": f"{server.url}/last"}})
+    server.wait(lambda: server.requests("HEAD /last"))
+    assert node.said().count("\n") - before < 60
+    node.wait_running()
+
+
 # ---- pings ----
 
 def test_a_ping_is_a_head_request_to_the_server_itself(node, server):

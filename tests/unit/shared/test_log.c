@@ -101,6 +101,27 @@ static void test_the_gate_lets_one_line_in_ten_seconds_through(void **state)
 			    "warning: a\nwarning: d (and 2 more like it)\n$");
 }
 
+static void test_a_gate_may_let_some_lines_pass_at_once(void **state)
+{
+	struct log_gate gate = { .burst = 3 };
+	uint64_t now_ns = 100 * NS_PER_S;
+	char text[4096];
+
+	(void)state;
+	for (unsigned i = 0; i < 5; i++)
+		log_limited(&gate, now_ns, LOG_WARN, "a");
+	log_limited(&gate, now_ns + 9 * NS_PER_S, LOG_WARN, "b");
+	log_limited(&gate, now_ns + 10 * NS_PER_S, LOG_WARN, "c");
+	log_limited(&gate, now_ns + 11 * NS_PER_S, LOG_WARN, "d");
+	/* After a calm while as many again. */
+	for (unsigned i = 0; i < 5; i++)
+		log_limited(&gate, now_ns + 100 * NS_PER_S, LOG_WARN, "e");
+	assert_string_equal(captured(text, sizeof(text)),
+			    "warning: a\nwarning: a\nwarning: a\n"
+			    "warning: c (and 3 more like it)\n"
+			    "warning: e (and 1 more like it)\nwarning: e\nwarning: e\n$");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -111,6 +132,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_long_line_is_cut_and_ends, capture_stderr,
 						release_stderr),
 		cmocka_unit_test_setup_teardown(test_the_gate_lets_one_line_in_ten_seconds_through,
+						capture_stderr, release_stderr),
+		cmocka_unit_test_setup_teardown(test_a_gate_may_let_some_lines_pass_at_once,
 						capture_stderr, release_stderr),
 	};
 
