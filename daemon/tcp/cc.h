@@ -80,8 +80,9 @@ struct tcp_rate {
 /* What trains have taught, see train.c. */
 struct tcp_cc_start {
 	uint32_t train; /* bytes of the next; 0: none follows */
-	uint32_t held;  /* bytes that the path holds by the last one; 0: it did not tell */
+	uint32_t held;  /* bytes that the path holds by those that agree; 0: not told */
 	uint8_t agreed; /* so many have agreed with the one before */
+	bool has_told;  /* one came through */
 	bool is_full;   /* the last one left no room for growth */
 	bool is_out;    /* one is on its way: the window waits for what it tells */
 };

@@ -31,9 +31,10 @@
 #define RENO_ALPHA (3.0 * (1.0 - BETA) / (1.0 + BETA))
 
 /* Bounds of what slow start's end may teach: of BETA's share, and of the window that overflowed. */
-#define LEARN_LEAST 0.5
+#define LEARN_LEAST 0.25
 #define LEARN_MOST  0.95
 #define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
+#define LEARN_MUCH  4.5  /* times that: others have left so much room, and need the rest */
 #define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
 /* More than the path holds, and where CUBIC returns to; within what a queue has room for. */
 #define LEARN_ROOM    0.07
@@ -249,7 +250,8 @@ static void share(struct tcp_cc *cc)
  * to get back. But the path was full: what it delivers in the next round trip is
  * where to go on from (LEARNING). Beside others that is less than a fair share, so
  * the window keeps growing, gently, until the next loss (PROBING), which takes back
- * no more than what was gained since. While that is a lot, it is done again.
+ * no more than what was gained since. While that is a lot, it is done again; but so
+ * much more that only others can have made room for it is enough.
  */
 static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 {
@@ -277,7 +279,8 @@ void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
 
-	if (held < LEARN_MORE * cubic->learned) {
+	if (held < LEARN_MORE * cubic->learned ||
+	    (cubic->learned > 0 && held > LEARN_MUCH * cubic->learned)) {
 		cubic->lesson = CUBIC_NONE;
 		cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, held));
 		cubic->w_max = cubic->w_last_max = (double)MAX(cc->ssthresh, held) / cc->mss;

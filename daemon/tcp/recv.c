@@ -150,8 +150,8 @@ void tcp_recv_tune(struct tcp_conn *conn, uint64_t now_ns)
 	} else if (!is_long) {
 		return;
 	}
-	/* On a long path the far side may send four times as much in the next round trip. */
-	wanted = MIN((is_long ? 8 : 4) * consumed + 16 * conn->rcv_mss, limit_max(conn));
+	/* On a long path the far side may send sixteen times as much in the next round trip. */
+	wanted = MIN((is_long ? 32 : 4) * consumed + 16 * conn->rcv_mss, limit_max(conn));
 	if (wanted > conn->rcv_limit && m->used < m->max - m->max / 4)
 		conn->rcv_limit = (uint32_t)wanted;
 }
