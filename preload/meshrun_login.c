@@ -33,6 +33,10 @@ void login_add(struct login *login, const char *name, const char *value)
 bool login_add_key(struct login *login, char *value)
 {
 	if (strncmp(value, file_prefix, sizeof(file_prefix) - 1) == 0) {
+		if (login->count + 2 > LOGIN_WORDS_MAX) {
+			complain("too many options");
+			return false;
+		}
 		login_add(login, "--auth-key-file", value + sizeof(file_prefix) - 1);
 		return true;
 	}

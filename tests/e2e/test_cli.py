@@ -360,6 +360,14 @@ def test_what_cannot_be_written_is_a_failure(running, words):
     check_sentence(result, words[0], "No space left|Input.output error")
 
 
+@pytest.mark.parametrize("option", ["--auth-key=file:key", "--hostname=name"])
+def test_more_options_than_can_be_passed_on_are_refused(pair, option):
+    node, _ = pair
+    result = node.meshrun("--dir", node.dir, "--port=1", *[option] * 64, "--", "true", check=False)
+    check_sentence(result, "too many options")
+    assert result.returncode == 2
+
+
 def test_meshwrap_dir_names_the_folder(running):
     a, b = running
     for node in (a, b):
