@@ -168,7 +168,8 @@ static bool list_has(const struct http1_text *list, const char *token)
 	return false;
 }
 
-bool http1_header_has(const struct http1_head *head, const char *name, const char *token)
+/* Whether a header of this name has token in its comma list, cases ignored. */
+static bool header_has(const struct http1_head *head, const char *name, const char *token)
 {
 	for (unsigned i = 0; i < head->header_count; i++)
 		if (text_is(&head->headers[i].name, name) &&
@@ -179,8 +180,8 @@ bool http1_header_has(const struct http1_head *head, const char *name, const cha
 
 bool http1_is_upgrade(const struct http1_head *head, const char *protocol)
 {
-	return head->status == 101 && http1_header_has(head, "upgrade", protocol) &&
-	       http1_header_has(head, "connection", "upgrade");
+	return head->status == 101 && header_has(head, "upgrade", protocol) &&
+	       header_has(head, "connection", "upgrade");
 }
 
 static int append(char *body, size_t room, size_t *len, const char *bytes, size_t more)

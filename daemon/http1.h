@@ -36,8 +36,6 @@ struct http1_head {
 int http1_parse_head(const char *bytes, size_t len, struct http1_head *head);
 /* The first header of this name (of any case), or NULL. */
 const struct http1_text *http1_header(const struct http1_head *head, const char *name);
-/* Whether a header of this name has token in its comma list, cases ignored. */
-bool http1_header_has(const struct http1_head *head, const char *name, const char *token);
 /* 101, with Upgrade: protocol and Connection: upgrade. */
 bool http1_is_upgrade(const struct http1_head *head, const char *protocol);
 

@@ -62,7 +62,8 @@ static void save(struct tailnet *t)
 	free(json);
 }
 
-void tailnet_map_changed(struct tailnet *t)
+/* It is to be saved some time. */
+static void map_changed(struct tailnet *t)
 {
 	bool is_large = netmap_peer_count(t->mesh->netmap) > LARGE_MAP;
 	uint64_t wait_ns = is_large ? SAVE_LARGE_NS : SAVE_AFTER_NS;
@@ -82,7 +83,7 @@ void tailnet_timestamp_used(struct tailnet *t, uint64_t seconds)
 	if (!t->state || seconds < state_data(t->state)->tai64n_s + TIMESTAMP_SAVE_S)
 		return;
 	state_data(t->state)->tai64n_s = seconds;
-	tailnet_map_changed(t);
+	map_changed(t);
 }
 
 static void set_timestamp_floor(struct tailnet *t)
@@ -145,7 +146,7 @@ static int map_message(void *owner, const char *json, size_t len, bool is_first)
 			  changes.changed.count, changes.removed.count);
 		tailnet_sync(t, t->has_map ? &changes : NULL);
 		t->has_map = true;
-		tailnet_map_changed(t);
+		map_changed(t);
 		if (t->is_carrying && !was_carrying)
 			announce(t);
 	}

@@ -81,7 +81,6 @@ void tailnet_destroy(struct tailnet *t);
 bool tailnet_leave(struct tailnet *t);
 /* WireGuard has put this second into a handshake. */
 void tailnet_timestamp_used(struct tailnet *t, uint64_t seconds);
-void tailnet_map_changed(struct tailnet *t); /* to be saved some time */
 int tailnet_set_running(struct tailnet *t, bool running, char error[static 256]);
 uint64_t tailnet_deadline(const struct tailnet *t);
 void tailnet_expire(struct tailnet *t, uint64_t now_ns);

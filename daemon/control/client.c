@@ -464,11 +464,6 @@ void control_network_changed(struct control *control)
 	control_kick(control);
 }
 
-void control_trust_new_server_key(struct control *control)
-{
-	control->trusts_new_server_key = true;
-}
-
 void control_get_info(const struct control *control, struct control_info *info)
 {
 	*info = (struct control_info){

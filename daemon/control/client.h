@@ -164,8 +164,6 @@ void control_login_interactive(struct control *control);
 void control_logout(struct control *control, void (*done)(void *owner, int err));
 /* Addresses or routes of the host have changed: the connection is made anew at once. */
 void control_network_changed(struct control *control);
-/* The user trusts the server's new key; call control_start() afterwards. */
-void control_trust_new_server_key(struct control *control);
 
 /* The answer to ping_wanted(), also from inside it. Ignored when the token is no longer known. */
 void control_ping_done(struct control *control, uint32_t token, const struct control_pong *pong);

@@ -7,7 +7,6 @@
  */
 #include "daemon/crypto/keytext.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include <sodium.h>
@@ -44,21 +43,6 @@ char *keytext_format(enum keytext_kind kind, const uint8_t key[KEY_LEN],
 
 	memcpy(text, prefixes[kind], prefix_len);
 	sodium_bin2hex(text + prefix_len, HEX_LEN + 1, key, KEY_LEN);
-	return text;
-}
-
-char *keytext_short(enum keytext_kind kind, const uint8_t key[KEY_LEN],
-		    char text[static KEYTEXT_SHORT_MAX])
-{
-	char base64[sodium_base64_ENCODED_LEN(4, sodium_base64_VARIANT_ORIGINAL)];
-
-	if (kind == KEYTEXT_DISCO) {
-		memcpy(text, "d:", 2);
-		sodium_bin2hex(text + 2, 17, key, 8);
-	} else {
-		sodium_bin2base64(base64, sizeof(base64), key, 4, sodium_base64_VARIANT_ORIGINAL);
-		snprintf(text, KEYTEXT_SHORT_MAX, "[%.5s]", base64);
-	}
 	return text;
 }
 

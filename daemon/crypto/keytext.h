@@ -19,8 +19,7 @@ enum keytext_kind {
 	KEYTEXT_PRIVATE,   /* "privkey:", any private X25519 key; only on disk */
 };
 
-#define KEYTEXT_MAX       76 /* the longest text with its terminator */
-#define KEYTEXT_SHORT_MAX 20
+#define KEYTEXT_MAX 76 /* the longest text with its terminator */
 
 /*
  * Exactly prefix and digits (of either case), nothing around them. A key of 64
@@ -30,9 +29,6 @@ bool keytext_parse(enum keytext_kind kind, const char *text, size_t len, uint8_t
 /* Writes at most KEYTEXT_MAX bytes and returns text. Wipe the text of a private key. */
 char *keytext_format(enum keytext_kind kind, const uint8_t key[KEY_LEN],
 		     char text[static KEYTEXT_MAX]);
-/* For logs: "[3lkDh]" of machine and node keys, "d:de590385eedf4d58" of disco keys. */
-char *keytext_short(enum keytext_kind kind, const uint8_t key[KEY_LEN],
-		    char text[static KEYTEXT_SHORT_MAX]);
 bool key_is_zero(const uint8_t key[KEY_LEN]);
 
 #endif

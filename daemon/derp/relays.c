@@ -423,11 +423,6 @@ void relays_set_home(struct relays *r, int region)
 	schedule(r);
 }
 
-int relays_home(const struct relays *r)
-{
-	return r->home;
-}
-
 /* ---- sending ---- */
 
 static bool is_up(const struct relays *r, int region)

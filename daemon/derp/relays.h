@@ -59,7 +59,6 @@ void relays_destroy(struct relays *r);
 int relays_set_map(struct relays *r, const struct derp_map *map);
 /* 0: none. */
 void relays_set_home(struct relays *r, int region);
-int relays_home(const struct relays *r);
 
 /*
  * Which region reaches this peer, whose home is home (0: unknown): its home if that is

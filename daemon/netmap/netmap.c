@@ -84,7 +84,7 @@ uint64_t netmap_hash_key(const struct index *ix, const uint8_t key[static NETMAP
 	return index_hash(ix, INDEX_KEY, key, NETMAP_KEY_LEN);
 }
 
-bool netmap_addr_of(const struct ip_prefix *prefix, struct ip_addr *addr)
+static bool addr_of(const struct ip_prefix *prefix, struct ip_addr *addr)
 {
 	*addr = prefix->addr;
 	return prefix->len == (ip_is_v4(&prefix->addr) ? 32 : 128);
@@ -110,7 +110,7 @@ int netmap_make_entries(const struct index *ix, struct node_item *item)
 	if (*n->name)
 		put_entry(item, index_hash(ix, INDEX_NAME, n->name, strlen(n->name)), NULL);
 	for (unsigned i = 0; i < n->address_count; i++) {
-		if (netmap_addr_of(&n->addresses[i], &addr))
+		if (addr_of(&n->addresses[i], &addr))
 			put_entry(item, index_hash(ix, INDEX_ADDR, addr.byte, 16), NULL);
 	}
 	for (unsigned i = 0; i < n->allowed_count; i++)
@@ -186,7 +186,7 @@ static bool has_addr(const struct netmap_node *node, const void *wanted)
 	struct ip_addr addr;
 
 	for (unsigned i = 0; i < node->address_count; i++) {
-		if (netmap_addr_of(&node->addresses[i], &addr) && ip_equal(&addr, wanted))
+		if (addr_of(&node->addresses[i], &addr) && ip_equal(&addr, wanted))
 			return true;
 	}
 	return false;

@@ -34,7 +34,6 @@ struct netmap {
 int netmap_make_entries(const struct index *ix, struct node_item *item);
 uint64_t netmap_hash_prefix(const struct index *ix, const struct ip_prefix *prefix);
 uint64_t netmap_hash_key(const struct index *ix, const uint8_t key[static NETMAP_KEY_LEN]);
-bool netmap_addr_of(const struct ip_prefix *prefix, struct ip_addr *addr);
 
 /* The whole of users after list (may be NULL) was applied to the old ones. */
 struct user_stage {

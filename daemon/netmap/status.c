@@ -16,13 +16,15 @@
 #include "daemon/netmap/text.h"
 #include "shared/util.h"
 
-_Static_assert(STATUS_KEY_TEXT >= 8 + 64 + 1 && STATUS_TIME_TEXT <= TEXT_TIME_MAX, "room");
+#define KEY_TEXT 73 /* "nodekey:..." */
 
-char *status_key_text(const struct netmap_node *node, char text[static STATUS_KEY_TEXT])
+_Static_assert(KEY_TEXT >= 8 + 64 + 1 && STATUS_TIME_TEXT <= TEXT_TIME_MAX, "room");
+
+static char *key_text(const struct netmap_node *node, char text[static KEY_TEXT])
 {
 	char full[KEYTEXT_MAX];
 
-	snprintf(text, STATUS_KEY_TEXT, "%s", keytext_format(KEYTEXT_NODE, node->key, full));
+	snprintf(text, KEY_TEXT, "%s", keytext_format(KEYTEXT_NODE, node->key, full));
 	return text;
 }
 
@@ -139,11 +141,11 @@ static bool is_exit_node(const struct netmap_node *node)
 
 static void add_who(struct build *b, struct json_object *o, const struct netmap_node *node)
 {
-	char text[STATUS_KEY_TEXT];
+	char text[KEY_TEXT];
 
 	build_text(b, o, "ID", node->stable_id);
 	build_int(b, o, "NodeID", node->id);
-	build_text(b, o, "PublicKey", status_key_text(node, text));
+	build_text(b, o, "PublicKey", key_text(node, text));
 	build_text(b, o, "HostName", node->host_name);
 	add_dns_name(b, o, node);
 	build_text(b, o, "OS", node->os);
@@ -196,7 +198,8 @@ static void add_rest(struct build *b, struct json_object *o, const struct netmap
 		build_bool(b, o, "ShareeNode", true);
 }
 
-struct json_object *status_build_node(const struct netmap *nm, const struct netmap_node *node,
+/* One PeerStatus; is_self: ourselves. */
+static struct json_object *build_node(const struct netmap *nm, const struct netmap_node *node,
 				      bool is_self, const struct status_source *source)
 {
 	struct build b = { .failed = false };
@@ -251,7 +254,7 @@ static void add_self(struct build *b, struct json_object *o, const struct netmap
 		return;
 	}
 	add_ips(b, o, self);
-	build_add(b, o, "Self", status_build_node(nm, self, true, source));
+	build_add(b, o, "Self", build_node(nm, self, true, source));
 }
 
 static void add_health(struct build *b, struct json_object *o, const struct netmap *nm,
@@ -318,7 +321,7 @@ static void add_peers(struct build *b, struct json_object *o, const struct netma
 		      const struct status_source *source)
 {
 	struct json_object *peers;
-	char key[STATUS_KEY_TEXT];
+	char key[KEY_TEXT];
 
 	if (netmap_peer_count(nm) == 0) {
 		build_add_null(b, o, "Peer");
@@ -328,8 +331,7 @@ static void add_peers(struct build *b, struct json_object *o, const struct netma
 	for (unsigned i = 0; i < netmap_peer_count(nm); i++) {
 		const struct netmap_node *node = netmap_peer_at(nm, i);
 
-		build_add(b, peers, status_key_text(node, key),
-			  status_build_node(nm, node, false, source));
+		build_add(b, peers, key_text(node, key), build_node(nm, node, false, source));
 	}
 	build_add(b, o, "Peer", peers);
 }

@@ -42,9 +42,6 @@ struct status_source {
 
 /* A new object (json_object_put()), or NULL on -ENOMEM. nm may be before its first map. */
 struct json_object *status_build(const struct netmap *nm, const struct status_source *source);
-/* One PeerStatus; is_self: ourselves. */
-struct json_object *status_build_node(const struct netmap *nm, const struct netmap_node *node,
-				      bool is_self, const struct status_source *source);
 /* {Name, MagicDNSSuffix, MagicDNSEnabled}. */
 struct json_object *status_build_tailnet(const struct netmap *nm);
 /* {ID, LoginName, DisplayName, ProfilePicURL?}. */
@@ -58,12 +55,6 @@ struct json_object *status_build_whois(const struct netmap *nm, const struct net
  * included. NULL: nobody.
  */
 const struct netmap_node *status_find_node(const struct netmap *nm, const char *who);
-/* The short DNS name: without our suffix; "" for a node without name. Returns text. */
-char *status_short_name(const struct netmap *nm, const struct netmap_node *node, char *text,
-			unsigned room);
-/* "nodekey:..." */
-#define STATUS_KEY_TEXT 73
-char *status_key_text(const struct netmap_node *node, char text[static STATUS_KEY_TEXT]);
 /* RFC 3339; 0 gives the zero time. */
 #define STATUS_TIME_TEXT 21
 char *status_time_text(int64_t time_s, char text[static STATUS_TIME_TEXT]);

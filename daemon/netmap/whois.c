@@ -132,19 +132,6 @@ struct json_object *status_build_whois(const struct netmap *nm, const struct net
 
 /* ---- names ---- */
 
-char *status_short_name(const struct netmap *nm, const struct netmap_node *node, char *text,
-			unsigned room)
-{
-	const char *suffix = netmap_suffix(nm);
-	size_t len = strlen(node->name), tail = strlen(suffix);
-
-	if (tail && len > tail + 1 && node->name[len - tail - 1] == '.' &&
-	    strcmp(node->name + len - tail, suffix) == 0)
-		len -= tail + 1;
-	snprintf(text, room, "%.*s", (int)len, node->name);
-	return text;
-}
-
 static const struct netmap_node *find_addr(const struct netmap *nm, const char *who)
 {
 	struct endpoint ep;

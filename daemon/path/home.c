@@ -35,7 +35,8 @@ void home_region_lost(struct home_region *region, uint64_t now_ns)
 	region->dead_until_ns = now_ns + region->dead_for_ns;
 }
 
-uint64_t home_region_best(const struct home_region *region, uint64_t now_ns)
+/* The lowest latency of the last five minutes, 0: none. */
+static uint64_t lowest_ns(const struct home_region *region, uint64_t now_ns)
 {
 	uint64_t best = 0;
 
@@ -109,7 +110,7 @@ int home_choose(const struct home_region *regions, unsigned count, int current, 
 
 	for (unsigned i = 0; i < count; i++) {
 		const struct home_region *r = &regions[i];
-		uint64_t ns = home_region_best(r, now_ns);
+		uint64_t ns = lowest_ns(r, now_ns);
 
 		if (r->id == current && may_be_home(r, current))
 			old = r;

@@ -25,8 +25,6 @@ struct home_region {
 void home_region_measured(struct home_region *region, uint64_t latency_ns, uint64_t now_ns);
 /* It was home and could not be connected to. Each time it is avoided for longer. */
 void home_region_lost(struct home_region *region, uint64_t now_ns);
-/* The lowest latency of the last five minutes, 0: none. */
-uint64_t home_region_best(const struct home_region *region, uint64_t now_ns);
 
 /*
  * The region to be home from now on. current: the home till now, 0: none.

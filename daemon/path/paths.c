@@ -205,11 +205,6 @@ struct path_peer *paths_find_peer(const struct paths *paths,
 	return peer;
 }
 
-void *path_peer_user(const struct path_peer *peer)
-{
-	return peer->user;
-}
-
 void path_peer_status(const struct paths *paths, const struct path_peer *peer, uint64_t now_ns,
 		      struct path_peer_status *status)
 {

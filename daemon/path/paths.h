@@ -131,7 +131,6 @@ int paths_update_peer(struct paths *paths, struct path_peer *peer,
 void paths_remove_peer(struct paths *paths, struct path_peer *peer);
 struct path_peer *paths_find_peer(const struct paths *paths,
 				  const uint8_t key[static PATHS_KEY_LEN]);
-void *path_peer_user(const struct path_peer *peer);
 void path_peer_status(const struct paths *paths, const struct path_peer *peer, uint64_t now_ns,
 		      struct path_peer_status *status);
 /* The peer said inside the tunnel (TSMP) that this is its disco key now. 0, -EINVAL (zero),

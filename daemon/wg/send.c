@@ -149,8 +149,9 @@ void wg_peer_send_staged(struct wg_peer *peer, uint64_t now_ns)
 	wg_peer_rearm(peer);
 }
 
-void wg_peer_send(struct wg_peer *peer, const struct packet *packets, unsigned count, uint32_t mtu,
-		  uint64_t now_ns)
+/* The packets of one peer, in order; those that cannot go are staged. */
+static void send_to_peer(struct wg_peer *peer, const struct packet *packets, unsigned count,
+			 uint32_t mtu, uint64_t now_ns)
 {
 	unsigned sent = 0;
 
@@ -207,7 +208,7 @@ void wg_device_send(struct wg_device *dev, struct packet_batch *batch, uint64_t 
 				break;
 		}
 		if (peer)
-			wg_peer_send(peer, batch->packet + first, end - first, batch->mtu, now_ns);
+			send_to_peer(peer, batch->packet + first, end - first, batch->mtu, now_ns);
 		first = end;
 	}
 	wg_leave(dev);

@@ -120,9 +120,6 @@ void wg_peer_expire(struct wg_peer *peer, uint64_t now_ns);
 void wg_peer_rearm(struct wg_peer *peer);
 
 /* send.c */
-/* The packets of one peer, in order; those that cannot go are staged. */
-void wg_peer_send(struct wg_peer *peer, const struct packet *packets, unsigned count, uint32_t mtu,
-		  uint64_t now_ns);
 void wg_peer_send_staged(struct wg_peer *peer, uint64_t now_ns);
 void wg_transmit(struct wg_device *dev, struct wg_peer *peer, const struct endpoint *to,
 		 const void *bytes, size_t len, size_t segment_len);

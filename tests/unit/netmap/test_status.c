@@ -197,22 +197,12 @@ static void test_whois_tells_the_grants_of_the_filter(void **state)
 	netmap_destroy(nm);
 }
 
-static void test_short_names_lose_our_suffix_only(void **state)
+static void test_no_time_is_the_zero_time(void **state)
 {
-	struct netmap *nm = netmap_create();
-	char text[64];
+	char text[STATUS_TIME_TEXT];
 
 	(void)state;
-	apply_text(nm, map, NULL);
-	assert_string_equal(status_short_name(nm, netmap_peer_at(nm, 0), text, sizeof(text)), "b");
-	apply_text(nm,
-		   "{\"PeersChanged\":[{\"ID\":2,\"Key\":\"" PEER_KEY
-		   "\",\"Name\":\"b.other.example.\"}]}",
-		   NULL);
-	assert_string_equal(status_short_name(nm, netmap_peer_at(nm, 0), text, sizeof(text)),
-			    "b.other.example");
 	assert_string_equal(status_time_text(0, text), "0001-01-01T00:00:00Z");
-	netmap_destroy(nm);
 }
 
 int main(void)
@@ -222,7 +212,7 @@ int main(void)
 		cmocka_unit_test(test_status_before_the_first_map_is_mostly_null),
 		cmocka_unit_test(test_live_data_and_everything_optional_is_shown),
 		cmocka_unit_test(test_whois_tells_the_grants_of_the_filter),
-		cmocka_unit_test(test_short_names_lose_our_suffix_only),
+		cmocka_unit_test(test_no_time_is_the_zero_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -186,7 +186,6 @@ static void test_the_same_node_key_is_added_once(void **state)
 	add(t, &t->a, NULL);
 	memcpy(config.node_key, t->a.key, 32);
 	assert_int_equal(paths_add_peer(t->paths, &config, &peer), -EEXIST);
-	assert_ptr_equal(path_peer_user(t->a.peer), &t->a);
 }
 
 static void test_thousands_of_peers_come_and_go(void **state)
