@@ -34,7 +34,9 @@
 #define LEARN_LEAST 0.25
 #define LEARN_MOST  0.95
 #define LEARN_MORE  1.75 /* times what was learned before, to go on probing */
-#define LEARN_MUCH  4.5  /* times that: others have left so much room, and need the rest */
+/* Times that, or what trains met: others have left so much room, and need the rest. */
+#define LEARN_MUCH  4.5
+#define LEARN_OTHER 1.1
 #define LEARN_KNOWN 0.85 /* where trains began the probing, of the window that overflowed */
 /* More than the path holds, and where CUBIC returns to; within what a queue has room for. */
 #define LEARN_ROOM    0.07
@@ -278,9 +280,10 @@ static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
+	bool is_much = held > LEARN_MUCH * cubic->learned ||
+		       (cc->start.held > 0 && held > LEARN_OTHER * cc->start.held);
 
-	if (held < LEARN_MORE * cubic->learned ||
-	    (cubic->learned > 0 && held > LEARN_MUCH * cubic->learned)) {
+	if (held < LEARN_MORE * cubic->learned || (cubic->learned > 0 && is_much)) {
 		cubic->lesson = CUBIC_NONE;
 		cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, held));
 		cubic->w_max = cubic->w_last_max = (double)MAX(cc->ssthresh, held) / cc->mss;
