@@ -235,9 +235,10 @@ def test_c2n_echo_is_answered_inside_the_channel(node, server):
 def test_pings_of_peers_that_the_server_wants_are_made(node, server, net, site):
     """Each kind has its own answer; kinds that we do not know have none."""
     other = net.make("ours", site)
-    begin(node, server)
-    begin(other, server)
-    streams = [next_stream(server, number) for number in (1, 2)]
+    streams = []
+    for number, each in enumerate((node, other), 1):  # one after the other: whose stream is whose is known
+        begin(each, server)
+        streams.append(next_stream(server, number))
     requests = [request for _, request in streams]
     numbers = {node.name: 2, other.name: 3}
     nodes = [peer(numbers[request["Hostinfo"]["Hostname"]], request["Hostinfo"]["Hostname"],
@@ -251,8 +252,7 @@ def test_pings_of_peers_that_the_server_wants_are_made(node, server, net, site):
         stream.send({"PeersChangedPatch": [{"NodeID": its["ID"], "Endpoints": known[-1]}]})
     node.wait_running()
     other.wait_running()
-    ours = next(at for at, own in enumerate(nodes) if own["Name"].startswith(f"{node.name}."))
-    stream, it = streams[ours][0], nodes[1 - ours]
+    stream, it = streams[0][0], nodes[1]
     address = it["Addresses"][0].split("/")[0]
 
     def ask(number, types, ip, inside=True):
@@ -276,7 +276,7 @@ def test_pings_of_peers_that_the_server_wants_are_made(node, server, net, site):
     assert json.loads(answers(2, front="POST ")[0])["Type"] == "TSMP"
     ask(3, "disco", "100.64.9.9")
     assert "no peer has the address" in answers(3)[0]["Err"]
-    ask(4, "disco", nodes[ours]["Addresses"][0].split("/")[0])
+    ask(4, "disco", nodes[0]["Addresses"][0].split("/")[0])
     assert answers(4)[0]["IsLocalIP"] and "is local" in answers(4)[0]["Err"]
     assert len(answers(1)) == 3
     other.stop(9)
