@@ -97,8 +97,11 @@ def torchrun(pair, **env):
              "--rdzv-endpoint", f"{pair.a.v4}:{port}", HERE / "torch_work.py"]
     env = {"OMP_NUM_THREADS": "1", "TORCHELASTIC_ERROR_FILE": "/dev/null", **env}
     running = [side.spawn(*words, log="torchrun", env=env) for side in (pair.a, pair.b)]
-    for process in running:
-        status = process.wait(240)
+    # Where one fails the other waits for it for minutes, and only the one that failed says why.
+    wait_until(lambda: [p for p in running if p.popen.poll()] or all(p.popen.poll() == 0 for p in running), 240,
+               "torchrun on both nodes")
+    for process in sorted(running, key=lambda p: not p.popen.poll()):
+        status = process.wait()
         expect(status == 0 and "reduced" in process.text and "trained" in process.text,
                f"torchrun with {env}, on {shown(process.argv)}, ended with {status}: {process.text[-3000:]}")
 

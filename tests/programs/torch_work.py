@@ -33,5 +33,8 @@ mine = torch.cat([p.detach().flatten() for p in net.parameters()])
 everybody = [torch.empty_like(mine) for _ in range(size)]
 dist.all_gather(everybody, mine)
 assert all(torch.equal(mine, other) for other in everybody), "the replicas are not the same"
-print("trained", rank, flush=True)
 dist.destroy_process_group()
+print("trained", rank, flush=True)
+# torch 2.15 sometimes aborts while a busy machine's interpreter ends ("terminate called without an active
+# exception"), on bare loopback, too. Nothing of what is checked here comes after this line.
+os._exit(0)
