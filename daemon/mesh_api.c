@@ -63,22 +63,12 @@ static char *whois(void *owner, const char *addr, char error[static LOCALAPI_ERR
 
 static_assert(LOCALAPI_TICKET_MAX < OF_CONTROL, "tickets are told apart");
 
-static void tell_pong(struct mesh *mesh, uint32_t ticket, const struct localapi_pong *p)
+static void tell_pong(struct mesh *mesh, uint32_t ticket, const struct pong *pong)
 {
-	const struct control_pong pong = { .node_ip = p->node_ip,
-					   .node_name = p->node_name,
-					   .error = p->error,
-					   .latency_s = p->latency_s,
-					   .endpoint = p->endpoint,
-					   .derp_region = p->derp_region,
-					   .derp_code = p->derp_code,
-					   .peerapi_port = p->peerapi_port,
-					   .is_local = p->is_local };
-
 	if (!(ticket & OF_CONTROL))
-		localapi_ponged(api(mesh), ticket, p);
+		localapi_ponged(api(mesh), ticket, pong);
 	else if (mesh->tailnet)
-		control_ping_done(mesh->tailnet->control, ticket & ~OF_CONTROL, &pong);
+		control_ping_done(mesh->tailnet->control, ticket & ~OF_CONTROL, pong);
 }
 
 static void node_of(struct mesh *mesh, const struct ip_addr *ip, char name[static 64])
@@ -94,9 +84,9 @@ static void answer_pong(struct mesh *mesh, uint32_t ticket, const struct ip_addr
 			uint64_t round_trip_ns, uint16_t peerapi_port)
 {
 	char ip[IP_TEXT_MAX], name[64];
-	struct localapi_pong pong = { .node_ip = ip_format(from, ip),
-				      .node_name = name,
-				      .peerapi_port = peerapi_port };
+	struct pong pong = { .node_ip = ip_format(from, ip),
+			     .node_name = name,
+			     .peerapi_port = peerapi_port };
 
 	node_of(mesh, from, name);
 	if (round_trip_ns == NEVER_NS)
@@ -150,7 +140,7 @@ static int send_ping(struct mesh *mesh, const struct ip_addr *to, bool is_tsmp, 
 	return err;
 }
 
-static int start_ping(struct mesh *mesh, const struct ip_addr *to, enum localapi_ping_type type,
+static int start_ping(struct mesh *mesh, const struct ip_addr *to, enum ping_type type,
 		      unsigned size, uint32_t ticket)
 {
 	struct wg_peer *peer = mesh->wg ? wg_device_route(mesh->wg, to) : NULL;
@@ -171,16 +161,16 @@ static int start_ping(struct mesh *mesh, const struct ip_addr *to, enum localapi
 		return -EAGAIN;
 	data = (struct tsmp_data){ ping->id, ping->seq, ticket };
 	/* A plain WireGuard peer knows nothing of disco: it is asked by ICMP. */
-	if (type == LOCALAPI_PING_DISCO && p->path)
+	if (type == PING_DISCO && p->path)
 		err = paths_ping(mesh->tailnet->paths, p->path, ticket, loop_now(mesh->loop));
 	else
-		err = send_ping(mesh, to, type == LOCALAPI_PING_TSMP, size, &data);
+		err = send_ping(mesh, to, type == PING_TSMP, size, &data);
 	if (err < 0)
 		pings_take(&mesh->pings, to, data.id, data.seq, &gone);
 	return err;
 }
 
-static int ping(void *owner, const struct ip_addr *to, enum localapi_ping_type type, unsigned size,
+static int ping(void *owner, const struct ip_addr *to, enum ping_type type, unsigned size,
 		uint32_t ticket, char error[static LOCALAPI_ERROR_MAX])
 {
 	struct mesh *mesh = owner;
@@ -192,10 +182,10 @@ static int ping(void *owner, const struct ip_addr *to, enum localapi_ping_type t
 		snprintf(sentence, sizeof(sentence), "%s is local Tailscale IP", ip_format(to, ip));
 		node_of(mesh, to, name);
 		tell_pong(mesh, ticket,
-			  &(struct localapi_pong){ .node_ip = ip,
-						   .node_name = name,
-						   .error = sentence,
-						   .is_local = true });
+			  &(struct pong){ .node_ip = ip,
+					  .node_name = name,
+					  .error = sentence,
+					  .is_local = true });
 		return 0;
 	}
 	err = start_ping(mesh, to, type, size, ticket);
@@ -211,23 +201,18 @@ static int ping(void *owner, const struct ip_addr *to, enum localapi_ping_type t
 
 void mesh_api_ping_for_control(struct mesh *mesh, const struct control_ping *wanted)
 {
-	static const enum localapi_ping_type types[] = {
-		[CONTROL_PING_DISCO] = LOCALAPI_PING_DISCO,
-		[CONTROL_PING_TSMP] = LOCALAPI_PING_TSMP,
-		[CONTROL_PING_ICMP] = LOCALAPI_PING_ICMP,
-	};
 	uint32_t ticket = wanted->token | OF_CONTROL;
 	char error[LOCALAPI_ERROR_MAX];
 
-	if (ping(mesh, &wanted->ip, types[wanted->type], 0, ticket, error) != 0)
-		tell_pong(mesh, ticket, &(struct localapi_pong){ .error = error });
+	if (ping(mesh, &wanted->ip, wanted->type, 0, ticket, error) != 0)
+		tell_pong(mesh, ticket, &(struct pong){ .error = error });
 }
 
 void mesh_api_disco_ponged(struct mesh *mesh, uint32_t ticket, const struct paths_pong *p)
 {
 	const struct derp_region *relay = region(mesh, p->region);
 	char ip[IP_TEXT_MAX], name[64], at[ENDPOINT_TEXT_MAX];
-	struct localapi_pong pong = { .node_ip = ip, .node_name = name };
+	struct pong pong = { .node_ip = ip, .node_name = name };
 	struct ping ping;
 
 	if (p->latency_ns == NEVER_NS || pings_take_ticket(&mesh->pings, ticket, &ping) < 0)

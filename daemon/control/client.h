@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/pong.h"
 #include "shared/endpoint.h"
 
 struct control;
@@ -63,25 +64,11 @@ enum control_status {
 /* "NoState", "NeedsLogin", ... as status output says it. */
 const char *control_status_name(enum control_status status);
 
-enum control_ping_type { CONTROL_PING_DISCO, CONTROL_PING_TSMP, CONTROL_PING_ICMP };
-
 /* A ping the server asks for, of a kind that others must make. */
 struct control_ping {
-	enum control_ping_type type;
+	enum ping_type type;
 	struct ip_addr ip; /* mesh address to ping */
 	uint32_t token;    /* for control_ping_done(), within 10 s; fits into 31 bits */
-};
-
-/* How it went. Texts are read at once; NULL is "". */
-struct control_pong {
-	const char *node_ip, *node_name; /* who answered */
-	const char *error;               /* a sentence; then nothing else counts */
-	double latency_s;
-	const char *endpoint; /* "1.2.3.4:5" when it came directly */
-	int derp_region;      /* else by this relay */
-	const char *derp_code;
-	uint16_t peerapi_port;
-	bool is_local; /* the address is our own; error says so */
 };
 
 struct control_callbacks {
@@ -166,7 +153,7 @@ void control_logout(struct control *control, void (*done)(void *owner, int err))
 void control_network_changed(struct control *control);
 
 /* The answer to ping_wanted(), also from inside it. Ignored when the token is no longer known. */
-void control_ping_done(struct control *control, uint32_t token, const struct control_pong *pong);
+void control_ping_done(struct control *control, uint32_t token, const struct pong *pong);
 
 struct control_info {
 	enum control_status status;

@@ -275,7 +275,7 @@ static void add_some_text(struct json_object *object, const char *key, const cha
 		add(object, key, json_object_new_string(text));
 }
 
-char *messages_pong(const char *type, const struct ip_addr *ip, const struct control_pong *pong)
+char *messages_pong(const char *type, const struct ip_addr *ip, const struct pong *pong)
 {
 	struct json_object *object = json_object_new_object();
 	char text[IP_TEXT_MAX], *json;

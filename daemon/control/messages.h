@@ -95,7 +95,7 @@ int messages_read_notes(const char *text, size_t len, struct messages_notes *not
 			struct messages_ping *ping);
 void messages_ping_free(struct messages_ping *ping);
 /* The answer to one of another kind: JSON, freed by free(); NULL: -ENOMEM. */
-char *messages_pong(const char *type, const struct ip_addr *ip, const struct control_pong *pong);
+char *messages_pong(const char *type, const struct ip_addr *ip, const struct pong *pong);
 
 /*
  * The raw HTTP/1.1 answer to a raw request that the server sends down: /echo

@@ -138,7 +138,7 @@ static void send_ping(struct control *c, const char *text, bool is_noise, const 
 /* ---- kinds ---- */
 
 static const char *const types[] = {
-	[CONTROL_PING_DISCO] = "disco", [CONTROL_PING_TSMP] = "TSMP", [CONTROL_PING_ICMP] = "ICMP"
+	[PING_DISCO] = "disco", [PING_TSMP] = "TSMP", [PING_ICMP] = "ICMP"
 };
 
 static struct asked *free_slot(struct control *c, uint64_t now_ns)
@@ -149,8 +149,7 @@ static struct asked *free_slot(struct control *c, uint64_t now_ns)
 	return NULL;
 }
 
-static void ask_others(struct control *c, const struct messages_ping *ping,
-		       enum control_ping_type type)
+static void ask_others(struct control *c, const struct messages_ping *ping, enum ping_type type)
 {
 	uint64_t now_ns = loop_now(c->loop);
 	struct asked *asked = free_slot(c, now_ns);
@@ -182,7 +181,7 @@ static void ask_for_types(struct control *c, const struct messages_ping *ping)
 	while ((word = strsep(&at, ",")))
 		for (unsigned i = 0; i < ARRAY_LEN(types); i++)
 			if (strcmp(word, types[i]) == 0)
-				ask_others(c, ping, (enum control_ping_type)i);
+				ask_others(c, ping, (enum ping_type)i);
 }
 
 void control_answer_ping(struct control *c, const struct messages_ping *ping)
@@ -205,7 +204,7 @@ void control_answer_ping(struct control *c, const struct messages_ping *ping)
 	}
 }
 
-void control_ping_done(struct control *control, uint32_t token, const struct control_pong *pong)
+void control_ping_done(struct control *control, uint32_t token, const struct pong *pong)
 {
 	char *json;
 

@@ -83,7 +83,7 @@ struct answer {
 /* A ping asked of others. */
 struct asked {
 	uint32_t token; /* 0: free */
-	enum control_ping_type type;
+	enum ping_type type;
 	struct ip_addr ip;
 	uint64_t until_ns;
 	bool is_noise;

@@ -118,7 +118,7 @@ static void refuse_waiting(struct localapi *api, uint32_t ticket, const char *er
 		answer_send_problem(take_request(w), HTTP_SERVUNAVAIL, error);
 }
 
-static void answer_ping(struct waiting *w, const struct localapi_pong *pong)
+static void answer_ping(struct waiting *w, const struct pong *pong)
 {
 	json_object *o = json_object_new_object();
 	char ip[IP_TEXT_MAX];
@@ -147,12 +147,12 @@ static void timed_out(struct edge_timer *timer, uint64_t now_ns)
 
 	(void)now_ns;
 	if (w->is_ping)
-		answer_ping(w, &(struct localapi_pong){ .error = LOCALAPI_NO_ANSWER });
+		answer_ping(w, &(struct pong){ .error = LOCALAPI_NO_ANSWER });
 	else
 		answer_send_problem(take_request(w), HTTP_SERVUNAVAIL, LOCALAPI_NO_ANSWER);
 }
 
-void localapi_ponged(struct localapi *api, uint32_t ticket, const struct localapi_pong *pong)
+void localapi_ponged(struct localapi *api, uint32_t ticket, const struct pong *pong)
 {
 	struct waiting *w = waiting_of(api, ticket);
 
@@ -176,7 +176,7 @@ void localapi_pinged(struct localapi *api, uint32_t ticket, uint64_t round_trip_
 {
 	struct waiting *w = waiting_of(api, ticket);
 	char name[MAP_NAME_MAX] = "", ip[IP_TEXT_MAX];
-	struct localapi_pong pong = { .node_name = name };
+	struct pong pong = { .node_name = name };
 
 	if (!w || !w->is_ping)
 		return; /* it was late, or the asker has left */
@@ -204,17 +204,17 @@ static bool find_address(const struct map *map, const char *who, struct ip_addr 
 	return !ip_equal(addr, &none);
 }
 
-static bool parse_type(const char *text, enum localapi_ping_type *type)
+static bool parse_type(const char *text, enum ping_type *type)
 {
-	static const char *const names[] = { [LOCALAPI_PING_DISCO] = "disco",
-					     [LOCALAPI_PING_TSMP] = "TSMP",
-					     [LOCALAPI_PING_ICMP] = "ICMP" };
+	static const char *const names[] = {
+		[PING_DISCO] = "disco", [PING_TSMP] = "TSMP", [PING_ICMP] = "ICMP"
+	};
 
-	*type = LOCALAPI_PING_DISCO;
+	*type = PING_DISCO;
 	if (!text)
 		return true;
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		*type = (enum localapi_ping_type)i;
+		*type = (enum ping_type)i;
 		if (strcmp(text, names[i]) == 0)
 			return true;
 	}
@@ -243,7 +243,7 @@ static void serve_ping(struct localapi *api, struct evhttp_request *request,
 	const char *who = evhttp_find_header(query, "ip");
 	char error[LOCALAPI_ERROR_MAX] = "";
 	struct edge *edge = api->edge;
-	enum localapi_ping_type type;
+	enum ping_type type;
 	struct waiting *w;
 	struct ip_addr ip;
 	uint32_t ticket;
@@ -275,7 +275,7 @@ static void serve_ping(struct localapi *api, struct evhttp_request *request,
 	}
 	w = err ? waiting_of(api, ticket) : NULL;
 	if (w)
-		answer_ping(w, &(struct localapi_pong){ .error = error });
+		answer_ping(w, &(struct pong){ .error = error });
 }
 
 /* ---- reading ---- */

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/pong.h"
 #include "shared/endpoint.h"
 
 #define LOCALAPI_WAITING_MAX 64 /* requests whose answers are to come */
@@ -31,20 +32,6 @@
 struct edge;
 struct localapi;
 
-enum localapi_ping_type { LOCALAPI_PING_DISCO, LOCALAPI_PING_TSMP, LOCALAPI_PING_ICMP };
-
-/* How a ping went. Texts are read at once; NULL is "". */
-struct localapi_pong {
-	const char *node_ip, *node_name; /* who answered */
-	const char *error;               /* a sentence; then nothing else counts */
-	double latency_s;
-	const char *endpoint; /* "1.2.3.4:5" when it came directly */
-	int derp_region;      /* else by this relay */
-	const char *derp_code;
-	uint16_t peerapi_port;
-	bool is_local; /* the address is our own; error says so */
-};
-
 /*
  * Who answers. Texts that are returned are malloc'd. A function that fails
  * writes one sentence to error. Late answers come by localapi_ponged() and
@@ -57,8 +44,8 @@ struct localapi_backend {
 	/* JSON of `whois --json`; NULL with error: "peer not found". addr: "IP" or "IP:PORT". */
 	char *(*whois)(void *owner, const char *addr, char error[static LOCALAPI_ERROR_MAX]);
 	/* 0 or -errno; localapi_ponged() follows when 0. size: of an ICMP payload, 0 usual. */
-	int (*ping)(void *owner, const struct ip_addr *ip, enum localapi_ping_type type,
-		    unsigned size, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);
+	int (*ping)(void *owner, const struct ip_addr *ip, enum ping_type type, unsigned size,
+		    uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);
 	/*
 	 * The JSON report with one key more, "Regions": {"id": {"Code", "Name"}}, for
 	 * people's eyes. localapi_answered() follows when 0.
@@ -78,7 +65,7 @@ int localapi_open(struct edge *edge, struct localapi **api);
 void localapi_close(struct localapi *api);
 void localapi_set_backend(struct localapi *api, const struct localapi_backend *backend);
 /* Late answers; a ticket that nobody waits for any more is fine. */
-void localapi_ponged(struct localapi *api, uint32_t ticket, const struct localapi_pong *pong);
+void localapi_ponged(struct localapi *api, uint32_t ticket, const struct pong *pong);
 /* error NULL: json is the answer. */
 void localapi_answered(struct localapi *api, uint32_t ticket, const char *json, const char *error);
 /* File mode's short form of the above. */

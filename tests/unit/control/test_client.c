@@ -288,7 +288,7 @@ static void test_calls_on_a_stopped_client_do_no_harm(void **state)
 	control_stop(control);
 	control_set_self(control, &self);
 	control_network_changed(control);
-	control_ping_done(control, 5, &(struct control_pong){ .error = "late" });
+	control_ping_done(control, 5, &(struct pong){ .error = "late" });
 	control_logout(control, NULL);
 	expect("logged out");
 	control_login_interactive(control);

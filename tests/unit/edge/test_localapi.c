@@ -159,17 +159,17 @@ static char *back_whois(void *owner, const char *addr, char error[static LOCALAP
 	return refuse(b, error) ? NULL : strdup("{}");
 }
 
-static int back_ping(void *owner, const struct ip_addr *ip, enum localapi_ping_type type,
-		     unsigned size, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX])
+static int back_ping(void *owner, const struct ip_addr *ip, enum ping_type type, unsigned size,
+		     uint32_t ticket, char error[static LOCALAPI_ERROR_MAX])
 {
 	struct backend *b = owner;
-	const struct localapi_pong pong = { .node_ip = "100.64.0.2",
-					    .node_name = "node-b",
-					    .latency_s = 0.25,
-					    .derp_region = type == LOCALAPI_PING_TSMP ? 900 : 0,
-					    .derp_code = "lo",
-					    .peerapi_port = (uint16_t)size,
-					    .is_local = size != 0 };
+	const struct pong pong = { .node_ip = "100.64.0.2",
+				   .node_name = "node-b",
+				   .latency_s = 0.25,
+				   .derp_region = type == PING_TSMP ? 900 : 0,
+				   .derp_code = "lo",
+				   .peerapi_port = (uint16_t)size,
+				   .is_local = size != 0 };
 
 	(void)ip;
 	if (refuse(b, error))
