@@ -149,7 +149,7 @@ static int start_ping(struct mesh *mesh, const struct ip_addr *to, enum ping_typ
 	struct wg_peer_stats stats;
 	struct tsmp_data data;
 	struct ping gone;
-	int err;
+	int err = 0;
 
 	if (!p)
 		return -ENOENT;
@@ -160,10 +160,10 @@ static int start_ping(struct mesh *mesh, const struct ip_addr *to, enum ping_typ
 	if (!ping)
 		return -EAGAIN;
 	data = (struct tsmp_data){ ping->id, ping->seq, ticket };
-	/* A plain WireGuard peer knows nothing of disco: it is asked by ICMP. */
 	if (type == PING_DISCO && p->path)
 		err = paths_ping(mesh->tailnet->paths, p->path, ticket, loop_now(mesh->loop));
-	else
+	/* A plain WireGuard peer knows nothing of disco: it is asked by ICMP. */
+	if (type != PING_DISCO || !p->path || err == -EOPNOTSUPP)
 		err = send_ping(mesh, to, type == PING_TSMP, size, &data);
 	if (err < 0)
 		pings_take(&mesh->pings, to, data.id, data.seq, &gone);

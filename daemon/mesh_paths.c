@@ -157,6 +157,13 @@ static void home_changed(void *owner, int region)
 	relays_set_home(t->relays, region);
 }
 
+/* For when paths may be called again. */
+static void note_found(struct tailnet *t, const struct mesh_peer *peer)
+{
+	if (t->found_count < TAILNET_FOUND_MAX)
+		t->found[t->found_count++] = peer->id;
+}
+
 static void direct_changed(void *owner, void *peer_user, const struct endpoint *to)
 {
 	struct tailnet *t = owner;
@@ -166,8 +173,13 @@ static void direct_changed(void *owner, void *peer_user, const struct endpoint *
 
 	log_debug("mesh: %s: %s%s", node ? node->name : "a peer", to ? "direct to " : "by relay",
 		  to ? endpoint_format(to, text) : "");
-	if (to && t->found_count < TAILNET_FOUND_MAX)
-		t->found[t->found_count++] = peer->id; /* paths may not be called from here */
+	if (to)
+		note_found(t, peer);
+}
+
+static void relay_answered(void *owner, void *peer_user)
+{
+	note_found(owner, peer_user);
 }
 
 static void pong(void *owner, uint32_t ticket, const struct paths_pong *pong)
@@ -347,8 +359,8 @@ static int create_paths(struct tailnet *t)
 {
 	const struct paths_callbacks callbacks = { send_udp,     send_relay,     wireguard,
 						   resolve,      measure_https,  self_changed,
-						   home_changed, direct_changed, pong,
-						   netchecked };
+						   home_changed, direct_changed, relay_answered,
+						   pong,         netchecked };
 	struct paths_config config = { .udp_port = udp_path_port(t->mesh->udp),
 				       .has_fixed_port = t->login->port != 0 };
 

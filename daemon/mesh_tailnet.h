@@ -49,7 +49,7 @@ struct tailnet {
 	struct ip_addr own[CONFIG_MAX_OWN];
 	unsigned own_count;
 
-	int64_t found[TAILNET_FOUND_MAX]; /* peers that are reached directly since this round */
+	int64_t found[TAILNET_FOUND_MAX]; /* peers that can be reached since this round */
 	unsigned found_count;
 
 	bool wants_running; /* not after "down" */

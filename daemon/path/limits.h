@@ -22,7 +22,9 @@
 #define LATE_PONG_FACTOR    4
 #define TRY_INTERVAL_NS     (250 * NS_PER_MS) /* between looks for addresses to ping, while sending */
 #define EAGER_NS            (5 * NS_PER_S)    /* of new activity: the peer may just have joined, */
-#define EAGER_PING_NS       (NS_PER_S)        /* and is pinged this often */
+#define EAGER_FIRST_NS      (250 * NS_PER_MS) /* and is pinged this often, and ever more slowly */
+#define EAGER_PING_NS       (NS_PER_S)     /* down to this; call-me-maybes have it from the start */
+#define TICKET_PING_NS      (NS_PER_S)     /* between the pings of one question */
 #define STUN_DOUBT_NS       (2 * NS_PER_S) /* an older STUN result is asked again when a path breaks */
 #define HOME_PATIENCE_NS    (5 * NS_PER_S) /* with a home that is not connected; a report follows */
 #define HOME_AGAIN_NS       (30 * NS_PER_S)  /* until the next, when nobody else answered */

@@ -8,7 +8,6 @@
  * address), an old call-me-maybe makes us ping; neither moves a path. Only a
  * pong with a transaction id of ours does.
  */
-#include <errno.h>
 #include <string.h>
 
 #include <sodium.h>
@@ -197,15 +196,20 @@ static bool direct_pong(struct paths *paths, struct path_peer *peer, const struc
 static void relayed_pong(struct paths *paths, struct path_peer *peer, int region,
 			 const struct disco_message *m)
 {
-	struct sent_ping *sent = &peer->relay_ping;
-	struct paths_pong pong = { 0 };
+	struct paths_pong pong = { .region = region };
 
-	if (!is_answer(sent, m->txid, paths->now_ns))
+	for (unsigned i = 0; i < RELAY_PINGS; i++) {
+		struct sent_ping *sent = &peer->relay_sent[i];
+
+		if (!is_answer(sent, m->txid, paths->now_ns))
+			continue;
+		pong.latency_ns = MAX(paths->now_ns - sent->at_ns, 1);
+		tickets_ponged(paths, peer, sent->at_ns, &pong);
+		sent->at_ns = 0;
+		if (paths->callbacks.relay_answered)
+			paths->callbacks.relay_answered(paths->owner, peer->user);
 		return;
-	pong.latency_ns = MAX(paths->now_ns - sent->at_ns, 1);
-	pong.region = region;
-	tickets_ponged(paths, peer, sent->at_ns, &pong);
-	sent->at_ns = 0;
+	}
 }
 
 static void pong_received(struct paths *paths, struct disco_peer *dp, int region,
@@ -300,95 +304,4 @@ void disco_received(struct paths *paths, const struct endpoint *from, int region
 	return;
 drop:
 	paths->stats.disco_dropped++;
-}
-
-/* ---- tickets ---- */
-
-static void close_ticket(struct paths *paths, struct ping_ticket *t, const struct paths_pong *pong)
-{
-	t->peer = NULL;
-	paths->callbacks.pong(paths->owner, t->ticket, pong);
-}
-
-/* sent_ns: when the ping went out. Only pings that were sent since the question answer it. */
-void tickets_ponged(struct paths *paths, const struct path_peer *peer, uint64_t sent_ns,
-		    const struct paths_pong *pong)
-{
-	for (unsigned i = 0; i < TICKETS_MAX; i++) {
-		if (paths->tickets[i].peer == peer && paths->tickets[i].at_ns <= sent_ns)
-			close_ticket(paths, &paths->tickets[i], pong);
-	}
-}
-
-void tickets_cancel(struct paths *paths, const struct path_peer *peer)
-{
-	const struct paths_pong none = { .latency_ns = NEVER_NS };
-
-	for (unsigned i = 0; i < TICKETS_MAX; i++) {
-		if (paths->tickets[i].peer == peer)
-			close_ticket(paths, &paths->tickets[i], &none);
-	}
-}
-
-uint64_t tickets_deadline(const struct paths *paths)
-{
-	uint64_t ns = NEVER_NS;
-
-	for (unsigned i = 0; i < TICKETS_MAX; i++) {
-		if (paths->tickets[i].peer)
-			ns = MIN(ns, paths->tickets[i].at_ns + PONG_WAIT_NS);
-	}
-	return ns;
-}
-
-void tickets_expire(struct paths *paths, uint64_t now_ns)
-{
-	const struct paths_pong none = { .latency_ns = NEVER_NS };
-
-	for (unsigned i = 0; i < TICKETS_MAX; i++) {
-		struct ping_ticket *t = &paths->tickets[i];
-
-		if (t->peer && now_ns >= t->at_ns + PONG_WAIT_NS)
-			close_ticket(paths, t, &none);
-	}
-}
-
-static void ping_by_relay(struct paths *paths, struct path_peer *peer, int region, uint64_t now_ns)
-{
-	uint8_t plain[DISCO_PING_LEN];
-
-	randombytes_buf(peer->relay_ping.txid, DISCO_TXID_LEN);
-	peer->relay_ping.at_ns = now_ns;
-	disco_send_relay(paths, peer, region, plain,
-			 disco_make_ping(peer->relay_ping.txid, paths->node_key, plain));
-}
-
-int paths_ping(struct paths *paths, struct path_peer *peer, uint32_t ticket, uint64_t now_ns)
-{
-	int region = peer_relay_region(paths, peer);
-	struct ping_ticket *t = NULL;
-
-	paths->now_ns = now_ns;
-	if (!peer->disco || (region == 0 && peer->candidate_count == 0))
-		return -EHOSTUNREACH;
-	for (unsigned i = 0; i < TICKETS_MAX && !t; i++) {
-		if (!paths->tickets[i].peer)
-			t = &paths->tickets[i];
-	}
-	if (!t)
-		return -EAGAIN;
-	*t = (struct ping_ticket){ peer, ticket, now_ns };
-	peer_note_activity(paths, peer, now_ns);
-	if (peer_is_trusted(peer, now_ns)) {
-		struct candidate *c = candidate_find(peer, &peer->best.endpoint);
-
-		if (c)
-			peer_ping(paths, peer, c, now_ns);
-		return 0;
-	}
-	if (region)
-		ping_by_relay(paths, peer, region, now_ns);
-	peer_forget_throttles(peer);
-	peer_full_ping(paths, peer, now_ns);
-	return 0;
 }

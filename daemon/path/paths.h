@@ -71,6 +71,11 @@ struct paths_callbacks {
 	void (*home_changed)(void *owner, int region);
 	/* Quiet. to NULL: the relay is used again. For the log; optional. */
 	void (*direct_changed)(void *owner, void *peer_user, const struct endpoint *to);
+	/*
+	 * Quiet. A ping by relay was answered: the peer knows us, though what was sent to it
+	 * before may have gone nowhere. Optional.
+	 */
+	void (*relay_answered)(void *owner, void *peer_user);
 	/* Quiet. The answer to paths_ping(). */
 	void (*pong)(void *owner, uint32_t ticket, const struct paths_pong *pong);
 	/* Quiet. The report that paths_netcheck() asked for. */
@@ -182,7 +187,10 @@ unsigned paths_self(const struct paths *paths, struct paths_endpoint *out, unsig
 const struct netcheck_report *paths_report(const struct paths *paths);
 int paths_home(const struct paths *paths);
 
-/* Disco ping on every way there is; the first pong ends it. 0, -EAGAIN: too many, -EHOSTUNREACH. */
+/*
+ * Disco pings on every way there is, or becomes known, within 5 s; the first pong ends it. 0,
+ * -EAGAIN: too many, -EOPNOTSUPP: the peer speaks WireGuard only.
+ */
 int paths_ping(struct paths *paths, struct path_peer *peer, uint32_t ticket, uint64_t now_ns);
 /* A full report; answered by the netcheck callback. 0, -EAGAIN: too many, -ENOENT: no relay map. */
 int paths_netcheck(struct paths *paths, uint32_t ticket, uint64_t now_ns);

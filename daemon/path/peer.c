@@ -4,7 +4,9 @@
  * The best address is trusted for a while after each pong; while it is, it alone
  * is used, and sending costs one comparison. Otherwise packets take the relay,
  * and the best address too if there is one: WireGuard's replay window removes
- * the copies. What makes an address best is a pong, nothing else.
+ * the copies. What makes an address best is a pong, nothing else. A peer without
+ * relay that has just pinged us is answered where it did, until there is a pong:
+ * else the answer to its handshake is lost, and the next comes 5 s later.
  *
  * Beyond what peers of other kinds do, a best address is doubted early: when a
  * ping to it stays unanswered for a few round trips, or when the peer shows up at
@@ -113,6 +115,7 @@ void peer_forget_throttles(struct path_peer *peer)
 {
 	for (unsigned i = 0; i < peer->candidate_count; i++)
 		peer->candidates[i].pinged_ns = 0;
+	peer->relay_pinged_ns = 0;
 	peer->next_try_ns = 0;
 }
 
@@ -160,40 +163,91 @@ static bool is_eager(const struct path_peer *peer, uint64_t now_ns)
 
 static uint64_t beat_ns(const struct path_peer *peer, uint64_t now_ns)
 {
-	return is_eager(peer, now_ns) ? EAGER_PING_NS : HEARTBEAT_NS;
+	uint64_t active_ns = now_ns - peer->active_since_ns;
+
+	if (!is_eager(peer, now_ns))
+		return HEARTBEAT_NS;
+	return MIN(MAX(active_ns / 2, EAGER_FIRST_NS), EAGER_PING_NS);
 }
 
 /*
- * Every candidate that was not pinged of late, and a call, so that the peer pings
- * us as well: pings first, they open our own NAT for the answers.
+ * Where no direct way is, a pong by relay tells that the peer knows us: wanted until it is
+ * heard, and each time that somebody asks.
  */
-void peer_full_ping(struct paths *paths, struct path_peer *peer, uint64_t now_ns)
+static bool wants_relay_ping(const struct paths *paths, const struct path_peer *peer,
+			     uint64_t now_ns)
 {
-	bool wants_call = peer->candidate_count == 0;
-	uint64_t interval_ns = is_eager(peer, now_ns) ? EAGER_PING_NS / 2 : PING_INTERVAL_NS;
+	bool is_sought = is_eager(peer, now_ns) && peer->last_rx_ns < peer->active_since_ns;
+	uint64_t interval_ns = is_sought ? beat_ns(peer, now_ns) / 2 : PING_INTERVAL_NS;
 
-	if (!peer->disco)
-		return;
-	peer->next_try_ns = now_ns + TRY_INTERVAL_NS;
-	candidates_prune(peer, now_ns);
+	return (is_sought || tickets_has(paths, peer)) &&
+	       (!peer->relay_pinged_ns || now_ns - peer->relay_pinged_ns >= interval_ns);
+}
+
+static void ping_relay(struct paths *paths, struct path_peer *peer, int region, uint64_t now_ns)
+{
+	struct sent_ping *sent = &peer->relay_sent[peer->next_relay_sent];
+	uint8_t plain[DISCO_PING_LEN];
+
+	peer->next_relay_sent = (peer->next_relay_sent + 1) % RELAY_PINGS;
+	randombytes_buf(sent->txid, sizeof(sent->txid));
+	sent->at_ns = now_ns;
+	peer->relay_pinged_ns = now_ns;
+	disco_send_relay(paths, peer, region, plain,
+			 disco_make_ping(sent->txid, paths->node_key, plain));
+}
+
+/* Those that were not pinged of late. True: some were, or there are none. */
+static bool ping_candidates(struct paths *paths, struct path_peer *peer, uint64_t interval_ns,
+			    uint64_t now_ns)
+{
+	bool was_any = peer->candidate_count == 0;
+
 	for (unsigned i = 0; i < peer->candidate_count; i++) {
 		struct candidate *c = &peer->candidates[i];
 
 		if (c->pinged_ns && now_ns - c->pinged_ns < interval_ns)
 			continue;
 		peer_ping(paths, peer, c, now_ns);
-		wants_call = true;
+		was_any = true;
 	}
-	if (!wants_call)
-		return;
-	peer->full_ping_ns = now_ns;
-	/* Without any candidate only the call's own interval holds it back. */
-	if (peer_relay_region(paths, peer) == 0 ||
-	    (peer->candidate_count == 0 && peer->last_call_ns &&
-	     now_ns - peer->last_call_ns < interval_ns))
+	return was_any;
+}
+
+/* Candidates hold calls back where there are any; else, or where these are quick, time does. */
+static void call(struct paths *paths, struct path_peer *peer, uint64_t now_ns)
+{
+	bool is_quick = is_eager(peer, now_ns);
+	uint64_t interval_ns = is_quick ? EAGER_PING_NS : PING_INTERVAL_NS;
+
+	if ((is_quick || peer->candidate_count == 0) && peer->last_call_ns &&
+	    now_ns - peer->last_call_ns < interval_ns)
 		return;
 	peer->last_call_ns = now_ns;
 	peer_send_call(paths, peer, now_ns);
+}
+
+/*
+ * Every candidate, and a call, so that the peer pings us as well: pings first, they
+ * open our own NAT for the answers.
+ */
+void peer_full_ping(struct paths *paths, struct path_peer *peer, uint64_t now_ns)
+{
+	int region = peer_relay_region(paths, peer);
+	uint64_t interval_ns = is_eager(peer, now_ns) ? beat_ns(peer, now_ns) / 2
+						      : PING_INTERVAL_NS;
+
+	if (!peer->disco)
+		return;
+	peer->next_try_ns = now_ns + TRY_INTERVAL_NS;
+	candidates_prune(peer, now_ns);
+	if (ping_candidates(paths, peer, interval_ns, now_ns)) {
+		peer->full_ping_ns = now_ns;
+		if (region)
+			call(paths, peer, now_ns);
+	}
+	if (region && wants_relay_ping(paths, peer, now_ns))
+		ping_relay(paths, peer, region, now_ns);
 }
 
 static void ping_best(struct paths *paths, struct path_peer *peer, uint64_t now_ns)
@@ -271,22 +325,38 @@ static void send_relay(struct paths *paths, struct path_peer *peer, int region,
 	paths->callbacks.send_relay(paths->owner, region, peer->key, bytes, len, segment_len);
 }
 
+/* Where a peer that has no relay was when it pinged us; NULL: it did not of late. */
+static const struct endpoint *seen_at(const struct path_peer *peer, uint64_t now_ns)
+{
+	const struct candidate *last = NULL;
+
+	for (unsigned i = 0; i < peer->candidate_count; i++) {
+		const struct candidate *c = &peer->candidates[i];
+
+		if (c->got_ping_ns && now_ns - c->got_ping_ns <= PONG_WAIT_NS &&
+		    (!last || c->got_ping_ns > last->got_ping_ns))
+			last = c;
+	}
+	return last ? &last->endpoint : NULL;
+}
+
 /* No trusted address: the relay, and the untrusted one if there is one. */
 static void send_without_trust(struct paths *paths, struct path_peer *peer, const uint8_t *bytes,
 			       size_t len, size_t segment_len)
 {
 	uint64_t now_ns = paths->now_ns;
 	int region = peer_relay_region(paths, peer);
-	bool has_best = peer->best.endpoint.port != 0;
+	const struct endpoint *to = peer->best.endpoint.port != 0 ? &peer->best.endpoint : NULL;
 
-	if (has_best)
-		paths->callbacks.send_udp(paths->owner, &peer->best.endpoint, bytes, len,
-					  segment_len);
+	if (!to && !region && peer->disco)
+		to = seen_at(peer, now_ns);
+	if (to)
+		paths->callbacks.send_udp(paths->owner, to, bytes, len, segment_len);
 	if (region)
 		send_relay(paths, peer, region, bytes, len, segment_len);
-	paths->stats.sent_both += has_best && region;
-	paths->stats.sent_relay += !has_best && region;
-	paths->stats.sent_nowhere += !has_best && !region;
+	paths->stats.sent_both += to && region;
+	paths->stats.sent_relay += !to && region;
+	paths->stats.sent_nowhere += !to && !region;
 	peer_note_activity(paths, peer, now_ns);
 	if (now_ns >= peer->next_try_ns)
 		peer_full_ping(paths, peer, now_ns);

@@ -14,7 +14,8 @@
 #include "daemon/path/limits.h"
 #include "daemon/path/paths.h"
 
-#define SENT_PINGS 2 /* remembered for an address: a heartbeat may overtake a slow pong */
+#define SENT_PINGS  2 /* remembered for an address: a heartbeat may overtake a slow pong */
+#define RELAY_PINGS 4 /* the same by relay: they are sent faster than a far relay answers */
 
 struct sent_ping {
 	uint8_t txid[DISCO_TXID_LEN];
@@ -67,8 +68,10 @@ struct path_peer {
 	uint64_t last_send_ns, last_rx_ns, last_call_ns;
 	uint64_t active_since_ns;
 	uint64_t calls_ns; /* theoretical arrival time of the next call-me-maybe */
-	struct sent_ping relay_ping;
-	bool is_ticking; /* in the list of those with a deadline */
+	struct sent_ping relay_sent[RELAY_PINGS];
+	unsigned next_relay_sent;
+	uint64_t relay_pinged_ns; /* 0: never, or forgotten on purpose */
+	bool is_ticking;          /* in the list of those with a deadline */
 	TAILQ_ENTRY(path_peer) tick;
 	UT_hash_handle hh;
 };
@@ -77,6 +80,7 @@ struct ping_ticket {
 	struct path_peer *peer; /* NULL: free */
 	uint32_t ticket;
 	uint64_t at_ns;
+	uint64_t next_ns; /* when to ping again */
 };
 
 struct stun_seen {
@@ -172,8 +176,13 @@ void disco_send_relay(struct paths *paths, struct path_peer *peer, int region, c
 /* region 0: from the address; else over its relay, from relayed_by. */
 void disco_received(struct paths *paths, const struct endpoint *from, int region,
 		    struct path_peer *relayed_by, uint8_t *bytes, size_t len);
+
+/* tickets.c */
+/* sent_ns: when the ping went out. Only pings that were sent since the question answer it. */
 void tickets_ponged(struct paths *paths, const struct path_peer *peer, uint64_t sent_ns,
 		    const struct paths_pong *pong);
+/* Does anybody wait for its pong? */
+bool tickets_has(const struct paths *paths, const struct path_peer *peer);
 void tickets_cancel(struct paths *paths, const struct path_peer *peer);
 uint64_t tickets_deadline(const struct paths *paths);
 void tickets_expire(struct paths *paths, uint64_t now_ns);

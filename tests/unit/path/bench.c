@@ -28,6 +28,7 @@ static void send_relay(void *owner, int region, const uint8_t dst[static PATHS_K
 
 	(void)segment_len;
 	t->relayed++;
+	t->relayed_pings += len == DISCO_BOX_AT + DISCO_TAG_LEN + DISCO_PING_LEN;
 	t->last_region = region;
 	memcpy(t->last_dst, dst, 32);
 	memcpy(t->last, bytes, len);
@@ -69,6 +70,13 @@ static void pong(void *owner, uint32_t ticket, const struct paths_pong *p)
 	t->pong = *p;
 }
 
+static void relay_answered(void *owner, void *peer_user)
+{
+	struct bench *t = owner;
+
+	t->relay_answered = peer_user;
+}
+
 static void netcheck(void *owner, uint32_t ticket, const struct netcheck_report *report)
 {
 	(void)owner;
@@ -106,6 +114,7 @@ int set_up(void **state)
 						   .resolve = resolve,
 						   .self_changed = self_changed,
 						   .home_changed = home_changed,
+						   .relay_answered = relay_answered,
 						   .pong = pong,
 						   .netcheck = netcheck };
 	struct paths_config config = { .node_key = { 9 }, .udp_port = 41641 };
@@ -193,6 +202,24 @@ void answer(struct bench *t, const struct player *p, const struct disco_message 
 
 	from_udp(t, packet, seal(t, p, plain, disco_make_pong(ping->txid, &ep, plain), packet),
 		 from);
+}
+
+void answer_by_relay(struct bench *t, const struct player *p, const struct disco_message *ping,
+		     int region)
+{
+	struct endpoint ep = { ip_from_v4(0x7f030328), (uint16_t)region };
+	uint8_t plain[DISCO_PONG_LEN], packet[DISCO_PACKET_MAX];
+	size_t len = seal(t, p, plain, disco_make_pong(ping->txid, &ep, plain), packet);
+
+	paths_received_relay(t->paths, region, p->key, packet, len, t->now_ns);
+}
+
+void run(struct bench *t, uint64_t ns)
+{
+	for (uint64_t end_ns = t->now_ns + ns; t->now_ns < end_ns;) {
+		t->now_ns = MIN(end_ns, MAX(t->now_ns + NS_PER_MS, paths_deadline(t->paths)));
+		paths_expire(t->paths, t->now_ns);
+	}
 }
 
 void send_some(struct bench *t, struct player *p)

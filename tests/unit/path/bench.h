@@ -27,12 +27,14 @@ struct bench {
 	uint64_t now_ns;
 	struct player a, b;
 	unsigned udp, relayed, wireguard, pongs;
+	unsigned relayed_pings; /* among relayed */
 	int last_region;
 	uint8_t last_dst[32];
 	struct endpoint last_to, wireguard_from;
 	uint8_t last[2048];
 	size_t last_len;
 	struct paths_pong pong;
+	const struct player *relay_answered; /* the last */
 	uint64_t udp_bytes;
 };
 
@@ -55,6 +57,10 @@ size_t make_ping(struct bench *t, const struct player *sealer, const uint8_t *no
 /* A pong, by UDP. */
 void answer(struct bench *t, const struct player *p, const struct disco_message *ping,
 	    const char *from);
+void answer_by_relay(struct bench *t, const struct player *p, const struct disco_message *ping,
+		     int region);
+/* Lets so much time pass. */
+void run(struct bench *t, uint64_t ns);
 void from_udp(struct bench *t, uint8_t *bytes, size_t len, const char *from);
 /* Opens the last datagram that was sent, as the player would. */
 enum disco_type last_type(struct bench *t, const struct player *p, struct disco_message *m);
