@@ -11,7 +11,7 @@
  * Certificates: either the usual rules (a chain to a trusted authority, the name
  * among the subject's alternative names, never the common name), or a pin: exactly one
  * certificate besides the relay's "derpkey" one, with this hash, for this name, not
- * expired. Every refusal leaves a sentence that says what to do.
+ * expired, and proved by its key. Every refusal leaves a sentence that says what to do.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -226,7 +226,8 @@ static bool matches_pin(X509 *cert, const char *pin)
 	return strcmp(hex, pin) == 0;
 }
 
-static bool check_pinned(struct tls_check *check, STACK_OF(X509) * chain)
+/* chain: all that came; leaf: the one whose key signed the handshake, which others did not. */
+static bool check_pinned(struct tls_check *check, STACK_OF(X509) * chain, const X509 *leaf)
 {
 	X509 *only = NULL;
 	char name[80];
@@ -242,7 +243,7 @@ static bool check_pinned(struct tls_check *check, STACK_OF(X509) * chain)
 		snprintf(check->sentence, sizeof(check->sentence),
 			 "%.100s presented %u certificates where exactly the pinned one must come",
 			 check->name, count);
-	else if (!matches_pin(only, check->pin))
+	else if (only != leaf || !matches_pin(only, check->pin))
 		snprintf(check->sentence, sizeof(check->sentence),
 			 "the certificate of %.100s is not the pinned one", check->name);
 	else if (!is_for_name(only, check->name))
@@ -267,7 +268,8 @@ static int verify_chain(X509_STORE_CTX *store, void *arg)
 	if (check->is_insecure)
 		return 1;
 	if (check->pin[0]) {
-		if (check_pinned(check, X509_STORE_CTX_get0_untrusted(store)))
+		if (check_pinned(check, X509_STORE_CTX_get0_untrusted(store),
+				 X509_STORE_CTX_get0_cert(store)))
 			return 1;
 		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED);
 		return 0;

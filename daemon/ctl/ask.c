@@ -130,6 +130,13 @@ bool ctl_node_has_ip(json_object *node, const struct ip_addr *ip)
 	return false;
 }
 
+void ctl_clean(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
 void ctl_node_name(json_object *status, json_object *node, char *name, size_t room)
 {
 	const char *full = ctl_text(node, "DNSName"), *suffix = ctl_text(status, "MagicDNSSuffix");
@@ -144,10 +151,7 @@ void ctl_node_name(json_object *status, json_object *node, char *name, size_t ro
 		snprintf(name, room, "%.*s", (int)len, full);
 	else
 		snprintf(name, room, "(\"%s\")", ctl_text(node, "HostName"));
-	/* A host name is whatever its owner says, and this goes to a terminal. */
-	for (char *c = name; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	ctl_clean(name);
 }
 
 static bool is_called(json_object *status, json_object *node, const char *who)

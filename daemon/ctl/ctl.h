@@ -61,6 +61,9 @@ const char *ctl_text_at(json_object *list, size_t i);
 /* Indented by 2, with a space after colons as scripts grep for it; no newline at the end. */
 void ctl_print_json(json_object *json);
 
+/* What a node says of itself goes to a terminal: without control characters. */
+void ctl_clean(char *text);
+
 /* ---- nodes in a status ---- */
 
 bool ctl_node_has_ip(json_object *node, const struct ip_addr *ip);

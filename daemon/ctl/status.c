@@ -137,6 +137,8 @@ static bool add_node(struct table *t, json_object *status, json_object *node)
 	write_owner(status, node, row->cell[2]);
 	snprintf(row->cell[3], CELL_MAX, "%s", ctl_text(node, "OS"));
 	write_state(node, row->cell[4]);
+	for (int c = 0; c < COLUMNS; c++)
+		ctl_clean(row->cell[c]);
 	return true;
 }
 

@@ -33,6 +33,8 @@ struct stage {
 	char *domain;
 };
 
+/* Strictly: what is read leniently ("1e") is written as something else, and a delta would change
+ * it. */
 static struct json_object *parse(const char *json, size_t len)
 {
 	struct json_tokener *tokener = json_tokener_new_ex(DEPTH_MAX);
@@ -40,17 +42,13 @@ static struct json_object *parse(const char *json, size_t len)
 
 	if (!tokener)
 		return NULL;
-	json_tokener_set_flags(tokener, JSON_TOKENER_VALIDATE_UTF8);
+	while (len > 0 && memchr(" \t\r\n", json[len - 1], 4))
+		len--;
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 	o = json_tokener_parse_ex(tokener, json, (int)len);
-	if (json_tokener_get_error(tokener) == json_tokener_success) {
-		/* Nothing but blanks may follow. */
-		for (size_t i = json_tokener_get_parse_end(tokener); i < len; i++) {
-			if (!strchr(" \t\r\n", json[i]) || json[i] == '\0') {
-				json_object_put(o);
-				o = NULL;
-				break;
-			}
-		}
+	if (json_tokener_get_error(tokener) != json_tokener_success) {
+		json_object_put(o);
+		o = NULL;
 	}
 	json_tokener_free(tokener);
 	return o;

@@ -3,6 +3,8 @@ import json
 import os
 import re
 import signal
+import threading
+from socket import AF_UNIX, SOCK_STREAM, socket
 
 import pytest
 
@@ -184,6 +186,25 @@ def test_meshctl_status_knows_the_nodes(running):
     status = a.ctl("status").stdout
     for word in ("node-a", "node-b", "node-c", a.v4, b.v4):
         assert word in status, status
+
+
+def test_what_a_peer_says_of_itself_cannot_control_a_terminal(lab):
+    """Its host name and its system are its own words."""
+    node = {"HostName": "a\x1b]0;b\x07c", "OS": "lin\x1b[2Jux", "TailscaleIPs": ["100.64.0.9"]}
+    body = json.dumps({"BackendState": "Running", "Self": node, "Peer": {"k": node}}).encode()
+
+    def answer():
+        c, _ = s.accept()
+        c.recv(4096)
+        c.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        c.close()
+
+    with socket(AF_UNIX, SOCK_STREAM) as s:
+        s.bind(str(lab.tmp / "api"))
+        s.listen()
+        threading.Thread(target=answer, daemon=True).start()
+        said = lab.run([lab.binary("meshctl"), "--socket", lab.tmp / "api", "status"]).stdout
+    assert said.count("lin?[2Jux") == 2 and said.count("a?]0;b?c") == 2 and said.replace("\n", "").isprintable()
 
 
 def test_what_a_bound_costs_is_counted_in_the_status(running):

@@ -80,8 +80,18 @@ static SSL_CTX *make_context(struct fake_relay *f)
 	EVP_PKEY *meta_key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	char cn[80] = "derpkey";
 
-	SSL_CTX_use_certificate(ctx, f->leaf);
-	SSL_CTX_use_PrivateKey(ctx, f->leaf_key);
+	if (f->is_impostor) {
+		X509 *own = make_cert(meta_key, cn, &meta, 2);
+
+		SSL_CTX_use_certificate(ctx, own);
+		X509_free(own);
+		SSL_CTX_use_PrivateKey(ctx, meta_key);
+		X509_up_ref(f->leaf);
+		SSL_CTX_add_extra_chain_cert(ctx, f->leaf);
+	} else {
+		SSL_CTX_use_certificate(ctx, f->leaf);
+		SSL_CTX_use_PrivateKey(ctx, f->leaf_key);
+	}
 	if (f->sends_extra)
 		SSL_CTX_add_extra_chain_cert(ctx, make_cert(meta_key, "extra", &meta, 3));
 	sodium_bin2hex(cn + 7, 65, f->public.byte, KEY_LEN);

@@ -31,6 +31,7 @@ struct fake_relay {
 	enum fake_kind kind;
 	struct fake_cert_options cert;
 	bool sends_meta, sends_extra, is_tls12;
+	bool is_impostor; /* has the certificate, but not its key */
 	const char *alpn; /* it chooses this one */
 	/* results */
 	uint16_t port;

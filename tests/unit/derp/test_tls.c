@@ -249,6 +249,22 @@ static void test_a_refused_certificate_says_why_and_what_to_do(void **state)
 	}
 }
 
+/* Anybody can send a certificate that he has seen: what counts is whose key signed the handshake.
+ */
+static void test_the_pinned_certificate_beside_another_key_is_refused(void **state)
+{
+	struct fake_relay f = { .kind = FAKE_HTTP, .cert.dns_san = "relay.test" };
+	struct net_stream_options o = { 0 };
+
+	(void)state;
+	f.is_impostor = true;
+	fake_relay_start(&f);
+	o.pin_sha256 = f.pin;
+	open_stream(&f, &o, NULL);
+	assert_false(t.is_connected);
+	assert_non_null(strstr(t.sentence, "is not the pinned one"));
+}
+
 static void test_a_given_ca_another_name_and_a_protocol_are_accepted(void **state)
 {
 	struct fake_relay f = { .kind = FAKE_HTTP, .cert.dns_san = "other.test", .alpn = "h2" };
@@ -364,6 +380,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_recorded_combination_ends_as_with_the_real_client),
 		cmocka_unit_test(test_a_refused_certificate_says_why_and_what_to_do),
+		cmocka_unit_test(test_the_pinned_certificate_beside_another_key_is_refused),
 		cmocka_unit_test(test_a_given_ca_another_name_and_a_protocol_are_accepted),
 		cmocka_unit_test(test_servers_that_do_not_speak_tls_are_told_apart),
 		cmocka_unit_test(test_a_file_without_certificates_is_no_ca),

@@ -61,6 +61,8 @@ static void test_the_first_message_must_tell_who_we_are(void **state)
 	assert_int_equal(try_text(nm, ""), -EINVAL);
 	assert_int_equal(try_text(nm, "{" SELF), -EINVAL);
 	assert_int_equal(try_text(nm, "{" SELF ",\"Domain\":\"\xff\"}"), -EINVAL);
+	assert_int_equal(try_text(nm, "{" SELF ",\"KeepAliveS\":1e}"), -EINVAL);
+	assert_int_equal(try_text(nm, "{" SELF ",\"Domain\":'x'}"), -EINVAL);
 	assert_null(netmap_self(nm));
 	assert_int_equal(try_text(nm, "{" SELF "}\n"), 0);
 	assert_non_null(netmap_self(nm));
