@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "preload/explain.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 
 #define CHILD_STACK ((size_t)65536)
@@ -37,17 +38,17 @@ static long retry(long (*call)(int fd, void *data, size_t len), int fd, void *da
 
 static long do_connect(int fd, void *addr, size_t len)
 {
-	return syscall(SYS_connect, fd, addr, len);
+	return raw_syscall(SYS_connect, fd, addr, len);
 }
 
 static long do_send(int fd, void *data, size_t len)
 {
-	return syscall(SYS_sendto, fd, data, len, MSG_NOSIGNAL, NULL, 0);
+	return raw_syscall(SYS_sendto, fd, data, len, MSG_NOSIGNAL, NULL, 0);
 }
 
 static long do_receive(int fd, void *data, size_t len)
 {
-	return syscall(SYS_recvfrom, fd, data, len, 0, NULL, NULL);
+	return raw_syscall(SYS_recvfrom, fd, data, len, 0, NULL, NULL);
 }
 
 /*
@@ -90,18 +91,18 @@ struct errand {
 static long run(const struct errand *e)
 {
 	struct timeval wait = { .tv_sec = e->wait_s };
-	int fd = (int)syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int fd = (int)raw_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	long n;
 
 	if (fd < 0)
 		return errno == EMFILE ? -EMFILE : -ENOBUFS;
-	syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
-	syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
+	raw_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
+	raw_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 	if (retry(do_connect, fd, (void *)&e->to, sizeof(e->to)) < 0)
 		n = errno == EAGAIN ? -ETIMEDOUT : explain_unanswered("connect", errno);
 	else
 		n = exchange(fd, e->question, e->len, e->answer, e->room);
-	syscall(SYS_close, fd);
+	raw_syscall(SYS_close, fd);
 	return n;
 }
 
@@ -110,7 +111,7 @@ static int run_in_child(void *arg)
 {
 	struct errand *e = arg;
 
-	syscall(SYS_close, STDIN_FILENO);
+	raw_syscall(SYS_close, STDIN_FILENO);
 	e->result = run(e);
 	return 0;
 }
@@ -129,11 +130,11 @@ static void run_by_child(struct errand *e)
 	e->result = -ENOBUFS;
 	if (stack == MAP_FAILED)
 		return;
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
 	pid = clone(run_in_child, (char *)stack + CHILD_STACK, CLONE_VM | CLONE_VFORK, e);
-	while (pid > 0 && syscall(SYS_wait4, pid, NULL, __WCLONE, NULL) < 0 && errno == EINTR)
+	while (pid > 0 && raw_syscall(SYS_wait4, pid, NULL, __WCLONE, NULL) < 0 && errno == EINTR)
 		;
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
 	munmap(stack, CHILD_STACK);
 	if (e->result == -EMFILE)
 		e->result = -ENOBUFS;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "preload/address.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 #include "shared/util.h"
 #ifdef MESHWRAP_TRACER
@@ -129,7 +130,7 @@ static void who(struct explain *e)
 #else
 static void who(struct explain *e)
 {
-	long pid = syscall(SYS_getpid), tid = syscall(SYS_gettid);
+	long pid = raw_syscall(SYS_getpid), tid = raw_syscall(SYS_gettid);
 
 	explain_number(e, pid);
 	if (tid != pid) {
@@ -239,8 +240,8 @@ static int open_target(void)
 	struct stat st;
 
 	if (*file)
-		return (int)syscall(SYS_openat, AT_FDCWD, file,
-				    O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+		return (int)raw_syscall(SYS_openat, AT_FDCWD, file,
+					O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
 	return has_stderr && fstat(STDERR_FILENO, &st) == 0 && st.st_dev == stderr_dev &&
 			       st.st_ino == stderr_ino
 		       ? STDERR_FILENO
@@ -253,9 +254,9 @@ void explain_end(struct explain *e)
 
 	e->text[e->len++] = '\n';
 	if (fd >= 0)
-		syscall(SYS_write, fd, e->text, e->len);
+		raw_syscall(SYS_write, fd, e->text, e->len);
 	if (fd >= 0 && fd != STDERR_FILENO)
-		syscall(SYS_close, fd);
+		raw_syscall(SYS_close, fd);
 	errno = saved;
 }
 

@@ -37,6 +37,7 @@
 #include "preload/explain.h"
 #include "preload/libraries.h"
 #include "preload/primary.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 #include "shared/util.h"
 
@@ -121,7 +122,7 @@ static bool gains_rights(int fd, const struct stat *st)
 {
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 		return false;
-	if (geteuid() != 0 && syscall(SYS_fgetxattr, fd, "security.capability", NULL, 0) > 0)
+	if (geteuid() != 0 && raw_syscall(SYS_fgetxattr, fd, "security.capability", NULL, 0) > 0)
 		return true;
 	return ((st->st_mode & S_ISUID) && st->st_uid != geteuid()) ||
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getegid());
@@ -139,8 +140,8 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 			     bool *script)
 {
 	/* It may be a pipe, which would wait for a writer, or a terminal. */
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, path,
-			      O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+	int fd = (int)raw_syscall(SYS_openat, AT_FDCWD, path,
+				  O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	enum follow_kind kind = FOLLOW_OTHER;
 	char linker[ELF_INTERPRETER_MAX];
 	bool is_set_uid;
@@ -152,13 +153,13 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 	if (fd < 0)
 		return FOLLOW_OTHER;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) {
-		syscall(SYS_close, fd);
+		raw_syscall(SYS_close, fd);
 		return FOLLOW_OTHER;
 	}
 	len = MIN((size_t)st.st_size, HEAD_BYTES);
 	head = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
 	is_set_uid = gains_rights(fd, &st);
-	syscall(SYS_close, fd);
+	raw_syscall(SYS_close, fd);
 	if (head == MAP_FAILED)
 		return FOLLOW_OTHER;
 	switch (binfmt_elf(head, len, linker)) {
@@ -494,6 +495,14 @@ void follow_change(struct follow *f, void *room)
 	errno = saved;
 }
 
+/* A folder may be searched, which is no execution: the kernel goes on to the next. */
+static bool is_program(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
 bool follow_find(const char *name, char path[static PATH_MAX])
 {
 	const char *dirs = getenv("PATH"), *end;
@@ -511,7 +520,7 @@ bool follow_find(const char *name, char path[static PATH_MAX])
 		memcpy(path, dirs, len);
 		path[len] = '/';
 		memcpy(path + (len ? len + 1 : 0), name, name_size);
-		found = access(path, X_OK) == 0;
+		found = is_program(path);
 	}
 	errno = saved;
 	return found;

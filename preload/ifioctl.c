@@ -21,6 +21,7 @@
 #include "preload/explain.h"
 #include "preload/libc.h"
 #include "preload/meshif.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 
 #define QUEUE_LENGTH 500 /* of a TUN device */
@@ -34,7 +35,7 @@ static int fail(int error)
 static int real_ioctl(int fd, unsigned long request, void *arg)
 {
 	return libc.ioctl ? libc.ioctl(fd, request, arg)
-			  : (int)syscall(SYS_ioctl, fd, request, arg);
+			  : (int)raw_syscall(SYS_ioctl, fd, request, arg);
 }
 
 static void put_v4(struct sockaddr *to, uint32_t v4)

@@ -12,77 +12,79 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/raw.h"
+
 static int raw_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return (int)syscall(SYS_connect, fd, addr, len);
+	return (int)raw_syscall(SYS_connect, fd, addr, len);
 }
 
 static int raw_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
-	return (int)syscall(SYS_bind, fd, addr, len);
+	return (int)raw_syscall(SYS_bind, fd, addr, len);
 }
 
 static int raw_accept(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	return (int)syscall(SYS_accept4, fd, addr, len, 0);
+	return (int)raw_syscall(SYS_accept4, fd, addr, len, 0);
 }
 
 static int raw_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
-	return (int)syscall(SYS_accept4, fd, addr, len, flags);
+	return (int)raw_syscall(SYS_accept4, fd, addr, len, flags);
 }
 
 static int raw_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	return (int)syscall(SYS_getsockname, fd, addr, len);
+	return (int)raw_syscall(SYS_getsockname, fd, addr, len);
 }
 
 static int raw_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 {
-	return (int)syscall(SYS_getpeername, fd, addr, len);
+	return (int)raw_syscall(SYS_getpeername, fd, addr, len);
 }
 
 static int raw_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
-	return (int)syscall(SYS_getsockopt, fd, level, name, value, len);
+	return (int)raw_syscall(SYS_getsockopt, fd, level, name, value, len);
 }
 
 static int raw_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
-	return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+	return (int)raw_syscall(SYS_setsockopt, fd, level, name, value, len);
 }
 
 static ssize_t raw_sendto(int fd, const void *data, size_t n, int flags,
 			  const struct sockaddr *addr, socklen_t len)
 {
-	return syscall(SYS_sendto, fd, data, n, flags, addr, len);
+	return raw_syscall(SYS_sendto, fd, data, n, flags, addr, len);
 }
 
 static ssize_t raw_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-	return syscall(SYS_sendmsg, fd, msg, flags);
+	return raw_syscall(SYS_sendmsg, fd, msg, flags);
 }
 
 static int raw_sendmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags)
 {
-	return (int)syscall(SYS_sendmmsg, fd, msgs, count, flags);
+	return (int)raw_syscall(SYS_sendmmsg, fd, msgs, count, flags);
 }
 
 static ssize_t raw_recvfrom(int fd, void *data, size_t n, int flags, struct sockaddr *addr,
 			    socklen_t *len)
 {
-	return syscall(SYS_recvfrom, fd, data, n, flags, addr, len);
+	return raw_syscall(SYS_recvfrom, fd, data, n, flags, addr, len);
 }
 
 static ssize_t raw_recvmsg(int fd, struct msghdr *msg, int flags)
 {
-	return syscall(SYS_recvmsg, fd, msg, flags);
+	return raw_syscall(SYS_recvmsg, fd, msg, flags);
 }
 
 static int raw_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags,
 			struct timespec *timeout)
 {
-	return (int)syscall(SYS_recvmmsg, fd, msgs, count, flags, timeout);
+	return (int)raw_syscall(SYS_recvmmsg, fd, msgs, count, flags, timeout);
 }
 
 #define RAW_MEMBER(ret, name, args) .name = raw_##name,

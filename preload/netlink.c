@@ -28,9 +28,9 @@
 #include "preload/meshif.h"
 
 #define ARPHRD_NONE  0xfffe
-#define ENTRY_MAX    256
-#define ADDED_MAX    (2 * ENTRY_MAX) /* to one datagram */
-#define QUEUE_LENGTH 500             /* of a TUN device */
+#define ENTRY_MAX    512
+#define ADDED_MAX    512 /* to one datagram */
+#define QUEUE_LENGTH 500 /* of a TUN device */
 
 /* A message being put together; it fits by construction. */
 struct entry {
@@ -67,21 +67,40 @@ static size_t end(struct entry *e)
 	return e->len;
 }
 
+/*
+ * What every link of the kernel has, and programs take for granted. The counters
+ * are nought: what the mesh carried, lo has counted. is_short: without them, for a
+ * buffer with little room.
+ */
 static size_t make_link(struct entry *e, const struct map *map, const char *name,
-			const struct nlmsghdr *like)
+			const struct nlmsghdr *like, bool is_short)
 {
+	static const struct rtnl_link_stats64 stats64;
+	static const struct rtnl_link_stats stats;
 	const struct ifinfomsg body = { .ifi_family = AF_UNSPEC,
 					.ifi_type = ARPHRD_NONE,
 					.ifi_index = (int)MESHIF_INDEX,
 					.ifi_flags = MESHIF_FLAGS | 0x10000 /* IFF_LOWER_UP */ };
-	uint32_t mtu = map_dir(map)->mtu, queue = QUEUE_LENGTH;
-	uint8_t state = 0; /* unknown, as a tunnel's is */
+	const uint32_t mtu = map_dir(map)->mtu, queue = QUEUE_LENGTH, none = 0, one = 1;
+	const uint8_t state = 0; /* unknown, as a tunnel's is */
+	const uint8_t carrier = 1, mode = 0;
 
 	begin(e, like, RTM_NEWLINK, &body, sizeof(body));
 	add(e, IFLA_IFNAME, name, strlen(name) + 1);
 	add(e, IFLA_TXQLEN, &queue, sizeof(queue));
 	add(e, IFLA_OPERSTATE, &state, sizeof(state));
 	add(e, IFLA_MTU, &mtu, sizeof(mtu));
+	if (is_short)
+		return end(e);
+	add(e, IFLA_LINKMODE, &mode, sizeof(mode));
+	add(e, IFLA_GROUP, &none, sizeof(none));
+	add(e, IFLA_PROMISCUITY, &none, sizeof(none));
+	add(e, IFLA_NUM_TX_QUEUES, &one, sizeof(one));
+	add(e, IFLA_NUM_RX_QUEUES, &one, sizeof(one));
+	add(e, IFLA_CARRIER, &carrier, sizeof(carrier));
+	add(e, IFLA_CARRIER_CHANGES, &none, sizeof(none));
+	add(e, IFLA_STATS64, &stats64, sizeof(stats64));
+	add(e, IFLA_STATS, &stats, sizeof(stats));
 	return end(e);
 }
 
@@ -243,7 +262,9 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 	if (head->nlmsg_type == NLMSG_ERROR &&
 	    is_refused_link(l->data + at, head->nlmsg_len, l->name)) {
 		like.nlmsg_flags = 0;
-		make_link(&e, l->map, l->name, &like);
+		make_link(&e, l->map, l->name, &like, false);
+		if (e.len > l->room - (l->len - (next - at)))
+			make_link(&e, l->map, l->name, &like, true);
 		if (e.len > l->room - (l->len - (next - at)))
 			return next;
 		memmove(l->data + at, l->data + next, l->len - next);
@@ -259,7 +280,9 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 		return l->len;
 	}
 	if (head->nlmsg_type == RTM_NEWLINK && is_lo_link(l->data + at, head->nlmsg_len)) {
-		make_link(&e, l->map, l->name, &like);
+		make_link(&e, l->map, l->name, &like, false);
+		if (e.len > l->room - l->len)
+			make_link(&e, l->map, l->name, &like, true);
 		return insert(l, next, &e) ? next + e.len : next;
 	}
 	if (head->nlmsg_type == RTM_NEWADDR &&

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "preload/libc.h"
+#include "preload/raw.h"
 
 #ifndef IP_LOCAL_PORT_RANGE
 #define IP_LOCAL_PORT_RANGE 51
@@ -49,15 +50,15 @@ static unsigned read_number(const char **at, const char *end)
 
 static uint32_t read_range(void)
 {
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, RANGE_FILE, O_RDONLY | O_CLOEXEC, 0);
+	int fd = (int)raw_syscall(SYS_openat, AT_FDCWD, RANGE_FILE, O_RDONLY | O_CLOEXEC, 0);
 	unsigned low = 0, high = 0;
 	char text[64];
 	const char *at = text;
 	long n;
 
 	if (fd >= 0) {
-		n = syscall(SYS_read, fd, text, sizeof(text));
-		syscall(SYS_close, fd);
+		n = raw_syscall(SYS_read, fd, text, sizeof(text));
+		raw_syscall(SYS_close, fd);
 		if (n > 0) {
 			low = read_number(&at, text + n);
 			high = read_number(&at, text + n);

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "preload/libc.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 
 #define HOSTS_FILE "/etc/hosts"
@@ -83,14 +84,14 @@ static bool is_on_link(const struct endpoint *to)
 	struct endpoint any_port = { to->addr, 9 };
 	struct sockaddr_storage addr;
 	socklen_t len = endpoint_to_sockaddr(&any_port, family, &addr);
-	int fd = (int)syscall(SYS_socket, family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = (int)raw_syscall(SYS_socket, family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	bool reached = true;
 
 	/* A socket of our own, not the program's: libc's table is not for it. */
 	if (fd >= 0) {
-		syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_DONTROUTE, &on, sizeof(on));
-		reached = syscall(SYS_connect, fd, &addr, len) == 0;
-		syscall(SYS_close, fd);
+		raw_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_DONTROUTE, &on, sizeof(on));
+		reached = raw_syscall(SYS_connect, fd, &addr, len) == 0;
+		raw_syscall(SYS_close, fd);
 	}
 	errno = saved;
 	return reached;

@@ -33,6 +33,7 @@
 #include "preload/follow.h"
 #include "preload/libc.h"
 #include "preload/primary.h"
+#include "preload/raw.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 
@@ -62,7 +63,8 @@ static uint64_t coarse_now_ns(void)
 
 static int open_map_file(struct stat *st)
 {
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, map_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+	int fd = (int)raw_syscall(SYS_openat, AT_FDCWD, map_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW,
+				  0);
 
 	if (fd < 0)
 		return -1;
@@ -70,7 +72,7 @@ static int open_map_file(struct stat *st)
 	    st->st_size >= (off_t)sizeof(struct map) &&
 	    (dir_was_named || st->st_uid == 0 || st->st_uid == geteuid()))
 		return fd;
-	syscall(SYS_close, fd);
+	raw_syscall(SYS_close, fd);
 	return -1;
 }
 
@@ -87,7 +89,7 @@ static const struct map *map_open(const struct map *old)
 	if (fd >= 0 && (!old || st.st_ino != atomic_load(&map_ino)))
 		map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (fd >= 0)
-		syscall(SYS_close, fd);
+		raw_syscall(SYS_close, fd);
 	if (map != MAP_FAILED) {
 		if (map_is_valid(map, (uint64_t)st.st_size) &&
 		    atomic_compare_exchange_strong(&current, &expected, map)) {

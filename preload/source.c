@@ -22,6 +22,7 @@
 #include "preload/control.h"
 #include "preload/libc.h"
 #include "preload/ports.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 
 #define LOOPBACK_V4 0x7f000001u
@@ -186,17 +187,17 @@ bool source_is_taken(int type, const struct endpoint *at)
 	struct sockaddr_storage addr;
 	socklen_t len = endpoint_to_sockaddr(at, family, &addr);
 	int saved = errno, on = 1;
-	int fd = (int)syscall(SYS_socket, family, type | SOCK_CLOEXEC, 0);
+	int fd = (int)raw_syscall(SYS_socket, family, type | SOCK_CLOEXEC, 0);
 	bool taken = false;
 
 	/* A socket of our own, not the program's: libc's table is not for it. */
 	if (fd >= 0) {
 		if (type == SOCK_STREAM)
-			syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+			raw_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 		else if (family == AF_INET6)
-			syscall(SYS_setsockopt, fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-		taken = syscall(SYS_bind, fd, &addr, len) < 0 && errno == EADDRINUSE;
-		syscall(SYS_close, fd);
+			raw_syscall(SYS_setsockopt, fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+		taken = raw_syscall(SYS_bind, fd, &addr, len) < 0 && errno == EADDRINUSE;
+		raw_syscall(SYS_close, fd);
 	}
 	errno = saved;
 	return taken;

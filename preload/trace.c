@@ -15,12 +15,14 @@
  */
 #include "preload/trace.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -34,17 +36,46 @@
 
 static int program_has_ended = -1; /* the tracer's end of a pipe to the watcher */
 
+/* From first on, up to last; Linux before 5.9 has no call for that. */
+static void close_some(unsigned first, unsigned last)
+{
+	struct dirent *entry;
+	DIR *dir;
+
+	if (first > last || syscall(SYS_close_range, first, last, 0) == 0)
+		return;
+	dir = opendir("/proc/self/fd");
+	while (dir && (entry = readdir(dir))) {
+		unsigned fd = (unsigned)atoi(entry->d_name);
+
+		if (*entry->d_name != '.' && fd >= first && fd <= last && (int)fd != dirfd(dir))
+			close((int)fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 /* Nothing of the program's is kept open, except standard error. */
 static void close_all_but(int a, int b)
 {
-	int low = MIN(a, b), high = MAX(a, b);
+	unsigned low = (unsigned)MIN(a, b), high = (unsigned)MAX(a, b);
 
 	close(STDIN_FILENO);
 	close(STDOUT_FILENO);
-	syscall(SYS_close_range, STDERR_FILENO + 1, low - 1, 0);
-	if (low + 1 < high)
-		syscall(SYS_close_range, low + 1, high - 1, 0);
-	syscall(SYS_close_range, high + 1, ~0u, 0);
+	close_some(STDERR_FILENO + 1, low - 1);
+	close_some(low + 1, high - 1);
+	close_some(high + 1, ~0u);
+}
+
+/* One for each call that waits for the daemon; the soft limit is often 1,024 only. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit); /* then fewer calls wait at once */
 }
 
 static void first_ended(void)
@@ -62,6 +93,7 @@ static void __attribute__((noreturn)) be_tracer(pid_t program, int link)
 	char go;
 
 	prctl(PR_SET_NAME, "meshrun-trace");
+	raise_descriptor_limit();
 	if (send(link, &word, sizeof(word), MSG_NOSIGNAL) != sizeof(word) ||
 	    recv(link, &go, 1, 0) != 1)
 		_exit(EXIT_NO_MESH);

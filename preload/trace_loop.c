@@ -71,6 +71,21 @@ static bool makes_thread(pid_t tid)
 	}
 }
 
+/* At a stop that is no signal's: one for job control lasts, others are over. */
+static void go_on(struct trace_task *task, int signal)
+{
+	if (signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU)
+		ptrace(PTRACE_LISTEN, task->tid, 0, 0);
+	else
+		trace_task_resume(task, 0);
+}
+
+static void let_go(struct trace_task *task)
+{
+	task->is_held = false;
+	go_on(task, task->held_by);
+}
+
 static void child_started(struct trace_task *parent)
 {
 	struct trace_task *child;
@@ -83,24 +98,22 @@ static void child_started(struct trace_task *parent)
 		return;
 	child->is_passed = parent->is_passed;
 	child->tgid = makes_thread(parent->tid) ? parent->tgid : child->tid;
-	if (child->is_held) {
-		child->is_held = false;
-		trace_task_resume(child, 0);
-	}
+	if (child->is_held)
+		let_go(child);
 }
 
 /*
  * Somebody has died; was it before we heard of a child it had just started?
- * Such a child is on its own: a process, whatever it was meant to be.
+ * Such a child is on its own. A thread is not: who started it dies alone only when it
+ * ends by itself, and then its event came before that.
  */
 static void release_orphans(void)
 {
 	for (struct trace_task *t = trace_task_next(NULL); t; t = trace_task_next(t))
-		if (t->is_held) {
-			t->is_held = false;
+		if (t->is_held && trace_program_of(t->tid) == t->tid) {
 			t->tgid = t->tid;
 			t->is_passed = trace_program_is_passed(t->tid);
-			trace_task_resume(t, 0);
+			let_go(t);
 		}
 }
 
@@ -148,16 +161,11 @@ static void event_stop(struct trace_task *task, int event, int signal)
 		image_replaced(task);
 		break;
 	case PTRACE_EVENT_STOP:
-		if (task->tgid == 0) {
-			task->is_held = true;
-			return;
-		}
-		if (signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN ||
-		    signal == SIGTTOU) {
-			ptrace(PTRACE_LISTEN, task->tid, 0, 0);
-			return;
-		}
-		break;
+		task->is_held = task->tgid == 0;
+		task->held_by = signal;
+		if (!task->is_held)
+			go_on(task, signal);
+		return;
 	}
 	trace_task_resume(task, 0);
 }

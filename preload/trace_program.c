@@ -20,6 +20,7 @@
 
 #define MAX_ENVIRONMENT ((size_t)4 << 20)
 #define HEAD_BYTES      65536
+#define STATUS_BYTES    4096
 
 /* At most max bytes of a file of /proc/PID, with a zero behind; NULL: unreadable. */
 static char *read_file(pid_t pid, const char *name, size_t max, size_t *len)
@@ -99,4 +100,16 @@ bool trace_program_is_passed(pid_t pid)
 	struct wishes wishes = read_wishes(pid);
 
 	return wishes.is_off || is_own_tool(pid) || (wishes.has_shim && has_linker(pid));
+}
+
+pid_t trace_program_of(pid_t tid)
+{
+	static const char name[] = "\nTgid:";
+	size_t len = 0;
+	char *text = read_file(tid, "status", STATUS_BYTES, &len);
+	const char *at = text ? strstr(text, name) : NULL;
+	pid_t pid = at ? (pid_t)atoi(at + sizeof(name) - 1) : 0;
+
+	free(text);
+	return pid > 0 ? pid : tid;
 }

@@ -11,4 +11,7 @@
  */
 bool trace_program_is_passed(pid_t pid);
 
+/* The process that a thread belongs to; the thread itself where that cannot be read. */
+pid_t trace_program_of(pid_t tid);
+
 #endif

@@ -34,6 +34,7 @@ struct trace_task {
 	pid_t tid, tgid; /* tgid 0: its parent's event has not come yet */
 	bool is_passed;  /* the shim is inside, or it is one of our tools */
 	bool is_held;    /* stopped, until its parent's event comes */
+	int held_by;     /* the signal of that stop */
 	enum trace_phase phase;
 	struct trace_stack *stack; /* of the call under way */
 	struct trace_regs at_call; /* when it was trapped */

@@ -1,4 +1,5 @@
 """Programs the shim cannot enter: Go, static C with raw system calls. meshrun traces them."""
+import contextlib
 import os
 import re
 import signal
@@ -99,6 +100,13 @@ def test_five_hundred_go_dials_at_once(world, go, echo):
     assert said.startswith("dials 500 failed 0 "), said
 
 
+def test_dials_do_not_use_up_the_soft_limit_of_descriptors(world, go, echo):
+    """A program raises its own to the hard one, as Go does; who asks for its dials must do so, too."""
+    words = meshrun(world.a, go, "dials", f"{world.b.v4}:{echo}", 300, "echo")
+    said = world.a.run(["/bin/sh", "-c", 'ulimit -S -n 10; exec "$@"', "sh", *words], wrapped=False, timeout=60).stdout
+    assert said.startswith("dials 300 failed 0 "), said
+
+
 def test_refused_dials_of_go_say_so(world, go):
     said = run(world.a, go, "dials", f"{world.b.v4}:{free_port()}", 20)
     assert "failed 20" in said or "connection refused:20" in said, said
@@ -180,6 +188,29 @@ def test_stop_and_continue_hold_as_long_as_they_should(world, static):
     process.wait()
 
 
+def thread_states(pid):
+    """Without those that have just ended."""
+    states = ""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            states += stat.read_text().rsplit(")", 1)[1].split()[0]
+    return states.translate({ord(c): None for c in "ZX"})
+
+
+def test_a_stop_holds_for_threads_that_have_just_begun(world, static):
+    process = spawn(world.a, static, "bursts")
+    pid = int(port_of(process))
+    stops = 0
+    while thread_states(pid):
+        if set(thread_states(pid)) & set("tT"):
+            wait_until(lambda: set(thread_states(pid)) <= set("tT"), 2, "the stop of all threads")
+            os.kill(pid, signal.SIGCONT)
+            stops += 1
+        time.sleep(0.001)
+    assert stops > 10
+    process.wait()
+
+
 def is_program(pid, path):
     try:
         return os.readlink(f"/proc/{pid}/exe") == str(path)
@@ -222,6 +253,36 @@ def test_a_killed_tracer_ends_its_program_and_says_why(world, static):
     wait_until(lambda: "keeps this program on the mesh was killed" in process.text, 5, "the watcher's sentence")
 
 
+def test_threads_that_come_and_go_leave_nothing_in_the_program(world, static):
+    """What the tracer maps into it is used again by its other threads."""
+    assert int(run(world.a, static, "churn").split()[1]) < 100
+
+
+@pytest.mark.parametrize("kernel", ["this", "before 5.9"])
+def test_the_tracer_keeps_nothing_open_that_a_program_closes(world, static, kernel):
+    """Who reads a pipe waits for its last writer. Before 5.9 there is no close_range()."""
+    if kernel != "this":
+        pytest.importorskip("seccomp")
+    said = python(world.a, """
+        import subprocess
+        kernel, *words = sys.argv[1:]
+        r, w = os.pipe()
+        def old():
+            import seccomp
+            f = seccomp.SyscallFilter(defaction=seccomp.ALLOW)
+            f.add_rule(seccomp.ERRNO(errno.ENOSYS), "close_range")
+            f.load()
+        p = subprocess.Popen([*words, "closes", str(w)], pass_fds=[w], stdout=subprocess.PIPE,
+                             preexec_fn=None if kernel == "this" else old)
+        os.close(w)
+        p.stdout.readline()
+        print("end" if select.select([r], [], [], 10)[0] else "nothing", p.poll())
+        p.kill()
+        p.wait()
+    """, kernel, *meshrun(world.a, static), wrapped=False)
+    assert said == "end None\n"
+
+
 def test_a_program_that_wants_another_tracer_is_told(world, static):
     assert run(world.a, static, "tracer") == "traceme -1 errno 1\n"
 
@@ -254,3 +315,11 @@ def test_an_interpreter_starts_static_children(world, static, echo):
     code = "import subprocess, sys; print(subprocess.run(sys.argv[1:], env={}, capture_output=True, text=True).stdout)"
     said = run(world.a, PYTHON, "-c", code, static, "ends", world.b.v4, echo)
     assert said.strip() == f"{world.a.v4} {world.b.v4}"
+
+
+def test_a_folder_of_its_name_does_not_hide_a_static_child(world, static, echo, tmp_path):
+    """As the kernel, which goes on to the next word of PATH."""
+    (tmp_path / static.name).mkdir()
+    tmp_path.chmod(0o755)
+    path = f"PATH={tmp_path}:{static.parent}"
+    assert run(world.a, "/usr/bin/env", path, static.name, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"

@@ -181,6 +181,75 @@ static void time_calls(char **argv)
 	printf("ns %ld\n", ((b.tv_sec - a.tv_sec) * 1000000000 + b.tv_nsec - a.tv_nsec) / n);
 }
 
+static void *call_once(void *fd)
+{
+	struct sockaddr_in name;
+	socklen_t len = sizeof(name);
+
+	syscall(SYS_getsockname, *(int *)fd, &name, &len);
+	return NULL;
+}
+
+static void *start_and_join(void *fd)
+{
+	pthread_t thread;
+
+	while (!is_over)
+		if (pthread_create(&thread, NULL, call_once, fd) == 0)
+			pthread_join(thread, NULL);
+	return NULL;
+}
+
+/* Threads of one call each, and how many parts the process's memory has then. */
+static void churn(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0), parts = 0, c;
+	pthread_t threads[6];
+	FILE *maps;
+
+	for (int i = 0; i < 6; i++)
+		pthread_create(&threads[i], NULL, start_and_join, &fd);
+	sleep(2);
+	is_over = 1;
+	for (int i = 0; i < 6; i++)
+		pthread_join(threads[i], NULL);
+	maps = fopen("/proc/self/maps", "r");
+	while ((c = getc(maps)) != EOF)
+		parts += c == '\n';
+	printf("parts %d\n", parts);
+}
+
+static void *stop_all(void *unused)
+{
+	kill(getpid(), SIGSTOP);
+	return unused;
+}
+
+static void *stay(void *unused)
+{
+	sleep(3);
+	return unused;
+}
+
+/* It is stopped again and again, while it starts threads. */
+static void bursts(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, 16384);
+	printf("ready %d\n", getpid());
+	for (int i = 0; i < 60; i++) {
+		pthread_create(&thread, &attr, stop_all, NULL);
+		for (int j = 0; j < 20; j++)
+			pthread_create(&thread, &attr, stay, NULL);
+		usleep(1000);
+	}
+	_exit(0);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -210,6 +279,12 @@ int main(int argc, char **argv)
 		return atoi(argv[2]);
 	else if (strcmp(what, "die") == 0)
 		raise(atoi(argv[2]));
+	else if (strcmp(what, "churn") == 0)
+		churn();
+	else if (strcmp(what, "bursts") == 0)
+		bursts();
+	else if (strcmp(what, "closes") == 0)
+		close(atoi(argv[2])), printf("ready\n"), sleep(60);
 	else if (strcmp(what, "sleep") == 0)
 		printf("ready %d\n", getpid()), sleep(60);
 	return 0;

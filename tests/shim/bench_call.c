@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "preload/raw.h"
 #include "tests/shim/harness.h"
 
 #define CALLS  1000
@@ -28,7 +28,7 @@ static void call_connect(void)
 
 static void raw_connect(void)
 {
-	syscall(SYS_connect, -1, sa(&to), to.len);
+	raw_syscall(SYS_connect, -1, sa(&to), to.len);
 }
 
 static void call_sendto(void)
@@ -38,7 +38,7 @@ static void call_sendto(void)
 
 static void raw_sendto(void)
 {
-	syscall(SYS_sendto, -1, data, 1, 0, sa(&to), to.len);
+	raw_syscall(SYS_sendto, -1, data, 1, 0, sa(&to), to.len);
 }
 
 static void call_recvfrom(void)
@@ -54,7 +54,7 @@ static void raw_recvfrom(void)
 	struct sockaddr_storage from;
 	socklen_t len = sizeof(from);
 
-	syscall(SYS_recvfrom, -1, data, 1, 0, &from, &len);
+	raw_syscall(SYS_recvfrom, -1, data, 1, 0, &from, &len);
 }
 
 static void call_recv(void)
@@ -64,7 +64,7 @@ static void call_recv(void)
 
 static void raw_recv(void)
 {
-	syscall(SYS_recvfrom, -1, data, 1, 0, NULL, NULL);
+	raw_syscall(SYS_recvfrom, -1, data, 1, 0, NULL, NULL);
 }
 
 static void call_getsockname(void)
@@ -80,7 +80,7 @@ static void raw_getsockname(void)
 	struct sockaddr_storage name;
 	socklen_t len = sizeof(name);
 
-	syscall(SYS_getsockname, outside, &name, &len);
+	raw_syscall(SYS_getsockname, outside, &name, &len);
 }
 
 static void call_setsockopt(void)
@@ -94,7 +94,7 @@ static void raw_setsockopt(void)
 {
 	int on = 1;
 
-	syscall(SYS_setsockopt, -1, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	raw_syscall(SYS_setsockopt, -1, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 }
 
 static void call_ioctl(void)
@@ -108,7 +108,7 @@ static void raw_ioctl(void)
 {
 	int n;
 
-	syscall(SYS_ioctl, -1, FIONREAD, &n);
+	raw_syscall(SYS_ioctl, -1, FIONREAD, &n);
 }
 
 static double ns_each(void (*call)(void))

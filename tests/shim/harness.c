@@ -13,11 +13,11 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "preload/raw.h"
 #include "shared/map.h"
 #include "shared/paths.h"
 
@@ -232,7 +232,7 @@ struct endpoint raw_local(int fd)
 	socklen_t len = sizeof(name);
 	struct endpoint ep;
 
-	assert_int_equal(syscall(SYS_getsockname, fd, &name, &len), 0);
+	assert_int_equal(raw_syscall(SYS_getsockname, fd, &name, &len), 0);
 	assert_int_equal(endpoint_from_sockaddr(&name, len, &ep), 0);
 	return ep;
 }
@@ -287,9 +287,9 @@ int raw_stream(uint32_t loopback, uint16_t port, uint32_t to, uint16_t to_port)
 	int fd = new_socket(AF_INET, SOCK_STREAM), one = 1;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	assert_int_equal(syscall(SYS_bind, fd, &from, sizeof(from)), 0);
+	assert_int_equal(raw_syscall(SYS_bind, fd, &from, sizeof(from)), 0);
 	if (to_port)
-		assert_int_equal(syscall(SYS_connect, fd, &dest, sizeof(dest)), 0);
+		assert_int_equal(raw_syscall(SYS_connect, fd, &dest, sizeof(dest)), 0);
 	return fd;
 }
 

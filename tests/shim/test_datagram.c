@@ -361,6 +361,38 @@ static void test_batches_are_translated_in_both_directions(void **state)
 	close(fd);
 }
 
+/* As libuv has done for long: by number, through libc. */
+static void test_batches_by_libcs_syscall_are_translated(void **state)
+{
+	struct message out, in = { 0 };
+	struct mmsghdr send = { 0 }, receive = { 0 };
+	struct harness_addr own = at(AF_INET, SELF_V4, 0);
+	int fd = datagram(AF_INET);
+
+	(void)state;
+	assert_int_equal(syscall(SYS_bind, fd, sa(&own), own.len), 0);
+	fill(&out, &send.msg_hdr, PEER_V4, 7);
+	assert_int_equal(syscall(SYS_sendmmsg, fd, &send, 1, 0), 1);
+	in.iov = (struct iovec){ in.data, sizeof(in.data) };
+	receive.msg_hdr = (struct msghdr){ .msg_name = &in.addr.storage,
+					   .msg_namelen = sizeof(in.addr.storage),
+					   .msg_iov = &in.iov,
+					   .msg_iovlen = 1 };
+	assert_int_equal(syscall(SYS_recvmmsg, fd, &receive, 1, 0, NULL), 1);
+	assert_string_equal(sockaddr_text(sa(&in.addr), receive.msg_hdr.msg_namelen),
+			    PEER_V4 ":5353");
+	in.addr.len = sizeof(in.addr.storage);
+	assert_int_equal(syscall(SYS_getsockname, fd, sa(&in.addr), &in.addr.len), 0);
+	assert_memory_equal(sockaddr_text(sa(&in.addr), in.addr.len), SELF_V4 ":",
+			    strlen(SELF_V4 ":"));
+	assert_int_equal(syscall(SYS_connect, -1, sa(&own), own.len), -1);
+	assert_int_equal(errno, EBADF);
+	assert_int_equal(syscall(SYS_listen, -1, 1), -1);
+	assert_int_equal(errno, EBADF);
+	assert_int_equal(syscall(SYS_getpid), getpid());
+	close(fd);
+}
+
 static void test_a_batch_stops_at_what_cannot_be_sent(void **state)
 {
 	static struct message out[3];
@@ -561,6 +593,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_name_longer_than_any_address_stays_on_the_mesh),
 		cmocka_unit_test(test_own_ipv6_datagrams_reach_a_service_on_plain_loopback),
 		cmocka_unit_test(test_batches_are_translated_in_both_directions),
+		cmocka_unit_test(test_batches_by_libcs_syscall_are_translated),
 		cmocka_unit_test(test_a_batch_stops_at_what_cannot_be_sent),
 		cmocka_unit_test(test_pktinfo_is_translated_in_both_directions),
 		cmocka_unit_test(test_ipv6_pktinfo_shows_our_mesh_address),

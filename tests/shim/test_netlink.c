@@ -121,13 +121,38 @@ static void test_links_have_it_behind_lo(void **state)
 	size_t len;
 
 	(void)state;
-	make_link(&e, map, "lo", &like);
+	make_link(&e, map, "lo", &like, false);
 	((struct ifinfomsg *)(e.bytes + NLMSG_HDRLEN))->ifi_index = 1;
 	append(&d, &e);
 	((struct ifinfomsg *)(e.bytes + NLMSG_HDRLEN))->ifi_index = 2;
 	append(&d, &e);
 	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
 	assert_string_equal(shape(&d, len), "lLl");
+}
+
+static void test_the_link_has_counters_as_a_real_one(void **state)
+{
+	struct datagram d = { .len = 0 };
+	const unsigned char *link;
+	size_t whole, len, n;
+	struct entry e;
+
+	(void)state;
+	make_link(&e, map, "lo", &like, false);
+	((struct ifinfomsg *)(e.bytes + NLMSG_HDRLEN))->ifi_index = 1;
+	append(&d, &e);
+	whole = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, whole), "lL");
+	link = d.data + d.len;
+	assert_non_null(attribute(link, whole - d.len, 16, IFLA_STATS64, &n));
+	assert_int_equal(n, sizeof(struct rtnl_link_stats64));
+	assert_non_null(attribute(link, whole - d.len, 16, IFLA_STATS, &n));
+	assert_int_equal(n, sizeof(struct rtnl_link_stats));
+	/* A list with little room shows the link at least. */
+	len = netlink_show_mesh(map, d.data, d.len, whole - 1);
+	assert_string_equal(shape(&d, len), "lL");
+	assert_null(attribute(link, len - d.len, 16, IFLA_STATS64, &n));
+	assert_non_null(attribute(link, len - d.len, 16, IFLA_MTU, &n));
 }
 
 static void test_without_room_nothing_is_put_in(void **state)
@@ -228,6 +253,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_each_family_follows_that_of_lo),
 		cmocka_unit_test(test_links_have_it_behind_lo),
+		cmocka_unit_test(test_the_link_has_counters_as_a_real_one),
 		cmocka_unit_test(test_without_room_nothing_is_put_in),
 		cmocka_unit_test(test_what_is_of_no_dump_is_left_alone),
 		cmocka_unit_test(test_a_question_for_the_link_alone_is_answered),
