@@ -34,7 +34,14 @@ struct tcp_cubic {
 	uint32_t told;       /* bytes that the path holds, others' share, too; 0: not known */
 	uint32_t left_at;    /* our share when room was left to others, until the next loss */
 	uint32_t probe_most; /* where PROBING ends without a loss; 0: nowhere */
-	uint64_t srtt_ns, min_rtt_ns; /* what the last acknowledgements met */
+	/* Idle room. */
+	uint32_t borrowed; /* bytes of cwnd that CUBIC would not have */
+	uint32_t part;     /* bytes of the path that were ours when it overflowed; 0: not known */
+	uint64_t recent_ns[2], recent_until_ns; /* least round trip of a moment, twice */
+	uint64_t queued_ns;                     /* when there was a queue last */
+	bool is_crowded;                        /* others take that room, too */
+	bool met_others;                        /* since the last loss */
+	uint64_t srtt_ns, min_rtt_ns;           /* what the last acknowledgements met */
 	uint64_t learn_ns, learn_bytes;
 	uint64_t calm_until_ns; /* the path is just full: what comes in clumps overflows it again */
 };

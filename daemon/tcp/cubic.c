@@ -19,6 +19,19 @@
  * ever had for what the path holds, since a flow that joined late then leaves
  * room that it never took; and to leave room at each first loss without knowing of
  * others, which a lone stream would pay for.
+ *
+ * Idle room. What CUBIC has after a loss is less than the path, where the queue is short
+ * beside the round trip: on 200 ms a fifth stays idle for seconds. But the queue that
+ * overflowed has told how much of the path was ours. So while round trips show no queue
+ * at all, the window is filled up to nearly that: borrowed, on top of a window that is CUBIC's
+ * own and grows as it ever does. Where a queue shows up for more than a moment, what is
+ * borrowed goes within a round trip or two, long before there is an overflow, which so finds each
+ * with what CUBIC would have, and nobody waits longer for a share than beside CUBIC. A loss reduces
+ * from CUBIC's own window. If others grow into the room while we have it, it is taken again only
+ * slowly, and after the next loss, too: by steps that are a part of the queue, since it shows up a
+ * round trip late. Losses without a queue (others may keep it short, or a policer) and timeouts
+ * tell nothing, and there is no borrowing until the next overflow. Rejected: to borrow more than
+ * was ours, since that is room that others had.
  */
 #include <math.h>
 
@@ -50,6 +63,13 @@
 #define SHARED_BACK  0.5  /* where the window grows slowly */
 #define ROOM_LEFT    0.95 /* of our share then is ours again: nobody took what was left */
 
+#define BORROW_MOST    0.99 /* of what was ours when the path overflowed */
+#define BORROW_BESIDE  0.97 /* the same where others are */
+#define BORROW_CROWDED 0.03 /* of the window, in a round trip */
+#define BORROW_MOMENT  8    /* that part of a round trip */
+#define BORROW_QUEUED \
+	1.25 /* a longer queue keeps the path busy: BETA's share of it is nearly the path */
+
 #define HYSTART_MIN_NS     (4 * NS_PER_MS)
 #define HYSTART_MAX_NS     (16 * NS_PER_MS)
 #define HYSTART_SAMPLES    8u
@@ -61,7 +81,8 @@ static void cubic_init(struct tcp_cc *cc)
 	cc->cubic = (struct tcp_cubic){ .min_rtt_ns = NEVER_NS,
 					.round_min_ns = NEVER_NS,
 					.last_round_min_ns = NEVER_NS,
-					.css_baseline_ns = NEVER_NS };
+					.css_baseline_ns = NEVER_NS,
+					.recent_ns = { NEVER_NS, NEVER_NS } };
 }
 
 static void next_round(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
@@ -120,6 +141,18 @@ static void begin_epoch(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	}
 }
 
+/* Who has cut the window without asking (a timeout in a loss that is known) has it back already. */
+static uint32_t owed(const struct tcp_cc *cc)
+{
+	return cc->cubic.borrowed < cc->cwnd ? cc->cubic.borrowed : 0;
+}
+
+static void pay_back(struct tcp_cc *cc)
+{
+	cc->cwnd -= owed(cc);
+	cc->cubic.borrowed = 0;
+}
+
 void tcp_cubic_grow(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
@@ -150,20 +183,105 @@ static void probe(struct tcp_cc *cc, uint32_t acked)
 	}
 }
 
+static uint64_t queue_least_ns(const struct tcp_cubic *cubic)
+{
+	return 2 * NS_PER_MS + cubic->min_rtt_ns / 64;
+}
+
+static bool has_queue(const struct tcp_cubic *cubic)
+{
+	return cubic->min_rtt_ns != NEVER_NS &&
+	       cubic->srtt_ns > cubic->min_rtt_ns + queue_least_ns(cubic);
+}
+
+/* How much more than the path holds is in flight while its queue is as long as it was last. */
+static double queued(const struct tcp_cubic *cubic)
+{
+	return (double)cubic->srtt_ns / (double)cubic->min_rtt_ns;
+}
+
+static void remember(struct tcp_cubic *cubic, const struct tcp_cc_ack *ack)
+{
+	if (ack->now_ns >= cubic->recent_until_ns) {
+		cubic->recent_ns[1] = cubic->recent_ns[0];
+		cubic->recent_ns[0] = NEVER_NS;
+		cubic->recent_until_ns = ack->now_ns + ack->srtt_ns / BORROW_MOMENT;
+	}
+	cubic->recent_ns[0] = MIN(cubic->recent_ns[0], ack->rtt_ns);
+}
+
+/*
+ * The round trip by the queue, times that without one; 1: there is none. A busy machine delays
+ * acknowledgements, too, but not each of them.
+ */
+static double lasting_queue(const struct tcp_cubic *cubic)
+{
+	uint64_t recent_ns = MIN(cubic->recent_ns[0], cubic->recent_ns[1]);
+
+	if (recent_ns == NEVER_NS || recent_ns <= cubic->min_rtt_ns + queue_least_ns(cubic))
+		return 1;
+	return (double)recent_ns / (double)cubic->min_rtt_ns;
+}
+
+/* Beside cwnd, which is CUBIC's own. */
+static void borrow(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+	double window = cc->cwnd + cubic->borrowed, borrowed = cubic->borrowed;
+	double part = cubic->part * (cubic->is_crowded ? BORROW_BESIDE : BORROW_MOST);
+	double most = MAX(part - cc->cwnd, 0.0), step = most - borrowed;
+	double round = MIN(ack->acked / window, 1.0); /* so much of a round trip */
+
+	if (lasting_queue(cubic) > 1) {
+		cubic->queued_ns = ack->now_ns;
+		if (cubic->borrowed > 0)
+			cubic->is_crowded = cubic->met_others = true;
+		borrowed -= borrowed * round;
+	} else if (step > 0 && ack->now_ns - cubic->queued_ns >= cubic->srtt_ns) {
+		if (cubic->is_crowded)
+			step = MIN(step, window * BORROW_CROWDED);
+		borrowed += step * round;
+	}
+	cubic->borrowed = (uint32_t)MIN(borrowed, most);
+	/* At a fifth more than the path's rate, what is filled would overflow a short queue. */
+	if (cubic->borrowed > 0 && !cubic->is_crowded)
+		cubic->calm_until_ns = ack->now_ns + cubic->srtt_ns;
+}
+
+static void avoid(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+	struct tcp_cc_ack own = *ack;
+
+	if (!ack->is_limited) {
+		cubic->epoch_ns = 0; /* time without use is no time to grow for */
+		pay_back(cc);
+		return;
+	}
+	if (cubic->lesson == CUBIC_PROBING) {
+		probe(cc, ack->acked);
+		return;
+	}
+	cubic->borrowed = owed(cc);
+	cc->cwnd -= cubic->borrowed;
+	/* What was borrowed does not make the window grow. */
+	own.acked = (uint32_t)((uint64_t)ack->acked * cc->cwnd / (cc->cwnd + cubic->borrowed));
+	tcp_cubic_grow(cc, &own);
+	borrow(cc, ack);
+	cc->cwnd += cubic->borrowed;
+}
+
 static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	uint32_t step = ack->acked;
 
 	cc->cubic.srtt_ns = ack->srtt_ns;
-	if (ack->rtt_ns > 0)
+	if (ack->rtt_ns > 0) {
 		cc->cubic.min_rtt_ns = MIN(cc->cubic.min_rtt_ns, ack->rtt_ns);
+		remember(&cc->cubic, ack);
+	}
 	if (cc->cwnd >= cc->ssthresh) {
-		if (cc->cubic.lesson == CUBIC_PROBING && ack->is_limited)
-			probe(cc, step);
-		else if (ack->is_limited)
-			tcp_cubic_grow(cc, ack);
-		else
-			cc->cubic.epoch_ns = 0; /* time without use is no time to grow for */
+		avoid(cc, ack);
 		return;
 	}
 	hystart(cc, ack);
@@ -177,9 +295,11 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 void tcp_cubic_reduce(struct tcp_cc *cc)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
-	double cwnd = (double)cc->cwnd / cc->mss;
+	double cwnd;
 
 	cc->undo_cubic = *cubic;
+	pay_back(cc);
+	cwnd = (double)cc->cwnd / cc->mss;
 	/* Fast convergence: a window that could not get back makes room for others. */
 	cubic->w_max = cwnd < cubic->w_last_max ? cwnd * (1.0 + BETA) / 2.0 : cwnd;
 	cubic->w_last_max = cwnd;
@@ -192,12 +312,6 @@ void tcp_cubic_reduce(struct tcp_cc *cc)
 	cc->ssthresh = MAX((uint32_t)(cc->cwnd * BETA), 2 * cc->mss);
 }
 
-/* How much more than the path holds is in flight while its queue is as long as it was last. */
-static double queued(const struct tcp_cubic *cubic)
-{
-	return (double)cubic->srtt_ns / (double)cubic->min_rtt_ns;
-}
-
 /* Goes on at a little less than a half, and stays there long enough for others to take the rest. */
 static void make_room(struct tcp_cc *cc, double held)
 {
@@ -207,6 +321,7 @@ static void make_room(struct tcp_cc *cc, double held)
 
 	cubic->lesson = CUBIC_NONE;
 	cubic->left_at = (uint32_t)held;
+	cubic->is_crowded = true;
 	cc->ssthresh = MAX((uint32_t)keep, 2 * cc->mss);
 	cubic->w_max = cubic->w_last_max = MAX(back, keep) / cc->mss;
 }
@@ -221,11 +336,20 @@ static void take_part(struct tcp_cc *cc, double held)
 	cc->ssthresh = cubic->learned = MAX((uint32_t)held, 2 * cc->mss);
 }
 
-/* Without a queue, a loss says nothing about others. */
-static bool has_queue(const struct tcp_cubic *cubic)
+/* What was ours, borrowed or not, when a queue overflowed. */
+static void overflowed(struct tcp_cc *cc)
 {
-	return cubic->min_rtt_ns != NEVER_NS &&
-	       cubic->srtt_ns > cubic->min_rtt_ns + 2 * NS_PER_MS + cubic->min_rtt_ns / 64;
+	struct tcp_cubic *cubic = &cc->cubic;
+	uint32_t borrowed = cc->undo_cubic.borrowed;
+	double queue = lasting_queue(cubic);
+
+	cubic->is_crowded = cubic->met_others || borrowed > 0;
+	cubic->met_others = false;
+	cubic->part = 0;
+	if (queue == 1 && has_queue(cubic))
+		queue = queued(cubic);
+	if (queue > 1 && queue < BORROW_QUEUED)
+		cubic->part = (uint32_t)((cc->undo_cwnd + borrowed) / queue);
 }
 
 /* A window's loss, known by what trains told: how much of the path was ours? */
@@ -261,6 +385,7 @@ static void cubic_lost(struct tcp_cc *cc, uint64_t now_ns)
 	bool is_first = cc->ssthresh == TCP_CWND_MAX, is_probing = cubic->lesson == CUBIC_PROBING;
 
 	tcp_cubic_reduce(cc);
+	overflowed(cc);
 	if (!is_first && !is_probing) {
 		share(cc);
 		return;
@@ -306,6 +431,7 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 		return false;
 	held = (double)cubic->learn_bytes * (double)min_rtt_ns / (double)elapsed_ns;
 	held = MAX(held, cc->ssthresh * LEARN_LEAST);
+	cubic->part = lasting_queue(cubic) < BORROW_QUEUED ? (uint32_t)held : 0;
 	cubic->calm_until_ns = now_ns + CALM_ROUNDS * min_rtt_ns;
 	if (has_queue(cubic) && held < SHARED_FIRST * cubic->told) {
 		if (held > SHARED_KEEP * cubic->told)
@@ -346,6 +472,7 @@ static void cubic_timed_out(struct tcp_cc *cc, uint64_t now_ns)
 {
 	(void)now_ns;
 	tcp_cubic_reduce(cc);
+	cc->cubic.part = 0;
 }
 
 const struct tcp_cc_ops tcp_cc_cubic = { .name = "cubic",
@@ -381,6 +508,7 @@ void tcp_cc_idle(struct tcp_cc *cc, uint64_t idle_ns, uint64_t rto_ns)
 
 	if (cc->ops->is_rate_based)
 		return; /* pacing is its restart */
+	pay_back(cc);
 	/* What was learned stays: slow start may return to three quarters at once. */
 	cc->ssthresh = MAX(cc->ssthresh, cc->cwnd / 4 * 3);
 	for (; idle_ns > rto_ns && cc->cwnd > least; idle_ns -= rto_ns)
@@ -390,7 +518,7 @@ void tcp_cc_idle(struct tcp_cc *cc, uint64_t idle_ns, uint64_t rto_ns)
 
 void tcp_cc_undo(struct tcp_cc *cc)
 {
-	cc->cwnd = MAX(cc->cwnd, cc->undo_cwnd);
+	cc->cwnd = MAX(cc->cwnd, cc->undo_cwnd + cc->undo_cubic.borrowed);
 	cc->ssthresh = MAX(cc->ssthresh, cc->undo_ssthresh);
 	/* The epoch goes on, too: one that begins anew each time never gets anywhere. */
 	cc->cubic = cc->undo_cubic;

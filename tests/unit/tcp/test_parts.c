@@ -483,6 +483,171 @@ static void test_room_is_made_whenever_others_come_and_once_if_they_do_not(void 
 	assert_true(cc.ssthresh > 1300000 && cc.cubic.left_at == 0);
 }
 
+/* Round trips of that length, of whole windows; the clock goes on. The widest window of these. */
+static uint32_t rounds(struct tcp_cc *cc, unsigned count, uint64_t rtt_ns, uint64_t *now_ns)
+{
+	struct tcp_cc_ack ack = { .rtt_ns = rtt_ns, .srtt_ns = rtt_ns, .is_limited = true };
+	uint32_t most = 0;
+
+	for (unsigned i = 0; i < count * 10; i++) {
+		*now_ns += rtt_ns / 10;
+		ack.now_ns = *now_ns;
+		ack.acked = cc->cwnd / 10;
+		cc->ops->acked(cc, &ack);
+		most = MAX(most, cc->cwnd);
+	}
+	return most;
+}
+
+/* 3 MB were in flight on a path of 100 ms when it overflowed, 20 ms of it queued: 2.5 MB. */
+static uint64_t overflow(struct tcp_cc *cc)
+{
+	struct tcp_cc_ack ack = { .now_ns = NS_PER_S };
+	uint64_t now_ns;
+
+	*cc = (struct tcp_cc){ 0 };
+	tcp_cc_init(cc, &tcp_cc_cubic, 1000);
+	for (unsigned i = 0; i < 4; i++) {
+		ack.rtt_ns = ack.srtt_ns = (i == 0 ? 100 : 120) * NS_PER_MS;
+		ack.now_ns += ack.rtt_ns;
+		cc->ops->acked(cc, &ack);
+	}
+	now_ns = ack.now_ns;
+	cc->ssthresh = cc->cwnd = 3000000;
+	cc->ops->lost(cc, now_ns);
+	assert_int_equal(cc->ssthresh, 2100000);
+	cc->cwnd = cc->ssthresh;
+	return now_ns;
+}
+
+/* What CUBIC has of the window. */
+static uint32_t own(const struct tcp_cc *cc)
+{
+	return cc->cwnd - cc->cubic.borrowed;
+}
+
+static void test_idle_room_is_filled_with_what_was_ours(void **state)
+{
+	struct tcp_cc cc, plain;
+	uint64_t now_ns, plain_ns;
+
+	(void)state;
+	now_ns = overflow(&cc);
+	plain_ns = overflow(&plain);
+	plain.cubic.part = 0;
+	assert_true(rounds(&cc, 6, 100 * NS_PER_MS, &now_ns) <= 2475000);
+	assert_true(cc.cwnd > 2450000);
+	/* CUBIC's own window is what it would be. */
+	rounds(&plain, 6, 100 * NS_PER_MS, &plain_ns);
+	assert_true(own(&cc) > plain.cwnd - 3000 && own(&cc) < plain.cwnd + 3000);
+	/* Once that is more, nothing is borrowed. */
+	rounds(&cc, 100, 100 * NS_PER_MS, &now_ns);
+	assert_true(cc.cubic.borrowed == 0 && cc.cwnd > 2500000);
+}
+
+static void test_borrowed_room_is_left_where_a_queue_shows_up(void **state)
+{
+	struct tcp_cc cc;
+	uint64_t now_ns;
+	uint32_t before;
+
+	(void)state;
+	now_ns = overflow(&cc);
+	/* A queue since the loss: nothing, nor before a whole round trip is without one. */
+	rounds(&cc, 5, 110 * NS_PER_MS, &now_ns);
+	assert_int_equal(cc.cubic.borrowed, 0);
+	rounds(&cc, 1, 100 * NS_PER_MS, &now_ns);
+	assert_true(cc.cubic.borrowed < 50000);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	before = cc.cubic.borrowed;
+	assert_true(before > 150000);
+	rounds(&cc, 1, 110 * NS_PER_MS, &now_ns);
+	assert_true(cc.cubic.borrowed < before / 2);
+	rounds(&cc, 4, 110 * NS_PER_MS, &now_ns);
+	assert_true(cc.cubic.borrowed < before / 50);
+	/* Somebody else is there: slowly, by less than a queue holds. */
+	before = cc.cwnd;
+	rounds(&cc, 2, 100 * NS_PER_MS, &now_ns);
+	assert_true(cc.cubic.borrowed > 0 && cc.cwnd < before * 1.05);
+}
+
+static void test_a_loss_takes_from_cubics_own_window(void **state)
+{
+	struct tcp_cc cc;
+	uint64_t now_ns;
+	uint32_t before;
+
+	(void)state;
+	now_ns = overflow(&cc);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	before = own(&cc);
+	assert_true(cc.cwnd > before + 200000);
+	cc.cubic.srtt_ns = 120 * NS_PER_MS;
+	cc.ops->lost(&cc, now_ns);
+	assert_true(cc.cubic.borrowed == 0 && cc.ssthresh <= before * 0.701);
+	/* It was none: all of it is ours again. */
+	cc.cwnd = cc.ssthresh;
+	tcp_cc_undo(&cc);
+	assert_true(cc.cubic.borrowed > 200000 && own(&cc) <= before * 1.01);
+}
+
+/* As a timeout does while a smaller path MTU's segments are sent again. */
+static void test_a_window_that_was_cut_owes_nothing(void **state)
+{
+	struct tcp_cc cc;
+	uint64_t now_ns;
+
+	(void)state;
+	now_ns = overflow(&cc);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	assert_true(cc.cubic.borrowed > 0);
+	cc.cwnd = cc.mss;
+	cc.ops->lost(&cc, now_ns);
+	assert_true(cc.cubic.borrowed == 0 && cc.cwnd == cc.mss && cc.ssthresh == 2 * cc.mss);
+	now_ns = overflow(&cc);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	cc.cwnd = cc.ssthresh = cc.mss;
+	rounds(&cc, 1, 100 * NS_PER_MS, &now_ns);
+	assert_in_range(cc.cwnd, cc.mss, 3000000);
+}
+
+static void test_nothing_is_borrowed_where_it_is_not_known_or_not_needed(void **state)
+{
+	const struct tcp_cc_ack idle = { .now_ns = 9 * NS_PER_S,
+					 .rtt_ns = 100 * NS_PER_MS,
+					 .srtt_ns = 100 * NS_PER_MS,
+					 .acked = 1000 };
+	struct tcp_cc cc;
+	uint64_t now_ns;
+
+	(void)state;
+	/* The program has no more to send. */
+	now_ns = overflow(&cc);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	assert_true(cc.cubic.borrowed > 0);
+	cc.ops->acked(&cc, &idle);
+	assert_true(cc.cubic.borrowed == 0 && cc.cwnd < 2300000);
+	/* It was idle. */
+	now_ns = overflow(&cc);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	tcp_cc_idle(&cc, NS_PER_S, NS_PER_S * 2);
+	assert_true(cc.cubic.borrowed == 0 && cc.cwnd < 2300000);
+	/* A timeout. */
+	now_ns = overflow(&cc);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	cc.ops->timed_out(&cc, now_ns);
+	cc.cwnd = cc.ssthresh;
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	assert_int_equal(cc.cubic.borrowed, 0);
+	/* A loss without a queue. */
+	now_ns = overflow(&cc);
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	cc.ops->lost(&cc, now_ns);
+	cc.cwnd = cc.ssthresh;
+	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
+	assert_int_equal(cc.cubic.borrowed, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -496,6 +661,11 @@ int main(void)
 		cmocka_unit_test(test_a_scoreboard_forgets_sacks_and_splits),
 		cmocka_unit_test(test_slow_start_ends_when_round_trips_grow),
 		cmocka_unit_test(test_cubic_returns_to_where_it_lost),
+		cmocka_unit_test(test_idle_room_is_filled_with_what_was_ours),
+		cmocka_unit_test(test_borrowed_room_is_left_where_a_queue_shows_up),
+		cmocka_unit_test(test_a_loss_takes_from_cubics_own_window),
+		cmocka_unit_test(test_a_window_that_was_cut_owes_nothing),
+		cmocka_unit_test(test_nothing_is_borrowed_where_it_is_not_known_or_not_needed),
 		cmocka_unit_test(test_a_window_that_probes_is_bounded),
 		cmocka_unit_test(test_trains_find_the_end_before_the_window_gets_there),
 		cmocka_unit_test(test_the_second_train_proves_more_than_the_first),
