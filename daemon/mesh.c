@@ -194,6 +194,15 @@ static void udp_failed(void *owner, const struct endpoint *local, const struct e
 	edge_udp_failed(((struct mesh *)owner)->edge, local, remote, error);
 }
 
+static bool serves(void *owner, const struct filter_source *source, const struct ip_addr *addr)
+{
+	const struct mesh *mesh = owner;
+	struct wg_peer *peer = mesh->wg ? wg_device_route(mesh->wg, addr) : NULL;
+	const struct mesh_peer *p = peer ? wg_peer_user(peer) : NULL;
+
+	return p && &p->source == source;
+}
+
 static void pong(void *owner, const struct ip_addr *from, uint16_t id, uint16_t seq,
 		 const uint8_t *data, size_t len)
 {
@@ -428,7 +437,7 @@ static int create_netstack(struct mesh *mesh, enum tcp_congestion congestion,
 			   char error[static 256])
 {
 	const struct netstack_callbacks callbacks = { netstack_output, udp_to_program, udp_failed,
-						      pong };
+						      pong, serves };
 	const struct netstack_tsmp_callbacks tsmp = { tsmp_pong, tsmp_disco_key };
 	const struct config *c = &mesh->config;
 	struct ip_addr own[CONFIG_MAX_OWN];

@@ -115,6 +115,7 @@ static json_object *stack_counters(const struct mesh *mesh)
 	add_number(o, "UDPOut", s.udp_out);
 	add_number(o, "ICMPIn", s.icmp_in);
 	add_number(o, "ICMPOut", s.icmp_out);
+	add_number(o, "ErrorsDisbelieved", s.errors_disbelieved);
 	add_number(o, "FragmentsIn", s.fragments_in);
 	add_number(o, "Reassembled", s.reassembled);
 	add_number(o, "ReassemblyFailed", s.reassembly_failed);
@@ -135,6 +136,8 @@ static json_object *tcp_counters(const struct mesh *mesh)
 	add_number(o, "Accepted", s.accepted);
 	add_number(o, "Refused", s.refused);
 	add_number(o, "Failed", s.failed);
+	add_number(o, "SYNsUnanswered", s.syns_unanswered);
+	add_number(o, "SYNsOverShare", s.syns_over_share);
 	add_number(o, "SegmentsIn", s.segments_in);
 	add_number(o, "SegmentsOut", s.segments_out);
 	add_number(o, "BytesIn", s.bytes_in);

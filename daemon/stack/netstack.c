@@ -41,6 +41,7 @@ struct netstack {
 	struct tcp *tcp;
 	struct reassembly *reassembly;
 	struct filter *filter;
+	const struct filter_source *source; /* of what is coming in */
 	struct netstack_tsmp_callbacks tsmp;
 	struct icmp_gate icmp_gate, reject_gate;
 	struct netstack_stats stats;
@@ -204,6 +205,12 @@ static void input_icmp_error(struct netstack *ns, const struct icmp_message *m, 
 
 	if (ip_packet_parse_quoted(m->data, m->data_len, &q) < 0 || !is_own(ns, &q.src))
 		return;
+	if (ns->callbacks.serves && !ns->callbacks.serves(ns->owner, ns->source, &q.dst)) {
+		ns->stats.errors_disbelieved++;
+		return;
+	}
+	if (q.is_v6 && q.protocol != IP_PROTOCOL_TCP && m->error == EMSGSIZE)
+		path_mtus_learn(&ns->output.path_mtus, &q.dst, m->mtu, now_ns);
 	if (q.is_fragment && q.fragment.offset > 0)
 		return;
 	if (q.protocol == IP_PROTOCOL_TCP) {
@@ -374,7 +381,7 @@ static void input_fragment(struct netstack *ns, const struct ip_packet *fragment
 	size_t len;
 
 	ns->stats.fragments_in++;
-	if (reassembly_add(ns->reassembly, fragment, now_ns, &whole, &len) < 0) {
+	if (reassembly_add(ns->reassembly, ns->source, fragment, now_ns, &whole, &len) < 0) {
 		ns->stats.reassembly_failed++;
 		return;
 	}
@@ -430,6 +437,8 @@ void netstack_input(struct netstack *ns, const struct filter_source *source, str
 		    unsigned count, uint64_t now_ns)
 {
 	ns->stats.packets_in += count;
+	ns->source = source;
+	tcp_set_source(ns->tcp, source);
 	for (unsigned i = 0; i < count; i++) {
 		if (passes_filter(ns, source, &packets[i], now_ns))
 			input_packet(ns, &packets[i], now_ns);
@@ -440,6 +449,7 @@ void netstack_input(struct netstack *ns, const struct filter_source *source, str
 
 void netstack_flush(struct netstack *ns, uint64_t now_ns)
 {
+	ns->output.now_ns = now_ns;
 	tcp_flush(ns->tcp, now_ns);
 	output_flush(&ns->output);
 }

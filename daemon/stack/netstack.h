@@ -35,6 +35,11 @@ struct netstack_callbacks {
 	/* An echo reply to netstack_ping(). data: what was sent. */
 	void (*pong)(void *owner, const struct ip_addr *from, uint16_t id, uint16_t seq,
 		     const uint8_t *data, size_t len);
+	/*
+	 * Does what we send to addr go to the peer that source stands for? Only such a one
+	 * can have met it, so only its ICMP errors about it are believed. NULL: anybody's.
+	 */
+	bool (*serves)(void *owner, const struct filter_source *source, const struct ip_addr *addr);
 };
 
 /* TSMP, which programs never see. Any may be NULL. */
@@ -50,7 +55,7 @@ struct netstack_tsmp_callbacks {
 struct netstack_stats {
 	uint64_t packets_in, packets_out, bad_packets, not_for_us, unsupported, filtered;
 	uint64_t tsmp_in, rejects_in, rejects_out;
-	uint64_t udp_in, udp_out, icmp_in, icmp_out;
+	uint64_t udp_in, udp_out, icmp_in, icmp_out, errors_disbelieved;
 	uint64_t fragments_in, reassembled, reassembly_failed;
 };
 
@@ -77,8 +82,9 @@ void netstack_set_own(struct netstack *ns, const struct ip_addr *own, unsigned o
 void netstack_set_tsmp(struct netstack *ns, const struct netstack_tsmp_callbacks *callbacks);
 
 /*
- * A batch from the tunnel, all of one peer. source: who it is, for the filter;
- * NULL: no capabilities. Call netstack_flush() when all batches of the round are in.
+ * A batch from the tunnel, all of one peer. source: who it is, for the filter, and by its
+ * address for what one peer may take; NULL: no capabilities. Call netstack_flush() when all
+ * batches of the round are in.
  */
 void netstack_input(struct netstack *ns, const struct filter_source *source, struct packet *packets,
 		    unsigned count, uint64_t now_ns);

@@ -56,11 +56,11 @@ static void copy_payload(uint8_t *out, const struct output_payload *p, size_t of
 }
 
 static int send_fragments(struct output *o, const struct ip_addr *src, const struct ip_addr *dst,
-			  uint8_t protocol, const struct output_payload *payload)
+			  uint8_t protocol, const struct output_payload *payload, size_t mtu)
 {
 	size_t total = payload->head_len + payload->data_len;
 	size_t header = ip_is_v4(src) ? IPV4_HEADER : IPV6_HEADER + IPV6_FRAGMENT_HEADER;
-	size_t step = (o->batch.mtu - header) & ~(size_t)7;
+	size_t step = (mtu - header) & ~(size_t)7;
 	struct ip_fragment fragment = { .id = o->next_id++ };
 
 	for (size_t at = 0; at < total; at += step) {
@@ -78,19 +78,28 @@ static int send_fragments(struct output *o, const struct ip_addr *src, const str
 	return 0;
 }
 
+/* IPv6 has nobody on the way who cuts; IPv4 has, and its datagrams allow it. */
+static size_t mtu_for(const struct output *o, const struct ip_addr *dst, size_t len)
+{
+	if (len <= PATH_MTU_LEAST || o->path_mtus.count == 0 || ip_is_v4(dst))
+		return o->batch.mtu;
+	return MIN(o->batch.mtu, path_mtus_find(&o->path_mtus, dst, o->now_ns));
+}
+
 int output_datagram(struct output *o, const struct ip_addr *src, const struct ip_addr *dst,
 		    uint8_t protocol, const struct output_payload *payload)
 {
 	size_t total = payload->head_len + payload->data_len;
 	size_t header = ip_is_v4(src) ? IPV4_HEADER : IPV6_HEADER;
+	size_t mtu = mtu_for(o, dst, header + total);
 	uint8_t *out;
 
 	if (ip_is_v4(src) != ip_is_v4(dst))
 		return -EAFNOSUPPORT;
 	if (total > IP_PACKET_MAX - (ip_is_v4(src) ? IPV4_HEADER : 0))
 		return -EMSGSIZE;
-	if (header + total > o->batch.mtu)
-		return send_fragments(o, src, dst, protocol, payload);
+	if (header + total > mtu)
+		return send_fragments(o, src, dst, protocol, payload, mtu);
 	out = output_reserve(o, header + total);
 	if (!out)
 		return -EAGAIN;

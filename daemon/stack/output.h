@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "daemon/packet.h"
+#include "daemon/stack/path_mtu.h"
 #include "shared/endpoint.h"
 
 struct output {
@@ -18,6 +19,8 @@ struct output {
 	bool is_blocked;
 	uint32_t next_id; /* of fragmented datagrams */
 	uint64_t packets;
+	uint64_t now_ns; /* of the last round: ages the path MTUs */
+	struct path_mtus path_mtus;
 	struct packet_batch batch;
 };
 

@@ -12,7 +12,8 @@
  * fragments of it do not begin a new one.
  *
  * The table is searched from end to end: 64 entries, and fragments are rare
- * here since TCP makes none. One source may hold a quarter of it.
+ * here since TCP makes none. One address may hold a quarter of it, and one peer, which
+ * may have many addresses, twice what is free: it pushes out its own datagrams only.
  */
 #include "daemon/stack/reassembly.h"
 
@@ -29,6 +30,7 @@ struct span {
 
 struct entry {
 	bool is_used;
+	const void *peer;
 	struct ip_addr src, dst;
 	uint32_t id;
 	uint8_t protocol;
@@ -75,11 +77,17 @@ static bool entry_matches(const struct entry *e, const struct ip_packet *f)
 	       ip_equal(&e->dst, &f->dst) && (f->is_v6 || e->protocol == f->protocol);
 }
 
-/* A free entry, or the oldest of a source that has too many, or the oldest of all. */
-static struct entry *make_room(struct reassembly *r, const struct ip_addr *src)
+static void keep_older(struct entry **oldest, struct entry *e)
 {
-	struct entry *free_one = NULL, *oldest = NULL, *oldest_own = NULL, *victim;
-	unsigned own = 0;
+	if (!*oldest || e->deadline_ns < (*oldest)->deadline_ns)
+		*oldest = e;
+}
+
+/* A free entry, or the oldest of an address or a peer that has too many, or the oldest of all. */
+static struct entry *make_room(struct reassembly *r, const void *peer, const struct ip_addr *src)
+{
+	struct entry *free_one = NULL, *oldest = NULL, *of_src = NULL, *of_peer = NULL, *victim;
+	unsigned src_count = 0, peer_count = 0;
 
 	for (unsigned i = 0; i < REASSEMBLY_MAX; i++) {
 		struct entry *e = &r->entry[i];
@@ -88,15 +96,22 @@ static struct entry *make_room(struct reassembly *r, const struct ip_addr *src)
 			free_one = e;
 			continue;
 		}
-		if (!oldest || e->deadline_ns < oldest->deadline_ns)
-			oldest = e;
+		keep_older(&oldest, e);
+		if (e->peer != peer)
+			continue;
+		keep_older(&of_peer, e);
+		peer_count++;
 		if (!ip_equal(&e->src, src))
 			continue;
-		own++;
-		if (!oldest_own || e->deadline_ns < oldest_own->deadline_ns)
-			oldest_own = e;
+		keep_older(&of_src, e);
+		src_count++;
 	}
-	victim = own >= REASSEMBLY_MAX_SOURCE ? oldest_own : free_one ? NULL : oldest;
+	if (src_count >= REASSEMBLY_MAX_SOURCE)
+		victim = of_src;
+	else if (peer_count > 0 && peer_count >= 2 * (REASSEMBLY_MAX - r->used))
+		victim = of_peer;
+	else
+		victim = free_one ? NULL : oldest;
 	if (!victim)
 		return free_one;
 	r->evicted++;
@@ -104,7 +119,8 @@ static struct entry *make_room(struct reassembly *r, const struct ip_addr *src)
 	return victim;
 }
 
-static struct entry *find_entry(struct reassembly *r, const struct ip_packet *f, uint64_t now_ns)
+static struct entry *find_entry(struct reassembly *r, const void *peer, const struct ip_packet *f,
+				uint64_t now_ns)
 {
 	struct entry *e;
 	uint8_t *buffer;
@@ -116,9 +132,10 @@ static struct entry *find_entry(struct reassembly *r, const struct ip_packet *f,
 	buffer = malloc(HEADROOM + IP_PACKET_MAX);
 	if (!buffer)
 		return NULL;
-	e = make_room(r, &f->src);
+	e = make_room(r, peer, &f->src);
 	e->is_used = true;
 	r->used++;
+	e->peer = peer;
 	e->src = f->src;
 	e->dst = f->dst;
 	e->id = f->fragment.id;
@@ -203,11 +220,11 @@ static void finish_entry(struct reassembly *r, struct entry *e, uint8_t **whole,
 	entry_free(r, e);
 }
 
-int reassembly_add(struct reassembly *r, const struct ip_packet *f, uint64_t now_ns,
-		   uint8_t **whole, size_t *len)
+int reassembly_add(struct reassembly *r, const void *peer, const struct ip_packet *f,
+		   uint64_t now_ns, uint8_t **whole, size_t *len)
 {
 	uint32_t start = f->fragment.offset, end = start + f->payload_len;
-	struct entry *e = find_entry(r, f, now_ns);
+	struct entry *e = find_entry(r, peer, f, now_ns);
 	enum verdict verdict;
 
 	*whole = NULL;

@@ -66,9 +66,28 @@ void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns)
 		MIN(conn->srtt_ns + MAX(4 * conn->rttvar_ns, TCP_RTO_MIN_NS), TCP_RTO_MAX_NS);
 }
 
+/*
+ * What was in flight when the window shut has met it, and the timeouts since then have backed
+ * off. Its first segment is asked for again now, and answered ones bring the rest.
+ */
+static void window_opened(struct tcp_conn *conn)
+{
+	struct tcp_scoreboard *b = &conn->board;
+
+	/* What waited for that has only now begun to wait for its acknowledgement. */
+	conn->progress_ns = conn->tcp->now_ns;
+	if (conn->recovery != TCP_LOSS || tcp_board_count(b) == 0)
+		return;
+	if (!(tcp_board_at(b, b->head)->flags & (TCP_SENT_LOST | TCP_SENT_SACKED)))
+		tcp_board_mark_lost(b, b->head);
+	conn->retries = 0;
+	tcp_send_arm(conn, conn->tcp->now_ns);
+}
+
 void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s)
 {
 	uint32_t window = (uint32_t)s->window << conn->snd_scale;
+	bool was_shut;
 
 	if (seq_lt(s->seq, conn->snd_wl1) ||
 	    (s->seq == conn->snd_wl1 && seq_lt(s->ack, conn->snd_wl2)))
@@ -78,13 +97,13 @@ void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s)
 		conn->rtx_ns = NEVER_NS;
 		conn->retries = 0;
 	}
-	/* What waited for that has only now begun to wait for its acknowledgement. */
-	if (conn->snd_wnd == 0 && window > 0)
-		conn->progress_ns = conn->tcp->now_ns;
+	was_shut = conn->snd_wnd == 0;
 	conn->snd_wnd = window;
 	conn->snd_wnd_max = MAX(conn->snd_wnd_max, window);
 	conn->snd_wl1 = s->seq;
 	conn->snd_wl2 = s->ack;
+	if (was_shut && window > 0)
+		window_opened(conn);
 }
 
 static void delivered(struct tcp_conn *conn, const struct tcp_sent *sent,
@@ -137,12 +156,13 @@ static void take_sacked(struct tcp_conn *conn, const struct tcp_segment *s,
 {
 	struct tcp_scoreboard *b = &conn->board;
 
-	for (uint32_t i = tcp_board_find(b, block.start); i != b->tail; i++) {
+	for (uint32_t i = tcp_board_find(b, block.start); (i = tcp_board_unsacked(b, i)) != b->tail;
+	     i++) {
 		struct tcp_sent *sent = tcp_board_at(b, i);
 
 		if (seq_lt(block.end, sent->seq + sent->len))
 			return;
-		if (seq_lt(sent->seq, block.start) || sent->flags & TCP_SENT_SACKED)
+		if (seq_lt(sent->seq, block.start))
 			continue;
 		delivered(conn, sent, s, d, now_ns);
 		tcp_board_mark_sacked(b, i);

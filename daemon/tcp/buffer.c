@@ -32,21 +32,47 @@ void tcp_memory_trim(struct tcp_memory *m)
 		free(m->kept[--m->kept_count]);
 }
 
-static uint8_t *chunk_take(struct tcp_memory *m)
+size_t tcp_memory_used(const struct tcp_memory *m, const struct tcp_buffer *b)
+{
+	return m->used + (b->held ? *b->held / 2 : 0);
+}
+
+static void count_taken(struct tcp_buffer *b, struct tcp_memory *m, size_t len)
+{
+	m->used += len;
+	if (b->held)
+		*b->held += len;
+}
+
+static void count_given(struct tcp_buffer *b, struct tcp_memory *m, size_t len)
+{
+	m->used -= len;
+	if (b->held)
+		*b->held -= len;
+}
+
+void tcp_buffer_count(struct tcp_buffer *b, struct tcp_memory *m, size_t beside)
+{
+	count_given(b, m, b->beside);
+	count_taken(b, m, beside);
+	b->beside = beside;
+}
+
+static uint8_t *chunk_take(struct tcp_buffer *b, struct tcp_memory *m)
 {
 	uint8_t *chunk;
 
-	if (m->used + TCP_CHUNK > m->max)
+	if (tcp_memory_used(m, b) + TCP_CHUNK > m->max)
 		return NULL;
 	chunk = m->kept_count ? m->kept[--m->kept_count] : malloc(TCP_CHUNK);
 	if (chunk)
-		m->used += TCP_CHUNK;
+		count_taken(b, m, TCP_CHUNK);
 	return chunk;
 }
 
-static void chunk_give(struct tcp_memory *m, uint8_t *chunk)
+static void chunk_give(struct tcp_buffer *b, struct tcp_memory *m, uint8_t *chunk)
 {
-	m->used -= TCP_CHUNK;
+	count_given(b, m, TCP_CHUNK);
 	if (m->kept_count < TCP_CHUNKS_KEPT)
 		m->kept[m->kept_count++] = chunk;
 	else
@@ -59,7 +85,7 @@ static void small_give(struct tcp_buffer *b, struct tcp_memory *m)
 		return;
 	free(b->small);
 	b->small = NULL;
-	m->used -= TCP_SMALL;
+	count_given(b, m, TCP_SMALL);
 }
 
 void tcp_buffer_init(struct tcp_buffer *b)
@@ -99,7 +125,7 @@ static bool small_take(struct tcp_buffer *b, struct tcp_memory *m, uint32_t seq)
 		return false;
 	b->small_seq = seq;
 	b->is_bulk = false;
-	m->used += TCP_SMALL;
+	count_taken(b, m, TCP_SMALL);
 	return true;
 }
 
@@ -112,7 +138,7 @@ static uint8_t *chunk_for(struct tcp_buffer *b, struct tcp_memory *m, uint32_t f
 		return NULL;
 	slot = &b->slots[chunk_of(seq) & b->slot_mask];
 	if (!*slot) {
-		*slot = chunk_take(m);
+		*slot = chunk_take(b, m);
 		b->chunks += *slot != NULL;
 	}
 	return *slot;
@@ -179,7 +205,7 @@ void tcp_buffer_drop(struct tcp_buffer *b, struct tcp_memory *m, uint32_t from, 
 
 		if (!*slot)
 			continue;
-		chunk_give(m, *slot);
+		chunk_give(b, m, *slot);
 		*slot = NULL;
 		b->chunks--;
 	}
@@ -193,7 +219,7 @@ void tcp_buffer_clear(struct tcp_buffer *b, struct tcp_memory *m)
 	for (uint32_t i = 0; b->chunks > 0 && i <= b->slot_mask; i++) {
 		if (!b->slots[i])
 			continue;
-		chunk_give(m, b->slots[i]);
+		chunk_give(b, m, b->slots[i]);
 		b->slots[i] = NULL;
 		b->chunks--;
 	}

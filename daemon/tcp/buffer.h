@@ -20,21 +20,28 @@
 
 /* All buffers of an endpoint share one. */
 struct tcp_memory {
-	size_t used, max; /* bytes; small blocks and records count, but are never refused */
+	size_t used, max; /* bytes; small blocks count, but are never refused */
 	uint8_t *kept[TCP_CHUNKS_KEPT];
 	unsigned kept_count;
 };
 
 struct tcp_buffer {
+	size_t *held;    /* what the peer's streams hold together; NULL: not counted */
 	uint8_t **slots; /* chunk of sequence number s: slots[(s >> 16) & slot_mask] */
 	uint32_t slot_mask;
 	uint32_t chunks; /* slots in use */
 	uint8_t *small;  /* covers [small_seq, small_seq + TCP_SMALL) */
 	uint32_t small_seq;
-	bool is_bulk; /* a small block was filled: begin with a chunk next time */
+	size_t beside; /* bytes that are counted but not in blocks */
+	bool is_bulk;  /* a small block was filled: begin with a chunk next time */
 	uint8_t *inline_slots[TCP_INLINE_SLOTS];
 };
 
+/*
+ * Bytes in use, as a stream must see them: half of what its peer's streams hold counts
+ * twice, so that they never hold more than twice what is free (see share.c).
+ */
+size_t tcp_memory_used(const struct tcp_memory *m, const struct tcp_buffer *b);
 /* Frees what is kept. */
 void tcp_memory_trim(struct tcp_memory *m);
 
@@ -45,6 +52,8 @@ void tcp_buffer_init(struct tcp_buffer *b);
  */
 uint8_t *tcp_buffer_room(struct tcp_buffer *b, struct tcp_memory *m, uint32_t first, uint32_t seq,
 			 size_t *room);
+/* So many bytes are now in use for the stream, beside its blocks. */
+void tcp_buffer_count(struct tcp_buffer *b, struct tcp_memory *m, size_t beside);
 /* Where the byte seq was written, and how many are contiguous from it. */
 uint8_t *tcp_buffer_at(const struct tcp_buffer *b, uint32_t seq, size_t *contiguous);
 /* Copies out len bytes from seq. */

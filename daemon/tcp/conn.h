@@ -9,6 +9,7 @@
  *   train.c    how a long path is filled soon
  *   expire.c   deadlines                      time_wait.c   what remains of closed connections
  *   reply.c    segments without a connection  table.c   finding the connection
+ *   share.c    what one peer may take, of memory too
  */
 #ifndef MESHWRAP_DAEMON_TCP_CONN_H
 #define MESHWRAP_DAEMON_TCP_CONN_H
@@ -24,6 +25,7 @@
 #include "daemon/tcp/segment.h"
 #include "daemon/tcp/timers.h"
 #include "daemon/tcp/train.h"
+#include "shared/log.h"
 #include "shared/util.h"
 
 #define TCP_RTO_INITIAL_NS  NS_PER_S
@@ -58,6 +60,8 @@
 #define TCP_PACE_SHIFT     16
 #define TCP_PACE_LEAST_RTT (2 * NS_PER_MS) /* shorter paths are not paced by CUBIC */
 #define TCP_RATE_LEAST_RTT NS_PER_MS       /* nor is a shorter one measured by rate */
+#define TCP_RESET_WAIT_NS  (2 * NS_PER_S)  /* for what goes before a reset to be taken */
+#define TCP_SHARES         4096u           /* counters of what peers hold */
 #define TCP_TURN_SEGMENTS  64u /* sent for one connection before the next has its turn */
 
 enum tcp_state {
@@ -91,6 +95,12 @@ struct tcp_flow {
 	bool is_time_wait;
 };
 
+/* What the SYNs of a peer hold now. */
+struct tcp_share {
+	uint32_t conns, parked;
+	size_t memory; /* of those connections' buffers */
+};
+
 struct tcp_rack {
 	uint64_t xmit_ns, rtt_ns; /* of the latest-sent segment that was delivered */
 	uint64_t min_rtt_ns;
@@ -104,6 +114,7 @@ struct tcp_conn {
 	struct tcp_flow flow; /* first */
 	struct tcp *tcp;
 	void *user;
+	struct tcp_share *share; /* NULL: we dialled */
 	TAILQ_ENTRY(tcp_conn) event_link, output_link, all_link;
 	struct tcp_timer timer;
 	/* Deadlines. life_ns: keepalive, FIN_WAIT_2, parking. */
@@ -114,7 +125,8 @@ struct tcp_conn {
 	enum tcp_rtx rtx;
 	unsigned events;
 	int error, soft_error;
-	bool is_held; /* the owner has it and hears events */
+	bool is_held;       /* the owner has it and hears events */
+	bool ends_by_reset; /* when all is acknowledged; without an owner */
 	bool in_events, in_output, in_table;
 	bool syn_due; /* a SYN or SYN-ACK is to be sent */
 	bool has_timestamps, has_sack, has_scale;
@@ -161,7 +173,7 @@ struct tcp_conn {
 	/* Receiving. */
 	uint32_t irs, rcv_nxt;
 	uint32_t rcv_read;  /* first byte the owner has not consumed */
-	uint32_t rcv_edge;  /* right edge of the window as advertised */
+	uint32_t rcv_edge;  /* right edge of the window as promised */
 	uint32_t rcv_limit; /* bytes the window may promise */
 	uint32_t rcv_mss;   /* the largest segment seen */
 	uint32_t acked_seq; /* what we last acknowledged */
@@ -169,6 +181,7 @@ struct tcp_conn {
 	bool has_fin; /* fin_seq is known, though perhaps not reached */
 	bool fin_reached;
 	bool ack_now;
+	bool is_short; /* promised bytes found no memory: says that the window is shut */
 	uint32_t young_segments;
 	struct tcp_buffer rcv_buffer;
 	struct tcp_reassembly ranges;
@@ -186,7 +199,7 @@ struct tcp_time_wait {
 	TAILQ_ENTRY(tcp_time_wait) link;
 	uint64_t expires_ns, challenge_ns;
 	uint32_t snd_nxt, rcv_nxt, ts_recent, ts_offset, window;
-	bool has_timestamps;
+	bool has_timestamps, has_answered_syn;
 };
 
 /* A segment to send that no connection stands behind (any more). */
@@ -218,6 +231,9 @@ struct tcp {
 	struct tcp_reply *replies; /* a ring */
 	uint32_t reply_head, reply_count, reply_room;
 	uint32_t conns, parked, time_waits;
+	const void *source; /* who sent what is coming in */
+	struct tcp_share shares[TCP_SHARES];
+	struct log_gate share_gate;
 	bool in_flush;
 	bool is_blocked; /* the last flush ended because the link took no more */
 	struct tcp_stats stats;
@@ -234,6 +250,8 @@ void tcp_conn_arm(struct tcp_conn *conn);
 void tcp_conn_close(struct tcp_conn *conn, enum tcp_state state);
 /* The same with an error, which the owner is told. */
 void tcp_conn_fail(struct tcp_conn *conn, int error);
+/* Of one that ends by a reset: sends that if nothing else is left to do. */
+void tcp_reset_when_done(struct tcp_conn *conn);
 uint32_t tcp_timestamp(const struct tcp_conn *conn, uint64_t now_ns);
 /* The most that either buffer may hold: more on long paths, since a short one is full with less. */
 uint32_t tcp_buffer_max(const struct tcp_conn *conn);
@@ -247,6 +265,12 @@ static inline bool tcp_state_is_synchronized(enum tcp_state state)
 void tcp_conn_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns);
 void tcp_listen_input(struct tcp *tcp, const struct tcp_segment *s, uint64_t hash,
 		      uint32_t iss_floor, uint64_t now_ns);
+
+/* share.c */
+/* Is there room for one more connection that tcp->source begins? Counts and logs if not. */
+bool tcp_share_allows(struct tcp *tcp, const struct tcp_segment *syn, uint64_t now_ns);
+void tcp_share_enter(struct tcp_conn *conn);
+void tcp_share_leave(struct tcp_conn *conn);
 
 /* ack.c */
 void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns);
@@ -271,7 +295,8 @@ uint64_t tcp_rack_probe_ns(const struct tcp_conn *conn, uint64_t now_ns);
 /* recv.c */
 void tcp_recv_start(struct tcp_conn *conn, const struct tcp_segment *syn, uint64_t now_ns);
 void tcp_recv_segment(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns);
-/* Bytes in order that the owner has not consumed. */
+/* The list of ranges has changed: its bytes count as memory. */
+void tcp_recv_count(struct tcp_conn *conn);
 bool tcp_recv_acceptable(const struct tcp_conn *conn, const struct tcp_segment *s);
 uint32_t tcp_recv_window(const struct tcp_conn *conn);
 /* The window field for the acknowledgement number about to be sent; moves the edge. */

@@ -27,7 +27,7 @@ void tcp_config_defaults(struct tcp_config *config, uint32_t mtu)
 {
 	memset(config, 0, sizeof(*config));
 	config->mtu = mtu;
-	config->max_conns = 65536;
+	config->max_conns = 49152;
 	config->max_parked = 4096;
 	config->max_time_wait = 16384;
 	config->buffer_max = 32u << 20;
@@ -144,10 +144,14 @@ uint32_t tcp_buffer_max(const struct tcp_conn *conn)
 void tcp_conn_set_state(struct tcp_conn *conn, enum tcp_state state)
 {
 	assert(state > conn->state || state == TCP_CLOSED);
-	if (conn->state == TCP_PARKED)
+	if (conn->state == TCP_PARKED) {
 		conn->tcp->parked--;
-	if (state == TCP_PARKED)
+		conn->share->parked--;
+	}
+	if (state == TCP_PARKED) {
 		conn->tcp->parked++;
+		conn->share->parked++;
+	}
 	conn->state = state;
 }
 
@@ -213,12 +217,14 @@ void tcp_conn_close(struct tcp_conn *conn, enum tcp_state state)
 	tcp_conn_set_state(conn, state);
 	conn->in_table = false;
 	tcp->conns--;
+	tcp_share_leave(conn);
 	tcp_table_remove(&tcp->table, &conn->flow);
 	tcp_timer_remove(&tcp->timers, &conn->timer);
 	forget_output(conn);
 	tcp_buffer_clear(&conn->snd_buffer, &tcp->memory);
 	tcp_board_finish(&conn->board);
 	tcp_reassembly_clear(&conn->ranges);
+	tcp_recv_count(conn);
 	if (!conn->is_held && !(conn->events & TCP_EVENT_CANCELLED))
 		bury(conn);
 }
@@ -287,6 +293,11 @@ void tcp_flush(struct tcp *tcp, uint64_t now_ns)
 	tcp->in_flush = false;
 }
 
+void tcp_set_source(struct tcp *tcp, const void *source)
+{
+	tcp->source = source;
+}
+
 void tcp_input(struct tcp *tcp, const uint8_t *packet, size_t len, uint64_t now_ns)
 {
 	struct tcp_segment s;
@@ -339,6 +350,12 @@ void tcp_expire(struct tcp *tcp, uint64_t now_ns)
 	tcp_flush(tcp, now_ns);
 }
 
+static void reset(struct tcp_conn *conn)
+{
+	tcp_reply_abort(conn);
+	tcp_conn_close(conn, TCP_CLOSED);
+}
+
 int tcp_connect(struct tcp *tcp, const struct endpoint *local, const struct endpoint *remote,
 		void *user, uint64_t now_ns, struct tcp_conn **out)
 {
@@ -353,8 +370,15 @@ int tcp_connect(struct tcp *tcp, const struct endpoint *local, const struct endp
 	if (ip_is_v4(&local->addr) != ip_is_v4(&remote->addr))
 		return -EAFNOSUPPORT;
 	flow = tcp_table_find(&tcp->table, &key, &hash);
-	if (flow && !flow->is_time_wait)
-		return -EADDRINUSE;
+	if (flow && !flow->is_time_wait) {
+		conn = (struct tcp_conn *)flow;
+		if (!conn->ends_by_reset)
+			return -EADDRINUSE;
+		/* A program that resets its connection may use the port again at once. */
+		floor = conn->snd_nxt + 65536;
+		reset(conn);
+		flow = NULL;
+	}
 	if (tcp->conns >= tcp->config.max_conns)
 		return -ENOBUFS;
 	if (flow) {
@@ -439,6 +463,32 @@ void tcp_abort(struct tcp_conn *conn, uint64_t now_ns)
 	    (conn->state >= TCP_ESTABLISHED && conn->state <= TCP_CLOSE_WAIT))
 		tcp_reply_abort(conn);
 	tcp_conn_close(conn, TCP_CLOSED);
+}
+
+void tcp_reset_when_done(struct tcp_conn *conn)
+{
+	if (conn->snd_una == conn->snd_end || conn->snd_wnd == 0)
+		reset(conn);
+}
+
+void tcp_finish_by_reset(struct tcp_conn *conn, uint64_t now_ns)
+{
+	bool is_open = conn->state == TCP_ESTABLISHED || conn->state == TCP_CLOSE_WAIT;
+
+	if (!conn->in_table || !is_open || conn->fin_queued) {
+		tcp_abort(conn, now_ns);
+		return;
+	}
+	conn->tcp->now_ns = now_ns;
+	conn->is_held = false;
+	conn->ends_by_reset = true;
+	forget_events(conn);
+	tcp_reset_when_done(conn);
+	if (!conn->in_table)
+		return;
+	conn->life_ns = now_ns + TCP_RESET_WAIT_NS;
+	tcp_conn_arm(conn);
+	tcp_conn_want_output(conn);
 }
 
 void tcp_release(struct tcp_conn *conn, uint64_t now_ns)

@@ -59,7 +59,7 @@ struct tcp_callbacks {
 
 struct tcp_config {
 	uint32_t mtu;           /* of the inner link; MSS = mtu - 40 or - 60 */
-	uint32_t max_conns;     /* all states but TIME_WAIT; one more is refused */
+	uint32_t max_conns;     /* all states but TIME_WAIT; further SYNs are not answered */
 	uint32_t max_parked;    /* SYNs the owner has not decided on */
 	uint32_t max_time_wait; /* the oldest goes first */
 	size_t buffer_max;    /* per connection and direction, bytes; reached on long paths only */
@@ -74,6 +74,7 @@ struct tcp_stats {
 	uint64_t conns, parked, time_wait; /* now */
 	uint64_t memory;                   /* bytes in buffers now */
 	uint64_t opened, accepted, refused, failed;
+	uint64_t syns_unanswered, syns_over_share; /* the table was full; the sender's share was */
 	uint64_t segments_in, segments_out, bytes_in, bytes_out;
 	uint64_t retransmitted, timeouts, fast_recoveries, bad_segments, challenge_acks;
 };
@@ -95,6 +96,11 @@ struct tcp *tcp_create(const struct tcp_config *config, const struct tcp_callbac
 /* Frees everything without sending. */
 void tcp_destroy(struct tcp *tcp);
 
+/*
+ * Who sends what tcp_input() gets from now on; only to tell peers apart (share.c),
+ * never followed. NULL at first.
+ */
+void tcp_set_source(struct tcp *tcp, const void *source);
 /*
  * One IP packet with protocol TCP, headers included, not a fragment, already
  * checked to be for this node. Never keeps the bytes. Malformed: counted and
@@ -141,6 +147,11 @@ int tcp_conn_error(const struct tcp_conn *conn);
 void tcp_conn_info(const struct tcp_conn *conn, struct tcp_conn_info *info);
 /* RST if the state calls for one; conn is gone. */
 void tcp_abort(struct tcp_conn *conn, uint64_t now_ns);
+/*
+ * The owner lets go: no more events. Bytes committed are still delivered, then RST; at once
+ * if the far side's window is shut, and after 2 s in any case. What comes is dropped.
+ */
+void tcp_finish_by_reset(struct tcp_conn *conn, uint64_t now_ns);
 /*
  * The owner lets go: no more events. Bytes committed are still delivered, then
  * FIN. As close(2) does, it resets instead when received bytes were not

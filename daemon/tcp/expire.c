@@ -3,7 +3,8 @@
  *
  * One retransmission deadline stands for whatever comes next: the timeout,
  * the tail probe, the end of RACK's patience, or the persist timer. life_ns
- * is for the slow ones: keepalive, FIN_WAIT_2 without an owner, parking.
+ * is for the slow ones: keepalive, FIN_WAIT_2 without an owner, parking, and the reset
+ * that waits for what goes before it.
  *
  * A connection ends with ETIMEDOUT when what it has outstanding made no
  * progress for TCP_USER_TIMEOUT_NS. A shut window that is confirmed by answers
@@ -136,6 +137,11 @@ static void life_expired(struct tcp_conn *conn, uint64_t now_ns)
 		return;
 	}
 	if (conn->state == TCP_FIN_WAIT_2 && !conn->is_held) {
+		tcp_conn_close(conn, TCP_CLOSED);
+		return;
+	}
+	if (conn->ends_by_reset) {
+		tcp_reply_abort(conn);
 		tcp_conn_close(conn, TCP_CLOSED);
 		return;
 	}

@@ -25,10 +25,18 @@ static void path_mtu_fell(struct tcp_conn *conn, uint32_t mtu, uint64_t now_ns)
 	tcp_send_set_mss(conn);
 	if (conn->mss >= mss || tcp_board_count(&conn->board) == 0)
 		return;
-	/* What was too long is sent anew in smaller pieces; no sign of congestion. */
 	if (!tcp_board_split(&conn->board, conn->mss))
 		return;
-	conn->tlp_out = false;
+	/*
+	 * What was too long is sent anew in smaller pieces. That is no sign of congestion, though
+	 * pieces which wait for their turn count as lost: until all of it is acknowledged no
+	 * recovery begins.
+	 */
+	conn->recovery = TCP_LOSS;
+	conn->recover = conn->snd_nxt;
+	conn->undo_possible = false;
+	conn->dupacks = 0;
+	conn->tlp_out = conn->tail_probe_due = false;
 	tcp_send_arm(conn, now_ns);
 	tcp_conn_arm(conn);
 	tcp_conn_want_output(conn);

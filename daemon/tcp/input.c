@@ -20,16 +20,12 @@ void tcp_listen_input(struct tcp *tcp, const struct tcp_segment *s, uint64_t has
 		tcp_reply_reset(tcp, s);
 	if ((s->flags & (TCP_ACK | TCP_RST | TCP_FIN | TCP_SYN)) != TCP_SYN)
 		return;
-	if (tcp->parked >= tcp->config.max_parked)
+	if (!tcp_share_allows(tcp, s, now_ns))
 		return; /* it will be repeated */
-	if (tcp->conns >= tcp->config.max_conns) {
-		tcp->stats.refused++;
-		tcp_reply_reset(tcp, s);
-		return;
-	}
 	conn = tcp_conn_create(tcp, &s->key, hash);
 	if (!conn)
 		return;
+	tcp_share_enter(conn);
 	conn->ts_offset = (uint32_t)(hash >> 32);
 	conn->rcv_scale = tcp_recv_choose_scale(tcp);
 	conn->iss = tcp_initial_seq(tcp, &s->key, now_ns);
@@ -296,6 +292,10 @@ void tcp_conn_input(struct tcp_conn *conn, const struct tcp_segment *received, u
 	conn->last_heard_ns = now_ns;
 	conn->keepalives = 0;
 	tcp_ack_input(conn, s, now_ns);
+	if (conn->ends_by_reset) {
+		tcp_reset_when_done(conn);
+		return;
+	}
 	if (conn->fin_sent && conn->snd_una == conn->snd_nxt && !fin_acked(conn, now_ns))
 		return;
 	if (tcp_segment_space(s) > 0)

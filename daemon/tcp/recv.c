@@ -11,6 +11,14 @@
  * The promise starts at 128 KiB and follows what the owner consumes in a round
  * trip, to three times that, up to buffer_max. Its right edge never moves
  * back (RFC 9293, 3.8.6); when memory is short it just does not move on.
+ *
+ * All promises together are more than memory_max, so it can happen that bytes which were
+ * promised a place find none. Silence about that would make the far side back off for
+ * minutes, and in the end give up. So such a connection is "short": it says that its
+ * window is shut until the owner has read all there is, or memory is no longer scarce.
+ * rcv_edge stays: what is on its way is taken if it finds room after all. An owner who
+ * keeps up is never short, since it reads before anything is said: a window that shrinks
+ * over what is in flight keeps other senders (Linux) from repairing the loss at once.
  */
 #include <assert.h>
 #include <string.h>
@@ -33,12 +41,29 @@ static uint32_t limit_max(const struct tcp_conn *conn)
 	return MIN(tcp_buffer_max(conn), (uint32_t)UINT16_MAX << conn->rcv_scale);
 }
 
+static bool is_pressed(const struct tcp_conn *conn)
+{
+	const struct tcp_memory *m = &conn->tcp->memory;
+
+	return tcp_memory_used(m, &conn->rcv_buffer) + MAX(m->max / 8, TCP_CHUNK) > m->max;
+}
+
+/* Bytes the window may promise from rcv_read, by what memory there is. */
+static uint32_t current_limit(const struct tcp_conn *conn)
+{
+	return is_pressed(conn) ? MIN(conn->rcv_limit, PRESSED_LIMIT) : conn->rcv_limit;
+}
+
 void tcp_recv_start(struct tcp_conn *conn, const struct tcp_segment *syn, uint64_t now_ns)
 {
+	uint32_t promise;
+
 	conn->irs = syn->seq;
 	conn->rcv_nxt = conn->rcv_read = conn->acked_seq = conn->tune_seq = syn->seq + 1;
 	conn->rcv_limit = MIN(limit_max(conn), TCP_RECV_INITIAL);
-	conn->rcv_edge = conn->rcv_nxt + MIN(conn->rcv_limit, UINT16_MAX);
+	/* What we dialled has promised this in its SYN. */
+	promise = conn->state == TCP_SYN_SENT ? conn->rcv_limit : current_limit(conn);
+	conn->rcv_edge = conn->rcv_nxt + MIN(promise, UINT16_MAX);
 	conn->ts_recent = syn->ts_value;
 	conn->ts_recent_ns = conn->tune_ns = conn->last_heard_ns = now_ns;
 }
@@ -65,14 +90,10 @@ bool tcp_recv_acceptable(const struct tcp_conn *conn, const struct tcp_segment *
 	return s->seq == conn->rcv_nxt || seq_le(s->seq, conn->rcv_edge);
 }
 
-/* Bytes the window may promise from rcv_read, by what memory there is. */
-static uint32_t current_limit(const struct tcp_conn *conn)
+/* Of a short connection. With nothing unread a few bytes always find room. */
+static bool has_room_again(const struct tcp_conn *conn)
 {
-	const struct tcp_memory *m = &conn->tcp->memory;
-
-	if (m->used > m->max - m->max / 8)
-		return MIN(conn->rcv_limit, PRESSED_LIMIT);
-	return conn->rcv_limit;
+	return !is_pressed(conn) || tcp_recv_unread(conn) == 0;
 }
 
 /* How far the edge could move now; 0 if not worth telling (RFC 9293, 3.8.6.2.2). */
@@ -89,6 +110,8 @@ static bool window_update_due(const struct tcp_conn *conn)
 {
 	uint32_t growth = edge_growth(conn);
 
+	if (conn->is_short)
+		return has_room_again(conn);
 	return growth > 0 && growth >= current_limit(conn) / 4;
 }
 
@@ -98,6 +121,9 @@ uint16_t tcp_recv_advertise(struct tcp_conn *conn, uint32_t ack)
 
 	if (growth > 0 && growth >= MIN(conn->rcv_mss, current_limit(conn) / 4))
 		conn->rcv_edge += growth;
+	conn->is_short = conn->is_short && !has_room_again(conn);
+	if (conn->is_short)
+		return 0;
 	window = seq_lt(ack, conn->rcv_edge) ? conn->rcv_edge - ack : 0;
 	field = window >> conn->rcv_scale;
 	rounded = (window + (1u << conn->rcv_scale) - 1) >> conn->rcv_scale;
@@ -152,7 +178,7 @@ void tcp_recv_tune(struct tcp_conn *conn, uint64_t now_ns)
 	}
 	/* On a long path the far side may send sixteen times as much in the next round trip. */
 	wanted = MIN((is_long ? 32 : 4) * consumed + 16 * conn->rcv_mss, limit_max(conn));
-	if (wanted > conn->rcv_limit && m->used < m->max - m->max / 4)
+	if (wanted > conn->rcv_limit && tcp_memory_used(m, &conn->rcv_buffer) < m->max - m->max / 4)
 		conn->rcv_limit = (uint32_t)wanted;
 }
 
@@ -205,13 +231,15 @@ static void store_in_order(struct tcp_conn *conn, const uint8_t *data, uint32_t 
 		tcp_buffer_clear(&conn->rcv_buffer, &conn->tcp->memory);
 		stored = store(conn, conn->rcv_nxt, data, len);
 	}
-	/* Even then an answer: it tells the far side that we live, so it goes on trying. */
-	if (stored < len)
+	conn->rcv_nxt += stored;
+	if (stored < len) {
+		conn->is_short = true;
+		/* Also tells the far side that we live. */
 		conn->ack_now = true;
+	}
 	if (stored == 0)
 		return;
 	conn->tcp->stats.bytes_in += stored;
-	conn->rcv_nxt += stored;
 	if (conn->ranges.count > 0) {
 		conn->rcv_nxt = tcp_reassembly_advance(&conn->ranges, conn->rcv_nxt);
 		conn->ack_now = true;
@@ -221,6 +249,16 @@ static void store_in_order(struct tcp_conn *conn, const uint8_t *data, uint32_t 
 	if (conn->young_segments <= TCP_QUICK_SEGMENTS)
 		conn->ack_now = true;
 	tcp_conn_event(conn, TCP_EVENT_READABLE);
+}
+
+/* The list of ranges doubles when it is full: is there memory for that? */
+static bool ranges_may_grow(const struct tcp_conn *conn)
+{
+	const struct tcp_reassembly *r = &conn->ranges;
+	const struct tcp_memory *m = &conn->tcp->memory;
+
+	return r->count < r->room || r->room == 0 ||
+	       tcp_memory_used(m, &conn->rcv_buffer) + r->room * sizeof(*r->ranges) <= m->max;
 }
 
 static void store_later(struct tcp_conn *conn, uint32_t seq, const uint8_t *data, uint32_t len)
@@ -234,7 +272,7 @@ static void store_later(struct tcp_conn *conn, uint32_t seq, const uint8_t *data
 		conn->dsack.end = seq + len;
 		return;
 	}
-	if (!tcp_reassembly_can_add(&conn->ranges, seq, seq + len))
+	if (!ranges_may_grow(conn) || !tcp_reassembly_can_add(&conn->ranges, seq, seq + len))
 		return;
 	stored = store(conn, seq, data, len);
 	/* Cut short for want of memory it need not touch what the whole would have touched. */
@@ -243,6 +281,14 @@ static void store_later(struct tcp_conn *conn, uint32_t seq, const uint8_t *data
 		return;
 	conn->tcp->stats.bytes_in += stored;
 	tcp_reassembly_add(&conn->ranges, seq, seq + stored);
+}
+
+void tcp_recv_count(struct tcp_conn *conn)
+{
+	size_t len = conn->ranges.room * sizeof(*conn->ranges.ranges);
+
+	if (len != conn->rcv_buffer.beside)
+		tcp_buffer_count(&conn->rcv_buffer, &conn->tcp->memory, len);
 }
 
 static void fin_reached(struct tcp_conn *conn, uint64_t now_ns)
@@ -311,6 +357,7 @@ void tcp_recv_segment(struct tcp_conn *conn, const struct tcp_segment *s, uint64
 		conn->ack_now = true;
 		tcp_reassembly_cut(&conn->ranges, end);
 	}
+	tcp_recv_count(conn);
 	if (conn->has_fin && conn->rcv_nxt == conn->fin_seq)
 		fin_reached(conn, now_ns);
 }

@@ -5,7 +5,9 @@
  * unacknowledged byte to the next one to send. A record is in exactly one of
  * three sets: in the network (in the list by time, counted in pipe), lost, or
  * SACKed. The list by time makes RACK constant per segment: it is walked from
- * its oldest end, and what is found lost leaves it.
+ * its oldest end, and what is found lost leaves it. A SACKed record's later leads past
+ * a run of SACKed ones, further with each use, so that a peer whose blocks cover the same
+ * records in each acknowledgement cannot make us walk over them again.
  *
  * Indices grow for ever and wrap, so a record keeps its index when the ring grows.
  */
@@ -153,6 +155,7 @@ void tcp_board_mark_sacked(struct tcp_scoreboard *b, uint32_t index)
 	else
 		leave_network(b, sent);
 	sent->flags = (uint8_t)((sent->flags & ~TCP_SENT_LOST) | TCP_SENT_SACKED);
+	sent->later = index + 1;
 	b->sacked_count++;
 	b->sacked_bytes += sent->len;
 }
@@ -205,6 +208,23 @@ uint32_t tcp_board_find(const struct tcp_scoreboard *b, uint32_t seq)
 	return low;
 }
 
+static bool is_sacked(const struct tcp_scoreboard *b, uint32_t index)
+{
+	return index != b->tail && tcp_board_at(b, index)->flags & TCP_SENT_SACKED;
+}
+
+uint32_t tcp_board_unsacked(struct tcp_scoreboard *b, uint32_t index)
+{
+	while (is_sacked(b, index)) {
+		struct tcp_sent *sent = tcp_board_at(b, index);
+
+		if (is_sacked(b, sent->later))
+			sent->later = tcp_board_at(b, sent->later)->later;
+		index = sent->later;
+	}
+	return index;
+}
+
 uint32_t tcp_board_next_lost(struct tcp_scoreboard *b)
 {
 	if (b->lost_count == 0)
@@ -212,7 +232,7 @@ uint32_t tcp_board_next_lost(struct tcp_scoreboard *b)
 	if ((int32_t)(b->lost_hint - b->head) < 0)
 		b->lost_hint = b->head;
 	while (!(tcp_board_at(b, b->lost_hint)->flags & TCP_SENT_LOST)) {
-		b->lost_hint++;
+		b->lost_hint = tcp_board_unsacked(b, b->lost_hint + 1);
 		assert(b->lost_hint != b->tail);
 	}
 	return b->lost_hint;

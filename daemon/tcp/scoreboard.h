@@ -25,7 +25,8 @@ enum {
 struct tcp_sent {
 	uint64_t sent_ns;
 	uint32_t seq;
-	uint32_t earlier, later; /* by time; only while neither SACKed nor lost */
+	/* By time, while neither SACKed nor lost; SACKed: all before later are, too. */
+	uint32_t earlier, later;
 	uint32_t prior_bytes, prior_tick, first_tick; /* see delivery.h */
 	uint16_t len;                                 /* sequence space: data and FIN */
 	uint8_t flags;
@@ -61,6 +62,8 @@ void tcp_board_pop(struct tcp_scoreboard *b);
 void tcp_board_trim(struct tcp_scoreboard *b, uint16_t len);
 /* The first record that ends after seq; b->tail if none does. */
 uint32_t tcp_board_find(const struct tcp_scoreboard *b, uint32_t seq);
+/* The first record from index on that is not SACKed; b->tail if none is. */
+uint32_t tcp_board_unsacked(struct tcp_scoreboard *b, uint32_t index);
 /* The first lost record, or TCP_NO_RECORD. */
 uint32_t tcp_board_next_lost(struct tcp_scoreboard *b);
 /* The far side has discarded what it had SACKed (RFC 2018, 8). */

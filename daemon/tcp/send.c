@@ -106,6 +106,8 @@ static bool send_bare(struct tcp_conn *conn, const struct tcp_options *options, 
 static bool send_syn(struct tcp_conn *conn, uint64_t now_ns)
 {
 	bool is_answer = conn->state == TCP_SYN_RCVD;
+	uint32_t window = is_answer ? conn->rcv_edge - conn->rcv_nxt
+				    : MIN(TCP_RECV_INITIAL, UINT16_MAX);
 	struct tcp_options o = { 0 };
 
 	o.mss = (uint16_t)(conn->tcp->config.mtu - (ip_is_v4(&conn->flow.key.local) ? 40 : 60));
@@ -116,7 +118,7 @@ static bool send_syn(struct tcp_conn *conn, uint64_t now_ns)
 	if (!is_answer)
 		o.ts_echo = 0;
 	if (!send_bare(conn, &o, TCP_SYN | (is_answer ? TCP_ACK : 0), conn->iss,
-		       is_answer ? conn->rcv_nxt : 0, MIN(TCP_RECV_INITIAL, UINT16_MAX)))
+		       is_answer ? conn->rcv_nxt : 0, (uint16_t)MIN(window, UINT16_MAX)))
 		return false;
 	conn->syn_due = conn->ack_now = false;
 	conn->snd_nxt = conn->iss + 1;
@@ -493,7 +495,7 @@ uint32_t tcp_send_limit(const struct tcp_conn *conn)
 	uint64_t limit = MAX(2 * (uint64_t)conn->cc.cwnd, TCP_SEND_MIN) + conn->board.sacked_bytes;
 	const struct tcp_memory *m = &conn->tcp->memory;
 
-	if (m->used > m->max - m->max / 4)
+	if (tcp_memory_used(m, &conn->snd_buffer) > m->max - m->max / 4)
 		limit = TCP_CHUNK;
 	return (uint32_t)MIN(limit, tcp_buffer_max(conn));
 }

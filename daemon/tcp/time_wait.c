@@ -6,7 +6,9 @@
  * itself lives on only as long as its owner has bytes to read. All records
  * wait equally long, so the list is ordered by expiry and needs no timers.
  *
- * Resets are ignored (RFC 1337): an old one must not end the protection.
+ * Resets are ignored (RFC 1337): an old one must not end the protection. But who dials
+ * again with a number that we cannot tell from an old one's resets the connection he
+ * hears of in answer to his SYN (RFC 9293, 3.10.7.3): that one is heeded.
  */
 #include <stdlib.h>
 
@@ -87,8 +89,11 @@ static bool is_newer_syn(const struct tcp_time_wait *tw, const struct tcp_segmen
 void tcp_time_wait_input(struct tcp *tcp, struct tcp_time_wait *tw, const struct tcp_segment *s,
 			 uint64_t now_ns)
 {
-	if (s->flags & TCP_RST)
+	if (s->flags & TCP_RST) {
+		if (tw->has_answered_syn && s->seq == tw->rcv_nxt)
+			tcp_time_wait_remove(tcp, tw);
 		return;
+	}
 	if ((s->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_newer_syn(tw, s)) {
 		uint64_t hash = tw->flow.hash;
 		/* Beyond everything the old incarnation may have sent. */
@@ -110,6 +115,7 @@ void tcp_time_wait_input(struct tcp *tcp, struct tcp_time_wait *tw, const struct
 		return;
 	tw->challenge_ns = now_ns + TCP_CHALLENGE_NS / 4;
 	acknowledge(tcp, tw, now_ns);
+	tw->has_answered_syn |= (s->flags & TCP_SYN) != 0;
 }
 
 void tcp_time_wait_expire(struct tcp *tcp, uint64_t now_ns)

@@ -67,7 +67,7 @@ static const char *check_ranges(const struct tcp_conn *conn)
 
 static size_t held(const struct tcp_buffer *b)
 {
-	return (size_t)b->chunks * TCP_CHUNK + (b->small ? TCP_SMALL : 0);
+	return (size_t)b->chunks * TCP_CHUNK + (b->small ? TCP_SMALL : 0) + b->beside;
 }
 
 /* Whatever is to happen next, something will make it happen. */
@@ -131,6 +131,8 @@ const char *invariants_check(const struct tcp *tcp)
 			return wrong;
 		live += conn->in_table;
 		parked += conn->state == TCP_PARKED;
+		REQUIRE(conn->rcv_buffer.beside ==
+			conn->ranges.room * sizeof(*conn->ranges.ranges));
 		memory += held(&conn->snd_buffer) + held(&conn->rcv_buffer);
 	}
 	TAILQ_FOREACH(tw, &tcp->time_wait, link)

@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			break;
 		memcpy(copy, bytes, header + len);
 		if (ip_packet_parse(copy, header + len, &p) == 0 && p.is_fragment) {
-			if (reassembly_add(r, &p, now_ns, &whole, &whole_len) == 0 && whole)
+			if (reassembly_add(r, NULL, &p, now_ns, &whole, &whole_len) == 0 && whole)
 				check_whole(whole, whole_len, has_changed);
 		}
 		free(copy);

@@ -1,8 +1,10 @@
 /* Echo, datagrams, ICMP, and all that is no packet for us. */
 #include "tests/unit/stack/two_stacks.h"
 
+#include "daemon/stack/filter.h"
 #include "daemon/stack/icmp.h"
 #include "daemon/stack/ip.h"
+#include "daemon/stack/path_mtu.h"
 #include "daemon/tcp/sum.h"
 #include "shared/util.h"
 #include "shared/wire.h"
@@ -299,6 +301,83 @@ static void test_icmp_errors_become_the_errno_linux_would_give(void **state)
 	assert_int_equal(stats_of(&b).unsupported, 2);
 }
 
+/* Who serves one address cannot speak for what was sent to another. */
+static void test_errors_are_believed_only_from_the_way_of_what_they_quote(void **state)
+{
+	static const struct filter_source router, stranger;
+
+	(void)state;
+	b.serving = &router;
+	injected_by = &stranger;
+	inject_error(false, 3, 3, 0);
+	inject_error(true, 1, 4, 0);
+	inject_error(true, 2, 0, 1300);
+	assert_int_equal(b.failed, 0);
+	assert_int_equal(stats_of(&b).errors_disbelieved, 3);
+	injected_by = &router;
+	inject_error(false, 3, 3, 0);
+	inject_error(true, 1, 4, 0);
+	assert_int_equal(b.failed, 2);
+	assert_int_equal(stats_of(&b).errors_disbelieved, 3);
+}
+
+/* Length of the longest packet that b makes of a datagram, which must arrive. */
+static unsigned longest_of(bool is_v6, size_t len)
+{
+	struct endpoint from = at(is_v6, 1, 1111), to = at(is_v6, 0, 2222);
+	static uint8_t data[4000];
+
+	b.longest = 0;
+	a.received = 0;
+	fill(data, len);
+	assert_int_equal(netstack_send_udp(b.ns, &from, &to, data, len, b.now_ns), 0);
+	settle();
+	assert_int_equal(a.received, 1);
+	assert_int_equal(a.len, len);
+	assert_memory_equal(a.data, data, len);
+	return b.longest;
+}
+
+static void test_ipv6_datagrams_are_cut_to_what_the_path_takes(void **state)
+{
+	const unsigned whole = MTU - (MTU - IPV6_HEADER - IPV6_FRAGMENT_HEADER) % 8;
+
+	(void)state;
+	assert_int_equal(longest_of(true, 3000), whole);
+	inject_error(true, 2, 0, 1300);
+	assert_in_range(longest_of(true, 3000), 1281, 1300);
+	assert_in_range(longest_of(true, MTU - 48), 1281, 1300);
+	assert_int_equal(longest_of(true, 1300 - 48), 1300);
+	assert_int_equal(longest_of(false, 3000), MTU - (MTU - IPV4_HEADER) % 8);
+	/* Less than any link carries is not believed; more takes nothing back. */
+	inject_error(true, 2, 0, 0);
+	assert_in_range(longest_of(true, 3000), 1273, 1280);
+	inject_error(true, 2, 0, 1400);
+	assert_in_range(longest_of(true, 3000), 1273, 1280);
+	/* Some time later a longer one is tried again. */
+	a.now_ns = b.now_ns += 601 * NS_PER_S;
+	settle();
+	assert_int_equal(longest_of(true, 3000), whole);
+}
+
+static void test_path_mtus_are_bounded_in_number(void **state)
+{
+	static struct path_mtus m;
+	struct ip_addr to = v6[0];
+
+	(void)state;
+	for (unsigned i = 0; i <= PATH_MTUS; i++) {
+		to.byte[15] = (uint8_t)i;
+		path_mtus_learn(&m, &to, 1300 + i, NS_PER_S);
+	}
+	to.byte[15] = 0; /* told of first */
+	assert_int_equal(path_mtus_find(&m, &to, NS_PER_S), UINT32_MAX);
+	for (unsigned i = 1; i <= PATH_MTUS; i++) {
+		to.byte[15] = (uint8_t)i;
+		assert_int_equal(path_mtus_find(&m, &to, NS_PER_S), 1300 + i);
+	}
+}
+
 static void test_nothing_is_written_while_blocked(void **state)
 {
 	struct endpoint from = at(false, 0, 1), to = at(false, 1, 2);
@@ -361,6 +440,9 @@ int main(void)
 		stack_test(test_extension_headers_are_stepped_over),
 		stack_test(test_unknown_protocols_are_refused),
 		stack_test(test_icmp_errors_become_the_errno_linux_would_give),
+		stack_test(test_errors_are_believed_only_from_the_way_of_what_they_quote),
+		stack_test(test_ipv6_datagrams_are_cut_to_what_the_path_takes),
+		stack_test(test_path_mtus_are_bounded_in_number),
 		stack_test(test_nothing_is_written_while_blocked),
 		stack_test(test_a_full_batch_leaves_by_itself),
 		stack_test(test_lost_fragments_expire),

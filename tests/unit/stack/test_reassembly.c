@@ -20,6 +20,8 @@ static uint8_t bytes[IP_PACKET_MAX];
 struct fixture {
 	struct reassembly *r;
 	bool is_v6;
+	uint64_t now_ns;
+	const void *peer; /* of all addresses; NULL: each has its own */
 	uint8_t *whole;
 	size_t len;
 };
@@ -43,7 +45,8 @@ static int add(struct fixture *f, uint8_t src, uint32_t id, uint32_t from, uint3
 	memcpy(bytes + header, content + from, to - from);
 	assert_int_equal(ip_packet_parse(bytes, header + to - from, &p), 0);
 	assert_true(p.is_fragment);
-	return reassembly_add(f->r, &p, 1000, &f->whole, &f->len);
+	return reassembly_add(f->r, f->peer ? f->peer : content + src, &p, 1000 + f->now_ns,
+			      &f->whole, &f->len);
 }
 
 static void assert_whole(const struct fixture *f)
@@ -190,7 +193,7 @@ static void test_impossible_lengths_are_refused(void **state)
 	assert_int_equal(add(&f, 2, 2, 8, 8), -EBADMSG);    /* empty */
 	ip_header_write(bytes, &src, &dst, IP_PROTOCOL_UDP, 100, &fragment);
 	assert_int_equal(ip_packet_parse(bytes, 120, &p), 0);
-	assert_int_equal(reassembly_add(f.r, &p, 0, &f.whole, &f.len), -EBADMSG);
+	assert_int_equal(reassembly_add(f.r, NULL, &p, 0, &f.whole, &f.len), -EBADMSG);
 	reassembly_destroy(f.r);
 }
 
@@ -237,6 +240,25 @@ static void test_one_source_cannot_push_out_another(void **state)
 	reassembly_destroy(f.r);
 }
 
+/* It may have a whole prefix, or a network behind it. */
+static void test_one_peer_with_many_addresses_cannot_push_out_another(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	open_reassembly(&f, true);
+	assert_int_equal(add(&f, 200, 7, 0, 8), 0);
+	f.peer = bytes;
+	f.now_ns = 1;
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(add(&f, (uint8_t)(2 + i % 150), i, 0, 8), 0);
+	f.peer = NULL;
+	assert_int_equal(add(&f, 200, 7, 8, TOTAL), 0);
+	assert_whole(&f);
+	assert_true(reassembly_evicted(f.r) >= 1000 - REASSEMBLY_MAX * 2 / 3);
+	reassembly_destroy(f.r);
+}
+
 static void test_many_sources_push_out_the_oldest(void **state)
 {
 	struct fixture f;
@@ -262,6 +284,7 @@ int main(void)
 		cmocka_unit_test(test_too_many_holes_are_refused),
 		cmocka_unit_test(test_unfinished_datagrams_expire),
 		cmocka_unit_test(test_one_source_cannot_push_out_another),
+		cmocka_unit_test(test_one_peer_with_many_addresses_cannot_push_out_another),
 		cmocka_unit_test(test_many_sources_push_out_the_oldest),
 	};
 

@@ -111,7 +111,8 @@ static void on_key(void *owner, const struct ip_addr *from, const uint8_t key[st
 
 static void node_open(struct node *n, struct node *other, uint32_t v4)
 {
-	const struct netstack_callbacks callbacks = { on_output, on_udp, on_udp_failed, NULL };
+	const struct netstack_callbacks callbacks = { on_output, on_udp, on_udp_failed, NULL,
+						      NULL };
 	const struct netstack_tsmp_callbacks tsmp = { on_pong, on_key };
 	struct tcp_config config;
 

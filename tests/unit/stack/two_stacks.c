@@ -9,6 +9,8 @@
 struct ip_addr v4[2], v6[2];
 struct node a, b;
 uint32_t mtu = MTU;
+size_t memory_max;
+const struct filter_source *injected_by;
 
 static void on_output(void *owner, struct packet_batch *batch)
 {
@@ -61,6 +63,14 @@ static void on_pong(void *owner, const struct ip_addr *from, uint16_t id, uint16
 	n->len = len;
 }
 
+static bool on_serves(void *owner, const struct filter_source *source, const struct ip_addr *addr)
+{
+	const struct node *n = owner;
+
+	(void)addr;
+	return !n->serving || source == n->serving;
+}
+
 static void on_incoming(void *owner, struct tcp_conn *conn, const struct endpoint *local,
 			const struct endpoint *remote)
 {
@@ -89,12 +99,14 @@ static void on_cancelled(void *owner, struct tcp_conn *conn)
 
 static void node_open(struct node *n, int i)
 {
-	const struct netstack_callbacks callbacks = { on_output, on_udp, on_udp_failed, on_pong };
+	const struct netstack_callbacks callbacks = { on_output, on_udp, on_udp_failed, on_pong,
+						      on_serves };
 	const struct ip_addr own[2] = { v4[i], v6[i] };
 	struct tcp_config config;
 
 	memset(n, 0, sizeof(*n));
 	tcp_config_defaults(&config, mtu);
+	config.memory_max = memory_max ? memory_max : config.memory_max;
 	memset(config.secret, i + 1, sizeof(config.secret));
 	n->now_ns = NS_PER_S;
 	n->ns = netstack_create(own, 2, &config, &callbacks, on_incoming, on_event, on_cancelled,
@@ -118,6 +130,7 @@ int setup(void **state)
 int teardown(void **state)
 {
 	(void)state;
+	injected_by = NULL;
 	netstack_destroy(a.ns);
 	netstack_destroy(b.ns);
 	netstack_destroy(NULL);
@@ -157,7 +170,7 @@ void inject(uint8_t *bytes, size_t len)
 {
 	struct packet packet = { bytes, (uint32_t)len };
 
-	netstack_input(b.ns, NULL, &packet, 1, b.now_ns);
+	netstack_input(b.ns, injected_by, &packet, 1, b.now_ns);
 	settle();
 }
 

@@ -21,6 +21,7 @@ struct node {
 	struct netstack *ns;
 	struct node *other; /* NULL: output goes nowhere */
 	uint64_t now_ns;
+	const struct filter_source *serving; /* every address; NULL: everybody does */
 	unsigned batches, packets, longest;
 	uint8_t last[PACKET_MAX]; /* of the packets sent */
 	uint32_t last_len;
@@ -36,7 +37,8 @@ struct node {
 
 extern struct ip_addr v4[2], v6[2]; /* of a and of b */
 extern struct node a, b;
-extern uint32_t mtu; /* of stacks that setup() makes */
+extern uint32_t mtu;      /* of stacks that setup() makes */
+extern size_t memory_max; /* 0: the default */
 
 int setup(void **state);
 int teardown(void **state);
@@ -45,6 +47,7 @@ void settle(void);
 void fill(uint8_t *data, size_t len);
 struct endpoint at(bool is_v6, int node, uint16_t port);
 struct netstack_stats stats_of(const struct node *n);
+extern const struct filter_source *injected_by;
 /* Gives b one packet made by hand. */
 void inject(uint8_t *bytes, size_t len);
 size_t make_packet(uint8_t *out, bool is_v6, uint8_t protocol);

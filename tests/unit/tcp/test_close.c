@@ -197,6 +197,28 @@ static void test_time_wait_gives_way_to_a_newer_syn(void **state)
 	script_finish(&t);
 }
 
+/* A far side without timestamps that dials again with a lower number: it resets what we have. */
+static void test_time_wait_ends_when_a_syn_was_in_earnest(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	to_time_wait(&t);
+	script_send(&t, (struct peer){ .flags = S, .seq = (uint32_t)-5000 });
+	script_expect(&t, A, 2, 2, 0);
+	assert_int_equal(t.incoming, 0);
+	script_send(&t, (struct peer){ .flags = R, .seq = 1 });
+	script_send(&t, (struct peer){ .flags = R, .seq = 3 });
+	assert_int_equal(script_stats(&t).time_wait, 1);
+	script_send(&t, (struct peer){ .flags = R, .seq = 2 });
+	assert_int_equal(script_stats(&t).time_wait, 0);
+	script_wait_ms(&t, 1000);
+	script_send(&t, (struct peer){ .flags = S, .seq = (uint32_t)-5000 });
+	assert_int_equal(t.incoming, 1);
+	script_finish(&t);
+}
+
 static void test_time_wait_with_timestamps_goes_by_them(void **state)
 {
 	struct script t;
@@ -258,6 +280,91 @@ static void test_destroying_frees_connections_and_records_in_one_chain(void **st
 		to_time_wait(&t);
 	}
 	assert_int_equal(script_stats(&t).conns, 100);
+	script_finish(&t);
+}
+
+static void finish_by_reset(struct script *t)
+{
+	tcp_finish_by_reset(t->conn, t->now_ns);
+	script_flush(t);
+}
+
+static void test_what_was_written_goes_before_our_reset(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 300);
+	finish_by_reset(&t);
+	script_expect(&t, A, 1, 1, 300);
+	script_expect_none(&t);
+	/* What comes meanwhile has no taker: not acknowledged, not answered by a reset yet. */
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 50 });
+	script_expect_none(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 301 });
+	script_expect(&t, R | A, 301, 1, 0);
+	script_expect_none(&t);
+	assert_int_equal(script_stats(&t).conns, 0);
+	script_finish(&t);
+}
+
+static void test_our_reset_goes_at_once_when_nothing_is_before_it(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	finish_by_reset(&t);
+	script_expect(&t, R | A, 1, 1, 0);
+	assert_int_equal(script_stats(&t).conns, 0);
+	script_finish(&t);
+	/* Nor does it wait for a shut window. */
+	script_begin(&t);
+	t.window = 0;
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 });
+	script_write(&t, 300);
+	finish_by_reset(&t);
+	script_expect(&t, R | A, 1, 1, 0);
+	assert_int_equal(script_stats(&t).conns, 0);
+	script_finish(&t);
+}
+
+static void test_a_port_may_be_used_again_before_its_reset(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 300);
+	finish_by_reset(&t);
+	script_expect(&t, A, 1, 1, 300);
+	assert_int_equal(tcp_connect(t.tcp, &t.local, &t.remote, &t, t.now_ns, &t.conn), 0);
+	script_flush(&t);
+	assert_int_equal(t.out[t.first].s.flags, R | A);
+	t.first++;
+	script_expect(&t, S, 0, 0, 0);
+	assert_int_equal(script_stats(&t).conns, 1);
+	script_finish(&t);
+}
+
+static void test_our_reset_does_not_wait_for_a_silent_far_side(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 300);
+	finish_by_reset(&t);
+	script_expect(&t, A, 1, 1, 300);
+	script_wait_ms(&t, 1900);
+	assert_int_equal(script_stats(&t).conns, 1);
+	while (t.first < t.count)
+		script_expect(&t, A, 1, 1, 300);
+	script_wait_ms(&t, 200);
+	script_expect(&t, R | A, 301, 1, 0);
+	script_expect_none(&t);
+	assert_int_equal(script_stats(&t).conns, 0);
 	script_finish(&t);
 }
 
@@ -447,10 +554,15 @@ int main(void)
 		cmocka_unit_test(test_a_lost_fin_is_sent_again),
 		cmocka_unit_test(test_time_wait_repeats_its_acknowledgement),
 		cmocka_unit_test(test_time_wait_gives_way_to_a_newer_syn),
+		cmocka_unit_test(test_time_wait_ends_when_a_syn_was_in_earnest),
 		cmocka_unit_test(test_time_wait_with_timestamps_goes_by_them),
 		cmocka_unit_test(test_time_wait_gives_way_to_our_own_dial),
 		cmocka_unit_test(test_time_wait_is_bounded),
 		cmocka_unit_test(test_destroying_frees_connections_and_records_in_one_chain),
+		cmocka_unit_test(test_what_was_written_goes_before_our_reset),
+		cmocka_unit_test(test_our_reset_goes_at_once_when_nothing_is_before_it),
+		cmocka_unit_test(test_a_port_may_be_used_again_before_its_reset),
+		cmocka_unit_test(test_our_reset_does_not_wait_for_a_silent_far_side),
 		cmocka_unit_test(test_a_reset_ends_it),
 		cmocka_unit_test(test_a_blind_reset_or_syn_is_challenged),
 		cmocka_unit_test(test_abort_resets),

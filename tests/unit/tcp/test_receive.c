@@ -199,6 +199,110 @@ static void test_memory_has_a_ceiling_and_a_floor(void **state)
 	script_finish(&t);
 }
 
+static void test_bytes_without_memory_shut_the_window_until_the_owner_reads(void **state)
+{
+	const struct tcp_segment *s;
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.config.memory_max = 4096;
+	script_start(&t);
+	script_connect(&t);
+	for (uint32_t i = 0; i < 3; i++)
+		script_send(&t, (struct peer){
+					.flags = A, .seq = 1 + i * 1240, .ack = 1, .len = 1240 });
+	t.first = t.count;
+	script_send(&t, (struct peer){ .flags = A, .seq = 3721, .ack = 1, .len = 1240 });
+	s = script_expect(&t, A, 1, 4097, 0);
+	assert_int_equal(s->window, 0);
+	/* Tried again: the same answer. */
+	script_send(&t, (struct peer){ .flags = A, .seq = 4097, .ack = 1, .len = 1240 });
+	s = script_expect(&t, A, 1, 4097, 0);
+	assert_int_equal(s->window, 0);
+	script_expect_none(&t);
+	assert_int_equal(script_read(&t), 4096);
+	script_flush(&t);
+	s = script_expect(&t, A, 1, 4097, 0);
+	assert_true(s->window > 0);
+	script_flush(&t);
+	script_expect_none(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 4097, .ack = 1, .len = 1240 });
+	assert_int_equal(script_read(&t), 1240);
+	script_finish(&t);
+}
+
+/* A window that shrinks over what is in flight would keep Linux from sending it again at once. */
+static void test_who_keeps_up_without_memory_is_not_shut_out(void **state)
+{
+	const struct tcp_segment *s;
+	struct tcp_conn *holder;
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.config.memory_max = 4096;
+	script_start(&t);
+	script_connect(&t);
+	script_write(&t, 4096);
+	script_flush(&t);
+	holder = t.conn;
+	t.remote.port++;
+	t.first = t.count = 0;
+	script_send(&t, (struct peer){ .flags = S });
+	tcp_accept(t.conn, &t, t.now_ns);
+	script_flush(&t);
+	s = script_expect(&t, S | A, 0, 1, 0);
+	assert_int_equal(s->window, 16384);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 });
+	script_events(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 1400 });
+	script_send(&t, (struct peer){ .flags = A, .seq = 1401, .ack = 1, .len = 1400 });
+	script_send(&t, (struct peer){ .flags = A, .seq = 2801, .ack = 1, .len = 1400 });
+	assert_int_equal(script_read(&t), 4096);
+	t.first = t.count;
+	script_flush(&t);
+	s = script_expect(&t, A, 1, 4097, 0);
+	assert_int_equal(s->window, 16384 >> 10);
+	/* And all of it again when memory has come back. */
+	tcp_abort(holder, t.now_ns);
+	script_flush(&t);
+	script_queue(&t, (struct peer){ .flags = A, .seq = 4097, .ack = 1, .len = 1400 });
+	script_read(&t);
+	t.first = t.count;
+	script_flush(&t);
+	s = script_expect(&t, A, 1, 5497, 0);
+	assert_true(s->window << 10 > 8192);
+	script_finish(&t);
+}
+
+/* Every second byte of a few: the list of ranges takes more than they do. */
+static void test_ranges_count_as_memory_and_stop_where_it_ends(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.config.memory_max = 4096 + 8192;
+	script_start(&t);
+	script_connect(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 1 });
+	for (uint32_t seq = 3; seq < 4000; seq += 2) {
+		script_send(&t, (struct peer){ .flags = A, .seq = seq, .ack = 1, .len = 1 });
+		t.first = t.count = 0;
+	}
+	assert_in_range(script_stats(&t).memory, 4096 + 8 * 512, 4096 + 8192);
+	/* What was taken is there; the rest comes again. */
+	script_send(&t, (struct peer){ .flags = A, .seq = 2, .ack = 1, .len = 1200 });
+	script_send(&t, (struct peer){ .flags = A, .seq = 1202, .ack = 1, .len = 1200 });
+	script_send(&t, (struct peer){ .flags = A, .seq = 2402, .ack = 1, .len = 1200 });
+	assert_int_equal(script_read(&t), 3601);
+	tcp_abort(t.conn, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_stats(&t).memory, 0);
+	script_finish(&t);
+}
+
 static void test_an_old_timestamp_is_dropped(void **state)
 {
 	struct script t;
@@ -299,6 +403,9 @@ int main(void)
 		cmocka_unit_test(test_our_window_shuts_and_tells_when_it_opens),
 		cmocka_unit_test(test_the_window_follows_how_fast_the_owner_reads),
 		cmocka_unit_test(test_memory_has_a_ceiling_and_a_floor),
+		cmocka_unit_test(test_bytes_without_memory_shut_the_window_until_the_owner_reads),
+		cmocka_unit_test(test_who_keeps_up_without_memory_is_not_shut_out),
+		cmocka_unit_test(test_ranges_count_as_memory_and_stop_where_it_ends),
 		cmocka_unit_test(test_an_old_timestamp_is_dropped),
 		cmocka_unit_test(test_what_reordering_made_late_is_not_too_old),
 		cmocka_unit_test(test_a_timestamp_after_25_days_is_the_new_one),

@@ -1,4 +1,6 @@
 /* Loss and its recovery: SACK, duplicates, proportional sending, tail probes, timeouts, undo. */
+#include <errno.h>
+
 #include "script.h"
 #include "shared/util.h"
 
@@ -188,6 +190,39 @@ static void test_a_late_acknowledgement_undoes_the_timeout(void **state)
 	script_finish(&t);
 }
 
+/* Pacing holds back most of what is sent anew; the first acknowledgement finds it "lost". */
+static void test_a_smaller_path_mtu_is_no_congestion(void **state)
+{
+	struct tcp_conn_info before, after;
+	struct script t;
+	unsigned sent;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 30);
+	script_expect_train(&t, 1, 10);
+	script_wait_ms(&t, 10);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 10 * M });
+	script_wait_ms(&t, 9); /* paced */
+	tcp_conn_info(t.conn, &before);
+	assert_true(before.pacing_rate > 0 && before.unacked >= 15 * M);
+	sent = t.count;
+	tcp_icmp_error(t.tcp, t.out[0].bytes, t.out[0].len, EMSGSIZE, 700, t.now_ns);
+	script_flush(&t);
+	assert_in_range(t.count - sent, 1, 39); /* one at least of the 40 pieces waits */
+	script_wait_ms(&t, 2);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 10 * M + 660 });
+	assert_int_equal(script_stats(&t).fast_recoveries, 0);
+	script_wait_ms(&t, 30);
+	tcp_conn_info(t.conn, &before);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 30 * M });
+	tcp_conn_info(t.conn, &after);
+	assert_int_equal(after.unacked, 0);
+	assert_true(after.cwnd >= 20 * M);
+	assert_int_equal(after.ssthresh, before.ssthresh);
+	script_finish(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +232,7 @@ int main(void)
 		cmocka_unit_test(test_without_sack_three_duplicates_mean_loss),
 		cmocka_unit_test(test_a_lost_tail_is_probed_before_the_timeout),
 		cmocka_unit_test(test_timeouts_back_off),
+		cmocka_unit_test(test_a_smaller_path_mtu_is_no_congestion),
 		cmocka_unit_test(test_a_late_acknowledgement_undoes_the_timeout),
 	};
 

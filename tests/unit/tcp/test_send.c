@@ -93,6 +93,29 @@ static void test_a_window_that_shuts_over_what_is_in_flight_is_waited_for(void *
 	script_finish(&t);
 }
 
+static void test_a_window_that_opens_over_lost_bytes_brings_them_at_once(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 5);
+	script_expect_train(&t, 1, 5);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + M, .no_window = true });
+	for (unsigned i = 0; i < 60; i++) {
+		script_wait_ms(&t, 1000);
+		t.first = t.count = 0;
+		script_send(&t,
+			    (struct peer){ .flags = A, .seq = 1, .ack = 1 + M, .no_window = true });
+	}
+	script_expect_none(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + M });
+	script_expect(&t, A, 1 + M, 1, M);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 2 * M });
+	script_expect(&t, A, 1 + 2 * M, 1, M);
+	script_finish(&t);
+}
+
 static void test_writing_goes_on_when_space_grows(void **state)
 {
 	struct iovec space[2];
@@ -168,6 +191,7 @@ int main(void)
 		cmocka_unit_test(test_a_shut_window_is_probed_until_it_opens),
 		cmocka_unit_test(test_an_answered_shut_window_is_waited_for),
 		cmocka_unit_test(test_a_window_that_shuts_over_what_is_in_flight_is_waited_for),
+		cmocka_unit_test(test_a_window_that_opens_over_lost_bytes_brings_them_at_once),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
 		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
