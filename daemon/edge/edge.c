@@ -141,6 +141,7 @@ static int open_parts(struct edge *edge, char *error)
 static int set_up(struct edge *edge, char *error)
 {
 	const struct edge_config *config = &edge->config;
+	int err;
 
 	if ((size_t)snprintf(edge->dir, sizeof(edge->dir), "%s", config->dir) >=
 	    sizeof(edge->dir)) {
@@ -154,7 +155,14 @@ static int set_up(struct edge *edge, char *error)
 		log_info("edge: the kernel's socket table cannot be asked (%s), closed connections "
 			 "keep their ports for a minute",
 			 strerror(-edge->socket_table));
-	return folder_lock(edge->dir, config->allow_all_users, &edge->lock_fd, error);
+	err = folder_lock(edge->dir, config->allow_all_users, &edge->lock_fd, error);
+	if (err)
+		return err;
+	edge->keep_fd = folder_keep(edge->dir);
+	if (edge->keep_fd < 0)
+		log_info("edge: %s: cannot be locked (%s): who cleans up old files may take it",
+			 edge->dir, strerror(-edge->keep_fd));
+	return 0;
 }
 
 int edge_create(struct loop *loop, const struct edge_config *config,
@@ -172,7 +180,7 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	edge->config = *config;
 	edge->callbacks = *callbacks;
 	edge->owner = owner;
-	edge->lock_fd = edge->socket_table = -1;
+	edge->lock_fd = edge->keep_fd = edge->socket_table = -1;
 	edge->apps.listener = -1;
 	edge->hold = edge->first = (struct hold){ .listener = -1, .plug = -1 };
 	services_init(&edge->services, edge);
@@ -227,22 +235,37 @@ void edge_destroy(struct edge *edge)
 	free(edge->dir_now);
 	if (edge->socket_table >= 0)
 		close(edge->socket_table);
+	if (edge->keep_fd >= 0)
+		close(edge->keep_fd);
 	if (edge->lock_fd >= 0)
 		close(edge->lock_fd);
 	free(edge);
 }
 
 /* The rest of a directory whose addresses are planned; then programs see it. */
-static void publish(struct edge *edge)
+static int publish(struct edge *edge)
 {
 	struct map_directory *dir = edge->dir_now;
 	unsigned left_out =
 		plan_names(edge->services.dns ? dns_names(edge->services.dns) : NULL, dir);
+	int err;
 
 	if (left_out)
 		log_warn("edge: programs do not see %u names, the map is full", left_out);
-	mapfile_write_directory(edge->mapfile, dir);
-	services_open_endpoints(&edge->services);
+	err = mapfile_write_directory(edge->mapfile, dir);
+	if (err == 0)
+		services_open_endpoints(&edge->services);
+	return err;
+}
+
+/* The same, when only names are others. */
+static void publish_names(struct edge *edge)
+{
+	int err = publish(edge);
+
+	if (err)
+		log_err("edge: programs see the names of before, the map in %s cannot grow: %s",
+			edge->dir, strerror(-err));
 }
 
 int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
@@ -265,8 +288,11 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 	services_plan(&edge->services, dir);
 	free(edge->dir_now);
 	edge->dir_now = dir;
-	publish(edge);
-	return 0;
+	err = publish(edge);
+	if (err)
+		snprintf(error, 256, "The map in %.150s cannot grow: %s.", edge->dir,
+			 strerror(-err));
+	return err;
 }
 
 /* Names, routes or this machine's servers are others now; addresses are not. */
@@ -277,7 +303,7 @@ static void names_changed(void *owner)
 	if (!edge->dir_now)
 		return;
 	services_plan_servers(&edge->services, edge->dir_now);
-	publish(edge);
+	publish_names(edge);
 }
 
 void edge_set_dns(struct edge *edge, struct dns *dns)
@@ -288,7 +314,7 @@ void edge_set_dns(struct edge *edge, struct dns *dns)
 	dns_watch(dns, &watcher);
 	if (edge->dir_now) {
 		services_plan(&edge->services, edge->dir_now);
-		publish(edge);
+		publish_names(edge);
 	}
 }
 

@@ -78,6 +78,8 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 
 	if (flow->ticket)
 		flow_wake(flow);
+	else if (flow->rest)
+		flow_deliver_rest(flow);
 	else if (flow->state == FLOW_OPEN)
 		look_for_program(flow, now_ns);
 	else if (flow->is_inbound)
@@ -159,8 +161,7 @@ static void unlink_flow(struct flow *flow)
 	flows->dead = flow;
 }
 
-/* Everything but the mesh side. */
-static void bury(struct flow *flow, bool reset)
+void flow_bury(struct flow *flow, bool reset)
 {
 	struct edge *edge = flow->edge;
 
@@ -188,7 +189,7 @@ void flow_kill(struct flow *flow, bool reset)
 		flow->asker = NULL;
 		app_answer(asker, ECONNREFUSED, NULL, 0);
 	}
-	bury(flow, reset);
+	flow_bury(flow, reset);
 	if (!flow->conn)
 		return;
 	if (was_parked)
@@ -216,7 +217,7 @@ static void finish(struct flow *flow)
 	struct edge *edge = flow->edge;
 	enum sock_life life = flow->is_inbound ? SOCK_UNKNOWN : flow_program_life(flow);
 
-	bury(flow, life == SOCK_ORPHAN);
+	flow_bury(flow, life == SOCK_ORPHAN);
 	if (life == SOCK_HELD && !flow->dialled)
 		hold_end_wait(flow->hold, edge->socket_table, flow->peer_mirror, &flow->program);
 	flow->conn = NULL;
@@ -226,7 +227,7 @@ static void finish(struct flow *flow)
 /* Half closed by the program, and nothing for a while: is it still there? */
 static void look_for_program(struct flow *flow, uint64_t now_ns)
 {
-	enum sock_life life = flow_program_life(flow);
+	enum sock_life life = flow->stream.is_reset ? SOCK_NONE : flow_program_life(flow);
 
 	if (life == SOCK_NONE || life == SOCK_ORPHAN)
 		flow_kill(flow, true);
@@ -237,9 +238,13 @@ static void look_for_program(struct flow *flow, uint64_t now_ns)
 static void run(struct flow *flow)
 {
 	struct flows *flows = &flow->edge->flows;
-	bool had_ended = flow->stream.program_ended;
+	bool had_ended = flow->stream.program_ended, was_reset = flow->stream.is_reset;
 	enum stream_verdict verdict;
 
+	if (flow->rest) {
+		flow_deliver_rest(flow);
+		return;
+	}
 	loop_mark(flow->edge->loop);
 	flow->is_warm = true;
 	gather_leave(&flows->gather, &flow->gather);
@@ -247,6 +252,9 @@ static void run(struct flow *flow)
 	if (flow->stream.program_ended && !had_ended)
 		edge_timer_set(&flow->edge->timers, &flow->timer,
 			       loop_now(flow->edge->loop) + HALF_CLOSED_NS);
+	if (flow->stream.is_reset && !was_reset)
+		edge_timer_set(&flow->edge->timers, &flow->timer,
+			       loop_now(flow->edge->loop) + FLOW_RESET_WAIT_NS);
 	switch (verdict) {
 	case STREAM_WAITS:
 		break;
@@ -260,7 +268,7 @@ static void run(struct flow *flow)
 		finish(flow);
 		break;
 	case STREAM_BROKEN:
-		flow_kill(flow, true);
+		flow_program_reset(flow);
 		break;
 	}
 }
@@ -298,21 +306,6 @@ void flow_open(struct flow *flow, int fd)
 	}
 	flow_hold_descriptor(flow);
 	run(flow);
-}
-
-/* The mesh side is dead. What it delivered before is the program's, as far as it takes it now. */
-static void far_side_failed(struct flow *flow)
-{
-	struct tcp_conn *conn = flow->conn;
-
-	if (flow->ticket && stream_has_news(&flow->stream) && !flow_fetch(flow) &&
-	    flow->state == FLOW_DEAD)
-		return;
-	if (flow->state == FLOW_OPEN && !flow->ticket)
-		stream_run(&flow->stream);
-	bury(flow, true);
-	flow->conn = NULL;
-	tcp_release(conn, loop_now(flow->edge->loop));
 }
 
 static bool wants_pump(const struct flows *flows)
@@ -353,7 +346,7 @@ void flow_tcp_event(struct flow *flow, unsigned events)
 		return;
 	}
 	if (events & TCP_EVENT_FAILED)
-		far_side_failed(flow);
+		flow_far_side_failed(flow);
 	else if (flow->ticket && stream_has_news(&flow->stream))
 		flow_wake(flow);
 	else if (flow->state == FLOW_OPEN && !flow->is_busy && !flow->ticket &&

@@ -19,6 +19,8 @@ enum flow_state {
 	FLOW_DEAD
 };
 
+#define FLOW_RESET_WAIT_NS (2 * NS_PER_S) /* for what goes before a reset to be taken */
+
 struct flow {
 	struct edge *edge;
 	enum flow_state state;
@@ -55,6 +57,10 @@ struct flow {
 	bool is_held;    /* in that list */
 	bool is_warm;    /* it ran since it was asked last */
 	uint32_t ticket; /* of its socket, which is stowed; 0: it is not */
+	/* The far side is dead: bytes that the program has not taken yet, and since when so many.
+	 */
+	size_t rest;
+	uint64_t rest_ns;
 };
 
 struct flow_tables {
@@ -69,6 +75,8 @@ void flow_set_state(struct flow *flow, enum flow_state state);
 void flow_open(struct flow *flow, int fd);
 /* Ends both sides: reset says how the program is told; the mesh side is aborted if it lives. */
 void flow_kill(struct flow *flow, bool reset);
+/* Everything but the mesh side. */
+void flow_bury(struct flow *flow, bool reset);
 /* Does the program still hold its end of an open flow? */
 enum sock_life flow_program_life(struct flow *flow);
 /* No descriptor was left for this flow: says so, and what helps. */
@@ -89,6 +97,13 @@ void flow_hold_descriptor(struct flow *flow);
 bool flow_fetch(struct flow *flow);
 /* It dies: the stream has its socket once more, to close it, if it was open at all. */
 void flow_leave_stow(struct flow *flow);
+
+/* ---- flow_reset.c ---- */
+/* The program has reset its end, and all that it wrote before was read. */
+void flow_program_reset(struct flow *flow);
+void flow_far_side_failed(struct flow *flow);
+/* While there is a rest: whatever has happened. */
+void flow_deliver_rest(struct flow *flow);
 
 /* Fetched if need be, and run. */
 void flow_wake(struct flow *flow);

@@ -88,6 +88,19 @@ int folder_lock(const char *dir, bool allow_all_users, int *lock_fd, char error[
 	return 0;
 }
 
+int folder_keep(const char *dir)
+{
+	int err, fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		return fd;
+	err = -errno;
+	close(fd);
+	return err;
+}
+
 int folder_listen(const char *dir, const char *file, int type, bool allow_all_users)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };

@@ -12,6 +12,12 @@
 int folder_lock(const char *dir, bool allow_all_users, int *lock_fd, char error[static 256]);
 
 /*
+ * As long as the descriptor is open, those who clean /tmp of what is old leave the folder alone
+ * (systemd-tmpfiles skips what is locked). fd or -errno.
+ */
+int folder_keep(const char *dir);
+
+/*
  * A listening Unix socket DIR/file in place of one that a dead daemon left.
  * type: SOCK_SEQPACKET or SOCK_STREAM. fd or -errno. Holds the lock: nobody else listens.
  */

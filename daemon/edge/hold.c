@@ -44,14 +44,21 @@ static int share_port(int fd)
 	return 0;
 }
 
+/* An ordinary listener can do without: who comes from elsewhere is no program that waits. */
+static int tie_to_lo(int fd, bool is_needed)
+{
+	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) != 0 && is_needed)
+		return -errno;
+	return 0;
+}
+
 static int open_listener(const struct endpoint *at, int backlog, bool shared, int *out)
 {
-	int err = 0, fd = sock_open(at, SOCK_STREAM);
+	int err, fd = sock_open(at, SOCK_STREAM);
 
 	if (fd < 0)
 		return fd;
-	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) != 0)
-		err = -errno;
+	err = tie_to_lo(fd, shared);
 	if (err == 0 && shared) {
 		/*
 		 * Without SO_REUSEPORT first: it would let us in beside another
@@ -64,8 +71,7 @@ static int open_listener(const struct endpoint *at, int backlog, bool shared, in
 		fd = sock_open(at, SOCK_STREAM);
 		if (fd < 0)
 			return fd;
-		if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) != 0)
-			err = -errno;
+		err = tie_to_lo(fd, shared);
 		if (err == 0)
 			err = share_port(fd);
 	}

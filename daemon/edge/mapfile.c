@@ -19,8 +19,11 @@
  * used, as readers expect.
  *
  * The file has one size for ever: truncating a file that others have mapped
- * kills them. Most of its millions of bytes are holes, and only what is used
- * is ever touched, so that a small mesh costs little memory.
+ * kills them. So does a hole in it where the file system is full, and on tmpfs
+ * even who only reads. So whatever may be looked at has its room beforehand: the
+ * tables of flows and pairs, which are looked at anywhere, from the start, and of
+ * a directory what is used. Room is no memory of ours before it is touched, and
+ * the rest of the file are holes, so that a small mesh costs little.
  */
 #include "daemon/edge/mapfile.h"
 
@@ -45,6 +48,7 @@ static_assert(sizeof(pthread_mutex_t) <= sizeof(((struct map *)0)->mutex), "the 
 
 struct mapfile {
 	struct map *map;
+	int fd;
 	uint32_t generation;
 	bool is_locked;
 	uint8_t live[MAP_FLOW_SLOTS / 8];
@@ -114,6 +118,26 @@ static int lock_life(struct map *map)
 
 /* ---- the file ---- */
 
+/* 0, or -errno: it is full. Where room cannot be had beforehand, the file is left as it is. */
+static int give_room(int fd, size_t offset, size_t len)
+{
+	int err;
+
+	do
+		err = len == 0 || fallocate(fd, 0, (off_t)offset, (off_t)len) == 0 ? 0 : -errno;
+	while (err == -EINTR);
+	return err == -ENOSPC || err == -EDQUOT ? err : 0;
+}
+
+/* All but the directories. */
+static int give_tables_room(int fd)
+{
+	size_t tables = offsetof(struct map, flows);
+	int err = give_room(fd, 0, offsetof(struct map, dir));
+
+	return err ? err : give_room(fd, tables, sizeof(struct map) - tables);
+}
+
 static int map_fd(int fd, struct map **map)
 {
 	void *at = mmap(NULL, sizeof(**map), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -130,7 +154,7 @@ static int map_fd(int fd, struct map **map)
  * The predecessor's file, if it can be used in place; else *map stays NULL,
  * and readers of the old file are told to look for the new one.
  */
-static int open_old(const char *path, mode_t mode, struct map **map)
+static int open_old(const char *path, mode_t mode, struct map **map, int *kept)
 {
 	struct map *old = NULL;
 	struct stat st;
@@ -159,13 +183,14 @@ static int open_old(const char *path, mode_t mode, struct map **map)
 		goto out;
 	if (map_is_valid(old, (uint64_t)st.st_size) && (uint64_t)st.st_size == sizeof(*old) &&
 	    !atomic_load(&old->retired)) {
-		if (fchmod(fd, mode) != 0) {
-			err = -errno;
+		err = fchmod(fd, mode) != 0 ? -errno : give_tables_room(fd);
+		if (err) {
 			munmap(old, sizeof(*old));
 			goto out;
 		}
 		*map = old;
-		goto out;
+		*kept = fd;
+		return 0;
 	}
 	atomic_store(&old->retired, 1);
 	munmap(old, sizeof(*old));
@@ -174,16 +199,20 @@ out:
 	return err;
 }
 
-static int make_new(const char *path, mode_t mode, struct map **map)
+static int make_new(const char *path, mode_t mode, struct map **map, int *kept)
 {
 	int err, fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return -errno;
-	err = fchmod(fd, mode) != 0 || ftruncate(fd, sizeof(**map)) != 0 ? -errno : 0;
+	err = fchmod(fd, mode) != 0 || ftruncate(fd, sizeof(**map)) != 0 ? -errno
+									 : give_tables_room(fd);
 	if (err == 0)
 		err = map_fd(fd, map);
-	close(fd);
+	if (err)
+		close(fd);
+	else
+		*kept = fd;
 	return err;
 }
 
@@ -217,19 +246,21 @@ static void take_over_pairs(struct map *map)
 	}
 }
 
-static void take_over(struct mapfile *mf, bool is_new)
+static int take_over(struct mapfile *mf, bool is_new)
 {
 	static const struct map_directory nothing;
 	struct map *map = mf->map;
+	int err;
 
 	atomic_store(&map->ready, 0);
-	mapfile_write_directory(mf, &nothing);
-	if (is_new)
-		return; /* a file of holes: looking into them would give each its page */
+	err = mapfile_write_directory(mf, &nothing);
+	if (err || is_new)
+		return err; /* to look at all of a new file would give each of its pages memory */
 	take_over_flows(mf);
 	take_over_pairs(map);
 	/* The file keeps its pages; our memory, those that are used from now on. */
 	(void)madvise(map, sizeof(*map), MADV_DONTNEED);
+	return 0;
 }
 
 int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
@@ -237,7 +268,7 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
 	mode_t mode = world_readable ? 0644 : 0600;
 	char path[PATHS_MAX + 8], fresh[PATHS_MAX + 16];
 	struct mapfile *mf;
-	bool is_new;
+	bool is_new = false;
 	int err;
 
 	err = paths_join(dir, PATHS_MAP, path, sizeof(path));
@@ -248,7 +279,8 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
 	mf = calloc(1, sizeof(*mf));
 	if (!mf)
 		return -ENOMEM;
-	err = open_old(path, mode, &mf->map);
+	mf->fd = -1;
+	err = open_old(path, mode, &mf->map, &mf->fd);
 	if (err)
 		goto fail;
 	is_new = mf->map == NULL;
@@ -257,14 +289,16 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
 			err = -errno;
 			goto fail;
 		}
-		err = make_new(fresh, mode, &mf->map);
+		err = make_new(fresh, mode, &mf->map, &mf->fd);
 		if (err)
 			goto fail;
 		mf->map->magic = MAP_MAGIC;
 		mf->map->version = MAP_VERSION;
 		mf->map->size = sizeof(*mf->map);
 	}
-	take_over(mf, is_new);
+	err = take_over(mf, is_new);
+	if (err)
+		goto fail;
 	if (getrandom(&mf->map->boot_id, sizeof(mf->map->boot_id), 0) < 0) {
 		err = -errno;
 		goto fail;
@@ -280,6 +314,8 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
 	*out = mf;
 	return 0;
 fail:
+	if (is_new)
+		unlink(fresh);
 	mapfile_close(mf);
 	return err;
 }
@@ -294,6 +330,8 @@ void mapfile_close(struct mapfile *mf)
 			pthread_mutex_unlock(map_mutex(mf->map));
 		munmap(mf->map, sizeof(*mf->map));
 	}
+	if (mf->fd >= 0)
+		close(mf->fd);
 	free(mf);
 }
 
@@ -323,25 +361,40 @@ void mapfile_set_ready(struct mapfile *mf, bool ready)
 	atomic_store(&mf->map->ready, ready);
 }
 
-void mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir)
+int mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir)
 {
 	uint32_t turn = atomic_load_explicit(&mf->map->turn, memory_order_relaxed) + 1;
 	struct map_directory *to = &mf->map->dir[turn & 1];
+	/* Up to the first table in one piece, of the tables the used part. */
+	const struct {
+		void *to;
+		const void *from;
+		size_t len;
+	} parts[] = {
+		{ to, dir, offsetof(struct map_directory, suffixes) },
+		{ to->suffixes, dir->suffixes, dir->suffix_count * sizeof(*to->suffixes) },
+		{ to->ranges, dir->ranges, dir->range_count * sizeof(*to->ranges) },
+		{ to->mirrors, dir->mirrors, dir->mirror_count * sizeof(*to->mirrors) },
+		{ to->names, dir->names, dir->name_count * sizeof(*to->names) },
+		{ to->text, dir->text, dir->text_len },
+	};
+	int err = 0;
 
 	assert(dir->own_count <= MAP_MAX_OWN && dir->range_count <= MAP_MAX_RANGES &&
 	       dir->mirror_count <= MAP_MAX_RANGES && dir->name_count <= MAP_MAX_NAMES &&
 	       dir->suffix_count <= MAP_MAX_SUFFIXES && dir->search_count <= MAP_MAX_SEARCH &&
 	       dir->server_count <= MAP_MAX_SERVERS && dir->text_len <= MAP_NAME_BYTES);
+	for (size_t i = 0; err == 0 && i < ARRAY_LEN(parts); i++)
+		err = give_room(mf->fd, (size_t)((char *)parts[i].to - (char *)mf->map),
+				parts[i].len);
+	if (err)
+		return err;
 	/* Who still reads this one shall see that its turn is over before what is written now. */
 	atomic_thread_fence(memory_order_release);
-	/* Up to the first table in one piece, of the tables the used part. */
-	memcpy(to, dir, offsetof(struct map_directory, suffixes));
-	memcpy(to->suffixes, dir->suffixes, dir->suffix_count * sizeof(*to->suffixes));
-	memcpy(to->ranges, dir->ranges, dir->range_count * sizeof(*to->ranges));
-	memcpy(to->mirrors, dir->mirrors, dir->mirror_count * sizeof(*to->mirrors));
-	memcpy(to->names, dir->names, dir->name_count * sizeof(*to->names));
-	memcpy(to->text, dir->text, dir->text_len);
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		memcpy(parts[i].to, parts[i].from, parts[i].len);
 	atomic_store_explicit(&mf->map->turn, turn, memory_order_release);
+	return 0;
 }
 
 /* ---- flows ---- */

@@ -30,8 +30,8 @@ uint32_t mapfile_dial_port(const struct mapfile *mf);
 /* hold_port 0: SYN hold does not work here. */
 void mapfile_set_dial_ports(struct mapfile *mf, uint16_t hold_port, uint16_t dial_port);
 void mapfile_set_ready(struct mapfile *mf, bool ready);
-/* Replaces the directory; seq of the new one is ignored. */
-void mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir);
+/* Replaces the directory. 0 or -errno (no room in the file system): then the old one stands. */
+int mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir);
 
 /* A HELD flow; takes the place of one with the same local address and port. 0 or -ENOBUFS. */
 int mapfile_flow_begin(struct mapfile *mf, uint32_t local_addr, uint16_t local_port,

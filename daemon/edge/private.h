@@ -27,7 +27,7 @@ struct edge {
 	char dir[PATHS_MAX];
 	struct edge_callbacks callbacks;
 	void *owner;
-	int lock_fd;
+	int lock_fd, keep_fd;
 	int socket_table; /* negative: none */
 	struct mapfile *mapfile;
 	struct claims claims;

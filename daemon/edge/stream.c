@@ -21,8 +21,10 @@
  * shutdown but left to close(), since the owner may prefer a reset there (see
  * flow.c on TIME_WAIT).
  *
- * A program's reset is seen by reading. When there is no room to read into,
- * the event alone must tell: then the socket is asked for its error.
+ * A program's reset does not take back what it wrote before, so all that is read
+ * first, then its reset is passed on. The event does not tell a reset from bytes, nor
+ * does TCP_INQ count it. So after an event, when there is nothing more to be read, or
+ * no room to read into, the socket is asked for its error, which that takes away.
  */
 #include "daemon/edge/stream.h"
 
@@ -124,41 +126,69 @@ static bool is_empty_now(struct msghdr *msg)
 	return left == 0;
 }
 
+static bool was_reset(struct stream *s)
+{
+	if (s->is_fresh && has_error(s->fd))
+		s->is_reset = true;
+	s->is_fresh = false;
+	return s->is_reset;
+}
+
+/* One read, and what it told. */
+static enum result pull_some(struct stream *s, struct iovec space[static 2], size_t *moved)
+{
+	union left_control control;
+	struct msghdr msg = { .msg_iov = space,
+			      .msg_iovlen = space[1].iov_len ? 2 : 1,
+			      .msg_control = control.bytes,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(s->fd, &msg, 0);
+
+	if (n > 0) {
+		tcp_send_commit(s->conn, (size_t)n);
+		*moved += (size_t)n;
+		s->is_readable = !is_empty_now(&msg) || was_reset(s);
+	} else if (n < 0 && errno == EAGAIN) {
+		s->is_readable = false;
+	} else if (n < 0 && errno != EINTR) {
+		s->is_reset = true;
+		return DEAD;
+	} else if (n == 0 && s->is_reset) {
+		return DEAD;
+	} else if (n == 0) {
+		tcp_send_finish(s->conn);
+		s->program_ended = true;
+	}
+	return IDLE;
+}
+
 /* Program to mesh. */
 static enum result pull(struct stream *s)
 {
-	bool is_fresh = s->is_fresh;
+	enum result result = IDLE;
 	size_t moved = 0;
 
-	s->is_fresh = false;
-	while (s->is_readable && !s->program_ended) {
+	if (s->program_ended)
+		return was_reset(s) ? DEAD : IDLE;
+	while (result == IDLE && s->is_readable && !s->program_ended) {
 		struct iovec space[2] = { { 0 } };
-		union left_control control;
-		struct msghdr msg = { .msg_iov = space,
-				      .msg_control = control.bytes,
-				      .msg_controllen = sizeof(control) };
-		ssize_t n;
 
 		if (moved >= STREAM_ROUND)
 			return MORE;
-		if (tcp_send_space(s->conn, space) == 0)
-			return is_fresh && has_error(s->fd) ? DEAD : IDLE;
-		msg.msg_iovlen = space[1].iov_len ? 2 : 1;
-		n = recvmsg(s->fd, &msg, 0);
-		if (n > 0) {
-			tcp_send_commit(s->conn, (size_t)n);
-			moved += (size_t)n;
-			s->is_readable = !is_empty_now(&msg);
-		} else if (n == 0) {
-			tcp_send_finish(s->conn);
-			s->program_ended = true;
-		} else if (errno == EAGAIN) {
-			s->is_readable = false;
-		} else if (errno != EINTR) {
-			return DEAD;
+		if (tcp_send_space(s->conn, space) == 0) {
+			(void)was_reset(s); /* the owner looks at is_reset */
+			return IDLE;
 		}
+		result = pull_some(s, space, &moved);
 	}
-	return IDLE;
+	return result;
+}
+
+/* Writing met it: what is unread comes first. */
+static enum result note_reset(struct stream *s)
+{
+	s->is_reset = s->is_readable = true;
+	return MORE;
 }
 
 static enum result pass_on_end(struct stream *s)
@@ -167,7 +197,7 @@ static enum result pass_on_end(struct stream *s)
 		return IDLE;
 	s->mesh_ended = true;
 	if (!s->program_ended && shutdown(s->fd, SHUT_WR) != 0)
-		return DEAD;
+		return note_reset(s);
 	return IDLE;
 }
 
@@ -176,7 +206,7 @@ static enum result push(struct stream *s)
 {
 	size_t moved = 0;
 
-	while (s->is_writable && !s->mesh_ended) {
+	while (s->is_writable && !s->mesh_ended && !s->is_reset) {
 		struct iovec data[PIECES];
 		struct msghdr msg = { .msg_iov = data };
 		unsigned count;
@@ -197,7 +227,7 @@ static enum result push(struct stream *s)
 		} else if (n < 0 && errno == EAGAIN) {
 			s->is_writable = false;
 		} else if (n < 0 && errno != EINTR) {
-			return DEAD;
+			return note_reset(s);
 		}
 	}
 	return IDLE;

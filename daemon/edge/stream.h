@@ -25,16 +25,17 @@ struct stream {
 	bool has_event;
 	/* Edges seen and not yet used up: reading (writing) may not give EAGAIN. */
 	bool is_readable, is_writable;
-	bool is_fresh;      /* an event came since the last run: perhaps a reset */
+	bool is_fresh;      /* an event came since the socket was asked for its error */
+	bool is_reset;      /* by the program; what it wrote before may still be unread */
 	bool program_ended; /* its FIN was passed on */
 	bool mesh_ended;    /* the far side's FIN was passed on */
 };
 
 enum stream_verdict {
-	STREAM_WAITS,  /* for an event on either side */
+	STREAM_WAITS,  /* for an event on either side; if is_reset, for room for what is unread */
 	STREAM_BUSY,   /* there is more to do: call again in the next round */
 	STREAM_ENDED,  /* both directions have finished; only closing is left */
-	STREAM_BROKEN, /* the program's side is dead: abort the other */
+	STREAM_BROKEN, /* the program's side is dead, and nothing is unread: reset the other */
 };
 
 /*

@@ -271,6 +271,12 @@ void tcp_abort(struct tcp_conn *conn, uint64_t now_ns)
 	conn->is_dead = true;
 }
 
+/* Bytes committed are with the far side already. */
+void tcp_finish_by_reset(struct tcp_conn *conn, uint64_t now_ns)
+{
+	tcp_abort(conn, now_ns);
+}
+
 void tcp_release(struct tcp_conn *conn, uint64_t now_ns)
 {
 	assert(!conn->is_dead && !conn->is_released);

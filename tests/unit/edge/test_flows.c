@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -495,6 +496,18 @@ static void test_syn_hold_works_here(void **state)
 		fail_msg("%s", stats.synhold_why);
 }
 
+/* systemd-tmpfiles removes what is old from /tmp, and skips a folder that it cannot lock. */
+static void test_who_cleans_up_cannot_lock_the_folder(void **state)
+{
+	int fd = open(a->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), -1);
+	assert_int_equal(errno, EWOULDBLOCK);
+	close(fd);
+}
+
 static void test_ready_is_answered(void **state)
 {
 	struct endpoint nobody = mesh_endpoint("0.0.0.0", 0);
@@ -553,6 +566,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		HOLD(test_syn_hold_works_here),
+		HOLD(test_who_cleans_up_cannot_lock_the_folder),
 		HOLD(test_ready_is_answered),
 		HOLD(test_a_program_reaches_a_peer),
 		HOLD(test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses),

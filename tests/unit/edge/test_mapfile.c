@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -379,6 +381,108 @@ static bool looks_whole(const struct map *map)
 	return true;
 }
 
+static bool fill_up(void)
+{
+	static const char block[65536];
+	char file[96];
+	int fd;
+
+	snprintf(file, sizeof(file), "%s/filler", dir);
+	fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return false;
+	while (write(fd, block, sizeof(block)) > 0 || write(fd, block, 1) > 0)
+		;
+	close(fd);
+	return errno == ENOSPC;
+}
+
+static struct map_directory *big_directory(uint32_t names)
+{
+	struct map_directory *d = calloc(1, sizeof(*d));
+
+	d->name_count = names;
+	d->text_len = 1;
+	return d;
+}
+
+/* What a program looks at anywhere, and what the daemon writes: 0, or which step went wrong. */
+static int use_map_of_full_folder(void)
+{
+	struct endpoint remote = { ip_from_v4(0x64400002), 80 };
+	struct map_directory *big = big_directory(MAP_MAX_NAMES), *small = big_directory(1);
+	struct mapfile_flow flow;
+	struct mapfile *mf;
+	const struct map *map;
+	struct map_flow found;
+	uint32_t addr;
+	uint16_t port;
+
+	if (mapfile_open(dir, false, &mf) != 0 || !fill_up())
+		return 1;
+	map = read_map();
+	for (uint32_t i = 1; i < 5000; i++)
+		if (map_find_flow(map, i * 7919, (uint16_t)i, &found) ||
+		    map_find_pair(map, MAP_UDP_OUT, i * 7919, (uint16_t)i, &addr, &port))
+			return 2;
+	for (uint32_t i = 1; i < 5000; i++) {
+		if (mapfile_flow_begin(mf, i * 7919, (uint16_t)i, &remote, &flow) != 0 ||
+		    mapfile_pair_set(mf, MAP_TCP_IN, map_pack(i * 7919, (uint16_t)i), 1) != 0)
+			return 3;
+		mapfile_flow_end(mf, &flow);
+	}
+	/* There is no room for a longer one; what was there stands, and can be written again. */
+	if (mapfile_write_directory(mf, big) != -ENOSPC || map_dir(map)->name_count != 0)
+		return 4;
+	small->name_count = 0;
+	small->text_len = 0;
+	if (mapfile_write_directory(mf, small) != 0)
+		return 5;
+	mapfile_close(mf);
+	return 0;
+}
+
+/* tmpfs, where even a look at a hole takes room: where there is none, who looks is killed. */
+static void test_a_full_file_system_kills_nobody(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		if (unshare(CLONE_NEWNS) != 0 ||
+		    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		    mount("none", dir, "tmpfs", 0, "size=8m,mode=700") != 0)
+			_exit(77);
+		_exit(use_map_of_full_folder());
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip(); /* needs root */
+	assert_int_equal(status, 0);
+}
+
+static void test_a_map_without_room_is_not_begun(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		struct mapfile *mf;
+
+		if (unshare(CLONE_NEWNS) != 0 ||
+		    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		    mount("none", dir, "tmpfs", 0, "size=2m,mode=700") != 0)
+			_exit(77);
+		_exit(mapfile_open(dir, false, &mf) == -ENOSPC && access(path, F_OK) < 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 static void *read_on(void *arg)
 {
 	while (!atomic_load(&stop_reading))
@@ -444,6 +548,8 @@ int main(void)
 		TEST(test_pairs_come_and_go_like_a_simple_table),
 		TEST(test_a_full_table_of_pairs_says_so),
 		TEST(test_readers_never_see_half_of_a_change),
+		TEST(test_a_full_file_system_kills_nobody),
+		TEST(test_a_map_without_room_is_not_begun),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

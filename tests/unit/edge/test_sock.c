@@ -8,9 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 
 #include <cmocka.h>
 
@@ -208,6 +214,55 @@ static void test_the_hold_port_falls_back_where_it_is_told_to(void **state)
 	hold_close(&hold);
 }
 
+/* As Linux before 5.7 does it for all without CAP_NET_RAW; for this process, from now on. */
+static bool forbid_binding_to_devices(void)
+{
+	struct sock_filter refuse[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SO_BINDTODEVICE, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { ARRAY_LEN(refuse), refuse };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* 0, or the step that went wrong. */
+static int dial_first_without_devices(void)
+{
+	struct port_range range = port_range_read();
+	struct endpoint at;
+	struct hold hold;
+	int fd;
+
+	if (!forbid_binding_to_devices())
+		return 1;
+	if (hold_open(&hold, &range, 0, false) != 0)
+		return 2;
+	if (hold.works)
+		return 3;
+	at = sock_endpoint(0x7f400002, hold.port);
+	fd = sock_open(&at, SOCK_STREAM);
+	return sock_connect(fd, &at) == 0 && accept(hold.listener, NULL, NULL) >= 0 ? 0 : 4;
+}
+
+static void test_who_may_not_tie_sockets_to_lo_dials_first(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0)
+		_exit(dial_first_without_devices());
+	assert_true(pid > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 /* The first of so many ports in a row that nobody has, above those the kernel gives out. */
 static uint16_t free_ports(unsigned count)
 {
@@ -315,6 +370,7 @@ int main(void)
 		cmocka_unit_test(test_the_table_knows_who_takes_a_new_flow),
 		cmocka_unit_test(test_a_connected_socket_takes_no_new_flow),
 		cmocka_unit_test(test_the_hold_port_falls_back_where_it_is_told_to),
+		cmocka_unit_test(test_who_may_not_tie_sockets_to_lo_dials_first),
 		cmocka_unit_test(test_the_predecessors_hold_port_is_avoided),
 		cmocka_unit_test(test_a_hold_port_is_not_shared_with_another_daemon),
 		cmocka_unit_test(test_one_daemon_a_folder),

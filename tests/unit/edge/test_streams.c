@@ -1,11 +1,14 @@
 /* Programs on two nodes, TCP: bytes, ends and resets, in both directions. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +104,81 @@ static void test_a_reset_of_either_side_is_a_reset_for_the_other(void **state)
 	reset_and_see(client, server);
 	two_nodes_join(&t, B_ADDR, &client, &server);
 	reset_and_see(server, client);
+}
+
+static void end_reset_and_see(int one, int other)
+{
+	struct pollfd seen = { .fd = other };
+	char c;
+
+	shutdown(one, SHUT_WR);
+	assert_int_equal(recv(other, &c, 1, 0), 0);
+	sock_reset_on_close(one);
+	close(one);
+	assert_int_equal(poll(&seen, 1, 5000), 1);
+	assert_true(seen.revents & POLLERR);
+	close(other);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+/*
+ * Writes so much, leaves what came unread, and closes, which is a reset: the other gets all
+ * that the program's kernel had handed over, then the reset.
+ */
+static void say_and_reset(int one, int other, size_t len)
+{
+	static char bytes[100000];
+	size_t sum = 0;
+	int left = len > 10000; /* little is there as soon as it is said */
+	ssize_t n;
+
+	assert_int_equal(send(other, "unread", 6, 0), 6);
+	assert_int_equal(recv(one, bytes, 6, MSG_PEEK | MSG_WAITALL), 6);
+	program_limit(one);
+	program_limit(other);
+	for (size_t at = 0; at < len; at += (size_t)n)
+		assert_true((n = send(one, bytes + at, len - at, 0)) > 0);
+	for (unsigned i = 0; left > 0 && i < 5000; i++) {
+		assert_int_equal(ioctl(one, SIOCOUTQ, &left), 0);
+		usleep(1000);
+	}
+	assert_int_equal(left, 0);
+	close(one);
+	usleep(20000); /* it is not even looking yet */
+	while ((n = recv(other, bytes, 1000, 0)) > 0)
+		sum += (size_t)n;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(sum, len);
+	close(other);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
+static void test_what_was_written_before_a_reset_arrives(void **state)
+{
+	int client, server;
+
+	(void)state;
+	for (unsigned i = 0; i < 32; i++) {
+		two_nodes_join(&t, B_ADDR, &client, &server);
+		say_and_reset(client, server, i % 8 ? 5000 : 100000);
+		two_nodes_join(&t, B_ADDR, &client, &server);
+		say_and_reset(server, client, i % 8 ? 5000 : 100000);
+	}
+}
+
+/* As where a program has said all and is killed before it has read the answer. */
+static void test_a_reset_after_the_end_is_seen_by_the_other(void **state)
+{
+	int client, server;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	end_reset_and_see(client, server);
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	end_reset_and_see(server, client);
 }
 
 static void test_unread_data_at_close_is_a_reset(void **state)
@@ -217,6 +295,8 @@ int main(void)
 		HOLD(test_much_data_both_ways_at_once_arrives_whole_before_the_end),
 		HOLD(test_half_closed_either_way_the_other_direction_goes_on),
 		HOLD(test_a_reset_of_either_side_is_a_reset_for_the_other),
+		HOLD(test_a_reset_after_the_end_is_seen_by_the_other),
+		HOLD(test_what_was_written_before_a_reset_arrives),
 		HOLD(test_unread_data_at_close_is_a_reset),
 		HOLD(test_what_stands_behind_urgent_data_arrives_and_then_the_end),
 		HOLD(test_a_reset_is_seen_while_the_far_side_takes_nothing),
@@ -224,6 +304,7 @@ int main(void)
 		FIRST(test_a_killed_daemon_would_reset_what_is_not_whole),
 		FIRST(test_half_closed_either_way_the_other_direction_goes_on),
 		FIRST(test_a_reset_of_either_side_is_a_reset_for_the_other),
+		FIRST(test_a_reset_after_the_end_is_seen_by_the_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
