@@ -71,7 +71,7 @@ def find(name):
 
 def first_version(text):
     match = re.search(r"\d+(\.\d+)+\S*", text)
-    return match.group(0).rstrip(",;)\"") if match else "?"
+    return match.group(0).rstrip(".,;)\"") if match else "?"
 
 
 def version_of(*argv):

@@ -1,0 +1,172 @@
+"""Programs of several machines: MPICH, fabrics, Erlang, Spark, ZooKeeper, ClickHouse, distcc."""
+from base import HERE, PYTHON, VENV, check, expect, find, first_version, free_port, pip_version, version_of, wait_until
+from check_shells import NEEDS, options, start_sshd
+
+MPI_H = "/usr/lib/x86_64-linux-gnu/mpich/include/mpi.h"
+
+
+@check("mpich", "MPICH", "mpiexec over ssh, two ranks a node, 8 MB round the ring and a sum of all", setting="`-iface tailscale0`",
+       apt=("mpich", "libmpich-dev", *NEEDS["apt"]), programs=("mpiexec.mpich", MPI_H, *NEEDS["programs"]))
+def mpich(pair):
+    start_sshd(pair)
+    ring = pair.a.folder("ring") / "ring"
+    pair.a.bare("mpicc.mpich", "-O1", "-o", ring, HERE / "ring.c", timeout=60)
+    ports = " ".join(f"*\" {host} \"*) port={side.ssh_port};;" for side in (pair.a, pair.b) for host in (side.v4, side.name))
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        words = " ".join(map(str, [find("ssh"), *options(side), "-l", "mesh", "-p", "$port"]))
+        agent = side.write(side.folder("mpich") / "ssh", f'#!/bin/sh\ncase " $* " in {ports} esac\nexec {words} "$@"\n', 0o755)
+        for names in ((side.v4, other.v4), (side.name, other.name)):
+            hosts = ",".join(f"{name}:2" for name in names)
+            out = side.run("mpiexec.mpich", "-launcher", "ssh", "-launcher-exec", agent, "-iface", "tailscale0", "-hosts", hosts, "-np", "4", ring,
+                           timeout=60)
+            expect(out == "ring of 4\n", f"mpiexec on {side.name} said {out!r}")
+    return version_of("mpiexec.mpich", "--version")
+
+
+def both_ends(client, server, words, host, said):
+    """A program that is its own server when no host is given: until the client has said it."""
+    serving = server.spawn(*words, log=words[0])
+
+    def ran():
+        result = client.full(*words, host, check=False, timeout=30)
+        return said in result.stdout and not result.returncode
+    wait_until(ran, 20, f"{words} to {host}")
+    serving.stop()
+
+
+@check("fabric", "libfabric, UCX", "ping-pong with checked data over tcp, udp and their rxm and rxd; UCX's tag matching with UCX_TLS=tcp",
+       apt=("libfabric-bin", "ucx-utils"), programs=("fi_pingpong", "ucx_perftest"))
+def fabric(pair):
+    for client, server, host in pair.ways:
+        for provider, kind in (("tcp", "msg"), ("tcp;ofi_rxm", "rdm"), ("udp", "dgram"), ("udp;ofi_rxd", "rdm")):
+            both_ends(client, server, ["fi_pingpong", "-p", provider, "-e", kind, "-c"], host, "1k ")
+        both_ends(client, server, ["env", "UCX_TLS=tcp", "ucx_perftest", "-t", "tag_bw", "-n", "200", "-s", "100000"], host, "Final:")
+    return f"{version_of('fi_info', '--version')}, {first_version(pair.a.bare('dpkg-query', '-W', 'ucx-utils'))}"
+
+
+ERLANG = """
+    N = '{far}', pong = net_adm:ping(N), B = crypto:strong_rand_bytes(3000000),
+    true = B =:= rpc:call(N, erlang, list_to_binary, [binary_to_list(B)]),
+    {{ok, I}} = net_kernel:node_info(N), {{net_address, {{A, _}}, _, _, _}} = proplists:get_value(address, I),
+    io:format("~s~n", [inet:ntoa(A)]), halt().
+"""
+
+
+@check("erlang", "Erlang and Elixir", "distributed nodes found by epmd: a ping, 3 MB there and back by rpc, the far node's mesh address",
+       apt=("erlang-base", "erlang-crypto", "elixir"), programs=("erl", "elixir"))
+def erlang(pair):
+    homes = {}
+    for side in (pair.a, pair.b):
+        homes[side] = {"HOME": str(side.folder("erlang"))}
+        side.spawn("epmd", "-relaxed_command_check")
+        side.wait_until_bound(4369)
+    for number, (client, server, host) in enumerate(pair.ways):
+        own = client.v4 if host == server.v4 else f"{client.name}.mesh"
+        far = f"s{number}@{host if host == server.v4 else host + '.mesh'}"
+        cookie = ["-setcookie", "word", "-noinput", "-name"]
+        serving = server.spawn("erl", *cookie, far, "-eval", 'io:format("ready~n").', env=homes[server])
+        serving.wait_for("ready", 30)
+        code = " ".join(ERLANG.format(far=far).split())
+        out = client.run("erl", *cookie, f"c{number}@{own}", "-eval", code, env=homes[client], timeout=60)
+        expect(out.strip() == server.v4, f"Erlang to {far}: {out}")
+        out = client.run("elixir", "--cookie", "word", "--name", f"e{number}@{own}", "-e",
+                         f"true = Node.connect(:'{far}'); IO.puts(:erpc.call(:'{far}', :erlang, :node, []))", env=homes[client], timeout=60)
+        expect(out.strip() == far, f"Elixir to {far}: {out}")
+        serving.stop()
+    return f"{first_version(pair.a.bare('dpkg-query', '-W', 'erlang-base'))}, {first_version(version_of('elixir', '--short-version'))}"
+
+
+@check("spark", "Spark", "a master and a worker on each node, a job of each node with a shuffle between executors on both",
+       pip=("pyspark",), programs=("java",))
+def spark(pair):
+    port = free_port()
+    home = next(VENV.glob("lib/python3*/site-packages/pyspark"))
+    env = {"SPARK_HOME": str(home), "SPARK_DAEMON_MEMORY": "256m", "PYSPARK_PYTHON": PYTHON, "PYTHONPATH": str(home.parent)}
+
+    def daemon(side, kind, *words):
+        return side.spawn(home / "bin/spark-class", f"org.apache.spark.deploy.{kind}", "--webui-port", 0, *words, log=kind,
+                          env={**env, "SPARK_WORKER_DIR": str(side.folder("work")), "SPARK_LOCAL_DIRS": str(side.folder("local"))})
+    daemon(pair.a, "master.Master", "--port", port).wait_for(f"Starting Spark master at spark://{pair.a.v4}:", 90)
+    for side in (pair.a, pair.b):
+        daemon(side, "worker.Worker", "-c", 1, "-m", "600M", f"spark://{pair.a.v4}:{port}").wait_for("Successfully registered", 90)
+    for side in (pair.a, pair.b):
+        out = side.run(PYTHON, HERE / "spark_work.py", f"spark://{pair.a.v4}:{port}", env=env, timeout=200)
+        expect(out.split() == ["19999900000", pair.a.v4, pair.b.v4], f"a job of {side.name}: {out}")
+    return pip_version("pyspark")
+
+
+@check("zookeeper", "ZooKeeper", "an ensemble of three servers on two nodes elects its leader; a node written here is read there",
+       apt=("zookeeper",), programs=("java", "/usr/share/java/zookeeper.jar"))
+def zookeeper(pair):
+    places = {1: pair.a, 2: pair.b, 3: pair.a}
+    ports = {number: (free_port(), free_port(), free_port()) for number in places}
+    ensemble = "\n".join(f"server.{n}={side.name if n < 3 else side.v4}:{ports[n][0]}:{ports[n][1]}" for n, side in places.items())
+    java = ["java", "-cp", "/usr/share/java/*"]
+    for number, side in places.items():
+        home = side.folder("zookeeper")
+        side.write(home / "myid", f"{number}\n")
+        conf = side.write(home / "conf", f"tickTime=500\ninitLimit=40\nsyncLimit=20\ndataDir={home}\nadmin.enableServer=false\n"
+                          f"clientPort={ports[number][2]}\n{ensemble}\n")
+        side.spawn(*java, "-Xmx128m", "org.apache.zookeeper.server.quorum.QuorumPeerMain", conf, log="zookeeper")
+    ask = ["org.apache.zookeeper.ZooKeeperMain", "-waitforconnection", "-timeout", "20000", "-server"]
+    for client, server, host in pair.ways:
+        far, near = (f"{where}:{ports[2 if side is pair.b else 1][2]}" for where, side in ((host, server), (client.v4, client)))
+        client.run(*java, *ask, far, "create", f"/{host}", "word", timeout=90)
+        wait_until(lambda: "word" in client.run(*java, *ask, near, "get", f"/{host}", timeout=90, check=False), 20, f"/{host} on {client.name}")
+    return first_version(pair.a.bare("dpkg-query", "-W", "zookeeper"))
+
+
+CLICKHOUSE = """
+    <yandex><logger><console>1</console><level>warning</level></logger>
+      <tcp_port>{port}</tcp_port><http_port>{http}</http_port><listen_host>{listen}</listen_host>
+      <path>{home}/</path><tmp_path>{home}/</tmp_path><users_config>users.xml</users_config>
+      <default_profile>default</default_profile><default_database>default</default_database><mark_cache_size>5368709</mark_cache_size></yandex>
+"""
+USERS = """
+    <yandex><profiles><default/></profiles><quotas><default/></quotas><users><default><password></password>
+      <networks><ip>100.64.0.0/10</ip><ip>fd7a:115c:a1e0::/48</ip></networks><profile>default</profile><quota>default</quota></default></users></yandex>
+"""
+
+
+@check("clickhouse", "ClickHouse", "clients allowed by mesh address, a distributed query of both servers", apt=("clickhouse-server", "clickhouse-client"),
+       programs=("clickhouse-server", "clickhouse-client"))
+def clickhouse(pair):
+    port, http = free_port(), free_port()
+    for side in (pair.a, pair.b):
+        home = side.folder("clickhouse")
+        side.write(home / "users.xml", USERS)
+        conf = side.write(home / "conf.xml", CLICKHOUSE.format(home=home, port=port, http=http, listen="::"))
+        side.spawn("clickhouse-server", "--config-file", conf)
+    for side in (pair.a, pair.b):
+        side.wait_until_bound(port, 60)
+    for client, server, host in pair.ways:
+        tables = " union all ".join(f"select * from remote('{where}:{port}', system, one)" for where in (client.v4, server.v4, server.name))
+        out = client.run("clickhouse-client", "--host", host, "--port", port, "-q", tables, timeout=60)
+        expect(out.split() == ["0"] * 3, f"a query of both by {host}: {out}")
+        out = client.run("clickhouse-client", "--host", host, "--port", port, "-q", "select number from system.numbers limit 300000", timeout=60)
+        expect(out == "".join(f"{i}\n" for i in range(300000)), f"300,000 rows from {host}: {len(out)} bytes")
+    return version_of("clickhouse-client", "--version")
+
+
+@check("distcc", "distcc, gdbserver", "a file compiled on the other node for the mesh's clients only; a program there debugged from here",
+       apt=("distcc", "gcc", "gdb", "gdbserver"), programs=("distcc", "distccd", "gcc", "gdb", "gdbserver"))
+def distcc(pair):
+    for client, server, host in pair.ways:
+        port = free_port()
+        serving = server.spawn("distccd", "--no-detach", "--daemon", "--listen", server.v4, "--allow", "100.64.0.0/10", "-p", port, "--log-stderr",
+                               "--verbose", "--enable-tcp-insecure")
+        server.wait_until_bound(port)
+        home = client.folder("distcc")
+        source = client.write(home / "x.c", "int next(int x) { return x + 1; }\nint main(void) { return next(41) != 42; }\n")
+        client.run("distcc", "gcc", "-g", "-c", source, "-o", home / "x.o", timeout=60,
+                   env={"DISTCC_HOSTS": f"{host}:{port}", "DISTCC_FALLBACK": "0", "DISTCC_DIR": str(home)})
+        expect(f"client: {client.v4}:" in serving.wait_for("client: .*COMPILE_OK")[0], "the client's address in distccd's log")
+        client.bare("gcc", "-o", home / "x", home / "x.o")
+        serving.stop()
+        serving = server.spawn("gdbserver", "--once", f"{server.v4}:{port}", home / "x")
+        serving.wait_for("Listening")
+        out = client.run("gdb", "-q", "-batch", "-nx", "-ex", f"target remote {host}:{port}", "-ex", "break next", "-ex", "continue", "-ex", "print x",
+                         "-ex", "continue", home / "x", timeout=60)
+        expect("$1 = 41" in out and "exited normally" in out, f"gdb: {out}")
+        expect(f"from host {client.v4}" in serving.text, f"gdbserver: {serving.text}")
+    return f"{version_of('distcc', '--version')}, {version_of('gdb', '--version')}"
