@@ -5,7 +5,7 @@
  *   input.c    a segment meets a state        ack.c     what an acknowledgement tells the sender
  *   recv.c     bytes in, windows out          rack.c    which segments are lost
  *   send.c     segments out                   scoreboard.c  the segments in flight
- *   delivery.c how fast the path delivers     cubic.c, rate.c  what to make of it
+ *   delivery.c how fast the path delivers     cubic*.c, rate.c  what to make of it
  *   train.c    how a long path is filled soon
  *   expire.c   deadlines                      time_wait.c   what remains of closed connections
  *   reply.c    segments without a connection  table.c   finding the connection
