@@ -2,10 +2,11 @@
  * What an acknowledgement tells the sender.
  *
  * It takes acknowledged and SACKed records off the network, measures the round
- * trip, and lets rack.c find what is lost. Three modes:
+ * trip, and lets rack.c find what is lost. Four modes:
  * OPEN; RECOVERY after a loss was found, where proportional rate reduction
  * (RFC 6937) meters what leaves by what arrives; LOSS after a timeout, where
- * the window grows again from one segment. RECOVERY and LOSS end when what was
+ * the window grows again from one segment; SPLIT after a smaller path MTU was told,
+ * which is no congestion unless a timeout follows. All but OPEN end when what was
  * outstanding at their start is acknowledged.
  *
  * Whether a reduction was uncalled for is told by timestamps (Eifel, RFC 3522):
@@ -76,7 +77,7 @@ static void window_opened(struct tcp_conn *conn)
 
 	/* What waited for that has only now begun to wait for its acknowledgement. */
 	conn->progress_ns = conn->tcp->now_ns;
-	if (conn->recovery != TCP_LOSS || tcp_board_count(b) == 0)
+	if ((conn->recovery != TCP_LOSS && conn->recovery != TCP_SPLIT) || tcp_board_count(b) == 0)
 		return;
 	if (!(tcp_board_at(b, b->head)->flags & (TCP_SENT_LOST | TCP_SENT_SACKED)))
 		tcp_board_mark_lost(b, b->head);

@@ -78,7 +78,12 @@ enum tcp_state {
 	TCP_TIME_WAIT    /* the record in time_wait.c lives on; this has only unread bytes */
 };
 
-enum tcp_recovery { TCP_OPEN, TCP_RECOVERY, TCP_LOSS };
+enum tcp_recovery {
+	TCP_OPEN,     /* -> RECOVERY, LOSS, SPLIT */
+	TCP_RECOVERY, /* -> OPEN, LOSS, SPLIT; a loss was found */
+	TCP_LOSS,     /* -> OPEN; a timeout */
+	TCP_SPLIT,    /* -> OPEN, LOSS; all in flight is sent anew, as it was too long */
+};
 
 /* What the one retransmission deadline stands for. */
 enum tcp_rtx { TCP_RTX_NONE, TCP_RTX_RTO, TCP_RTX_PROBE, TCP_RTX_REORDER, TCP_RTX_PERSIST };

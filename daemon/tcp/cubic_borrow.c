@@ -48,7 +48,7 @@ static double lasting_queue(const struct tcp_cubic *cubic)
 	return (double)recent_ns / (double)cubic->min_rtt_ns;
 }
 
-/* Who has cut the window without asking (a timeout in a loss that is known) has it back already. */
+/* Who has cut the window without asking has it back already. */
 uint32_t tcp_cubic_owed(const struct tcp_cc *cc)
 {
 	return cc->cubic.borrowed < cc->cwnd ? cc->cubic.borrowed : 0;

@@ -32,7 +32,8 @@ static void path_mtu_fell(struct tcp_conn *conn, uint32_t mtu, uint64_t now_ns)
 	 * pieces which wait for their turn count as lost: until all of it is acknowledged no
 	 * recovery begins.
 	 */
-	conn->recovery = TCP_LOSS;
+	if (conn->recovery != TCP_LOSS)
+		conn->recovery = TCP_SPLIT;
 	conn->recover = conn->snd_nxt;
 	conn->undo_possible = false;
 	conn->dupacks = 0;

@@ -223,6 +223,60 @@ static void test_a_smaller_path_mtu_is_no_congestion(void **state)
 	script_finish(&t);
 }
 
+/* It says that more is wrong than what was too long; but one reduction is enough for one flight. */
+static void test_a_timeout_after_a_smaller_path_mtu_is_congestion(void **state)
+{
+	struct tcp_conn_info before, after;
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 30);
+	script_expect_train(&t, 1, 10);
+	script_wait_ms(&t, 10);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 10 * M });
+	script_wait_ms(&t, 9);
+	tcp_conn_info(t.conn, &before);
+	tcp_icmp_error(t.tcp, t.out[0].bytes, t.out[0].len, EMSGSIZE, 700, t.now_ns);
+	script_flush(&t);
+	tcp_conn_info(t.conn, &after);
+	assert_true(after.mss < M && after.ssthresh == before.ssthresh);
+	tcp_icmp_error(t.tcp, t.out[0].bytes, t.out[0].len, EMSGSIZE, 600, t.now_ns);
+	script_flush(&t);
+	script_wait_ms(&t, 300);
+	assert_int_equal(script_stats(&t).timeouts, 1);
+	tcp_conn_info(t.conn, &after);
+	assert_in_range(after.ssthresh, before.cwnd * 69 / 100, before.cwnd * 70 / 100);
+	assert_int_equal(after.cwnd, after.mss);
+	script_wait_ms(&t, 3000);
+	assert_true(script_stats(&t).timeouts > 2);
+	tcp_conn_info(t.conn, &before);
+	assert_int_equal(before.ssthresh, after.ssthresh);
+	script_finish(&t);
+}
+
+/* The timeout of a flight counts once, even if some of it turns out to be too long. */
+static void test_a_smaller_path_mtu_after_a_timeout_reduces_no_further(void **state)
+{
+	struct tcp_conn_info before, after;
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 30);
+	script_wait_ms(&t, 300);
+	assert_int_equal(script_stats(&t).timeouts, 1);
+	tcp_conn_info(t.conn, &before);
+	tcp_icmp_error(t.tcp, t.out[0].bytes, t.out[0].len, EMSGSIZE, 700, t.now_ns);
+	script_flush(&t);
+	script_wait_ms(&t, 3000);
+	assert_true(script_stats(&t).timeouts > 2);
+	tcp_conn_info(t.conn, &after);
+	assert_true(after.mss < M && before.ssthresh < 10 * M);
+	assert_int_equal(after.ssthresh, before.ssthresh);
+	script_finish(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +287,8 @@ int main(void)
 		cmocka_unit_test(test_a_lost_tail_is_probed_before_the_timeout),
 		cmocka_unit_test(test_timeouts_back_off),
 		cmocka_unit_test(test_a_smaller_path_mtu_is_no_congestion),
+		cmocka_unit_test(test_a_timeout_after_a_smaller_path_mtu_is_congestion),
+		cmocka_unit_test(test_a_smaller_path_mtu_after_a_timeout_reduces_no_further),
 		cmocka_unit_test(test_a_late_acknowledgement_undoes_the_timeout),
 	};
 
