@@ -463,13 +463,23 @@ static int read_command_line(struct reading *r, int argc, char **argv)
 	int c;
 
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-		if (c == HELP)
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":h", known, NULL)) != -1) {
+		if (c == HELP || c == 'h')
 			return fputs(usage_text, stdout) < 0;
 		if (c == VERSION)
 			return printf("meshd %s\n", MESHWRAP_VERSION) < 0;
-		if (c == '?')
-			return EXIT_USAGE; /* getopt has said why */
+		if (c == '?' && optopt > VERSION) {
+			snprintf(name, sizeof(name), "-%c", optopt);
+			return complain(name, "is no option of meshd");
+		}
+		if (c == '?' || c == ':') { /* without its value, which may be a key */
+			snprintf(name, sizeof(name), "%.*s", (int)strcspn(argv[optind - 1], "="),
+				 argv[optind - 1]);
+			return complain(name,
+					c == ':' ? "needs a value"
+						 : "is no option of meshd, or not used as one");
+		}
 		if (!take(r, (enum id)c, optarg)) {
 			bool is_sentence = strstr(r->error, "the auth key") != NULL;
 

@@ -323,9 +323,13 @@ struct tls_context *tls_context_create(const char *ca_file, char error[static 25
 		goto out_of_memory;
 	if (ca_file && ca_file[0] && SSL_CTX_load_verify_file(tls->ssl, ca_file) != 1) {
 		unsigned long code = ERR_peek_error();
+		const char *reason = code ? ERR_reason_error_string(code) : NULL;
 
+		/* OpenSSL has no words for what the system says: no such file, no right to it. */
+		if (code && ERR_SYSTEM_ERROR(code))
+			reason = strerror(ERR_GET_REASON(code));
 		snprintf(error, 256, "%s holds no certificate that can be used (%s)", ca_file,
-			 code ? ERR_reason_error_string(code) : "unreadable");
+			 reason ? reason : "unreadable");
 		goto fail;
 	}
 	ERR_clear_error();

@@ -192,6 +192,7 @@ static int take(struct options *o, int id, const char *name)
 		return set("MESHWRAP_PRIMARY", "0");
 	case EXPLAIN:
 		return optarg ? set_file("MESHWRAP_EXPLAIN", optarg) : set("MESHWRAP_EXPLAIN", "1");
+	case 'h':
 	case HELP:
 		fputs(usage_text, stdout);
 		return 0;
@@ -199,8 +200,23 @@ static int take(struct options *o, int id, const char *name)
 		puts("meshrun " MESHWRAP_VERSION);
 		return 0;
 	default:
-		return EXIT_USAGE; /* getopt has said what is wrong */
+		return EXIT_USAGE; /* parse_options() has said what is wrong */
 	}
+}
+
+/* Of a word with a value only its name is shown: the value may be a key. */
+static void complain_option(int id, char **argv)
+{
+	const char *word = argv[optind - 1];
+	int len = (int)strcspn(word, "=");
+
+	if (id == ':')
+		complain("%.*s needs a value; see meshrun --help", len, word);
+	else if (optopt > VERSION)
+		complain("-%c is no option of meshrun; see meshrun --help", optopt);
+	else
+		complain("%.*s is no option of meshrun, or not used as one; see meshrun --help",
+			 len, word);
 }
 
 /* -1: go on; else the exit status. */
@@ -209,7 +225,10 @@ static int parse_options(int argc, char **argv, struct options *o)
 	int id, at = 0, status;
 
 	o->timeout_s = DEFAULT_TIMEOUT_S;
-	while ((id = getopt_long(argc, argv, "+", known, &at)) != -1) {
+	opterr = 0;
+	while ((id = getopt_long(argc, argv, "+:h", known, &at)) != -1) {
+		if (id == ':' || id == '?')
+			complain_option(id, argv);
 		status = take(o, id, known[at].name);
 		if (status >= 0)
 			return status;

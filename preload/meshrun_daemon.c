@@ -40,7 +40,8 @@
 #define LOOK_EVERY_MS 200  /* at the status */
 #define SAY_AFTER_MS  1000 /* progress, on a terminal */
 #define END_WITHIN_MS 2000
-#define GRACE_MS      500 /* after our daemon ended: is there another one? */
+#define WORDS_MAX     2048 /* of the daemon, to be shown */
+#define GRACE_MS      500  /* after our daemon ended: is there another one? */
 
 /* What the keeper tells: first the daemon's pid, then its wait status. */
 struct keeper {
@@ -64,7 +65,8 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / NS_PER_MS;
 }
 
-enum readiness { NO_DAEMON, DAEMON_STARTING, DAEMON_READY, DAEMON_REFUSES };
+/* HIDDEN: its folder or its socket is closed to us. */
+enum readiness { NO_DAEMON, DAEMON_STARTING, DAEMON_READY, DAEMON_REFUSES, DAEMON_HIDDEN };
 
 static enum readiness exchange(int fd)
 {
@@ -118,7 +120,7 @@ static enum readiness ask(const char *dir, const struct daemon_options *o)
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
 		answer = is_trusted(fd, dir, o) ? exchange(fd) : DAEMON_REFUSES;
 	else if (errno == EACCES || errno == EPERM)
-		answer = DAEMON_REFUSES;
+		answer = DAEMON_HIDDEN;
 	else if (errno == EAGAIN)
 		answer = DAEMON_STARTING;
 	close(fd);
@@ -275,25 +277,44 @@ static void end_daemon(struct keeper *k)
 		kill(k->daemon, SIGKILL);
 }
 
-/* The last line the daemon wrote since start, for the user. */
-static void show_daemons_words(int log, off_t start, const char *dir)
+/* The end of what the daemon wrote since start, without the last line's end. False: nothing. */
+static bool read_daemons_words(int log, off_t start, char text[static WORDS_MAX])
 {
-	char text[2048], *line;
-	ssize_t n;
 	struct stat st;
+	ssize_t n;
 
-	if (fstat(log, &st) == 0 && st.st_size - start > (off_t)sizeof(text) - 1)
-		start = st.st_size - (off_t)sizeof(text) + 1;
-	n = pread(log, text, sizeof(text) - 1, start);
+	if (fstat(log, &st) == 0 && st.st_size - start > WORDS_MAX - 1)
+		start = st.st_size - WORDS_MAX + 1;
+	n = pread(log, text, WORDS_MAX - 1, start);
 	while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == ' '))
 		n--;
-	if (n <= 0) {
+	text[MAX(n, 0)] = '\0';
+	return n > 0;
+}
+
+/* The last line of these words, for the user. */
+static void show_daemons_words(int log, off_t start, const char *dir)
+{
+	char text[WORDS_MAX], *line;
+
+	if (!read_daemons_words(log, start, text)) {
 		complain("meshd ended without a word; its log is %s/" LOG_FILE, dir);
 		return;
 	}
-	text[n] = '\0';
 	line = strrchr(text, '\n');
 	fprintf(stderr, "%s\n", line ? line + 1 : text);
+}
+
+/* The latest warning among them: why the mesh does not come. NULL: there was none. */
+static const char *find_warning(char text[static WORDS_MAX])
+{
+	static const char mark[] = "warning: ";
+	char *line, *found = NULL;
+
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		if (strncmp(line, mark, sizeof(mark) - 1) == 0)
+			found = line + sizeof(mark) - 1;
+	return found;
 }
 
 /* ---- waiting ---- */
@@ -348,15 +369,21 @@ static bool look_at_login(struct wait *w)
 static bool is_too_late(const struct wait *w)
 {
 	const struct daemon_options *o = w->options;
+	char text[WORDS_MAX], log[PATHS_MAX + 16];
+	const char *warning = NULL;
 
 	if (w->for_person && !o->timeout_is_chosen)
 		return false;
 	if (now_ms() - w->began < o->timeout_s * UINT64_C(1000))
 		return false;
-	complain("the mesh is not usable after %u s%s%s%s; see meshctl status, or wait longer "
-		 "with --timeout",
+	snprintf(log, sizeof(log), "%s/" LOG_FILE, w->dir);
+	/* Ours ends now, and meshctl would find nobody to ask. */
+	if (w->k->pid && read_daemons_words(w->log, w->log_start, text))
+		warning = find_warning(text);
+	complain("the mesh is not usable after %u s%s%s%s%s%s; %s%s, or wait longer with --timeout",
 		 o->timeout_s, w->status.state[0] ? " (" : "", w->status.state,
-		 w->status.state[0] ? ")" : "");
+		 w->status.state[0] ? ")" : "", warning ? ": " : "", warning ? warning : "",
+		 w->k->pid ? "its log is " : "see meshctl status", w->k->pid ? log : "");
 	return true;
 }
 
@@ -478,6 +505,12 @@ static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options
 	if (answer == DAEMON_REFUSES) {
 		complain("the daemon of %s does not talk to us, or is not to be trusted; is it "
 			 "another user's (then name it with --dir), or another version?",
+			 dir);
+		return EXIT_NO_MESH;
+	}
+	if (answer == DAEMON_HIDDEN) {
+		complain("no right to use the runtime folder %s; run as the user whose it is, or "
+			 "choose another with --dir",
 			 dir);
 		return EXIT_NO_MESH;
 	}

@@ -121,6 +121,15 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 	return n;
 }
 
+static bool asks_for_help(char **words)
+{
+	for (; *words && strcmp(*words, "--") != 0; words++)
+		if (strcmp(*words, "--help") == 0 || strcmp(*words, "-help") == 0 ||
+		    strcmp(*words, "-h") == 0)
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	static struct ctl ctl;
@@ -134,6 +143,8 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return EXIT_USAGE;
 	}
+	if (asks_for_help(argv + 1))
+		argv[0] = (char *)"help";
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		if (strcmp(argv[0], commands[i].name) == 0)
 			return standard_output_end(

@@ -120,6 +120,29 @@ def test_meshd_without_arguments_says_how(lab):
     assert result.returncode != 0 and "--config" in result.stderr
 
 
+@pytest.mark.parametrize("word, sentence", [("--hostnam3=secret", "meshd: --hostnam3 is no option"), ("-x", "-x is no option"),
+                                            ("--config", "--config needs a value")])
+def test_a_wrong_option_of_meshd_is_told_in_one_sentence(lab, word, sentence):
+    check_sentence(lab.run([lab.binary("meshd"), word], check=False, timeout=10), sentence, "see meshd --help$")
+
+
+@pytest.mark.parametrize("words", [("meshd", "-h"), ("meshrun", "-h"), ("meshctl", "-h"), ("meshctl", "ping", "--help"),
+                                   ("meshctl", "status", "-h"), ("meshctl", "up", "-help")], ids=" ".join)
+def test_help_is_given_where_it_is_asked_for(lab, words):
+    result = lab.run([lab.binary(words[0]), *words[1:]], timeout=10)
+    assert result.stdout.startswith(f"usage: {words[0]} ") and not result.stderr
+
+
+def test_a_runtime_folder_of_somebody_else_is_told_in_one_sentence(pair):
+    node, _ = pair
+    if node.place.uid == os.geteuid():
+        pytest.skip("needs a second user")
+    folder = node.lab.folder("closed")
+    folder.chmod(0o700)
+    for place in (folder, folder / "below"):
+        check_sentence(node.meshrun("--dir", place, "--config", node.config, "--", "true", check=False), "right", re.escape(str(place)))
+
+
 @pytest.mark.parametrize("words", [("status",), ("ip",), ("ping", "node-b")])
 def test_meshctl_without_a_daemon_is_told_in_one_sentence(pair, words):
     node, _ = pair

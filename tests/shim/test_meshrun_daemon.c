@@ -61,11 +61,23 @@ static void test_a_daemon_that_does_not_get_ready_is_ended(void **state)
 
 	stage_write_meshd(s, "echo $$ >\"$MESHWRAP_DIR/pid\"; exec sleep 30");
 	assert_int_equal(stage_run(s, "--config", s->config, "--timeout", "1", "echo", "ran"), 1);
-	stage_assert_sentence("not usable after 1 s");
+	stage_assert_sentence("not usable after 1 s; its log is ");
 	snprintf(stage_output, sizeof(stage_output), "kill -0 $(cat %s/pid) 2>/dev/null", s->dir);
 	for (int i = 0; i < 1000 && system(stage_output) == 0; i++)
 		usleep(10000);
 	assert_int_not_equal(system(stage_output), 0);
+}
+
+/* It is ended with us, so that meshctl has nobody to ask why. */
+static void test_what_a_daemon_waits_for_is_told(void **state)
+{
+	struct stage *s = *state;
+
+	stage_write_meshd(
+		s, "echo 'warning: too late'; echo 'warning: x: cannot connect, trying again'; "
+		   "echo 'meshd: waits'; exec sleep 30");
+	assert_int_equal(stage_run(s, "--config", s->config, "--timeout", "1", "echo", "ran"), 1);
+	stage_assert_sentence("not usable after 1 s: x: cannot connect, trying again; its log is ");
 }
 
 static void test_an_interrupt_while_waiting_ends_everything(void **state)
@@ -119,6 +131,7 @@ int main(void)
 		meshrun_test(test_the_daemon_is_started_once_and_stays),
 		meshrun_test(test_a_daemon_that_ends_is_quoted),
 		meshrun_test(test_a_daemon_that_does_not_get_ready_is_ended),
+		meshrun_test(test_what_a_daemon_waits_for_is_told),
 		meshrun_test(test_an_interrupt_while_waiting_ends_everything),
 		meshrun_test(test_a_daemon_that_cannot_be_asked_is_explained),
 	};

@@ -17,7 +17,14 @@ static void test_wrong_usage_is_two(void **state)
 	stage_assert_sentence("whole seconds");
 	assert_int_equal(stage_run(*state, "--"), 2);
 	stage_assert_sentence("no program");
-	assert_int_equal(stage_run(*state, "--no-such-option", "true"), 2);
+	assert_int_equal(stage_run(*state, "--no-such-option=secret", "true"), 2);
+	stage_assert_sentence("meshrun: --no-such-option is no option");
+	assert_int_equal(stage_run(*state, "-x", "true"), 2);
+	stage_assert_sentence("-x is no option");
+	assert_int_equal(stage_run(*state, "--config"), 2);
+	stage_assert_sentence("--config needs a value; see meshrun --help");
+	assert_int_equal(stage_run(*state, "-h"), 0);
+	assert_int_equal(strncmp(stage_output, "usage: meshrun ", 15), 0);
 }
 
 static void test_programs_that_cannot_be_run_or_entered_are_told_apart(void **state)

@@ -1,8 +1,8 @@
 /* Certificates and pins, with real handshakes over loopback: the recorded table, and more. */
 #include <ctype.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -318,6 +318,7 @@ static void test_a_file_without_certificates_is_no_ca(void **state)
 	assert_non_null(strstr(error, "/dev/null"));
 	assert_null(tls_context_create("/nonexistent", error));
 	assert_non_null(strstr(error, "/nonexistent"));
+	assert_non_null(strstr(error, strerror(ENOENT)));
 	tls_context_destroy(NULL);
 }
 
