@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "preload/libraries.h"
@@ -100,9 +101,11 @@ int own_folder(char folder[static PATH_MAX])
 	char path[PATH_MAX], *slash;
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
-	if (n < 0)
+	/* Without /proc: the kernel's note of what was executed, as it was named. */
+	if (n < 0 && !realpath((const char *)getauxval(AT_EXECFN), path))
 		return -errno;
-	path[n] = '\0';
+	if (n >= 0)
+		path[n] = '\0';
 	slash = strrchr(path, '/');
 	if (!slash)
 		return -ENOENT;

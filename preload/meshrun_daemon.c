@@ -23,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -296,9 +297,14 @@ static bool read_daemons_words(int log, off_t start, char text[static WORDS_MAX]
 static void show_daemons_words(int log, off_t start, const char *dir)
 {
 	char text[WORDS_MAX], *line;
+	struct statvfs room;
 
 	if (!read_daemons_words(log, start, text)) {
-		complain("meshd ended without a word; its log is %s/" LOG_FILE, dir);
+		if (statvfs(dir, &room) == 0 && !room.f_bavail)
+			complain("no room is left on the file system of the runtime folder %s",
+				 dir);
+		else
+			complain("meshd ended without a word; its log is %s/" LOG_FILE, dir);
 		return;
 	}
 	line = strrchr(text, '\n');

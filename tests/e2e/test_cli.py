@@ -394,6 +394,27 @@ def test_meshrun_with_a_bad_config_starts_nothing(pair):
     assert "started" not in result.stdout and not daemons(node)
 
 
+def meshrun_after(node, script):
+    """In mounts of its own, after these lines of shell, with a daemon of its own until it ends."""
+    words = [node.lab.binary("meshrun"), "--dir", node.dir, "--config", node.config, "--"]
+    return node.lab.run(["unshare", "--mount", "--pid", "--fork", "sh", "-ec", f'dir=$1; shift; {script}\n"$@"', "-", node.dir, *words,
+                         node.lab.binary("meshctl"), "ip"], Place(node.place.netns), check=False, timeout=20)
+
+
+@pytest.mark.skipif(not CAN_NETNS, reason="needs mounts of its own")
+def test_a_full_disk_is_told_in_one_sentence(pair):
+    node, _ = pair
+    full = 'mkdir "$dir"; mount -t tmpfs -o size=1m none "$dir"; head -c 2000000 /dev/zero >"$dir/file" 2>&- || true'
+    check_sentence(meshrun_after(node, full), "no room", re.escape(str(node.dir)))
+
+
+@pytest.mark.skipif(not CAN_NETNS, reason="needs mounts of its own")
+def test_meshrun_works_without_proc(pair):
+    node, _ = pair
+    result = meshrun_after(node, "umount -R /proc")
+    assert result.stdout.split() == [node.v4, node.v6], result.stderr
+
+
 @pytest.mark.parametrize("words", [("meshctl", "ip"), ("meshctl", "status", "--json"), ("meshctl", "help"),
                                    ("meshd", "--version"), ("meshd", "--help"), ("meshrun", "--help"),
                                    ("meshrun", "--version")], ids=" ".join)
