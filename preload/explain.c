@@ -121,6 +121,10 @@ static void who(struct explain *e)
 {
 	const struct trace_task *task = trace_current();
 
+	if (!task) { /* not yet a tracer: meshrun, on its way to become the program */
+		explain_number(e, getpid());
+		return;
+	}
 	explain_number(e, task->tgid ? task->tgid : task->tid);
 	if (task->tgid && task->tgid != task->tid) {
 		explain_text(e, "/");

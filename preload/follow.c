@@ -4,7 +4,8 @@
  * A dynamic one needs LD_PRELOAD and MESHWRAP_DIR, which "env -i", sshd and
  * many a supervisor drop, and the shim of its own libc, which need not be ours. A
  * static or Go one is started by meshrun, which has it traced, unless this process
- * is traced itself: then all its children are. So is one of a libc we have no shim for.
+ * is traced itself: then all its children are. So is one of a libc we have no shim for,
+ * and one that makes network calls of its own.
  * A set-uid one is left alone, since the dynamic linker would not load the shim; that is
  * said once, for all the processes a program forks.
  *
@@ -36,6 +37,7 @@
 #include "preload/binfmt.h"
 #include "preload/explain.h"
 #include "preload/libraries.h"
+#include "preload/own_calls.h"
 #include "preload/primary.h"
 #include "preload/raw.h"
 #include "preload/shim.h"
@@ -135,9 +137,26 @@ static enum follow_kind kind_of_dynamic(const char *linker)
 	return *other_library ? FOLLOW_OTHER_SHIM : FOLLOW_FOREIGN;
 }
 
-/* The kind of the file, or, for a script, the interpreter's path. */
+/* Our own, which makes such calls on behalf of others. */
+static bool is_meshrun(const struct stat *st)
+{
+	struct stat own;
+
+	return stat(meshrun, &own) == 0 && own.st_dev == st->st_dev && own.st_ino == st->st_ino;
+}
+
+/* Does it make network calls of its own? A tracer that is there already looks itself. */
+static bool has_own_calls(int fd, const struct stat *st)
+{
+	return *meshrun && !*traced_for && !is_meshrun(st) && own_calls_in(fd);
+}
+
+/*
+ * The kind of the file, or, for a script, the interpreter's path. is_searched: its code
+ * is to be looked at, too.
+ */
 static enum follow_kind look(const char *path, char interpreter[static ELF_INTERPRETER_MAX],
-			     bool *script)
+			     bool *script, bool is_searched)
 {
 	/* It may be a pipe, which would wait for a writer, or a terminal. */
 	int fd = (int)raw_syscall(SYS_openat, AT_FDCWD, path,
@@ -159,16 +178,19 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 	len = MIN((size_t)st.st_size, HEAD_BYTES);
 	head = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
 	is_set_uid = gains_rights(fd, &st);
-	raw_syscall(SYS_close, fd);
-	if (head == MAP_FAILED)
+	if (head == MAP_FAILED) {
+		raw_syscall(SYS_close, fd);
 		return FOLLOW_OTHER;
+	}
 	switch (binfmt_elf(head, len, linker)) {
 	case ELF_STATIC:
 	case ELF_GO:
 		kind = FOLLOW_TRACE;
 		break;
 	case ELF_DYNAMIC:
-		kind = kind_of_dynamic(linker);
+		kind = is_searched && !is_set_uid && has_own_calls(fd, &st)
+			       ? FOLLOW_OWN_CALLS
+			       : kind_of_dynamic(linker);
 		break;
 	case ELF_FOREIGN:
 		break;
@@ -177,17 +199,18 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 		break;
 	}
 	munmap(head, len);
+	raw_syscall(SYS_close, fd);
 	return kind != FOLLOW_OTHER && is_set_uid ? FOLLOW_SET_UID : kind;
 }
 
-static enum follow_kind kind_of(const char *path)
+static enum follow_kind kind_of(const char *path, bool is_searched)
 {
 	char interpreter[ELF_INTERPRETER_MAX], next[ELF_INTERPRETER_MAX];
 	bool is_script = true;
 	enum follow_kind kind = FOLLOW_OTHER;
 
 	for (int i = 0; is_script && i <= MAX_SCRIPTS; i++) {
-		kind = look(path, next, &is_script);
+		kind = look(path, next, &is_script, is_searched);
 		memcpy(interpreter, next, sizeof(next));
 		path = interpreter;
 	}
@@ -220,6 +243,13 @@ static bool is_unwanted(char *const envp[])
 	return (follow && strcmp(follow, "0") == 0) || (off && strcmp(off, "1") == 0);
 }
 
+static bool is_searched(char *const envp[])
+{
+	const char *wish = find(envp, "MESHWRAP_TRACE");
+
+	return !(wish && strcmp(wish, "0") == 0);
+}
+
 static size_t count_words(char *const words[])
 {
 	size_t n = 0;
@@ -238,7 +268,7 @@ static const char *library_for(enum follow_kind kind)
 		return NULL;
 #ifdef MESHWRAP_GUEST
 	/* What runs is meshrun, or what a traced program starts: neither has our libc. */
-	if (kind == FOLLOW_FOREIGN || kind == FOLLOW_TRACE)
+	if (kind == FOLLOW_FOREIGN || kind == FOLLOW_TRACE || kind == FOLLOW_OWN_CALLS)
 		return *other_library ? other_library : NULL;
 #endif
 	return library;
@@ -435,7 +465,9 @@ static void explain_child(const char *path, const char *what)
 /* By the tracer, if it may have another path. */
 static bool wants_tracer(const struct follow *f)
 {
-	return (f->kind == FOLLOW_TRACE || f->kind == FOLLOW_FOREIGN) && !*traced_for;
+	return (f->kind == FOLLOW_TRACE || f->kind == FOLLOW_FOREIGN ||
+		f->kind == FOLLOW_OWN_CALLS) &&
+	       !*traced_for;
 }
 
 void follow_look(struct follow *f, const char *path, char *const argv[], char *const envp[],
@@ -450,7 +482,7 @@ void follow_look(struct follow *f, const char *path, char *const argv[], char *c
 		explain_child(path, ": left alone (asked for by the environment)");
 		return;
 	}
-	f->kind = kind_of(path);
+	f->kind = kind_of(path, is_searched(envp) && !needs_path);
 	if (f->kind == FOLLOW_SET_UID) {
 		tell_set_uid(path);
 		explain_child(path, ": left alone (set-uid)");
@@ -481,10 +513,12 @@ void follow_change(struct follow *f, void *room)
 	       (!f->has_other_path || take_list(&words, &rest, f->word_count + MORE_WORDS)) &&
 	       complete(f, &variables, &rest) &&
 	       (!f->has_other_path || by_meshrun(f, &words, &variables, &rest));
-	explain_child(f->path, !fits               ? ": left alone (its environment changes)"
-			       : !wants_tracer(f)  ? ": keeps the mesh"
-			       : f->has_other_path ? ": by the tracer"
-						   : ": left alone (no tracer)");
+	explain_child(f->path, !fits                ? ": left alone (its environment changes)"
+			       : !wants_tracer(f)   ? ": keeps the mesh"
+			       : !f->has_other_path ? ": left alone (no tracer)"
+			       : f->kind == FOLLOW_OWN_CALLS
+				       ? ": by the tracer (it makes network calls of its own)"
+				       : ": by the tracer");
 	f->has_other_path = f->has_other_path && fits;
 	if (f->has_other_path) {
 		f->path = meshrun;

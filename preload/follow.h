@@ -17,6 +17,7 @@ enum follow_kind {
 	FOLLOW_OTHER_SHIM, /* with the other, which we have a shim for */
 	FOLLOW_FOREIGN,    /* with the other, which we have none for */
 	FOLLOW_TRACE,      /* not dynamic */
+	FOLLOW_OWN_CALLS,  /* dynamic, with network calls past any libc */
 	FOLLOW_SET_UID
 };
 

@@ -2,10 +2,11 @@
  * How is this program put on the mesh?
  *
  * The dynamic linker loads the shim that was built for the program's libc. Where
- * there is none (static programs, Go, a libc we have no shim for) the program is traced. Programs
- * that gain another user's rights can be entered by nobody; running them
- * silently off the mesh is no answer, so they are refused in one sentence.
- * Scripts are judged by their interpreter.
+ * there is none (static programs, Go, a libc we have no shim for) the program is traced, and so is
+ * one with network calls of its own, which go past libc; where no tracer is allowed, such a
+ * one has the shim for its other calls, and a sentence says so. Programs that gain another user's
+ * rights can be entered by nobody; running them silently off the mesh is no answer, so they are
+ * refused in one sentence. Scripts are judged by their interpreter.
  *
  * The shim itself starts static children by us: with MESHWRAP_EXEC naming the
  * file, all arguments are the child's own, its argv[0] too.
@@ -21,8 +22,10 @@
 #include <unistd.h>
 
 #include "preload/binfmt.h"
+#include "preload/explain.h"
 #include "preload/libraries.h"
 #include "preload/meshrun.h"
+#include "preload/own_calls.h"
 #include "preload/trace.h"
 
 #define HEAD_BYTES  65536 /* where program headers and interpreters are in practice */
@@ -90,23 +93,70 @@ static bool gains_rights(const char *path, const struct stat *st)
 
 enum way { WAY_SHIM, WAY_OTHER_SHIM, WAY_TRACE };
 
+struct judgement {
+	enum way way, otherwise; /* if tracing is refused: WAY_TRACE, there is no other */
+	const char *why;         /* it is traced */
+};
+
+static const struct judgement by_shim = { WAY_SHIM, WAY_SHIM, NULL };
+
+static struct judgement by_trace(const char *why)
+{
+	return (struct judgement){ WAY_TRACE, WAY_TRACE, why };
+}
+
 static int refuse(const char *program, const char *why)
 {
 	complain("%s %s, so it cannot be put on the mesh", program, why);
 	return EXIT_NOT_OURS;
 }
 
-/* A program with a dynamic linker. */
-static enum way way_into(const char *interpreter)
+/* What MESHWRAP_TRACE says of tracing. */
+static bool is_wished(const char *answer)
 {
-	char library[PATH_MAX];
+	const char *wish = getenv("MESHWRAP_TRACE");
 
-	if (libraries_is_our_libc(interpreter))
-		return WAY_SHIM;
-	return library_find(LIBRARY_OTHER, library) ? WAY_OTHER_SHIM : WAY_TRACE;
+	return wish && strcmp(wish, answer) == 0;
 }
 
-static int judge_file(const char *program, const char *path, char *head, enum way *way)
+/* Meshrun makes such calls, too, on behalf of others. */
+static bool is_self(int fd)
+{
+	struct stat file, self;
+
+	return fstat(fd, &file) == 0 && stat("/proc/self/exe", &self) == 0 &&
+	       file.st_dev == self.st_dev && file.st_ino == self.st_ino;
+}
+
+static bool has_own_calls(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	bool yes = fd >= 0 && !is_self(fd) && own_calls_in(fd);
+
+	if (fd >= 0)
+		close(fd);
+	return yes;
+}
+
+/* A program with a dynamic linker. */
+static struct judgement judge_dynamic(const char *path, const char *interpreter)
+{
+	char library[PATH_MAX];
+	struct judgement j = by_shim;
+
+	if (!libraries_is_our_libc(interpreter)) {
+		if (!library_find(LIBRARY_OTHER, library))
+			return by_trace("of another libc");
+		j.way = j.otherwise = WAY_OTHER_SHIM;
+	}
+	if (!is_wished("0") && has_own_calls(path)) {
+		j.way = WAY_TRACE;
+		j.why = "makes network calls of its own, past libc";
+	}
+	return j;
+}
+
+static int judge_file(const char *program, const char *path, char *head, struct judgement *j)
 {
 	char interpreter[ELF_INTERPRETER_MAX], script[ELF_INTERPRETER_MAX];
 	struct stat st;
@@ -122,13 +172,15 @@ static int judge_file(const char *program, const char *path, char *head, enum wa
 				"runs with other rights than yours (set-uid or file capabilities)");
 		switch (binfmt_elf(head, (size_t)n, interpreter)) {
 		case ELF_STATIC:
+			*j = by_trace("static");
+			return 0;
 		case ELF_GO:
-			*way = WAY_TRACE;
+			*j = by_trace("made by Go");
 			return 0;
 		case ELF_FOREIGN:
 			return refuse(program, "is made for another kind of machine");
 		case ELF_DYNAMIC:
-			*way = way_into(interpreter);
+			*j = judge_dynamic(path, interpreter);
 			return 0;
 		case ELF_NONE:
 			break;
@@ -141,9 +193,8 @@ static int judge_file(const char *program, const char *path, char *head, enum wa
 	return 0;
 }
 
-static int judge(const char *program, const char *path, enum way *way)
+static int judge(const char *program, const char *path, struct judgement *j)
 {
-	const char *wish = getenv("MESHWRAP_TRACE");
 	char *head = malloc(HEAD_BYTES);
 	int status;
 
@@ -151,24 +202,24 @@ static int judge(const char *program, const char *path, enum way *way)
 		complain("out of memory");
 		return EXIT_NO_MESH;
 	}
-	*way = WAY_SHIM;
-	status = judge_file(program, path, head, way);
+	*j = by_shim;
+	status = judge_file(program, path, head, j);
 	free(head);
-	if (wish && strcmp(wish, "1") == 0)
-		*way = WAY_TRACE;
+	if (j->otherwise != WAY_TRACE && is_wished("1"))
+		*j = by_trace("asked for by MESHWRAP_TRACE=1");
 	return status;
 }
 
 int program_check(const char *program)
 {
 	char path[PATH_MAX];
-	enum way way;
+	struct judgement j;
 
 	if (!find_program(program, path)) {
 		complain("%s: %s", program, errno == ENOENT ? "no such program" : strerror(errno));
 		return errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
 	}
-	return judge(program, path, &way);
+	return judge(program, path, &j);
 }
 
 bool preload_set(const char *library)
@@ -221,44 +272,73 @@ static bool is_dynamic(const char *path)
 	return yes;
 }
 
-static int trace_file(const char *path, char **argv)
+static void explain_why(const char *path, const char *why)
 {
-	const char *dir = getenv("MESHWRAP_DIR"), *traced = traced_for();
+	const char *wanted = getenv("MESHWRAP_EXPLAIN"), *level = getenv("MESHWRAP_LOG");
+	struct explain e;
 
+	explain_start(wanted ? wanted : level && strcmp(level, "debug") == 0 ? "1" : NULL);
+	if (!explain_is_on())
+		return;
+	explain_begin(&e, "exec ", -1);
+	explain_text(&e, path);
+	explain_text(&e, ": by the tracer (");
+	explain_text(&e, why);
+	explain_text(&e, ")");
+	explain_end(&e);
+}
+
+/* Tracing is refused. 0: go on without; else the exit status. */
+static int do_without(const struct judgement *j, const char *path, const char *refused, int err)
+{
+	if (j->otherwise == WAY_TRACE) {
+		complain("%s can only be put on the mesh by %s, which this system refuses: %s",
+			 path, refused, strerror(err));
+		return EXIT_NOT_OURS;
+	}
+	complain("%s makes network calls of its own, past libc. They can only be put on the mesh "
+		 "by %s, which this system refuses: %s",
+		 path, refused, strerror(err));
+	return j->otherwise == WAY_OTHER_SHIM ? set_other_shim() : 0;
+}
+
+/* This process's next exec is that of a traced program. 0, or the exit status. */
+static int trace(const struct judgement *j, const char *path)
+{
+	const char *dir = getenv("MESHWRAP_DIR"), *traced = traced_for(), *refused;
+	int err = 0;
+
+	if (traced && (!dir || strcmp(traced, dir) != 0))
+		return do_without(j, path, "a second tracer, for another mesh", EPERM);
+	explain_why(path, j->why);
+	if (!traced)
+		err = trace_begin(&refused);
+	if (err)
+		return do_without(j, path, refused, err);
 	/*
 	 * A traced program must not have the shim inside as well. A static one
 	 * passes the variable on to its children, who can have it.
 	 */
-	if (is_dynamic(path) && !preload_set(NULL)) {
+	if ((is_dynamic(path) && !preload_set(NULL)) ||
+	    (dir && !traced && setenv("MESHWRAP_TRACED", dir, 1) < 0)) {
 		complain("out of memory");
 		return EXIT_NO_MESH;
 	}
-	if (traced && dir && strcmp(traced, dir) == 0)
-		return -1;
-	if (traced)
-		return refuse(argv[0], "would need a second tracer, for another mesh");
-	if (dir && setenv("MESHWRAP_TRACED", dir, 1) < 0) {
-		complain("out of memory");
-		return EXIT_NO_MESH;
-	}
-	return trace_exec(path, argv);
+	return 0;
 }
 
 static int run(const char *path, char **argv)
 {
+	struct judgement j;
 	int status, error;
-	enum way way;
 
-	status = judge(argv[0], path, &way);
-	if (!status && way == WAY_OTHER_SHIM)
+	status = judge(argv[0], path, &j);
+	if (!status && j.way == WAY_OTHER_SHIM)
 		status = set_other_shim();
+	if (!status && j.way == WAY_TRACE)
+		status = trace(&j, path);
 	if (status)
 		return status;
-	if (way == WAY_TRACE) {
-		status = trace_file(path, argv);
-		if (status >= 0)
-			return status;
-	}
 	execv(path, argv);
 	error = errno;
 	if (error == ENOEXEC)

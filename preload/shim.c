@@ -34,6 +34,7 @@
 #include "preload/libc.h"
 #include "preload/primary.h"
 #include "preload/raw.h"
+#include "preload/traced.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 
@@ -118,7 +119,17 @@ static bool is_own_tool(void)
 {
 	return false; /* meshrun, on behalf of somebody else's program */
 }
+
+static bool is_served_otherwise(void)
+{
+	return false;
+}
 #else
+static bool is_served_otherwise(void)
+{
+	return traced_is_served();
+}
+
 static bool is_own_tool(void)
 {
 	static const char *const tools[] = { "meshd", "meshctl", "meshrun" };
@@ -147,7 +158,8 @@ static bool read_environment(void)
 	const char *named = getenv("MESHWRAP_DIR");
 	char dir[PATHS_MAX];
 
-	if (getauxval(AT_SECURE) || (off && strcmp(off, "1") == 0) || is_own_tool())
+	if (getauxval(AT_SECURE) || (off && strcmp(off, "1") == 0) || is_own_tool() ||
+	    is_served_otherwise())
 		return false;
 	shim_is_talkative = level && (strcmp(level, "debug") == 0 || strcmp(level, "info") == 0);
 	explain_start(explain ? explain : level && strcmp(level, "debug") == 0 ? "1" : NULL);

@@ -21,7 +21,8 @@
 const struct map *shim_map(void);
 /* The same, after a look whether the folder has a newer one: for maps found dead. */
 const struct map *shim_map_again(const struct map *dead);
-/* False in our own tools, in set-uid programs and with MESHWRAP_OFF=1. */
+/* False in our own tools, in set-uid programs, with MESHWRAP_OFF=1, and where a tracer serves all.
+ */
 bool shim_is_on(void);
 /* An address of the usual mesh ranges; these stay closed while nothing is known. */
 bool shim_is_default_mesh(const struct ip_addr *ip);

@@ -199,25 +199,14 @@ static int start_trace(void)
 	return err;
 }
 
-int trace_exec(const char *file, char **argv)
+int trace_begin(const char **step)
 {
 	int err = start_trace();
 
-	if (err) {
-		complain("%s can only be put on the mesh by tracing it (ptrace), which this system "
-			 "refuses: %s",
-			 file, strerror(err));
-		return EXIT_NOT_OURS;
+	*step = "tracing it (ptrace)";
+	if (!err) {
+		*step = "a seccomp filter";
+		err = -trace_filter_install();
 	}
-	err = -trace_filter_install();
-	if (err) {
-		complain("%s can only be put on the mesh by a seccomp filter, which this system "
-			 "refuses: %s",
-			 file, strerror(err));
-		return EXIT_NOT_OURS;
-	}
-	execv(file, argv);
-	err = errno;
-	complain("%s: %s", file, strerror(err));
-	return err == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
+	return err;
 }

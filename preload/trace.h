@@ -6,10 +6,9 @@
 #define MESHWRAP_PRELOAD_TRACE_H
 
 /*
- * Has this process traced, and becomes file (an absolute or relative path) with
- * these words and the environment. Returns only on failure, having
- * complained: the exit status.
+ * Has this process traced from its next exec on. 0, or a positive errno and in step what
+ * this system refused.
  */
-int trace_exec(const char *file, char **argv);
+int trace_begin(const char **step);
 
 #endif

@@ -1,9 +1,10 @@
 /*
  * The environment says whether the dynamic linker was asked to load the shim,
- * and the ELF file whether there is a dynamic linker. Whose libc the shim was built
- * for makes no difference here: it works in either. When neither can
- * be read (no /proc), the process is served: a program with the shim inside
- * then finds its mesh closed, and none is left outside it.
+ * and the ELF file whether there is a dynamic linker, and whether all network calls go
+ * by way of libc. Where they do not, the shim keeps out of it (traced.c). Whose libc the shim was
+ * built for makes no difference here: it works in either. When neither can be read (no /proc), the
+ * process is served: a program with the shim inside then finds its mesh closed, and none is left
+ * outside it.
  */
 #include "preload/trace_program.h"
 
@@ -16,6 +17,7 @@
 
 #include "preload/binfmt.h"
 #include "preload/libraries.h"
+#include "preload/own_calls.h"
 #include "shared/util.h"
 
 #define MAX_ENVIRONMENT ((size_t)4 << 20)
@@ -48,18 +50,39 @@ static char *read_file(pid_t pid, const char *name, size_t max, size_t *len)
 
 struct wishes {
 	bool is_off, has_shim;
+	bool is_ours; /* no other tracer or mesh than this is asked for */
 };
+
+/* The value of a variable in text, of len bytes; NULL: it is not there. */
+static const char *value_in(const char *text, size_t len, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *at = text; text && at < text + len; at += strlen(at) + 1)
+		if (strncmp(at, name, n) == 0 && at[n] == '=')
+			return at + n + 1;
+	return NULL;
+}
+
+static bool is_same(const char *a, const char *b)
+{
+	return a && b && strcmp(a, b) == 0;
+}
 
 static struct wishes read_wishes(pid_t pid)
 {
-	struct wishes w = { false, false };
 	size_t len = 0;
 	char *text = read_file(pid, "environ", MAX_ENVIRONMENT, &len);
+	const char *preload = value_in(text, len, "LD_PRELOAD");
+	const char *traced = value_in(text, len, "MESHWRAP_TRACED");
+	struct wishes w = {
+		.is_off = is_same(value_in(text, len, "MESHWRAP_OFF"), "1"),
+		.has_shim = preload && libraries_has(preload, NULL),
+		.is_ours = traced && *traced &&
+			   is_same(traced, value_in(text, len, "MESHWRAP_DIR")) &&
+			   !is_same(value_in(text, len, "MESHWRAP_TRACE"), "0"),
+	};
 
-	for (const char *at = text; text && at < text + len; at += strlen(at) + 1) {
-		w.is_off |= strcmp(at, "MESHWRAP_OFF=1") == 0;
-		w.has_shim |= strncmp(at, "LD_PRELOAD=", 11) == 0 && libraries_has(at + 11, NULL);
-	}
 	free(text);
 	return w;
 }
@@ -95,11 +118,27 @@ static bool has_linker(pid_t pid)
 	return yes;
 }
 
+static bool has_own_calls(pid_t pid)
+{
+	char path[64];
+	bool yes;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	yes = own_calls_in(fd);
+	close(fd);
+	return yes;
+}
+
 bool trace_program_is_passed(pid_t pid)
 {
 	struct wishes wishes = read_wishes(pid);
 
-	return wishes.is_off || is_own_tool(pid) || (wishes.has_shim && has_linker(pid));
+	return wishes.is_off || is_own_tool(pid) ||
+	       (wishes.has_shim && has_linker(pid) && !(wishes.is_ours && has_own_calls(pid)));
 }
 
 pid_t trace_program_of(pid_t tid)

@@ -1,9 +1,10 @@
-/* Fuzzes meshrun's look at a program's file: ELF headers and "#!" lines. */
+/* Fuzzes meshrun's look at a program's file: ELF headers, "#!" lines and code. */
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "preload/binfmt.h"
+#include "preload/own_calls.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -15,5 +16,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(strlen(interpreter) < sizeof(interpreter));
 	if (binfmt_script(data, size, interpreter))
 		assert(strlen(interpreter) > 0);
+	own_calls_found(data, size);
 	return 0;
 }

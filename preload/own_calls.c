@@ -1,0 +1,419 @@
+/*
+ * System call instructions are rare in dynamic programs: calls are libc's. Rust's
+ * rustix makes its own, and through it smol and async-std; so do Zig, and C with inline
+ * assembly. Three shapes are recognised:
+ *
+ *  1. "mov $42, %eax" and, within the few instructions that load the arguments,
+ *     "syscall". That is what compilers make of every inlined call; without optimisation
+ *     the number goes by way of the stack.
+ *  2. "mov $42, %edi; call f", where f begins with a system call whose number is
+ *     not to be seen there: a function that takes the number, not inlined.
+ *  3. The same where f does nothing but return its argument, and there are system calls
+ *     with a number from memory or another function: rustix without optimisation.
+ *
+ * Bytes are not decoded into instructions from a function's start, which nobody knows in a
+ * stripped file: code is searched for the call's own bytes, and looked at backwards
+ * from there. The shapes are long enough to meet none by chance (not one of a
+ * thousand ordinary programs was one, with 6,000 of the two bytes of "syscall" among
+ * them). The number's last load counts, so a call of another number is no network call.
+ *
+ * Rejected: tracing whatever has a system call instruction (cargo, git's and gcc's tools
+ * would be traced for a futex); names of symbols (programs are stripped); a trap on system calls
+ * from outside libc at run time (it lets through one range of addresses only, and
+ * costs every call of a program that has two).
+ */
+#include "preload/own_calls.h"
+
+#include <elf.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "shared/util.h"
+
+/* Code of one segment: its bytes in the file. Calls within it are relative, so no address is
+ * needed. */
+struct code {
+	const uint8_t *bytes;
+	size_t len;
+};
+
+#define NO_NUMBER (-1)
+
+/* ---- x86-64 ---- */
+
+#define X86_LOADS_LEN    64 /* from the number's load to the call, with six arguments from memory */
+#define X86_ARGS_LEN     48 /* from "mov $42, %edi" to "call", the same */
+#define X86_BEGINNING    160 /* of a function that takes the number */
+#define X86_IDENTITY_LEN 16  /* of one that returns its argument */
+#define X86_NUMBER_TAKEN 40  /* from its load to the call, in such a function */
+#define X86_LAST_LOAD    8   /* the same, where it is the last argument loaded */
+#define X86_PUT_LEN      192 /* from a number's way into a variable to its load */
+#define X86_NUMBERS      1024
+
+/* What may give an address or ask for one, as in the tracer's filter. */
+static bool x86_is_network(int number)
+{
+	switch (number) {
+	case 42:  /* connect */
+	case 43:  /* accept */
+	case 44:  /* sendto */
+	case 45:  /* recvfrom */
+	case 46:  /* sendmsg */
+	case 47:  /* recvmsg */
+	case 49:  /* bind */
+	case 51:  /* getsockname */
+	case 52:  /* getpeername */
+	case 288: /* accept4 */
+	case 299: /* recvmmsg */
+	case 307: /* sendmmsg */
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* A number of a system call in four bytes; NO_NUMBER: another. */
+static int x86_immediate(const uint8_t *at)
+{
+	uint32_t n = at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+
+	return n < X86_NUMBERS ? (int)n : NO_NUMBER;
+}
+
+/* The number that these bytes load into eax; there is a byte before them. */
+static int x86_loaded(const uint8_t *at, size_t len)
+{
+	/* mov $n, %eax; with a prefix before it, it is another register's. */
+	if (len >= 5 && at[0] == 0xb8 && (at[-1] & 0xf1) != 0x41)
+		return x86_immediate(at + 1);
+	/* mov $n, %rax */
+	if (len >= 7 && at[0] == 0x48 && at[1] == 0xc7 && at[2] == 0xc0)
+		return x86_immediate(at + 3);
+	/* push $n; pop %rax */
+	if (len >= 3 && at[0] == 0x6a && at[1] < 0x80 && at[2] == 0x58)
+		return at[1];
+	return NO_NUMBER;
+}
+
+/* mov d(%rbp), %eax, at at: the number that was put there, mov $n, d(%rbp), not before first. */
+static int x86_put(const struct code *code, size_t first, size_t at)
+{
+	const uint8_t *b = code->bytes;
+
+	for (size_t i = MAX(first, at > X86_PUT_LEN ? at - X86_PUT_LEN : 0); i + 7 <= at; i++)
+		if (b[i] == 0xc7 && b[i + 1] == 0x45 && b[i + 2] == b[at + 2] &&
+		    x86_immediate(b + i + 3) != NO_NUMBER)
+			return x86_immediate(b + i + 3);
+	return NO_NUMBER;
+}
+
+/* The number of the call at call, if it is there to be seen, not before first. */
+static int x86_number(const struct code *code, size_t first, size_t call)
+{
+	size_t end = call > X86_LOADS_LEN ? call - X86_LOADS_LEN : 0;
+	const uint8_t *b = code->bytes;
+	int number = NO_NUMBER;
+
+	end = MAX(MAX(end, first), 1);
+	for (size_t at = call; at > end && number == NO_NUMBER; at--) {
+		number = x86_loaded(b + at - 1, call - (at - 1));
+		if (number == NO_NUMBER && call - (at - 1) >= 3 &&
+		    (b[at - 1] == 0x8b || b[at - 1] == 0x63) && b[at] == 0x45)
+			number = x86_put(code, first, at - 1);
+	}
+	return number;
+}
+
+/* Does an instruction of these bytes give eax a number out of memory, or its function's argument?
+ */
+static bool x86_takes(const uint8_t *at)
+{
+	switch (at[0]) {
+	case 0x63:                 /* movslq: the same with a sign, and */
+		if (at[1] == 0xc7) /* %edi, %rax */
+			return true;
+		/* fall through */
+	case 0x8b: /* mov n(%rbp), %eax; mov n(%rsp), %eax; both with a byte or a word for n */
+		return at[1] == 0x45 || at[1] == 0x85 ||
+		       ((at[1] == 0x44 || at[1] == 0x84) && at[2] == 0x24);
+	case 0x89: /* mov %edi, %eax */
+		return at[1] == 0xf8;
+	default:
+		return false;
+	}
+}
+
+/* Not before first, and at most most bytes before the call? */
+static bool x86_is_taken(const struct code *code, size_t first, size_t call, size_t most)
+{
+	size_t at = MAX(first, call > most ? call - most : 0);
+
+	for (; at + 3 <= call; at++)
+		if (x86_takes(code->bytes + at))
+			return true;
+	return false;
+}
+
+/* Does the number of the call at call come from the stack, or from the function just called? */
+static bool x86_is_general(const struct code *code, size_t call)
+{
+	return x86_is_taken(code, 0, call, X86_LAST_LOAD) ||
+	       (call >= 5 && code->bytes[call - 5] == 0xe8);
+}
+
+/*
+ * "syscall", and not the two low bytes of a distance, which a third one follows: no
+ * compiler begins an instruction with 0.
+ */
+static bool x86_is_syscall(const uint8_t *at, size_t len)
+{
+	return len >= 2 && at[0] == 0x0f && at[1] == 0x05 && (len < 3 || at[2] != 0x00) &&
+	       (len < 4 || at[2] != 0xff || at[3] != 0xff);
+}
+
+/* Many bytes at once, of which hardly any hold what is looked for. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint64_t words2 __attribute__((vector_size(16)));
+
+static bytes16 x86_syscalls_in_16(const uint8_t *at)
+{
+	bytes16 here, next;
+
+	memcpy(&here, at, sizeof(here));
+	memcpy(&next, at + 1, sizeof(next));
+	return (here == 0x0f) & (next == 0x05);
+}
+
+static bool x86_has_syscall_in_64(const uint8_t *at)
+{
+	words2 any = (words2)(x86_syscalls_in_16(at) | x86_syscalls_in_16(at + 16) |
+			      x86_syscalls_in_16(at + 32) | x86_syscalls_in_16(at + 48));
+
+	return any[0] | any[1];
+}
+
+/* Where the next "syscall" begins, from at on; end: there is none. */
+static size_t x86_next_syscall(const struct code *code, size_t at, size_t end)
+{
+	while (at < end) {
+		while (end - at > 64 && !x86_has_syscall_in_64(code->bytes + at))
+			at += 64;
+		for (size_t i = 0; i < 64 && at < end; i++, at++)
+			if (x86_is_syscall(code->bytes + at, end - at))
+				return at;
+	}
+	return end;
+}
+
+/* Is the function at start one that makes the system call whose number it is given? */
+static bool x86_takes_number(const struct code *code, size_t start)
+{
+	size_t end = start + MIN(code->len - start, (size_t)X86_BEGINNING), at;
+
+	at = x86_next_syscall(code, start, end);
+	return at < end && x86_number(code, start, at) == NO_NUMBER &&
+	       x86_is_taken(code, start, at, X86_NUMBER_TAKEN);
+}
+
+/* mov %edi, %eax; (pop %rbp;) ret */
+static bool x86_returns_argument(const struct code *code, size_t start)
+{
+	size_t end = start + MIN(code->len - start, (size_t)X86_IDENTITY_LEN);
+	const uint8_t *b = code->bytes;
+
+	for (size_t at = start; at + 4 <= end; at++)
+		if (b[at] == 0x89 && b[at + 1] == 0xf8)
+			return b[at + 2] == 0xc3 || (b[at + 2] == 0x5d && b[at + 3] == 0xc3);
+	return false;
+}
+
+/* Where the "call" at at leads to; code->len: out of this code. */
+static size_t x86_target(const struct code *code, size_t at)
+{
+	const uint8_t *b = code->bytes + at + 1;
+	int32_t way =
+		(int32_t)(b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24);
+	int64_t to = (int64_t)at + 5 + way;
+
+	return to >= 0 && to < (int64_t)code->len ? (size_t)to : code->len;
+}
+
+/* Is the number in edi, loaded up to at, handed to a function that makes a call of it? */
+static bool x86_is_handed_on(const struct code *code, size_t at, bool has_general)
+{
+	size_t end = at + MIN(code->len - at, (size_t)X86_ARGS_LEN), target;
+
+	for (size_t call = at; call + 5 <= end; call++) {
+		if (code->bytes[call] != 0xe8)
+			continue;
+		target = x86_target(code, call);
+		if (target == code->len)
+			continue;
+		return x86_takes_number(code, target) ||
+		       (has_general && call == at && x86_returns_argument(code, target));
+	}
+	return false;
+}
+
+/* mov $n, %edi */
+static bool x86_has_handed_on(const struct code *code, bool has_general)
+{
+	const uint8_t *b = code->bytes, *found;
+	size_t at = 0;
+
+	while (at + 10 <= code->len && (found = memchr(b + at, 0xbf, code->len - 9 - at))) {
+		at = (size_t)(found - b);
+		if (x86_is_network(x86_immediate(found + 1)) &&
+		    x86_is_handed_on(code, at + 5, has_general))
+			return true;
+		at++;
+	}
+	return false;
+}
+
+static bool x86_look(const struct code *code)
+{
+	bool has_taken = false, has_general = false;
+	int number;
+
+	for (size_t at = x86_next_syscall(code, 0, code->len); at < code->len;
+	     at = x86_next_syscall(code, at + 2, code->len)) {
+		number = x86_number(code, 0, at);
+		if (x86_is_network(number))
+			return true;
+		if (number != NO_NUMBER)
+			continue;
+		has_taken |= x86_is_taken(code, 0, at, X86_NUMBER_TAKEN);
+		has_general |= x86_is_general(code, at);
+	}
+	return (has_taken || has_general) && x86_has_handed_on(code, has_general);
+}
+
+/* ---- arm64 ---- */
+
+#define ARM_SVC       0xd4000001u /* svc #0 */
+#define ARM_LOADS     24          /* instructions from the number's load to the call */
+#define ARM_ARGS      12
+#define ARM_BEGINNING 40
+#define ARM_W8        8
+#define ARM_W0        0
+
+static bool arm_is_network(int number)
+{
+	/* bind, listen, accept, connect, getsockname, getpeername, sendto, recvfrom */
+	return (number >= 200 && number <= 207 && number != 201) || number == 211 /* sendmsg */ ||
+	       number == 212 /* recvmsg */ || number == 242 /* accept4 */ ||
+	       number == 243 /* recvmmsg */ || number == 269 /* sendmmsg */;
+}
+
+static uint32_t arm_instruction(const struct code *code, size_t i)
+{
+	const uint8_t *at = code->bytes + 4 * i;
+
+	return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+/* The number that mov loads into this register, of 32 or 64 bits. */
+static int arm_loaded(uint32_t instruction, unsigned reg)
+{
+	return (instruction & 0x7fe0001f) == (0x52800000 | reg) ? (int)(instruction >> 5 & 0xffff)
+								: NO_NUMBER;
+}
+
+static int arm_number(const struct code *code, size_t first, size_t call)
+{
+	size_t end = call > ARM_LOADS ? call - ARM_LOADS : 0;
+	int number = NO_NUMBER;
+
+	for (size_t i = call; i > MAX(end, first) && number == NO_NUMBER; i--)
+		number = arm_loaded(arm_instruction(code, i - 1), ARM_W8);
+	return number;
+}
+
+static bool arm_takes_number(const struct code *code, size_t start)
+{
+	size_t end = MIN(start + ARM_BEGINNING, code->len / 4);
+
+	for (size_t i = start; i < end; i++)
+		if (arm_instruction(code, i) == ARM_SVC)
+			return arm_number(code, start, i) == NO_NUMBER;
+	return false;
+}
+
+/* The number in w0, loaded before at. */
+static bool arm_is_handed_on(const struct code *code, size_t at)
+{
+	size_t end = MIN(at + ARM_ARGS, code->len / 4);
+	uint32_t instruction;
+	int64_t target;
+
+	for (size_t i = at; i < end; i++) {
+		instruction = arm_instruction(code, i);
+		if (instruction >> 26 != 0x25) /* bl */
+			continue;
+		target = (int64_t)i + ((int32_t)(instruction << 6) >> 6);
+		return target >= 0 && target < (int64_t)(code->len / 4) &&
+		       arm_takes_number(code, (size_t)target);
+	}
+	return false;
+}
+
+static bool arm_look(const struct code *code)
+{
+	bool has_unknown = false;
+	uint32_t instruction;
+	int number;
+
+	for (size_t i = 0; i < code->len / 4; i++) {
+		if (arm_instruction(code, i) != ARM_SVC)
+			continue;
+		number = arm_number(code, 0, i);
+		if (arm_is_network(number))
+			return true;
+		has_unknown |= number == NO_NUMBER;
+	}
+	for (size_t i = 0; has_unknown && i < code->len / 4; i++) {
+		instruction = arm_instruction(code, i);
+		if (arm_is_network(arm_loaded(instruction, ARM_W0)) &&
+		    arm_is_handed_on(code, i + 1))
+			return true;
+	}
+	return false;
+}
+
+/* ---- the file ---- */
+
+static bool look(unsigned machine, const struct code *code)
+{
+	return machine == EM_X86_64    ? x86_look(code)
+	       : machine == EM_AARCH64 ? arm_look(code)
+				       : false;
+}
+
+bool own_calls_found(const void *bytes, size_t len)
+{
+	const uint8_t *file = bytes;
+	size_t left = OWN_CALLS_CODE_MAX;
+	struct code code;
+	Elf64_Ehdr head;
+	Elf64_Phdr part;
+
+	if (len < sizeof(head) || memcmp(file, ELFMAG, SELFMAG) != 0 ||
+	    file[EI_CLASS] != ELFCLASS64 || file[EI_DATA] != ELFDATA2LSB)
+		return false;
+	memcpy(&head, file, sizeof(head));
+	if (head.e_phentsize != sizeof(part) || head.e_phoff > len ||
+	    (len - head.e_phoff) / sizeof(part) < head.e_phnum)
+		return false;
+	for (unsigned i = 0; i < head.e_phnum && left > 0; i++) {
+		memcpy(&part, file + head.e_phoff + i * sizeof(part), sizeof(part));
+		if (part.p_type != PT_LOAD || !(part.p_flags & PF_X) || part.p_offset >= len)
+			continue;
+		code.bytes = file + part.p_offset;
+		code.len = MIN(MIN(part.p_filesz, len - part.p_offset), left);
+		left -= code.len;
+		if (look(head.e_machine, &code))
+			return true;
+	}
+	return false;
+}
