@@ -1,0 +1,214 @@
+"""Stores and doors: Tarantool, Galera, PgBouncer, Subversion, Mercurial, RADIUS, SIP."""
+from base import check, expect, find, first_version, free_port, re, version_of, wait_until
+
+TARANTOOL = """
+    box.cfg{{ listen = '{own}:{port}', memtx_dir = '{home}', wal_dir = '{home}', memtx_memory = 33554432, replication = {replication},
+              replication_connect_quorum = 1, read_only = {read_only}, log_level = 5 }}
+    if not box.cfg.read_only then
+        box.once('grants', function() box.schema.user.grant('guest', 'super') box.schema.space.create('s'):create_index('p', {{ parts = {{ 1, 'str' }} }}) end)
+    end
+    require('console').listen('{home}/console')
+    print('ready')
+    require('fiber').sleep(1000)
+"""
+
+
+@check("tarantool", "Tarantool", "a replica set of two, written here and read there; a caller's mesh address in its session", apt=("tarantool",),
+       programs=("tarantool",))
+def tarantool(pair):
+    port = free_port()
+    for side in (pair.a, pair.b):
+        home = side.folder("tarantool")
+        first = side is pair.a
+        replication = "nil" if first else f"'{pair.a.v4}:{port}'"
+        code = TARANTOOL.format(own=side.v4, port=port, home=home, replication=replication, read_only=str(not first).lower())
+        side.spawn("tarantool", side.write(home / "start.lua", code)).wait_for("ready", 60)
+    blob = "x" * 1_000_000
+    for client, server, host in pair.ways:
+        code = (f"c = require('net.box').connect('{host}:{port}', {{ connect_timeout = 20 }}) assert(c:ping())"
+                f" print(c:eval('return box.session.peer()')) print(#c:eval('return ...', {{string.rep('x', {len(blob)})}}))"
+                + (f" c.space.s:replace{{'{host}', 'word'}}" if server is pair.a else "") + " os.exit(0)")
+        out = client.run("tarantool", client.write(client.folder("ask") / "ask.lua", code), timeout=60)
+        expect(f"{client.v4}:" in out or f"[{client.v6}]:" in out or f"{client.v6}" in out, f"the session's peer: {out}")
+        expect(str(len(blob)) in out, f"1 MB through {host}: {out[-200:]}")
+    ask = f"c = require('net.box').connect('{pair.b.v4}:{port}') print(c.space.s:get('{pair.a.name}')) os.exit(0)"
+    words = ["tarantool", pair.a.write(pair.a.folder("ask") / "ask.lua", ask)]
+    wait_until(lambda: "word" in pair.a.run(*words, check=False), 20, "the replica's copy")
+    return version_of("tarantool", "--version")
+
+
+GALERA = """
+    [mysqld]
+    datadir={home}/data
+    socket={home}/socket
+    port={port}
+    bind-address=0.0.0.0
+    pid-file={home}/pid
+    log-error={home}/log
+    binlog_format=ROW
+    default_storage_engine=InnoDB
+    innodb_autoinc_lock_mode=2
+    innodb_buffer_pool_size=32M
+    innodb_log_file_size=8M
+    wsrep_on=ON
+    wsrep_provider=/usr/lib/galera/libgalera_smm.so
+    wsrep_provider_options=gmcast.listen_addr=tcp://{own}:{group};ist.recv_addr={own}:{ist};gcache.size=8M
+    wsrep_cluster_name=mesh
+    wsrep_cluster_address=gcomm://{others}
+    wsrep_node_address={own}
+    wsrep_node_name={name}
+    wsrep_sst_method=rsync
+    wsrep_sst_receive_address={own}:{sst}
+"""
+
+
+@check("galera", "Galera", "a MariaDB cluster of two: the state transferred by rsync, written on either and read on the other",
+       apt=("mariadb-server", "galera-4", "rsync", "lsof", "iproute2"), programs=("mariadbd", "mariadb", "/usr/lib/galera/libgalera_smm.so", "lsof"))
+def galera(pair):
+    port, group, ist, sst = (free_port() for _ in range(4))
+    words = {}
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        home = side.folder("galera")
+        others = "" if side is pair.a else f"{other.v4}:{group}"
+        conf = side.write(home / "conf", GALERA.format(home=home, port=port, own=side.v4, group=group, ist=ist, sst=sst, others=others, name=side.name))
+        side.bare("mariadb-install-db", f"--defaults-file={conf}", f"--datadir={home}/data", "--auth-root-authentication-method=normal",
+                  "--skip-test-db", timeout=120)
+        env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        side.spawn("mariadbd", f"--defaults-file={conf}", *(["--wsrep-new-cluster"] if side is pair.a else []), env=env)
+        words[side] = ["mariadb", "--no-defaults", "-uroot", f"-S{home}/socket", "-N", "-e"]
+        wait_until(lambda: "Synced" in side.run(*words[side], "show status like 'wsrep_local_state_comment'", check=False), 120,
+                   f"{side.name} is synced: {(home / 'log').read_text()[-1500:] if (home / 'log').exists() else ''}")
+    told = pair.a.run(*words[pair.a], "show status like 'wsrep_incoming_addresses'")
+    expect(f"{pair.a.v4}:{port}" in told and f"{pair.b.v4}:{port}" in told, f"the members: {told}")
+    pair.a.run(*words[pair.a], "create database d; create table d.t (k varchar(50) primary key, v longtext); create user m; grant all on d.* to m")
+    for client, server, host in pair.ways:
+        ask = ["mariadb", "--no-defaults", "-um", "-h", host, f"-P{port}", "-N", "-e"]
+        client.run(*ask, f"insert into d.t values ('{client.name} to {host}', repeat('x', 2000000))", timeout=60)
+        wait_until(lambda: client.run(*words[client], f"select length(v) from d.t where k = '{client.name} to {host}'") == "2000000\n", 20,
+                   f"what was written at {host}, on {client.name}")
+    return first_version(pair.a.bare("dpkg-query", "-W", "galera-4"))
+
+
+@check("pgbouncer", "PgBouncer", "a pool on the mesh address in front of the other node's PostgreSQL: 2 MB values, twenty clients by pgbench, clients by address",
+       apt=("pgbouncer", "postgresql", "postgresql-client"), programs=("pgbouncer", "postgres", "psql", "pgbench"))
+def pgbouncer(pair):
+    port, pool = free_port(), free_port()
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        data = side.folder("postgres") / "data"
+        side.bare(find("initdb"), "-D", data, "-U", "u", "-A", "trust", timeout=120)
+        with open(data / "pg_hba.conf", "w", encoding="ascii") as hba:
+            hba.write(f"local all all trust\nhost all all {other.v4}/32 trust\nhost all all {other.v6}/128 trust\n")
+        side.spawn(find("postgres"), "-D", data, "-p", port, "-h", side.v4, "-k", data, "-c", "fsync=off").wait_for("ready to accept", 60)
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        home = side.folder("pgbouncer")
+        users = side.write(home / "users", '"u" "x"\n')
+        conf = side.write(home / "conf", f"[databases]\nfar = host={other.name if side is pair.a else other.v4} port={port} dbname=postgres user=u\n"
+                          f"[pgbouncer]\nlisten_addr = {side.v4}\nlisten_port = {pool}\nauth_type = trust\nauth_file = {users}\n"
+                          "unix_socket_dir =\npool_mode = transaction\nadmin_users = u\n")
+        side.pool = side.spawn("pgbouncer", conf)
+        side.wait_until_bound(pool)
+    for client, server, host in pair.ways:
+        def ask(text, base="far"):
+            return client.run("psql", "-h", host, "-p", str(pool), "-U", "u", "-d", base, "-Atc", text, timeout=60)
+        expect(ask("select repeat('x', 2000000)") == "x" * 2_000_000 + "\n", f"2 MB through {host}")
+        expect(ask("select inet_client_addr()").strip() in (server.v4, server.v6), f"the pool's address: {ask('select inet_client_addr()')}")
+        expect(f"|{client.v4}|" in ask("show clients", "pgbouncer"), f"the client's address: {ask('show clients', 'pgbouncer')}")
+        client.run("pgbench", "-h", host, "-p", pool, "-U", "u", "-i", "-q", "-s", "1", "far", timeout=90)
+        out = client.run("pgbench", "-h", host, "-p", pool, "-U", "u", "-n", "-S", "-c", "20", "-t", "50", "far", timeout=90)
+        expect("actually processed: 1000/1000" in out, f"pgbench: {out}")
+    return version_of("pgbouncer", "--version")
+
+
+@check("svn", "Subversion, Mercurial", "checked out, committed and read again by svnserve and by hg serve",
+       apt=("subversion", "mercurial"), programs=("svn", "svnserve", "svnadmin", "hg"))
+def svn(pair):
+    port, web, name = free_port(), free_port(), {"HGUSER": "mesh", "HGRCPATH": "/dev/null"}
+    for side in (pair.a, pair.b):
+        home = side.folder("svn")
+        side.bare("svnadmin", "create", home / "svn")
+        side.write(home / "svn/conf/svnserve.conf", "[general]\nanon-access = write\n")
+        side.bare("hg", "init", home / "hg", env=name)
+        side.spawn("svnserve", "-d", "--foreground", "-r", home, "--listen-host", side.v4, "--listen-port", port)
+        side.log = side.spawn("hg", "-R", home / "hg", "serve", "-a", side.v4, "-p", web, "--config", "web.push_ssl=no", "--config", "web.allow_push=*",
+                              "-A", "-", env=name)
+        for ready in (port, web):
+            side.wait_until_bound(ready, 30)
+    for client, server, host in pair.ways:
+        for tool, url, words in (("svn", f"svn://{host}:{port}/svn", ["checkout", "-q"]), ("hg", f"http://{host}:{web}", ["clone", "-q"])):
+            home = client.folder(tool)
+            client.run(tool, *words, url, home / "one", env=name, timeout=60)
+            (home / "one" / f"file-{host}").write_bytes(pair.blob)
+            (home / "one" / f"file-{host}").chmod(0o644)
+            for words in (["add", "-q", f"file-{host}"], ["commit", "-q", "-m", "word"], *([["push", "-q"]] if tool == "hg" else [])):
+                client.run("env", "-C", home / "one", tool, *words, env=name, timeout=60)
+            client.run(tool, "checkout" if tool == "svn" else "clone", "-q", url, home / "two", env=name, timeout=60)
+            expect((home / "two" / f"file-{host}").read_bytes() == pair.blob, f"another file by {tool} from {host}")
+        expect(f"{client.v4} - " in server.log.text or f"{client.v6} - " in server.log.text, f"the client in hg's log: {server.log.text[-300:]}")
+    return f"{version_of('svn', '--version')}, {version_of('hg', '--version')}"
+
+
+RADIUS = """
+    prefix = /usr
+    libdir = /usr/lib/freeradius
+    confdir = {home}
+    logdir = {home}
+    run_dir = {home}
+    pidfile = {home}/pid
+    security {{
+    allow_vulnerable_openssl = yes
+    }}
+    log {{ destination = stdout }}
+    modules {{
+    pap {{
+    }}
+    files {{
+    usersfile = {home}/users
+    }}
+    }}
+    client far {{
+    ipaddr = {far}
+    secret = word
+    require_message_authenticator = no
+    }}
+    server s {{
+    listen {{
+    type = auth
+    ipaddr = {own}
+    port = {port}
+    }}
+    authorize {{
+    files
+    pap
+    }}
+    authenticate {{
+    Auth-Type PAP {{
+    pap
+    }}
+    }}
+    }}
+"""
+
+
+@check("radius", "FreeRADIUS, SIPp", "a password asked by UDP of a server that knows the other node's mesh address; fifty calls by UDP and by TCP",
+       apt=("freeradius", "freeradius-utils", "sip-tester"), programs=("freeradius", "radclient", "sipp"))
+def radius(pair):
+    port = free_port()
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        home = side.folder("radius")
+        side.write(home / "users", 'user Cleartext-Password := "pass"\n')
+        side.write(home / "radiusd.conf", RADIUS.format(home=home, own=side.v4, far=other.v4, port=port))
+        side.spawn("freeradius", "-f", "-l", "stdout", "-d", home, "-n", "radiusd")
+        side.wait_until_bound(port)
+    for client, server, host in pair.ways:
+        for word, told in (("pass", "Access-Accept"), ("wrong", "Access-Reject")):
+            out = client.run("radclient", "-x", f"{server.v4 if host == server.name else host}:{port}", "auth", "word",
+                             input=f'User-Name = "user", User-Password = "{word}"\n', check=False)
+            expect(told in out, f"radclient with {word}: {out}")
+        for kind in ("u1", "t1"):
+            call, own = free_port(), free_port()
+            serving = server.spawn("sipp", "-sn", "uas", "-i", server.v4, "-p", call, "-t", kind, "-nostdin")
+            server.wait_until_bound(call)
+            client.run("sipp", "-sn", "uac", "-i", client.v4, "-p", own, "-t", kind, "-m", "50", "-r", "50", "-d", "10", "-nostdin",
+                       f"{host if kind == 't1' else server.v4}:{call}", timeout=60)
+            serving.stop()
+    return f"{version_of('freeradius', '-v')}, {version_of('sipp', '-v')}"
