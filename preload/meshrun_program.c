@@ -316,10 +316,13 @@ static int trace(const struct judgement *j, const char *path)
 	if (err)
 		return do_without(j, path, refused, err);
 	/*
-	 * A traced program must not have the shim inside as well. A static one
-	 * passes the variable on to its children, who can have it.
+	 * A traced program must not have the shim inside as well. A static one passes the
+	 * variable on to its children, who can have it; so does one with calls of its own,
+	 * out of which the shim keeps by itself.
 	 */
-	if ((is_dynamic(path) && !preload_set(NULL)) ||
+	if (j->otherwise == WAY_OTHER_SHIM && set_other_shim() != 0)
+		return EXIT_NO_MESH;
+	if ((j->otherwise == WAY_TRACE && is_dynamic(path) && !preload_set(NULL)) ||
 	    (dir && !traced && setenv("MESHWRAP_TRACED", dir, 1) < 0)) {
 		complain("out of memory");
 		return EXIT_NO_MESH;

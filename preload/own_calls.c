@@ -17,6 +17,9 @@
  * thousand ordinary programs was one, with 6,000 of the two bytes of "syscall" among
  * them). The number's last load counts, so a call of another number is no network call.
  *
+ * Calls count that begin a conversation. Who makes no others than sendmsg() and recvmsg() hands
+ * descriptors to other processes (uv does), and libc's connect() and bind() are replaced.
+ *
  * Rejected: tracing whatever has a system call instruction (cargo, git's and gcc's tools
  * would be traced for a futex); names of symbols (programs are stripped); a trap on system calls
  * from outside libc at run time (it lets through one range of addresses only, and
@@ -50,19 +53,13 @@ struct code {
 #define X86_PUT_LEN      192 /* from a number's way into a variable to its load */
 #define X86_NUMBERS      1024
 
-/* What may give an address or ask for one, as in the tracer's filter. */
 static bool x86_is_network(int number)
 {
 	switch (number) {
 	case 42:  /* connect */
 	case 43:  /* accept */
 	case 44:  /* sendto */
-	case 45:  /* recvfrom */
-	case 46:  /* sendmsg */
-	case 47:  /* recvmsg */
 	case 49:  /* bind */
-	case 51:  /* getsockname */
-	case 52:  /* getpeername */
 	case 288: /* accept4 */
 	case 299: /* recvmmsg */
 	case 307: /* sendmmsg */
@@ -300,10 +297,18 @@ static bool x86_look(const struct code *code)
 
 static bool arm_is_network(int number)
 {
-	/* bind, listen, accept, connect, getsockname, getpeername, sendto, recvfrom */
-	return (number >= 200 && number <= 207 && number != 201) || number == 211 /* sendmsg */ ||
-	       number == 212 /* recvmsg */ || number == 242 /* accept4 */ ||
-	       number == 243 /* recvmmsg */ || number == 269 /* sendmmsg */;
+	switch (number) {
+	case 200: /* bind */
+	case 202: /* accept */
+	case 203: /* connect */
+	case 206: /* sendto */
+	case 242: /* accept4 */
+	case 243: /* recvmmsg */
+	case 269: /* sendmmsg */
+		return true;
+	default:
+		return false;
+	}
 }
 
 static uint32_t arm_instruction(const struct code *code, size_t i)

@@ -119,5 +119,7 @@ int main(int argc, char **argv)
 		serve(argv);
 	else if (strcmp(what, "datagram") == 0)
 		datagram(argv);
+	else if (strcmp(what, "exec") == 0)
+		execvp(argv[2], argv + 2);
 	return 0;
 }

@@ -99,6 +99,14 @@ def test_children_of_traced_programs(world, own, static, echo):
     assert run(world.a, own, "dial", world.b.v4, echo, env={"MESHWRAP_TRACE": "1"}) == expected
 
 
+def test_children_of_it_have_the_shim_again(world, own):
+    """The tracer stands by, as for every dynamic child of a static program."""
+    code = "import os; print(os.environ['LD_PRELOAD'], open('/proc/self/maps').read().count('libmeshwrap.so') > 0)"
+    said = run(world.a, own, "exec", PYTHON, "-c", code)
+    assert said.endswith("/libmeshwrap.so True\n")
+    assert "TracerPid:\t0\n" not in run(world.a, own, "exec", "cat", "/proc/self/status")
+
+
 def test_explain_says_why(world, own, echo):
     said = world.a.run(meshrun(world.a, "--explain", "--", own, "dial", world.b.v4, echo), wrapped=False).stderr
     assert f"exec {own}: by the tracer (makes network calls of its own, past libc)" in said

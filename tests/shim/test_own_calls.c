@@ -84,6 +84,8 @@ static void test_other_calls_are_nobodys_business(void **state)
 {
 	(void)state;
 	assert_false(is_found(EM_X86_64, BYTES("\xb8\x01\0\0\0\x0f\x05\xc3")));
+	/* mov $46, %eax; syscall: sendmsg, which hands on descriptors */
+	assert_false(is_found(EM_X86_64, BYTES("\xb8\x2e\0\0\0\x0f\x05\xc3")));
 	/* mov $42, %eax; ret; mov $202, %eax; syscall */
 	assert_false(is_found(EM_X86_64, BYTES("\xb8\x2a\0\0\0\xc3\xb8\xca\0\0\0\x0f\x05")));
 	/* mov $42, %eax; lea 0x50fc1(%rip), %rdi: there the bytes are a distance */
