@@ -194,13 +194,20 @@ static void udp_failed(void *owner, const struct endpoint *local, const struct e
 	edge_udp_failed(((struct mesh *)owner)->edge, local, remote, error);
 }
 
-static bool serves(void *owner, const struct filter_source *source, const struct ip_addr *addr)
+const void *mesh_source_of(void *owner, const struct ip_addr *addr)
 {
 	const struct mesh *mesh = owner;
 	struct wg_peer *peer = mesh->wg ? wg_device_route(mesh->wg, addr) : NULL;
 	const struct mesh_peer *p = peer ? wg_peer_user(peer) : NULL;
 
-	return p && &p->source == source;
+	return p ? &p->source : NULL;
+}
+
+static bool serves(void *owner, const struct filter_source *source, const struct ip_addr *addr)
+{
+	const void *to = mesh_source_of(owner, addr);
+
+	return to && to == source;
 }
 
 static void pong(void *owner, const struct ip_addr *from, uint16_t id, uint16_t seq,
@@ -238,16 +245,6 @@ static bool is_mesh(void *owner, const struct ip_addr *ip)
 	struct mesh *mesh = owner;
 
 	return mesh->wg && wg_device_route(mesh->wg, ip);
-}
-
-const struct ip_addr *mesh_own_address(const struct mesh *mesh, bool want_v6)
-{
-	const struct netmap_node *self = netmap_self(mesh->netmap);
-
-	for (unsigned i = 0; self && i < self->address_count; i++)
-		if (ip_is_v4(&self->addresses[i].addr) != want_v6)
-			return &self->addresses[i].addr;
-	return NULL;
 }
 
 static int send_dns(void *owner, uint16_t local_port, const struct endpoint *to,

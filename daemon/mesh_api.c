@@ -58,6 +58,16 @@ static char *whois(void *owner, const char *addr, char error[static LOCALAPI_ERR
 
 /* ---- ping ---- */
 
+const struct ip_addr *mesh_own_address(const struct mesh *mesh, bool want_v6)
+{
+	const struct netmap_node *self = netmap_self(mesh->netmap);
+
+	for (unsigned i = 0; self && i < self->address_count; i++)
+		if (ip_is_v4(&self->addresses[i].addr) != want_v6)
+			return &self->addresses[i].addr;
+	return NULL;
+}
+
 /* Who asks is told by the ticket: the local API, or with this bit the coordination server. */
 #define OF_CONTROL (UINT32_C(1) << 31)
 

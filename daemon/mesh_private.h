@@ -81,8 +81,9 @@ void mesh_send_udp(struct mesh *mesh, const struct endpoint *to, const uint8_t *
 		   size_t segment_len);
 void mesh_give_to_wg(struct mesh *mesh, const struct udp_datagram *datagrams, unsigned count);
 void mesh_set_blocked(struct mesh *mesh);
-/* Our first address of this family, or NULL. */
-const struct ip_addr *mesh_own_address(const struct mesh *mesh, bool want_v6);
+
+/* Who has this address: the peer's filter_source, or NULL. owner is the mesh. */
+const void *mesh_source_of(void *owner, const struct ip_addr *addr);
 
 /* ---- mesh_file.c: peers and names of a WireGuard file ---- */
 
@@ -103,6 +104,8 @@ struct netcheck_report;
 struct paths_pong;
 
 void mesh_api_install(struct mesh *mesh);
+/* Our first address of this family, or NULL. */
+const struct ip_addr *mesh_own_address(const struct mesh *mesh, bool want_v6);
 /* Of an ICMP ping; round_trip_ns NEVER_NS: no answer came in time. */
 void mesh_api_ponged(struct mesh *mesh, uint32_t ticket, const struct ip_addr *from,
 		     uint64_t round_trip_ns);

@@ -254,6 +254,7 @@ static json_object *filter_counters(const struct tailnet *t)
 		add_number(o, names[i], s.in[i]);
 	add_number(o, "Flows", s.flows);
 	add_number(o, "FlowsEvicted", s.flows_evicted);
+	add_number(o, "FlowsOverShare", s.flows_over_share);
 	return o;
 }
 

@@ -348,6 +348,7 @@ int tailnet_create(struct mesh *mesh, const struct login_setup *login, char erro
 	    udp_path_on_unreachable(mesh->udp, tailnet_unreachable) < 0)
 		return -ENOMEM;
 	filter_set_shields_up(t->filter, login->shields_up);
+	filter_set_peers(t->filter, mesh_source_of, mesh);
 	netstack_set_filter(mesh->netstack, t->filter);
 	err = open_state(t, error);
 	if (err)

@@ -40,6 +40,9 @@ struct filter {
 	unsigned local_count;
 	bool is_shields_up;
 	struct filter_flows flows;
+	const void *(*peer_of)(void *owner, const struct ip_addr *addr);
+	void *owner;
+	uint64_t now_ns;
 	struct filter_stats stats;
 };
 
@@ -94,6 +97,18 @@ int filter_set(struct filter *f, const struct netmap_rule *rules, unsigned rule_
 	f->local = copy;
 	f->local_count = count;
 	return 0;
+}
+
+void filter_set_peers(struct filter *f,
+		      const void *(*peer_of)(void *owner, const struct ip_addr *addr), void *owner)
+{
+	f->peer_of = peer_of;
+	f->owner = owner;
+}
+
+void filter_set_time(struct filter *f, uint64_t now_ns)
+{
+	f->now_ns = now_ns;
 }
 
 void filter_set_shields_up(struct filter *f, bool is_up)
@@ -276,7 +291,7 @@ static bool is_wanted(struct filter *f, const struct filter_source *source, cons
 		break;
 	case IP_PROTOCOL_UDP:
 	case PROTOCOL_SCTP:
-		if (filter_flows_use(&f->flows, &flow))
+		if (filter_flows_use(&f->flows, &flow, f->now_ns))
 			return true;
 		break;
 	case TSMP_PROTOCOL:
@@ -326,7 +341,10 @@ void filter_flow_out(struct filter *f, uint8_t protocol, const struct endpoint *
 	const struct filter_flow_key flow = { local->addr, remote->addr, local->port, remote->port,
 					      protocol };
 
-	filter_flows_note(&f->flows, &flow);
+	if (filter_flows_use(&f->flows, &flow, f->now_ns))
+		return;
+	filter_flows_add(&f->flows, &flow,
+			 f->peer_of ? f->peer_of(f->owner, &remote->addr) : NULL, f->now_ns);
 }
 
 enum filter_verdict filter_out(struct filter *f, const uint8_t *packet, size_t len)
@@ -351,6 +369,7 @@ bool filter_admits(const struct filter *f, const struct filter_source *source, u
 void filter_get_stats(const struct filter *f, struct filter_stats *stats)
 {
 	*stats = f->stats;
-	stats->flows_evicted = f->flows.evicted;
+	stats->flows_evicted = f->flows.fair.stats.evicted;
+	stats->flows_over_share = f->flows.fair.stats.over_share;
 	stats->flows = f->flows.count;
 }

@@ -15,7 +15,7 @@
 #include "daemon/netmap/types.h"
 #include "shared/endpoint.h"
 
-#define FILTER_FLOWS        8192 /* UDP and SCTP flows remembered; the one unused longest goes */
+#define FILTER_FLOWS        8192 /* UDP and SCTP flows remembered; then one goes: see fair.h */
 #define FILTER_PREFIXES_MAX 1024 /* local ones; further are ignored: not ours */
 
 struct filter;
@@ -41,7 +41,7 @@ enum filter_verdict {
 
 struct filter_stats {
 	uint64_t in[FILTER_VERDICTS], out[FILTER_VERDICTS];
-	uint64_t flows_evicted;
+	uint64_t flows_evicted, flows_over_share; /* the latter of the former: see fair.h */
 	unsigned flows;
 };
 
@@ -55,6 +55,14 @@ void filter_destroy(struct filter *f);
  */
 int filter_set(struct filter *f, const struct netmap_rule *rules, unsigned rule_count,
 	       const struct ip_prefix *local, unsigned local_count);
+/*
+ * Who has an address, for what one peer may take of the flows: a pointer that is only compared.
+ * NULL, as at first: all of them are one peer's.
+ */
+void filter_set_peers(struct filter *f,
+		      const void *(*peer_of)(void *owner, const struct ip_addr *addr), void *owner);
+/* The time of the packets that follow. */
+void filter_set_time(struct filter *f, uint64_t now_ns);
 /* As if there were no rules. */
 void filter_set_shields_up(struct filter *f, bool is_up);
 

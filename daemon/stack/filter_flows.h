@@ -1,6 +1,6 @@
 /*
- * UDP and SCTP flows that this node opened: a bounded table, the one unused
- * longest goes first. For filter.c.
+ * UDP and SCTP flows that this node opened: a bounded table; fair.h says which one goes
+ * when it is full. For filter.c.
  */
 #ifndef MESHWRAP_DAEMON_STACK_FILTER_FLOWS_H
 #define MESHWRAP_DAEMON_STACK_FILTER_FLOWS_H
@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "daemon/stack/fair.h"
 #include "shared/endpoint.h"
 
 /* Compared and hashed as bytes: no padding. Ports in host byte order. */
@@ -23,17 +24,18 @@ struct filter_flows {
 	struct filter_flow *flow;
 	uint32_t *bucket; /* 1 + index of the first, 0: empty */
 	uint32_t mask, max, count;
-	uint32_t newest, oldest; /* 1 + index */
-	uint64_t evicted;
+	struct fair fair;
 	uint8_t secret[16];
 };
 
 /* 0 or -ENOMEM. max is at least 1. */
 int filter_flows_init(struct filter_flows *flows, uint32_t max, const uint8_t secret[static 16]);
 void filter_flows_finish(struct filter_flows *flows);
-/* Remembers, or makes the newest again. */
-void filter_flows_note(struct filter_flows *flows, const struct filter_flow_key *key);
 /* Is it known? Makes it the newest. */
-bool filter_flows_use(struct filter_flows *flows, const struct filter_flow_key *key);
+bool filter_flows_use(struct filter_flows *flows, const struct filter_flow_key *key,
+		      uint64_t now_ns);
+/* Remembers one that is not known. peer: as fair_enter() has it. */
+void filter_flows_add(struct filter_flows *flows, const struct filter_flow_key *key,
+		      const void *peer, uint64_t now_ns);
 
 #endif

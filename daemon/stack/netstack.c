@@ -439,6 +439,8 @@ void netstack_input(struct netstack *ns, const struct filter_source *source, str
 	ns->stats.packets_in += count;
 	ns->source = source;
 	tcp_set_source(ns->tcp, source);
+	if (ns->filter)
+		filter_set_time(ns->filter, now_ns);
 	for (unsigned i = 0; i < count; i++) {
 		if (passes_filter(ns, source, &packets[i], now_ns))
 			input_packet(ns, &packets[i], now_ns);
@@ -495,7 +497,6 @@ int netstack_send_udp(struct netstack *ns, const struct endpoint *local,
 	uint64_t sum;
 	int err;
 
-	(void)now_ns;
 	if (ip_is_v4(&local->addr) != ip_is_v4(&remote->addr))
 		return -EAFNOSUPPORT;
 	if (len > UINT16_MAX - UDP_HEADER)
@@ -510,8 +511,10 @@ int netstack_send_udp(struct netstack *ns, const struct endpoint *local,
 	if (err < 0)
 		return err;
 	ns->stats.udp_out++;
-	if (ns->filter)
+	if (ns->filter) {
+		filter_set_time(ns->filter, now_ns);
 		filter_flow_out(ns->filter, IP_PROTOCOL_UDP, local, remote);
+	}
 	return 0;
 }
 

@@ -207,6 +207,42 @@ static void test_the_flow_used_longest_ago_is_forgotten(void **state)
 	world_close(&w);
 }
 
+static const void *peer_by_address(void *owner, const struct ip_addr *addr)
+{
+	const struct endpoint other = at(peer, 0);
+
+	/* All but one address are one peer's. */
+	return ip_equal(addr, &other.addr) ? owner : NULL;
+}
+
+/* Peer 100.64.9.0/24 asks us from everywhere, and we answer. */
+static void test_a_greedy_peer_pushes_out_its_own_flows(void **state)
+{
+	struct ip_prefix local = prefix_of("100.64.0.1/32");
+	const struct endpoint ours = at(me, 53), theirs = at(peer, 4000);
+	struct filter_stats stats;
+	struct world w;
+	uint8_t p[64];
+
+	(void)state;
+	world_open(&w, "[]", &local, 1);
+	filter_set_peers(w.f, peer_by_address, &w);
+	filter_set_time(w.f, NS_PER_S);
+	filter_flow_out(w.f, IP_PROTOCOL_UDP, &ours, &theirs);
+	for (unsigned i = 0; i < 2000; i++) {
+		struct endpoint from = { ip_from_v4(0x64400900 + i % 256), (uint16_t)(1 + i) };
+
+		filter_flow_out(w.f, IP_PROTOCOL_UDP, &ours, &from);
+	}
+	assert_int_equal(filter_in(w.f, NULL, p, make(p, IP_PROTOCOL_UDP, theirs, ours, 0)),
+			 FILTER_ACCEPT);
+	filter_get_stats(w.f, &stats);
+	assert_int_equal(stats.flows, 512);
+	assert_int_equal(stats.flows_evicted, 2000 + 1 - 512);
+	assert_int_equal(stats.flows_over_share, 2000 + 1 - 512);
+	world_close(&w);
+}
+
 static void test_flows_outlive_their_rules(void **state)
 {
 	struct ip_prefix local = prefix_of("100.64.0.1/32");
@@ -311,6 +347,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_verdict_is_that_of_the_reference),
 		cmocka_unit_test(test_the_flow_used_longest_ago_is_forgotten),
+		cmocka_unit_test(test_a_greedy_peer_pushes_out_its_own_flows),
 		cmocka_unit_test(test_flows_outlive_their_rules),
 		cmocka_unit_test(test_a_jailed_peer_may_only_answer),
 		cmocka_unit_test(test_without_a_map_nothing_comes_in),
