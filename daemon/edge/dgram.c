@@ -7,8 +7,11 @@
  * IPv6-only reaches a twin on ::1.
  *
  * Nobody tells us when a program is done with UDP. So an endpoint that was idle
- * for long is closed only when no local port that used it is still bound;
- * beyond the limit the one unused for longest goes.
+ * for long is closed only when no local port that used it is still bound.
+ * Beyond the limit one of the peer that has most goes (fair.h): a peer makes one with each
+ * port it asks a server from. Those at mirrors take half of all descriptors at most, those
+ * on ::1 a quarter, so that there are some for flows; and where all the ports of a mirror
+ * are taken, one there goes, which is the same peer's.
  *
  * When the far side says "port unreachable", the program shall see
  * ECONNREFUSED, and only the kernel can tell it. So an endpoint that just one
@@ -22,32 +25,22 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#include <sodium.h>
 
 #include "daemon/dns/dns.h"
 #include "daemon/edge/dgram_private.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
-#define PORT_TRIES     8192 /* a whole range, at most */
+#define PORT_TRIES     64 /* at random, so few are enough unless nearly all are taken */
 #define RECEIVE_BUFFER (4 << 20)
 
-static void unlink_age(struct dgram *d)
+static struct dgram_kind *kind_of(const struct dgram *d)
 {
-	struct dgrams *all = d->dgrams;
-
-	*(d->newer ? &d->newer->older : &all->newest) = d->older;
-	*(d->older ? &d->older->newer : &all->oldest) = d->newer;
-}
-
-static void link_newest(struct dgram *d)
-{
-	struct dgrams *all = d->dgrams;
-
-	d->newer = NULL;
-	d->older = all->newest;
-	*(d->older ? &d->older->newer : &all->oldest) = d;
-	all->newest = d;
+	return &d->dgrams->kind[d->key.v6only];
 }
 
 static uint64_t key_at(const struct endpoint *at)
@@ -140,7 +133,7 @@ static int bind_anywhere(struct dgram *d)
 	int err = -EADDRINUSE;
 
 	for (int i = 0; i < PORT_TRIES && err == -EADDRINUSE; i++) {
-		d->at.port = port_range_at(&edge->ports, (uint32_t)edge->random++);
+		d->at.port = port_range_at(&edge->ports, randombytes_random());
 		err = sock_bind(d->fd, &d->at);
 	}
 	return err;
@@ -150,11 +143,12 @@ static int bind_anywhere(struct dgram *d)
 
 static void set_service(struct dgram *d, bool is_service)
 {
-	d->dgrams->service_count += (unsigned)is_service - d->is_service;
+	kind_of(d)->service_count += (unsigned)is_service - d->is_service;
 	d->is_service = is_service;
 }
 
-static void remove_dgram(struct dgram *d)
+/* It has left the lists of fair.h. */
+static void bury(struct dgram *d)
 {
 	struct dgrams *all = d->dgrams;
 
@@ -162,11 +156,16 @@ static void remove_dgram(struct dgram *d)
 	edge_timer_cancel(&all->edge->timers, &d->timer);
 	withdraw(d);
 	HASH_DELETE(hh, all->table, d);
-	unlink_age(d);
 	set_service(d, false);
-	all->count--;
-	d->older = all->dead;
+	kind_of(d)->count--;
+	d->next_dead = all->dead;
 	all->dead = d;
+}
+
+static void remove_dgram(struct dgram *d)
+{
+	fair_leave(&kind_of(d)->fair, &d->fair);
+	bury(d);
 }
 
 void dgrams_reap(struct dgrams *all)
@@ -174,7 +173,7 @@ void dgrams_reap(struct dgrams *all)
 	while (all->dead) {
 		struct dgram *d = all->dead;
 
-		all->dead = d->older;
+		all->dead = d->next_dead;
 		free(d);
 	}
 }
@@ -214,11 +213,11 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 	}
 	if (is_wanted_always(d))
 		edge_timer_set(&d->dgrams->edge->timers, timer, now_ns + idle_ns);
-	else if (now_ns - d->used_ns >= idle_ns && dgram_live_users(d) == 0)
+	else if (now_ns - d->fair.used_ns >= idle_ns && dgram_live_users(d) == 0)
 		remove_dgram(d);
 	else
 		edge_timer_set(&d->dgrams->edge->timers, timer,
-			       MAX(d->used_ns + idle_ns, now_ns + idle_ns / 4));
+			       MAX(d->fair.used_ns + idle_ns, now_ns + idle_ns / 4));
 }
 
 int dgram_wake(struct dgram *d)
@@ -236,7 +235,7 @@ int dgram_wake(struct dgram *d)
 		remove_dgram(d);
 	else
 		edge_timer_set(&d->dgrams->edge->timers, &d->timer,
-			       d->used_ns + DGRAM_IDLE_S * NS_PER_S);
+			       d->fair.used_ns + DGRAM_IDLE_S * NS_PER_S);
 	return err;
 }
 
@@ -250,11 +249,7 @@ void dgram_sulk(struct dgram *d)
 
 void dgram_used(struct dgram *d, const struct endpoint *user)
 {
-	d->used_ns = loop_now(d->dgrams->edge->loop);
-	if (d->dgrams->newest != d) {
-		unlink_age(d);
-		link_newest(d);
-	}
+	fair_used(&kind_of(d)->fair, &d->fair, loop_now(d->dgrams->edge->loop));
 	for (unsigned i = 0; i < d->user_count; i++)
 		if (endpoint_equal(&d->user[i], user))
 			return;
@@ -279,12 +274,71 @@ void dgram_drop_unused(struct dgram *d)
 		remove_dgram(d);
 }
 
+static void tell_over_share(struct dgram *d)
+{
+	char text[IP_TEXT_MAX];
+
+	log_limited(&d->dgrams->share_gate, loop_now(d->dgrams->edge->loop), LOG_WARN,
+		    "edge: udp: %s: its peer has the most of %u ports, so its own make way "
+		    "for new ones",
+		    ip_format(&d->remote.addr, text), kind_of(d)->count);
+}
+
+/* One goes; false: there is none that may. */
+static bool make_room(struct dgrams *all, struct dgram_kind *kind)
+{
+	uint64_t now_ns = loop_now(all->edge->loop);
+	struct fair_stats before = kind->fair.stats;
+	unsigned services = kind->service_count;
+
+	for (;;) {
+		struct fair_entry *entry = fair_evict(&kind->fair, now_ns);
+		struct dgram *d = entry ? CONTAINER_OF(entry, struct dgram, fair) : NULL;
+
+		if (!d)
+			return false;
+		if (!is_wanted_always(d)) {
+			if (kind->fair.stats.over_share != before.over_share)
+				tell_over_share(d);
+			bury(d);
+			return true;
+		}
+		/* It is in use all the time. */
+		kind->fair.stats = before;
+		fair_enter(&kind->fair, entry, NULL, now_ns);
+		if (services-- == 0)
+			return false;
+	}
+}
+
+/* Of those at this address the one unused for longest leaves its port, as far as one may. */
+static bool take_port(struct dgram_kind *kind, struct endpoint *at)
+{
+	struct fair_entry *entry;
+
+	TAILQ_FOREACH(entry, &kind->fair.all, of_all)
+	{
+		struct dgram *d = CONTAINER_OF(entry, struct dgram, fair);
+
+		if (!ip_equal(&d->at.addr, &at->addr) || is_wanted_always(d))
+			continue;
+		*at = d->at;
+		kind->fair.stats.evicted++;
+		remove_dgram(d);
+		return true;
+	}
+	return false;
+}
+
 static int try_open(struct dgram *d)
 {
 	int err = open_socket(d);
 
 	if (err == 0)
 		err = bind_anywhere(d);
+	/* A peer that has used up the ports of its mirror. */
+	if (err == -EADDRINUSE && take_port(kind_of(d), &d->at))
+		err = sock_bind(d->fd, &d->at);
 	if (err == 0)
 		err = watch(d);
 	if (err)
@@ -292,20 +346,31 @@ static int try_open(struct dgram *d)
 	return err;
 }
 
-/* The one unused for longest goes; false: there is none that may. */
-static bool make_room(struct dgrams *all)
+/* A socket, with a limit kept and, where something is short, one that makes way. */
+static int open_for(struct dgrams *all, struct dgram *d)
 {
-	struct dgram *d = all->oldest;
+	struct dgram_kind *kind = kind_of(d);
+	int err;
 
-	while (d && is_wanted_always(d))
-		d = d->newer;
-	if (d)
-		remove_dgram(d);
-	return d != NULL;
+	if (kind->count - kind->service_count >= kind->max)
+		make_room(all, kind);
+	err = try_open(d);
+	if (err == -EMFILE && flows_free_descriptors(&all->edge->flows))
+		err = try_open(d);
+	if ((err == -EMFILE || err == -ENFILE) && make_room(all, kind))
+		err = try_open(d);
+	return err;
+}
+
+static const void *peer_of(const struct edge *edge, const struct endpoint *remote, bool is_service)
+{
+	return is_service || !edge->callbacks.peer
+		       ? NULL
+		       : edge->callbacks.peer(edge->owner, &remote->addr);
 }
 
 static int make(struct dgrams *all, const struct dgram_key *key, const struct endpoint *remote,
-		struct dgram **out)
+		bool is_service, struct dgram **out)
 {
 	struct dgram *d = calloc(1, sizeof(*d));
 	int err;
@@ -319,13 +384,7 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 	d->timer.fired = timer_fired;
 	d->at.addr = key->v6only ? (struct ip_addr){ .byte = { [15] = 1 } }
 				 : ip_from_v4(key->mirror);
-	if (dgrams_count(all) >= DGRAMS_MAX)
-		make_room(all);
-	err = try_open(d);
-	if (err == -EMFILE && flows_free_descriptors(&all->edge->flows))
-		err = try_open(d);
-	if ((err == -EMFILE || err == -ENFILE) && make_room(all))
-		err = try_open(d);
+	err = open_for(all, d);
 	if (err)
 		goto fail;
 	HASH_ADD(hh, all->table, key, sizeof(d->key), d);
@@ -333,15 +392,16 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 		err = -ENOMEM;
 		goto fail;
 	}
-	link_newest(d);
-	all->count++;
+	fair_enter(&kind_of(d)->fair, &d->fair, peer_of(all->edge, remote, is_service),
+		   loop_now(all->edge->loop));
+	kind_of(d)->count++;
+	set_service(d, is_service);
 	err = publish(d);
 	if (err) {
 		remove_dgram(d);
 		return err;
 	}
-	d->used_ns = loop_now(all->edge->loop);
-	edge_timer_set(&all->edge->timers, &d->timer, d->used_ns + DGRAM_IDLE_S * NS_PER_S);
+	edge_timer_set(&all->edge->timers, &d->timer, d->fair.used_ns + DGRAM_IDLE_S * NS_PER_S);
 	*out = d;
 	return 0;
 fail:
@@ -354,7 +414,6 @@ int dgram_get(struct dgrams *all, const struct endpoint *remote, bool v6only, st
 {
 	struct dgram_key key = { 0, remote->port, v6only };
 	bool is_service = service_find(all->edge, remote, &key.mirror);
-	int err;
 
 	if (!is_service &&
 	    map_to_mirror(mapfile_map(all->edge->mapfile), &remote->addr, &key.mirror) != MAP_PEER)
@@ -364,10 +423,7 @@ int dgram_get(struct dgrams *all, const struct endpoint *remote, bool v6only, st
 		set_service(*out, is_service);
 		return (*out)->fd < 0 ? dgram_wake(*out) : 0;
 	}
-	err = make(all, &key, remote, out);
-	if (err == 0)
-		set_service(*out, is_service);
-	return err;
+	return make(all, &key, remote, is_service, out);
 }
 
 int dgram_open(struct dgrams *all, const struct endpoint *remote, bool v6only,
@@ -391,19 +447,49 @@ int dgram_open(struct dgrams *all, const struct endpoint *remote, bool v6only,
 	return 0;
 }
 
-void dgram_set_reading(struct dgrams *all, bool reading)
+static void set_reading(struct dgram_kind *kind, bool reading)
 {
-	for (struct dgram *d = all->newest; d; d = d->older)
+	struct fair_entry *entry;
+
+	TAILQ_FOREACH(entry, &kind->fair.all, of_all)
+	{
+		struct dgram *d = CONTAINER_OF(entry, struct dgram, fair);
+
 		if (d->has_event && (reading ? event_add(&d->event, NULL) : event_del(&d->event)))
 			log_err("edge: udp: libevent failed, a port is not read");
+	}
+}
+
+void dgram_set_reading(struct dgrams *all, bool reading)
+{
+	for (unsigned i = 0; i < ARRAY_LEN(all->kind); i++)
+		set_reading(&all->kind[i], reading);
+}
+
+static unsigned most_endpoints(unsigned part_of_descriptors)
+{
+	struct rlimit limit;
+	rlim_t most = DGRAMS_MAX;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		most = MIN(most, limit.rlim_cur / part_of_descriptors);
+	return (unsigned)MAX(most, (rlim_t)1);
 }
 
 struct dgrams *dgrams_create(struct edge *edge)
 {
 	struct dgrams *all = calloc(1, sizeof(*all));
+	uint8_t secret[16];
 
 	if (!all)
 		return NULL;
+	randombytes_buf(secret, sizeof(secret));
+	for (unsigned i = 0; i < ARRAY_LEN(all->kind); i++)
+		fair_init(&all->kind[i].fair, secret);
+	all->kind[0].max = most_endpoints(2);
+	/* So that free ports of ::1 are found quickly. */
+	all->kind[1].max =
+		MIN(most_endpoints(4), (edge->ports.last - edge->ports.first) * 3u / 4);
 	all->edge = edge;
 	all->kept_end = &all->kept;
 	all->retry.fired = dgram_retry;
@@ -412,10 +498,13 @@ struct dgrams *dgrams_create(struct edge *edge)
 
 void dgrams_destroy(struct dgrams *all)
 {
+	struct fair_entry *newest;
+
 	if (!all)
 		return;
-	while (all->newest)
-		remove_dgram(all->newest);
+	for (unsigned i = 0; i < ARRAY_LEN(all->kind); i++)
+		while ((newest = fair_newest(&all->kind[i].fair)))
+			remove_dgram(CONTAINER_OF(newest, struct dgram, fair));
 	dgrams_reap(all);
 	dgram_drop_kept(all);
 	edge_timer_cancel(&all->edge->timers, &all->retry);
@@ -425,5 +514,18 @@ void dgrams_destroy(struct dgrams *all)
 
 unsigned dgrams_count(const struct dgrams *all)
 {
-	return all->count - all->service_count;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < ARRAY_LEN(all->kind); i++)
+		count += all->kind[i].count - all->kind[i].service_count;
+	return count;
+}
+
+void dgrams_get_evicted(const struct dgrams *all, uint64_t *evicted, uint64_t *over_share)
+{
+	*evicted = *over_share = 0;
+	for (unsigned i = 0; i < ARRAY_LEN(all->kind); i++) {
+		*evicted += all->kind[i].fair.stats.evicted;
+		*over_share += all->kind[i].fair.stats.over_share;
+	}
 }

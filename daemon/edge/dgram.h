@@ -11,7 +11,7 @@
 
 #include "shared/endpoint.h"
 
-#define DGRAMS_MAX       8192  /* sockets; the one unused for longest makes way */
+#define DGRAMS_MAX       8192  /* sockets of a kind; then one makes way: fair.h */
 #define DGRAM_ROUTES_MAX 16384 /* (peer, local port) whose listener is known */
 #define DGRAM_IDLE_S     300
 #define DGRAM_SULK_MS    1000 /* how long a port that the far side refused refuses, too */
@@ -25,6 +25,8 @@ struct dgrams *dgrams_create(struct edge *edge);
 void dgrams_destroy(struct dgrams *dgrams);
 /* Without those of services. */
 unsigned dgrams_count(const struct dgrams *dgrams);
+/* Those that made way, and how many of them because their peer had the most. */
+void dgrams_get_evicted(const struct dgrams *dgrams, uint64_t *evicted, uint64_t *over_share);
 
 /* Serves IPC_UDP_OPEN: 0 and where to send to, or -errno. */
 int dgram_open(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,

@@ -10,6 +10,7 @@
 #include "daemon/edge/dgram.h"
 #include "daemon/edge/private.h"
 #include "daemon/packet.h"
+#include "daemon/stack/fair.h"
 
 #define DGRAM_USERS 8  /* local ports remembered for each endpoint */
 #define DGRAM_BATCH 16 /* datagrams read at once */
@@ -30,12 +31,12 @@ struct dgram {
 	bool has_event;
 	bool is_asked_for; /* by a program */
 	bool is_service;   /* answered by ourselves, see service.h */
-	uint64_t used_ns;
+	struct fair_entry fair;
 	struct endpoint user[DGRAM_USERS]; /* programs' sockets, a ring */
 	unsigned user_count, user_next;
 	struct edge_timer timer; /* idle, or the end of sulking */
 	UT_hash_handle hh;
-	struct dgram *newer, *older;
+	struct dgram *next_dead;
 };
 
 struct dgram_route_key {
@@ -57,10 +58,18 @@ struct dgram_kept {
 	uint8_t data[];
 };
 
+/* Those at peers' mirrors, and those on ::1, which share the ports of one address. */
+struct dgram_kind {
+	struct fair fair;
+	unsigned count, service_count;
+	unsigned max; /* without services */
+};
+
 struct dgrams {
 	struct edge *edge;
-	struct dgram *table, *newest, *oldest, *dead;
-	unsigned count, service_count;
+	struct dgram *table, *dead;
+	struct dgram_kind kind[2]; /* by key.v6only */
+	struct log_gate share_gate;
 	struct dgram_route *routes;
 	struct dgram_kept *kept, **kept_end; /* while not empty nothing is read */
 	struct edge_timer retry;

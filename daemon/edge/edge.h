@@ -44,6 +44,11 @@ struct edge_callbacks {
 	char *(*status)(void *owner);
 	/* meshctl ping: later call edge_pinged(). 0 or a positive errno. */
 	int (*ping)(void *owner, const struct ip_addr *mesh, uint32_t ticket);
+	/*
+	 * Who has this mesh address, for what one peer may take: a pointer that is only
+	 * compared. NULL: all of them are one peer's.
+	 */
+	const void *(*peer)(void *owner, const struct ip_addr *mesh);
 };
 
 /* 0 or -errno; error holds one sentence for the user. -EEXIST: a daemon already runs here. */
@@ -87,6 +92,8 @@ void edge_expire(struct edge *edge, uint64_t now_ns);
 
 struct edge_stats {
 	uint64_t flows, udp_endpoints; /* now */
+	uint64_t udp_evicted;          /* endpoints that made way for others */
+	uint64_t udp_over_share;       /* of these: their peer had the most */
 	uint64_t flows_stowed;         /* of these: idle, and without a descriptor of ours */
 	uint64_t dialled, dial_failed, inbound, inbound_refused;
 	bool synhold;            /* false: the fallback "dial first" */

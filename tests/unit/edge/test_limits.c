@@ -343,6 +343,50 @@ static void test_beyond_the_limit_the_oldest_udp_endpoint_goes(void **state)
 	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), 1001, &addr, &port));
 }
 
+static void test_a_greedy_peer_pushes_out_its_own_udp_endpoints(void **state)
+{
+	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to;
+	struct edge_stats stats;
+	struct ipc_reply reply;
+	uint32_t addr;
+	uint16_t port;
+
+	(void)state;
+	a->is_v6_another_peers = true;
+	to = mesh_endpoint(B_ADDR6, 1000);
+	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
+	for (unsigned i = 0; i < DGRAMS_MAX + 10; i++) {
+		to = mesh_endpoint(B_NET, (uint16_t)(1000 + i));
+		to.addr.byte[15] = (uint8_t)i;
+		assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
+	}
+	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR6), 1000, &addr, &port));
+	assert_false(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_NET), 1000, &addr, &port));
+	stats = two_nodes_stats(a);
+	assert_int_equal(stats.udp_endpoints, DGRAMS_MAX);
+	assert_int_equal(stats.udp_evicted, 11);
+	assert_int_equal(stats.udp_over_share, 11);
+}
+
+static void test_who_has_all_ports_of_a_mirror_pushes_out_its_own(void **state)
+{
+	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to;
+	struct ipc_reply reply;
+	uint32_t addr;
+	uint16_t port;
+
+	(void)state;
+	/* The range beside ip_local_port_range is smaller on most machines. */
+	for (unsigned i = 0; i < DGRAMS_MAX - 10; i++) {
+		to = mesh_endpoint(B_ADDR, (uint16_t)(1000 + i));
+		assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
+	}
+	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), to.port, &addr,
+				  &port));
+	assert_int_equal(two_nodes_stats(a).udp_over_share, 0);
+	assert_true(two_nodes_stats(a).udp_endpoints > 2000);
+}
+
 static void test_a_scan_leaves_no_udp_endpoints_behind(void **state)
 {
 	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0),
@@ -501,6 +545,8 @@ int main(void)
 		TEST(test_without_descriptors_questions_to_the_api_wait),
 		TEST(test_idle_udp_endpoints_go_when_no_program_is_bound_any_more),
 		TEST(test_beyond_the_limit_the_oldest_udp_endpoint_goes),
+		TEST(test_a_greedy_peer_pushes_out_its_own_udp_endpoints),
+		TEST(test_who_has_all_ports_of_a_mirror_pushes_out_its_own),
 		TEST(test_a_scan_leaves_no_udp_endpoints_behind),
 		TEST(test_a_program_that_is_gone_does_not_keep_its_flow_for_ever),
 		TEST(test_nor_does_one_that_ended_while_much_was_under_way),

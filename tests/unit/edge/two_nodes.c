@@ -106,6 +106,13 @@ static int ping(void *owner, const struct ip_addr *mesh, uint32_t ticket)
 	return 0;
 }
 
+static const void *peer(void *owner, const struct ip_addr *mesh)
+{
+	struct node *node = owner;
+
+	return node->is_v6_another_peers && !ip_is_v4(mesh) ? (const void *)node : node->other;
+}
+
 static uint64_t round_end(void *owner, uint64_t now_ns)
 {
 	struct two_nodes *t = owner;
@@ -132,7 +139,7 @@ static uint64_t round_end(void *owner, uint64_t now_ns)
 
 /* ---- starting ---- */
 
-static void set_names(struct node *node, struct ip_prefix p[2][2])
+static void set_names(struct node *node, struct ip_prefix p[2][3])
 {
 	struct netmap_node named[2] = { { .name = "node-a.mesh", .addresses = p[0] },
 					{ .name = "node-b.mesh", .addresses = p[1] } };
@@ -158,7 +165,7 @@ static void set_names(struct node *node, struct ip_prefix p[2][2])
 
 static void set_nodes(struct node *node)
 {
-	struct ip_prefix p[2][2] = { 0 };
+	struct ip_prefix p[2][3] = { 0 };
 	struct edge_node nodes[] = { { "node-a", p[0], 2, node == &node->both->node[0] },
 				     { "node-b", p[1], 2, node == &node->both->node[1] } };
 	char error[256];
@@ -169,6 +176,9 @@ static void set_nodes(struct node *node)
 		p[i][0].len = nodes[i].is_self ? 10 : 32;
 		p[i][1].len = nodes[i].is_self ? 64 : 128;
 	}
+	ip_parse(B_NET, &p[1][2].addr);
+	p[1][2].len = 24;
+	nodes[1].prefix_count += !nodes[1].is_self;
 	if (edge_set_nodes(node->edge, nodes, 2, error) != 0)
 		fail_msg("%s", error);
 	set_names(node, p);
@@ -177,7 +187,7 @@ static void set_nodes(struct node *node)
 static void make_node(struct node *node, const char *addr, const char *addr6)
 {
 	struct edge_config config = { node->dir, MTU, false, node->both->refuse_synhold };
-	const struct edge_callbacks edge_callbacks = { reachable, status, ping };
+	const struct edge_callbacks edge_callbacks = { reachable, status, ping, peer };
 	const struct netstack_callbacks callbacks = { output, udp_received, udp_failed, pong, NULL };
 	struct tcp_config tcp;
 	struct ip_addr own[2];

@@ -17,6 +17,7 @@
 #define B_ADDR  "100.64.0.2"
 #define A_ADDR6 "fd00::1"
 #define B_ADDR6 "fd00::2"
+#define B_NET   "100.64.9.0" /* /24, behind it */
 
 struct node {
 	struct two_nodes *both;
@@ -28,6 +29,7 @@ struct node {
 	const struct map *map; /* as the shim sees it */
 	uint64_t packets;
 	int reachable; /* what the edge is told */
+	bool is_v6_another_peers;
 };
 
 struct two_nodes {
