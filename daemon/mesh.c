@@ -524,7 +524,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 			config_finish(config);
 		goto fail;
 	}
-	mesh->greeting_ns = mesh->next_look_up_ns = mesh->due_ns = NEVER_NS;
+	mesh->greeting_ns = mesh->next_look_up_ns = mesh->ready_ns = mesh->due_ns = NEVER_NS;
 	if (config) {
 		mesh->config = *config;
 		sodium_memzero(config, sizeof(*config));
@@ -535,8 +535,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 	mesh->loop = loop_create(&hooks);
 	if (mesh->loop) {
 		calm_expect(&mesh->calm, loop_now(mesh->loop));
-		mesh->resolver = resolver_create(
-			mesh->loop, config ? mesh_peers_looked_up : tailnet_looked_up, mesh);
+		mesh->resolver = resolver_create(mesh->loop, tailnet_looked_up, mesh);
 		mesh->dns = dns_create(mesh->loop, NULL);
 		mesh->netmap = netmap_create();
 	}
@@ -574,8 +573,8 @@ void mesh_destroy(struct mesh *mesh)
 	udp_path_destroy(mesh->udp);
 	netmap_destroy(mesh->netmap);
 	resolver_destroy(mesh->resolver);
+	mesh_file_destroy(mesh);
 	loop_destroy(mesh->loop);
-	free(mesh->peers);
 	config_finish(&mesh->config);
 	free(mesh);
 }

@@ -5,10 +5,12 @@
  * status, whois and names need to know one form only. What the map cannot say
  * (preshared keys, keepalives, endpoints by name) is taken from the file.
  *
- * At start every name is looked up once, waiting: a name that does not exist is
- * a mistake of the file and told as one, a name server that does not answer is
- * not. Later a name is looked up again only for a peer we send to in vain: the
- * other side may have moved. One look-up runs at a time, a pass every 30 s.
+ * Names are looked up beside the loop, some at a time, since one that no name server
+ * answers for takes 10 s. All are at start, and for LOOK_UP_PATIENCE_NS programs are told
+ * that the mesh is not ready yet: most names are known by then, and who connects to one at
+ * once finds it. Only a name that cannot exist is refused as a mistake of the file. A
+ * pass every 30 s looks up again for a peer we send to in vain: the other side may have
+ * moved; and for one whose name failed. The next pass begins when this one has ended.
  */
 #include <errno.h>
 #include <json-c/json.h>
@@ -27,6 +29,7 @@
 #include "shared/util.h"
 
 #define LOOK_UP_INTERVAL_NS (30 * NS_PER_S)
+#define LOOK_UP_PATIENCE_NS (1 * NS_PER_S)
 #define GREETING_MS         250
 #define MAX_GREETED         1024u /* peers, at start */
 
@@ -42,23 +45,21 @@ static int create_peer(struct mesh *mesh, struct mesh_peer *peer, char error[sta
 				     .allowed_count = c->allowed_count,
 				     .keepalive_s = c->keepalive_s,
 				     .user = peer };
-	bool is_final = false;
 	int err;
 
 	memcpy(wg.public_key, c->public_key, sizeof(wg.public_key));
 	memcpy(wg.preshared_key, c->preshared_key, sizeof(wg.preshared_key));
 	if (c->endpoint_port != 0) {
-		const char *failure =
-			resolve_wait(c->endpoint_host, c->endpoint_port, &wg.endpoint, &is_final);
-
-		wg.has_endpoint = !failure;
 		peer->has_host_name = !resolve_is_numeric(c->endpoint_host);
-		if (is_final) {
+		if (resolve_is_invalid(c->endpoint_host)) {
 			snprintf(error, 256,
-				 "line %u: the Endpoint's host %.100s does not exist (%s); "
-				 "correct it",
-				 c->line, c->endpoint_host, failure);
+				 "line %u: the Endpoint's host %.100s does not exist; correct it",
+				 c->line, c->endpoint_host);
 			return -ENOENT;
+		}
+		if (!peer->has_host_name) {
+			wg.has_endpoint = ip_parse(c->endpoint_host, &wg.endpoint.addr) == 0;
+			wg.endpoint.port = c->endpoint_port;
 		}
 	}
 	err = wg_device_add_peer(mesh->wg, &wg, &peer->wg);
@@ -71,6 +72,27 @@ static int create_peer(struct mesh *mesh, struct mesh_peer *peer, char error[sta
 		snprintf(error, 256, "line %u: the peer cannot be added: %s", c->line,
 			 strerror(-err));
 	return err;
+}
+
+static resolve_done looked_up;
+
+/* As many as names at most. */
+static int create_resolvers(struct mesh *mesh, char error[static 256])
+{
+	unsigned count = MIN(mesh->first_look_ups, MESH_LOOK_UPS);
+
+	for (unsigned i = 0; i < count; i++) {
+		mesh->look_ups[i] = resolver_create(mesh->loop, looked_up, mesh);
+		if (!mesh->look_ups[i]) {
+			snprintf(error, 256, "cannot look up the peers' names: out of memory");
+			return -ENOMEM;
+		}
+	}
+	/* In the first round. */
+	mesh->next_look_up_ns = loop_now(mesh->loop);
+	mesh->look_up_at = mesh->config.peer_count;
+	mesh->ready_ns = mesh->next_look_up_ns + LOOK_UP_PATIENCE_NS;
+	return 0;
 }
 
 static int create_peers(struct mesh *mesh, char error[static 256])
@@ -90,10 +112,9 @@ static int create_peers(struct mesh *mesh, char error[static 256])
 		err = create_peer(mesh, peer, error);
 		if (err < 0)
 			return err;
-		if (peer->has_host_name)
-			mesh->next_look_up_ns = loop_now(mesh->loop) + LOOK_UP_INTERVAL_NS;
+		mesh->first_look_ups += peer->has_host_name;
 	}
-	return 0;
+	return mesh->first_look_ups ? create_resolvers(mesh, error) : 0;
 }
 
 /* ---- the file as a map ---- */
@@ -257,25 +278,19 @@ int mesh_file_create(struct mesh *mesh, char error[static 256])
 		err = set_names(mesh);
 	if (err && !error[0])
 		snprintf(error, 256, "out of memory for the nodes");
-	if (!err)
+	if (!err && mesh->first_look_ups == 0)
 		edge_set_ready(mesh->edge, true);
 	return err;
 }
 
-/* ---- end points by name ---- */
-
-void mesh_peers_log_unresolved(struct mesh *mesh)
+void mesh_file_destroy(struct mesh *mesh)
 {
-	for (unsigned i = 0; i < mesh->config.peer_count; i++) {
-		struct wg_peer_stats stats;
-
-		wg_peer_stats(mesh->peers[i].wg, &stats);
-		if (mesh->peers[i].has_host_name && !stats.has_endpoint)
-			log_warn(
-				"mesh: %s: cannot look up its endpoint %s now, trying again every 30 s",
-				label(mesh->peers[i].config), mesh->peers[i].config->endpoint_host);
-	}
+	for (unsigned i = 0; i < MESH_LOOK_UPS; i++)
+		resolver_destroy(mesh->look_ups[i]);
+	free(mesh->peers);
 }
+
+/* ---- end points by name ---- */
 
 /*
  * A peer may still hold a session with our predecessor and would send into the
@@ -284,17 +299,21 @@ void mesh_peers_log_unresolved(struct mesh *mesh)
  * a second: two handshakes that cross on the way spoil each other, and nodes of
  * one machine or cluster often start together.
  */
-static void greet(struct mesh *mesh, uint64_t now_ns)
+static void greet(struct mesh_peer *peer, uint64_t now_ns)
+{
+	struct wg_peer_stats stats;
+
+	wg_peer_stats(peer->wg, &stats);
+	if (stats.has_endpoint && !stats.has_session && stats.rx_bytes == 0)
+		wg_peer_wake(peer->wg, now_ns);
+}
+
+static void greet_all(struct mesh *mesh, uint64_t now_ns)
 {
 	unsigned count = MIN(mesh->config.peer_count, MAX_GREETED);
 
-	for (unsigned i = 0; i < count; i++) {
-		struct wg_peer_stats stats;
-
-		wg_peer_stats(mesh->peers[i].wg, &stats);
-		if (stats.has_endpoint && !stats.has_session && stats.rx_bytes == 0)
-			wg_peer_wake(mesh->peers[i].wg, now_ns);
-	}
+	for (unsigned i = 0; i < count; i++)
+		greet(&mesh->peers[i], now_ns);
 }
 
 /* Does this peer not answer, although something was sent to it, or cannot be? */
@@ -311,53 +330,101 @@ static bool wants_look_up(struct mesh_peer *peer)
 	return !stats.has_endpoint || (has_sent && !stats.has_session);
 }
 
-/* Starts the next look-up of this pass, if any. */
+static struct resolver *free_resolver(struct mesh *mesh)
+{
+	for (unsigned i = 0; i < MESH_LOOK_UPS; i++)
+		if (mesh->look_ups[i] && !resolver_is_busy(mesh->look_ups[i]))
+			return mesh->look_ups[i];
+	return NULL;
+}
+
+/* What was wrong with a name is told once, until it is found. */
+static void tell_failure(struct mesh_peer *peer, const char *error)
+{
+	const struct config_peer *c = peer->config;
+
+	if (peer->was_told)
+		log_debug("mesh: %s: cannot look up %s: %s", label(c), c->endpoint_host, error);
+	else
+		log_warn("mesh: %s: cannot look up its endpoint %s (line %u): %s; trying again "
+			 "every 30 s while it is needed",
+			 label(c), c->endpoint_host, c->line, error);
+	peer->was_told = true;
+}
+
+/* At start nobody is told that the mesh is ready until its names are known, if that is soon. */
+static void first_look_up_ended(struct mesh *mesh, struct mesh_peer *peer)
+{
+	if (peer->was_looked_up)
+		return;
+	peer->was_looked_up = true;
+	if (--mesh->first_look_ups == 0 && mesh->ready_ns != NEVER_NS)
+		mesh->ready_ns = loop_now(mesh->loop);
+}
+
+/* Starts the next look-ups of this pass, as many as may run. */
 static void go_on(struct mesh *mesh)
 {
-	while (mesh->look_up_at < mesh->config.peer_count) {
+	struct resolver *resolver = free_resolver(mesh);
+
+	while (resolver && mesh->look_up_at < mesh->config.peer_count) {
 		unsigned i = mesh->look_up_at++;
-		const struct config_peer *c = mesh->peers[i].config;
+		struct mesh_peer *peer = &mesh->peers[i];
+		const struct config_peer *c = peer->config;
 		int err;
 
-		if (!wants_look_up(&mesh->peers[i]))
+		if (peer->is_looked_up || !wants_look_up(peer))
 			continue;
-		err = resolver_start(mesh->resolver, c->endpoint_host, c->endpoint_port, i);
-		if (err == 0)
-			return;
-		log_limited(&mesh->look_up_gate, loop_now(mesh->loop), LOG_WARN,
-			    "mesh: %s: cannot start looking up %s: %s", label(c), c->endpoint_host,
-			    strerror(-err));
+		err = resolver_start(resolver, c->endpoint_host, c->endpoint_port, i);
+		peer->is_looked_up = err == 0;
+		if (err) {
+			tell_failure(peer, strerror(-err));
+			first_look_up_ended(mesh, peer);
+		}
+		resolver = free_resolver(mesh);
 	}
 }
 
-void mesh_peers_looked_up(void *owner, unsigned token, const char *error, const struct endpoint *ep)
+static void looked_up(void *owner, unsigned token, const char *error, const struct endpoint *ep)
 {
 	struct mesh *mesh = owner;
 	struct mesh_peer *peer = &mesh->peers[token];
+	bool is_first = !peer->was_looked_up || peer->was_told;
 
-	if (error)
-		log_limited(&mesh->look_up_gate, loop_now(mesh->loop), LOG_WARN,
-			    "mesh: %s: cannot look up its endpoint %s: %s", label(peer->config),
-			    peer->config->endpoint_host, error);
-	else
+	peer->is_looked_up = false;
+	if (error) {
+		tell_failure(peer, error);
+	} else {
+		peer->was_told = false;
 		wg_peer_set_endpoint(peer->wg, ep);
+		/* Else it is greeted with all others. */
+		if (is_first && mesh->greeting_ns == NEVER_NS)
+			greet(peer, loop_now(mesh->loop));
+	}
+	first_look_up_ended(mesh, peer);
 	go_on(mesh);
 }
 
 uint64_t mesh_peers_deadline(const struct mesh *mesh)
 {
-	return MIN(mesh->next_look_up_ns, mesh->greeting_ns);
+	return MIN(mesh->next_look_up_ns, MIN(mesh->greeting_ns, mesh->ready_ns));
 }
 
 void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns)
 {
 	if (now_ns >= mesh->greeting_ns) {
 		mesh->greeting_ns = NEVER_NS;
-		greet(mesh, now_ns);
+		greet_all(mesh, now_ns);
+	}
+	if (now_ns >= mesh->ready_ns) {
+		mesh->ready_ns = NEVER_NS;
+		edge_set_ready(mesh->edge, true);
 	}
 	if (now_ns < mesh->next_look_up_ns)
 		return;
 	mesh->next_look_up_ns = now_ns + LOOK_UP_INTERVAL_NS;
-	mesh->look_up_at = 0;
+	/* Else the pass before is not through, and goes on by itself. */
+	if (mesh->look_up_at == mesh->config.peer_count)
+		mesh->look_up_at = 0;
 	go_on(mesh);
 }

@@ -18,6 +18,7 @@
 #include "shared/log.h"
 
 #define MESH_DATAGRAMS 256 /* given to WireGuard at once */
+#define MESH_LOOK_UPS  16u /* names of peers' endpoints at a time */
 
 struct dns;
 struct proxy;
@@ -35,6 +36,9 @@ struct mesh_peer {
 	const struct config_peer *config;
 	bool has_host_name;          /* its endpoint is looked up, and again when it fails */
 	uint64_t looked_up_tx_bytes; /* what had been sent then */
+	bool is_looked_up;           /* now */
+	bool was_looked_up;          /* once at least */
+	bool was_told;               /* that it failed */
 	/* Tailnet mode. */
 	int64_t id;
 	uint8_t key[NETMAP_KEY_LEN], disco_key[NETMAP_KEY_LEN];
@@ -56,12 +60,14 @@ struct mesh {
 	struct workers *workers; /* NULL: this one alone */
 	struct wg_device *wg;    /* tailnet mode: NULL while there is no node key */
 	struct netstack *netstack;
-	struct resolver *resolver;
-	struct mesh_peer *peers; /* file mode: config.peer_count of them */
-	uint64_t greeting_ns;    /* when peers are told that we are here; NEVER_NS: they were */
+	struct resolver *resolver; /* tailnet mode */
+	struct mesh_peer *peers;   /* file mode: config.peer_count of them */
+	uint64_t greeting_ns;      /* when peers are told that we are here; NEVER_NS: they were */
+	struct resolver *look_ups[MESH_LOOK_UPS];
 	uint64_t next_look_up_ns;
-	unsigned look_up_at; /* peers before it had their turn in this pass */
-	struct log_gate look_up_gate;
+	uint64_t ready_ns;       /* when programs are told, at the latest; NEVER_NS: they were */
+	unsigned first_look_ups; /* that have not ended */
+	unsigned look_up_at;     /* peers before it had their turn in this pass */
 	const struct packet_batch *sending; /* the batch that is on its way out */
 	uint64_t timestamp_floor_s;         /* WireGuard's timestamps never go below */
 	bool is_udp_blocked, is_relay_blocked;
@@ -89,14 +95,10 @@ const void *mesh_source_of(void *owner, const struct ip_addr *addr);
 
 /* Device, peers and names. 0 or -errno with a sentence. */
 int mesh_file_create(struct mesh *mesh, char error[static 256]);
-void mesh_peers_log_unresolved(struct mesh *mesh);
-/* Greets peers soon after start; looks host names up again where a peer does not answer. */
+void mesh_file_destroy(struct mesh *mesh);
+/* Greets peers soon after start; looks host names up, and again where a peer does not answer. */
 uint64_t mesh_peers_deadline(const struct mesh *mesh);
 void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns);
-/* What resolver_create() wants; owner is the mesh. */
-void mesh_peers_looked_up(void *owner, unsigned token, const char *error,
-			  const struct endpoint *ep);
-
 /* ---- mesh_api.c: what meshctl asks ---- */
 
 struct control_ping;

@@ -429,5 +429,4 @@ void mesh_log_warnings(struct mesh *mesh)
 		log_warn("config: %s", mesh->config.warning);
 	if (!mesh->tailnet && mesh->config.peer_count == 0)
 		log_warn("config: the file has no [Peer], so this node is alone");
-	mesh_peers_log_unresolved(mesh);
 }

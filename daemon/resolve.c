@@ -56,8 +56,8 @@ bool resolve_is_numeric(const char *host)
 	return ip_parse(host, &ip) == 0;
 }
 
-/* Names that cannot exist (RFC 6761, 6.4): not worth a question, nor a leak of it. */
-static bool is_invalid_name(const char *host)
+/* Not worth a question, nor a leak of it. */
+bool resolve_is_invalid(const char *host)
 {
 	static const char suffix[] = ".invalid";
 	size_t len = strlen(host), n = sizeof(suffix) - 1;
@@ -67,9 +67,9 @@ static bool is_invalid_name(const char *host)
 	return len >= n && strncasecmp(host + len - n, suffix, n) == 0;
 }
 
-/* As resolve_wait(), all of them, in the order in which the system would try them. */
+/* NULL, or what went wrong in words. All of them, in the order in which the system tries them. */
 static const char *look_up(const char *host, uint16_t port, struct endpoint found[], unsigned max,
-			   unsigned *count, bool *is_final)
+			   unsigned *count)
 {
 	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
 					.ai_socktype = SOCK_DGRAM,
@@ -77,35 +77,23 @@ static const char *look_up(const char *host, uint16_t port, struct endpoint foun
 	struct addrinfo *list = NULL;
 	int code;
 
-	*is_final = false;
 	*count = 0;
 	if (ip_parse(host, &found[0].addr) == 0) {
 		found[0].port = port;
 		*count = 1;
 		return NULL;
 	}
-	if (is_invalid_name(host)) {
-		*is_final = true;
+	if (resolve_is_invalid(host))
 		return gai_strerror(EAI_NONAME);
-	}
 	code = getaddrinfo(host, NULL, &hints, &list);
-	if (code != 0) {
-		*is_final = code == EAI_NONAME;
+	if (code != 0)
 		return gai_strerror(code);
-	}
 	for (const struct addrinfo *a = list; a && *count < max; a = a->ai_next) {
 		if (endpoint_from_sockaddr(a->ai_addr, a->ai_addrlen, &found[*count]) == 0)
 			found[(*count)++].port = port;
 	}
 	freeaddrinfo(list);
 	return *count > 0 ? NULL : "it has no address";
-}
-
-const char *resolve_wait(const char *host, uint16_t port, struct endpoint *ep, bool *is_final)
-{
-	unsigned count;
-
-	return look_up(host, port, ep, 1, &count, is_final);
 }
 
 static void job_unref(struct job *job)
@@ -120,10 +108,8 @@ static void *run_job(void *arg)
 {
 	struct job *job = arg;
 	uint64_t one = 1;
-	bool is_final;
 
-	job->error = look_up(job->host, job->port, job->found, RESOLVE_MAX, &job->found_count,
-			     &is_final);
+	job->error = look_up(job->host, job->port, job->found, RESOLVE_MAX, &job->found_count);
 	/* Cannot fail: an eventfd with room for it, and ours. */
 	while (write(job->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
@@ -182,6 +168,11 @@ unsigned resolver_found(const struct resolver *r, const struct endpoint **found)
 {
 	*found = r->answer->found;
 	return r->answer->found_count;
+}
+
+bool resolver_is_busy(const struct resolver *r)
+{
+	return r->job != NULL;
 }
 
 /* A detached thread that gets no signals: they are for the loop. */

@@ -17,16 +17,21 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 #include <event2/event.h>
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sodium.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/ctl/http.h"
 #include "daemon/mesh.h"
 #include "shared/log.h"
+#include "shared/map.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 
@@ -41,6 +46,35 @@ struct node {
 };
 
 static struct node a, b;
+
+/* Names under ".slow" get no answer until the test says so, and then a failure. */
+static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t slow_cond = PTHREAD_COND_INITIALIZER;
+static bool is_slow_over;
+
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+		struct addrinfo **found)
+{
+	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+	if (!host || !strstr(host, ".slow")) {
+		*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+		return real(host, service, hints, found);
+	}
+	pthread_mutex_lock(&slow_mutex);
+	while (!is_slow_over)
+		pthread_cond_wait(&slow_cond, &slow_mutex);
+	pthread_mutex_unlock(&slow_mutex);
+	return EAI_AGAIN;
+}
+
+static void end_slow(void)
+{
+	pthread_mutex_lock(&slow_mutex);
+	is_slow_over = true;
+	pthread_cond_broadcast(&slow_cond);
+	pthread_mutex_unlock(&slow_mutex);
+}
 
 static void make_keys(struct node *n)
 {
@@ -66,7 +100,7 @@ static int start(struct node *n, const char *format, ...)
 {
 	const struct timeval millisecond = { 0, 1000 };
 	const struct mesh_options options = { .dir = n->dir };
-	char text[2048], line[MESH_LINE_MAX];
+	char text[8192], line[MESH_LINE_MAX];
 	struct config config;
 	va_list args;
 	int err;
@@ -199,6 +233,18 @@ static void start_a(void)
 			 0);
 }
 
+/* Until the peer's name was looked up. */
+static void wait_for_endpoint(const struct node *n)
+{
+	char *text = ask(n, "GET", "/localapi/v0/status");
+
+	while (!strstr(text, "\"CurAddr\":\"127.") && !strstr(text, "\"CurAddr\":\"[::1]")) {
+		free(text);
+		text = ask(n, "GET", "/localapi/v0/status");
+	}
+	free(text);
+}
+
 static void start_b(void)
 {
 	assert_int_equal(start(&b,
@@ -210,6 +256,7 @@ static void start_b(void)
 			       b.private_text, a.public_text, a.port),
 			 0);
 	mesh_log_warnings(b.mesh);
+	wait_for_endpoint(&b);
 }
 
 static void start_pair(void)
@@ -294,6 +341,68 @@ static void test_an_endpoint_that_does_not_exist_is_told(void **state)
 	assert_non_null(strstr(a.error, "no-such-host.invalid does not exist"));
 }
 
+static uint64_t clock_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static bool is_ready(const struct node *n)
+{
+	const struct map *map;
+	char path[128];
+	bool is = false;
+	int fd;
+
+	assert_int_equal(paths_join(n->dir, PATHS_MAP, path, sizeof(path)), 0);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	map = mmap(NULL, sizeof(*map), PROT_READ, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	is = atomic_load(&map->ready) == 1;
+	munmap((void *)map, sizeof(*map));
+	close(fd);
+	return is;
+}
+
+static void test_names_without_an_answer_do_not_hold_up_the_start(void **state)
+{
+	char peers[4096] = "";
+	uint64_t began_ms;
+
+	(void)state;
+	start_a();
+	for (unsigned i = 0; i < 10; i++) {
+		struct node c = { 0 };
+		size_t len = strlen(peers);
+
+		make_keys(&c);
+		snprintf(peers + len, sizeof(peers) - len,
+			 "[Peer]\nPublicKey = %s\nAllowedIPs = 100.64.1.%u/32\n"
+			 "Endpoint = host%u.slow:1\n",
+			 c.public_text, i, i);
+	}
+	began_ms = clock_ms();
+	assert_int_equal(start(&b,
+			       "[Interface]\n# Name = node-b\nPrivateKey = %s\n"
+			       "Address = 100.64.0.2/10, fd7a::2/64\n%s"
+			       "[Peer]\n# Name = node-a\nPublicKey = %s\n"
+			       "AllowedIPs = 100.64.0.1/32, fd7a::1/128\n"
+			       "Endpoint = localhost:%u\n",
+			       b.private_text, peers, a.public_text, a.port),
+			 0);
+	/* The name behind them is found, and programs are told soon. */
+	wait_for_endpoint(&b);
+	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
+	while (!is_ready(&b))
+		assert_int_equal(mesh_run(b.mesh), 0);
+	assert_true(clock_ms() - began_ms < 8000);
+	end_slow();
+	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
+}
+
 static void test_a_folder_that_cannot_be_made_is_told(void **state)
 {
 	char dir[64];
@@ -341,6 +450,7 @@ int main(void)
 		mesh_test(test_a_taken_port_is_told),
 		mesh_test(test_our_own_key_as_a_peer_is_told),
 		mesh_test(test_an_endpoint_that_does_not_exist_is_told),
+		mesh_test(test_names_without_an_answer_do_not_hold_up_the_start),
 		mesh_test(test_a_folder_that_cannot_be_made_is_told),
 		mesh_test(test_a_node_without_a_name_takes_the_machines),
 	};

@@ -10,6 +10,7 @@
 
 #include "daemon/loop.h"
 #include "daemon/resolve.h"
+#include "shared/util.h"
 
 struct fixture {
 	struct loop *loop;
@@ -46,29 +47,38 @@ static void close_resolver(struct fixture *f)
 
 static void test_addresses_need_no_looking_up(void **state)
 {
-	struct endpoint ep;
-	bool is_final;
+	struct fixture f = { 0 };
 
 	(void)state;
 	assert_true(resolve_is_numeric("192.0.2.1"));
 	assert_true(resolve_is_numeric("2001:db8::1"));
 	assert_false(resolve_is_numeric("host.example"));
-	assert_null(resolve_wait("2001:db8::1", 7, &ep, &is_final));
-	assert_int_equal(ep.port, 7);
-	assert_int_equal(ep.addr.byte[0], 0x20);
+	open_resolver(&f);
+	assert_int_equal(resolver_start(f.r, "2001:db8::1", 7, 1), 0);
+	assert_int_equal(loop_run(f.loop), 0);
+	assert_false(f.failed);
+	assert_int_equal(f.ep.port, 7);
+	assert_int_equal(f.ep.addr.byte[0], 0x20);
+	close_resolver(&f);
 }
 
 static void test_invalid_names_are_refused_without_asking(void **state)
 {
-	struct endpoint ep;
-	bool is_final = false;
+	static const char *const names[] = { "no-such-host.invalid", "Some.Host.Invalid." };
+	struct fixture f = { 0 };
 
 	(void)state;
-	assert_non_null(resolve_wait("no-such-host.invalid", 1, &ep, &is_final));
-	assert_true(is_final);
-	is_final = false;
-	assert_non_null(resolve_wait("Some.Host.Invalid.", 1, &ep, &is_final));
-	assert_true(is_final);
+	open_resolver(&f);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		assert_true(resolve_is_invalid(names[i]));
+		assert_int_equal(resolver_start(f.r, names[i], 1, 1), 0);
+		assert_true(resolver_is_busy(f.r));
+		assert_int_equal(loop_run(f.loop), 0);
+		assert_false(resolver_is_busy(f.r));
+		assert_true(f.failed);
+	}
+	assert_false(resolve_is_invalid("invalid.example"));
+	close_resolver(&f);
 }
 
 static void test_a_name_is_looked_up_beside_the_loop(void **state)
