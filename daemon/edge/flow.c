@@ -252,7 +252,7 @@ static void run(struct flow *flow)
 	if (flow->stream.program_ended && !had_ended)
 		edge_timer_set(&flow->edge->timers, &flow->timer,
 			       loop_now(flow->edge->loop) + HALF_CLOSED_NS);
-	if (flow->stream.is_reset && !was_reset)
+	if (flow->stream.is_reset && (!was_reset || flow->stream.has_read))
 		edge_timer_set(&flow->edge->timers, &flow->timer,
 			       loop_now(flow->edge->loop) + FLOW_RESET_WAIT_NS);
 	switch (verdict) {

@@ -146,6 +146,7 @@ static enum result pull_some(struct stream *s, struct iovec space[static 2], siz
 
 	if (n > 0) {
 		tcp_send_commit(s->conn, (size_t)n);
+		s->has_read = true;
 		*moved += (size_t)n;
 		s->is_readable = !is_empty_now(&msg) || was_reset(s);
 	} else if (n < 0 && errno == EAGAIN) {
@@ -235,8 +236,11 @@ static enum result push(struct stream *s)
 
 enum stream_verdict stream_run(struct stream *s)
 {
-	enum result up = pull(s), down = up == DEAD ? DEAD : push(s);
+	enum result up, down;
 
+	s->has_read = false;
+	up = pull(s);
+	down = up == DEAD ? DEAD : push(s);
 	if (up == DEAD || down == DEAD)
 		return STREAM_BROKEN;
 	if (s->program_ended && s->mesh_ended)

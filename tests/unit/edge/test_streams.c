@@ -245,6 +245,75 @@ static void test_a_reset_is_seen_while_the_far_side_takes_nothing(void **state)
 	two_nodes_wait_flows(b, 0);
 }
 
+/* The edge's end of a program's connection: it is in this process. */
+static int edge_end(int program)
+{
+	struct endpoint at, peer;
+
+	assert_int_equal(sock_local(program, &at), 0);
+	for (int fd = 0; fd < 1024; fd++)
+		if (sock_peer(fd, &peer) == 0 && endpoint_equal(&peer, &at))
+			return fd;
+	fail_msg("no such socket");
+	return -1;
+}
+
+static int unread(int fd)
+{
+	int count = 0;
+
+	assert_int_equal(ioctl(fd, SIOCINQ, &count), 0);
+	return count;
+}
+
+/* As long as the far side goes on taking, a reset waits for what was said before it. */
+static void test_a_reset_waits_while_the_far_side_takes(void **state)
+{
+	static char bytes[1 << 16];
+	size_t sum = 0, got = 0;
+	int client, server, edge, left, before, few = 1 << 14;
+	struct timespec closed;
+	ssize_t n;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	edge = edge_end(client);
+	/* So that little moves at a time. */
+	setsockopt(server, SOL_SOCKET, SO_RCVBUF, &few, sizeof(few));
+	setsockopt(edge_end(server), SOL_SOCKET, SO_SNDBUF, &few, sizeof(few));
+	fcntl(client, F_SETFL, O_NONBLOCK);
+	for (int quiet = 0; quiet < 40 || unread(edge) == 0;) {
+		n = send(client, bytes, sizeof(bytes), MSG_NOSIGNAL);
+		quiet = n > 0 ? 0 : quiet + 1;
+		sum += n > 0 ? (size_t)n : 0;
+		nanosleep(&(struct timespec){ 0, 5 * NS_PER_MS }, NULL);
+	}
+	assert_int_equal(ioctl(client, SIOCOUTQ, &left), 0);
+	sum -= (size_t)left; /* the kernel drops these */
+	before = unread(edge);
+	sock_reset_on_close(client);
+	clock_gettime(CLOCK_BOOTTIME, &closed);
+	close(client);
+	/* Some of what it waits for moves a while later. Then so much time passes as it waits at
+	 * first. */
+	nanosleep(&(struct timespec){ 0, 400 * NS_PER_MS }, NULL);
+	while (unread(edge) == before && (n = recv(server, bytes, 10000, 0)) > 0) {
+		got += (size_t)n;
+		nanosleep(&(struct timespec){ 0, NS_PER_MS }, NULL);
+	}
+	assert_true(unread(edge) > 0);
+	two_nodes_let_pass_until(a, (uint64_t)closed.tv_sec * NS_PER_S + (uint64_t)closed.tv_nsec +
+					    2200 * NS_PER_MS);
+	while ((n = recv(server, bytes, sizeof(bytes), 0)) > 0)
+		got += (size_t)n;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(got, sum);
+	close(server);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
 /* Do all sockets of this process whose far end is here reset when the kernel closes them? */
 static unsigned count_resetting(const struct endpoint *program)
 {
@@ -300,6 +369,7 @@ int main(void)
 		HOLD(test_unread_data_at_close_is_a_reset),
 		HOLD(test_what_stands_behind_urgent_data_arrives_and_then_the_end),
 		HOLD(test_a_reset_is_seen_while_the_far_side_takes_nothing),
+		HOLD(test_a_reset_waits_while_the_far_side_takes),
 		HOLD(test_a_killed_daemon_would_reset_what_is_not_whole),
 		FIRST(test_a_killed_daemon_would_reset_what_is_not_whole),
 		FIRST(test_half_closed_either_way_the_other_direction_goes_on),

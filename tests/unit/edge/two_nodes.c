@@ -335,6 +335,7 @@ void two_nodes_wait_flows(struct node *node, uint64_t flows)
 struct later {
 	struct node *node;
 	unsigned seconds;
+	uint64_t until_ns; /* or 0 */
 };
 
 static void expire_later(void *arg)
@@ -342,12 +343,20 @@ static void expire_later(void *arg)
 	struct later *later = arg;
 
 	edge_expire(later->node->edge,
-		    loop_now(later->node->both->loop) + later->seconds * NS_PER_S);
+		    later->until_ns ? later->until_ns
+				    : loop_now(later->node->both->loop) + later->seconds * NS_PER_S);
 }
 
 void two_nodes_let_pass(struct node *node, unsigned seconds)
 {
-	struct later later = { node, seconds };
+	struct later later = { node, seconds, 0 };
+
+	two_nodes_call(node->both, expire_later, &later);
+}
+
+void two_nodes_let_pass_until(struct node *node, uint64_t at_ns)
+{
+	struct later later = { node, 0, at_ns };
 
 	two_nodes_call(node->both, expire_later, &later);
 }

@@ -50,6 +50,8 @@ void two_nodes_wait_flows(struct node *node, uint64_t flows);
 
 /* The node's edge believes that so much time has passed. */
 void two_nodes_let_pass(struct node *node, unsigned seconds);
+/* ... until then, by CLOCK_BOOTTIME. */
+void two_nodes_let_pass_until(struct node *node, uint64_t at_ns);
 
 /* What the shim does for connect(): bound to the own mirror, asked, then connected. */
 int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local,
