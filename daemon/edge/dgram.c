@@ -512,6 +512,12 @@ void dgrams_destroy(struct dgrams *all)
 	free(all);
 }
 
+void dgrams_keep_mirrors(const struct dgrams *all, struct plan *plan)
+{
+	for (const struct dgram *d = all->table; d; d = d->hh.next)
+		plan_keep(plan, d->key.mirror);
+}
+
 unsigned dgrams_count(const struct dgrams *all)
 {
 	unsigned count = 0;

@@ -19,6 +19,7 @@
 
 struct dgrams;
 struct edge;
+struct plan;
 
 /* NULL on -ENOMEM. */
 struct dgrams *dgrams_create(struct edge *edge);
@@ -27,6 +28,9 @@ void dgrams_destroy(struct dgrams *dgrams);
 unsigned dgrams_count(const struct dgrams *dgrams);
 /* Those that made way, and how many of them because their peer had the most. */
 void dgrams_get_evicted(const struct dgrams *dgrams, uint64_t *evicted, uint64_t *over_share);
+
+/* plan_keep() for the mirror of each. */
+void dgrams_keep_mirrors(const struct dgrams *dgrams, struct plan *plan);
 
 /* Serves IPC_UDP_OPEN: 0 and where to send to, or -errno. */
 int dgram_open(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,

@@ -98,9 +98,19 @@ static int open_hold(struct edge *edge)
 	return 0;
 }
 
+/* As plan_create() wants it. */
+static void keep_living(void *claims, struct plan *plan)
+{
+	struct edge *edge = CONTAINER_OF(claims, struct edge, claims);
+
+	flows_keep_mirrors(&edge->flows, plan);
+	dgrams_keep_mirrors(edge->dgrams, plan);
+}
+
 static int open_parts(struct edge *edge, char *error)
 {
-	const struct plan_blocks blocks = { claims_take, claims_give_back, &edge->claims };
+	const struct plan_blocks blocks = { claims_take, claims_give_back, keep_living,
+					    &edge->claims };
 	const char *part = "the random numbers";
 	int err = 0;
 
@@ -278,7 +288,7 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 		snprintf(error, 256, "Out of memory.");
 		return -ENOMEM;
 	}
-	err = plan_apply(edge->plan, nodes, count, dir, error);
+	err = plan_apply(edge->plan, nodes, count, loop_now(edge->loop), dir, error);
 	if (err) {
 		free(dir);
 		return err;

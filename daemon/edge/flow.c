@@ -413,6 +413,12 @@ void flows_close(struct flows *flows)
 	flows->tables = NULL;
 }
 
+void flows_keep_mirrors(const struct flows *flows, struct plan *plan)
+{
+	for (const struct flow *flow = flows->all; flow; flow = flow->next)
+		plan_keep(plan, flow->peer_mirror);
+}
+
 void flows_reap(struct flows *flows)
 {
 	while (flows->dead) {

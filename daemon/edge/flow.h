@@ -26,6 +26,7 @@ struct app;
 struct edge;
 struct flow;
 struct flow_tables;
+struct plan;
 struct stow;
 
 struct flows {
@@ -58,6 +59,9 @@ void flows_reap(struct flows *flows);
 void flows_round_ended(struct flows *flows);
 /* flows_round_ended() is to be called, whatever the time is. */
 bool flows_want_round(const struct flows *flows);
+
+/* plan_keep() for the mirror of each. */
+void flows_keep_mirrors(const struct flows *flows, struct plan *plan);
 
 /* Idle flows give up their descriptors, some at least: was there one? */
 bool flows_free_descriptors(struct flows *flows);

@@ -15,43 +15,21 @@
  * dozens of daemons fit into one network namespace. An IPv6 prefix has no
  * mirror beyond the single addresses in it: 127/8 is too small for it.
  *
- * Mirrors are never taken back or moved while the daemon lives, since programs
- * hold sockets bound to them.
+ * Mirrors are never moved, since programs hold sockets bound to them; when they are free
+ * again: plan_mirrors.c.
  */
-#include "daemon/edge/plan.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/edge/claims.h"
-#include "daemon/edge/spans.h"
+#include "daemon/edge/plan_private.h"
 #include "shared/util.h"
 #include "shared/wire.h"
 
-#define V4_WIDEST    10
-#define V6_WIDEST    8
-#define V6_PER_BLOCK 65536u
-
-/* Where blocks without a preference are looked for: not where 100.64/10 wants to be, at first. */
-static const struct {
-	unsigned first, last;
-} search[] = { { CLAIMS_FIRST, 63 }, { 128, CLAIMS_LAST }, { 64, 127 } };
-
-struct v6_mirror {
-	struct ip_addr addr;
-	uint32_t mirror;
-};
-
-struct plan {
-	struct plan_blocks blocks;
-	uint8_t block_of[65536]; /* by the upper half of an IPv4 address; 0: none yet */
-	bool is_used[256];
-	struct v6_mirror *v6; /* sorted by addr */
-	unsigned v6_count;
-	uint32_t v6_next, v6_left; /* mirrors in the block that is being filled */
-};
+#define V4_WIDEST 10
+#define V6_WIDEST 8
 
 /* What is collected before anything is decided. */
 struct input {
@@ -74,149 +52,11 @@ void plan_destroy(struct plan *plan)
 	if (!plan)
 		return;
 	for (unsigned b = CLAIMS_FIRST; b <= CLAIMS_LAST; b++)
-		if (plan->is_used[b])
+		if (plan->block[b].is_used)
 			plan->blocks.give_back(plan->blocks.owner, b);
-	free(plan->v6);
+	free(plan->single);
+	free(plan->rested);
 	free(plan);
-}
-
-/* ---- blocks ---- */
-
-static unsigned upper_half(const struct ip_addr *v4)
-{
-	return ip_v4(v4) >> 16;
-}
-
-static unsigned preferred_block(unsigned upper)
-{
-	return upper >> 8 == 100 && (upper & 0xc0) == 64 ? upper & 0xff : 0;
-}
-
-/* All of a run, or nothing. */
-static bool take_run(struct plan *plan, unsigned first, unsigned count)
-{
-	unsigned taken = 0;
-
-	if (first < CLAIMS_FIRST || first + count - 1 > CLAIMS_LAST)
-		return false;
-	while (taken < count && !plan->is_used[first + taken] &&
-	       plan->blocks.take(plan->blocks.owner, first + taken))
-		taken++;
-	if (taken == count) {
-		for (unsigned i = 0; i < count; i++)
-			plan->is_used[first + i] = true;
-		return true;
-	}
-	while (taken-- > 0)
-		plan->blocks.give_back(plan->blocks.owner, first + taken);
-	return false;
-}
-
-/* The first block of a run aligned to its own length; 0 when there is none. */
-static unsigned find_run(struct plan *plan, unsigned count)
-{
-	for (size_t i = 0; i < ARRAY_LEN(search); i++) {
-		unsigned first = (search[i].first + count - 1) / count * count;
-
-		for (; first + count - 1 <= search[i].last; first += count)
-			if (take_run(plan, first, count))
-				return first;
-	}
-	return 0;
-}
-
-static bool assign_run(struct plan *plan, unsigned upper, unsigned count)
-{
-	unsigned block = preferred_block(upper);
-
-	for (unsigned i = 0; i < count; i++)
-		if (plan->block_of[upper + i])
-			return false; /* partly assigned before: one by one */
-	if (block == 0 || !take_run(plan, block, count))
-		block = find_run(plan, count);
-	if (block == 0)
-		return false;
-	for (unsigned i = 0; i < count; i++)
-		plan->block_of[upper + i] = (uint8_t)(block + i);
-	return true;
-}
-
-static int assign_v4(struct plan *plan, const struct span *s, char *error)
-{
-	unsigned upper = upper_half(&s->first), count = upper_half(&s->last) - upper + 1;
-
-	if (count > 1 && assign_run(plan, upper, count))
-		return 0;
-	for (unsigned i = 0; i < count; i++) {
-		if (plan->block_of[upper + i] || assign_run(plan, upper + i, 1))
-			continue;
-		snprintf(
-			error, 256,
-			"No block of 127.0.0.0/8 is left for %u.%u.0.0/16: too many mesh networks, or "
-			"too many meshwrap daemons in this network namespace.",
-			(upper + i) >> 8, (upper + i) & 0xff);
-		return -EADDRNOTAVAIL;
-	}
-	return 0;
-}
-
-static const struct v6_mirror *find_v6(const struct plan *plan, const struct ip_addr *addr)
-{
-	unsigned low = 0, high = plan->v6_count;
-
-	while (low < high) {
-		unsigned mid = low + (high - low) / 2;
-		int order = ip_compare(&plan->v6[mid].addr, addr);
-
-		if (order == 0)
-			return &plan->v6[mid];
-		if (order < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return NULL;
-}
-
-static int compare_v6(const void *a, const void *b)
-{
-	return ip_compare(&((const struct v6_mirror *)a)->addr,
-			  &((const struct v6_mirror *)b)->addr);
-}
-
-static int assign_all_v6(struct plan *plan, const struct spans *single, char *error)
-{
-	struct v6_mirror *grown;
-	unsigned count = plan->v6_count;
-
-	if (single->count == 0)
-		return 0;
-	grown = realloc(plan->v6, (count + single->count) * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	plan->v6 = grown;
-	for (size_t i = 0; i < single->count; i++) {
-		if (find_v6(plan, &single->at[i].first))
-			continue;
-		if (plan->v6_left == 0) {
-			unsigned block = find_run(plan, 1);
-
-			if (block == 0) {
-				snprintf(error, 256,
-					 "No block of 127.0.0.0/8 is left for IPv6: too "
-					 "many meshwrap daemons in this network namespace.");
-				return -EADDRNOTAVAIL;
-			}
-			/* From .0.1 on: the all-zero host part is an old broadcast address. */
-			plan->v6_next = 127u << 24 | block << 16 | 1;
-			plan->v6_left = V6_PER_BLOCK - 2;
-		}
-		plan->v6[count++] = (struct v6_mirror){ single->at[i].first, plan->v6_next++ };
-		plan->v6_left--;
-	}
-	qsort(plan->v6, count, sizeof(*plan->v6), compare_v6);
-	plan->v6_count = count;
-	return 0;
 }
 
 /* ---- collecting ---- */
@@ -323,7 +163,7 @@ static int add_range(struct map_directory *dir, const struct span *s, uint32_t m
 
 static uint32_t mirror_of_v4(const struct plan *plan, const struct ip_addr *ip)
 {
-	return 127u << 24 | (uint32_t)plan->block_of[upper_half(ip)] << 16 | (ip_v4(ip) & 0xffff);
+	return 127u << 24 | (uint32_t)plan->block_of[ip_v4(ip) >> 16] << 16 | (ip_v4(ip) & 0xffff);
 }
 
 /* A mirrored IPv4 span, cut where its blocks do not follow one another. */
@@ -371,7 +211,8 @@ static int lay_network(const struct plan *plan, struct map_directory *dir, struc
 		if (err == 0)
 			err = ip_is_v4(&s.first)
 				      ? lay_v4(plan, dir, s, error)
-				      : add_range(dir, &s, find_v6(plan, &s.first)->mirror, error);
+				      : add_range(dir, &s,
+						  plan_find_single(plan, &s.first)->mirror, error);
 		if (ip_equal(&s.last, &net.last))
 			return err;
 		net.first = span_next_address(s.last);
@@ -416,7 +257,7 @@ static int lay_out(struct plan *plan, struct input *in, struct map_directory *di
 		const struct ip_addr *addr = &dir->own[i].addr;
 
 		dir->own[i].mirror = ip_is_v4(addr) ? mirror_of_v4(plan, addr)
-						    : find_v6(plan, addr)->mirror;
+						    : plan_find_single(plan, addr)->mirror;
 	}
 	return 0;
 }
@@ -444,12 +285,13 @@ static int collect(const struct edge_node *nodes, unsigned count, struct input *
 	return err;
 }
 
-int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
+int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count, uint64_t now_ns,
 	       struct map_directory *dir, char error[static 256])
 {
 	struct input in = { 0 };
 	int err;
 
+	plan->now_ns = now_ns;
 	snprintf(error, 256, "Out of memory.");
 	dir->own_count = dir->range_count = dir->mirror_count = 0;
 	err = collect(nodes, count, &in, dir, error);
@@ -457,17 +299,22 @@ int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
 		goto out;
 	if (in.single.count)
 		spans_drop_doubles(&in.single);
+	plan_want(plan, &in.mirrored);
 	/* Wide networks first, while there are runs for them. */
 	if (in.mirrored.count)
 		qsort(in.mirrored.at, in.mirrored.count, sizeof(*in.mirrored.at), compare_widths);
 	for (size_t i = 0; err == 0 && i < in.mirrored.count; i++)
-		err = assign_v4(plan, &in.mirrored.at[i], error);
+		err = plan_assign_v4(plan, &in.mirrored.at[i], error);
 	if (err == 0)
-		err = assign_all_v6(plan, &in.single, error);
+		err = plan_assign_singles(plan, &in.single, error);
 	if (err == 0)
 		err = lay_out(plan, &in, dir, error);
-	if (err == 0)
+	if (err == 0) {
+		for (uint32_t i = 0; i < dir->own_count; i++)
+			plan_keep_for_ever(plan, &dir->own[i].addr);
+		plan_settle(plan, &in.single);
 		error[0] = '\0';
+	}
 out:
 	free(in.mirrored.at);
 	free(in.single.at);
@@ -485,9 +332,11 @@ int plan_single(struct plan *plan, const struct ip_addr *addr, uint32_t *mirror,
 	int err;
 
 	snprintf(error, 256, "Out of memory.");
-	err = assign_all_v6(plan, &single, error);
-	if (err == 0)
-		*mirror = find_v6(plan, addr)->mirror;
+	err = plan_assign_singles(plan, &single, error);
+	if (err == 0) {
+		plan_keep_for_ever(plan, addr);
+		*mirror = plan_find_single(plan, addr)->mirror;
+	}
 	return err;
 }
 

@@ -10,6 +10,7 @@
 
 #include "daemon/edge/edge.h"
 #include "shared/map.h"
+#include "shared/util.h"
 
 struct dns_table;
 struct plan;
@@ -18,21 +19,31 @@ struct plan_blocks {
 	/* May 127.block.0.0/16 be used by us? Once taken it is ours until given back. */
 	bool (*take)(void *owner, unsigned block);
 	void (*give_back)(void *owner, unsigned block);
+	/* Calls plan_keep() with the mirror of each flow. NULL: there are none. */
+	void (*keep_living)(void *owner, struct plan *plan);
 	void *owner;
 };
+
+/* Nobody has had the address for so long: then its mirror may be another's. */
+#define PLAN_REST_NS (3600 * NS_PER_S)
 
 struct plan *plan_create(const struct plan_blocks *blocks);
 void plan_destroy(struct plan *plan);
 
 /*
  * Fills own addresses, ranges and mirrors of dir. An address that had a mirror
- * keeps it in all later calls. 0, -EINVAL, -E2BIG, -EADDRNOTAVAIL or -ENOMEM,
- * and error says in one sentence why.
+ * keeps it in all later calls, until it was in none of them for PLAN_REST_NS. 0,
+ * -EINVAL, -E2BIG, -EADDRNOTAVAIL or -ENOMEM, and error says in one sentence why.
  */
-int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
+int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count, uint64_t now_ns,
 	       struct map_directory *dir, char error[static 256]);
+/* A flow has this mirror: it rests anew. Only from inside keep_living(). */
+void plan_keep(struct plan *plan, uint32_t mirror);
 
-/* The mirror of an address by itself, from the same blocks as those of IPv6. As plan_apply(). */
+/*
+ * The mirror of an address by itself, from the same blocks as those of IPv6, for ever. As
+ * plan_apply().
+ */
 int plan_single(struct plan *plan, const struct ip_addr *addr, uint32_t *mirror,
 		char error[static 256]);
 /*

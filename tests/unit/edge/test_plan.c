@@ -37,15 +37,26 @@ static void give_back(void *owner, unsigned block)
 struct fixture {
 	struct plan *plan;
 	struct map *map; /* only dir is used */
+	uint64_t now_ns;
+	uint32_t living; /* a flow's mirror, or 0 */
 	char error[256];
 };
 
+static void keep_living(void *owner, struct plan *plan)
+{
+	const struct fixture *f = owner;
+
+	if (f->living)
+		plan_keep(plan, f->living);
+}
+
 static int setup(void **state)
 {
-	struct plan_blocks blocks = { take, give_back, NULL };
 	struct fixture *f = calloc(1, sizeof(*f));
+	struct plan_blocks blocks = { take, give_back, keep_living, f };
 
 	memset(taken_by_others, 0, sizeof(taken_by_others));
+	f->now_ns = NS_PER_S;
 	f->plan = plan_create(&blocks);
 	f->map = calloc(1, sizeof(*f->map));
 	*state = f;
@@ -104,7 +115,7 @@ static uint32_t round_trip(struct fixture *f, const char *mesh, enum map_verdict
 
 static int apply(struct fixture *f, const struct edge_node *nodes, unsigned count)
 {
-	return plan_apply(f->plan, nodes, count, &f->map->dir[0], f->error);
+	return plan_apply(f->plan, nodes, count, f->now_ns, &f->map->dir[0], f->error);
 }
 
 static void test_cgnat_addresses_are_mirrored_bit_for_bit(void **state)
@@ -302,6 +313,128 @@ static void test_more_ranges_than_the_map_holds_are_refused(void **state)
 	free(p);
 }
 
+/* ---- peers that come and go ---- */
+
+static unsigned blocks_taken(void)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < 256; i++)
+		count += taken[i];
+	return count;
+}
+
+#define CROWD 1000u
+
+static struct ip_addr nth_v6(unsigned n)
+{
+	struct ip_addr ip = prefix("fd7a:115c:a1e0::", 128).addr;
+
+	for (unsigned i = 0; i < 4; i++)
+		ip.byte[15 - i] = (uint8_t)(n >> 8 * i);
+	return ip;
+}
+
+/* A new crowd each quarter of an hour for a week; one peer stays. */
+static void test_ipv6_peers_of_before_give_their_mirrors_back(void **state)
+{
+	struct fixture *f = *state;
+	struct ip_prefix *p = calloc(CROWD + 1, sizeof(*p));
+	struct edge_node node = { "b", p, CROWD + 1, false };
+	uint32_t stays = 0, mirror;
+
+	p[CROWD] = prefix("fd7a:115c:a1e0:1::9", 128);
+	for (unsigned round = 0; round < 4 * 24 * 7; round++) {
+		for (unsigned i = 0; i < CROWD; i++)
+			p[i] = (struct ip_prefix){ nth_v6(1 + round * CROWD + i), 128 };
+		assert_int_equal(apply(f, &node, 1), 0);
+		mirror = round_trip(f, "fd7a:115c:a1e0:1::9", MAP_PEER);
+		stays = stays ? stays : mirror;
+		assert_int_equal(mirror, stays);
+		f->now_ns += PLAN_REST_NS / 4;
+	}
+	assert_in_range(blocks_taken(), 1, 1);
+	free(p);
+}
+
+static void test_a_mirror_rests_before_it_is_anothers(void **state)
+{
+	struct fixture *f = *state;
+	struct ip_prefix p = prefix("fd00::1", 128), *many = calloc(70000, sizeof(*many));
+	struct edge_node one = { "b", &p, 1, false }, crowd = { "c", many, 1000, false };
+	uint32_t first, mirror, v6;
+	struct ip_addr back;
+
+	assert_int_equal(apply(f, &one, 1), 0);
+	first = round_trip(f, "fd00::1", MAP_PEER);
+	/* Nearly the whole block is used once. */
+	for (unsigned round = 0; round < 65; round++) {
+		for (unsigned i = 0; i < 1000; i++)
+			many[i] = (struct ip_prefix){ nth_v6(1 + round * 1000 + i), 128 };
+		assert_int_equal(apply(f, &crowd, 1), 0);
+		assert_false(map_from_mirror(f->map, first, &back));
+	}
+	/* It comes back in time. */
+	f->now_ns += PLAN_REST_NS - 1;
+	assert_int_equal(apply(f, &one, 1), 0);
+	assert_int_equal(round_trip(f, "fd00::1", MAP_PEER), first);
+	/* Gone for longer, but a flow has it: the others' are taken and not this one. */
+	assert_int_equal(apply(f, &crowd, 1), 0);
+	f->living = first;
+	for (unsigned round = 0; round < 100; round++) {
+		f->now_ns += PLAN_REST_NS;
+		for (unsigned i = 0; i < 1000; i++)
+			many[i] = (struct ip_prefix){ nth_v6(1000000 + round * 1000 + i), 128 };
+		assert_int_equal(apply(f, &crowd, 1), 0);
+		assert_false(map_from_mirror(f->map, first, &back));
+	}
+	assert_int_equal(apply(f, &one, 1), 0);
+	assert_int_equal(verdict(f, "fd00::1", &v6), MAP_PEER);
+	assert_int_equal(v6, first);
+	/* The flow has ended, too. */
+	f->living = 0;
+	assert_int_equal(apply(f, &crowd, 1), 0);
+	f->now_ns += PLAN_REST_NS;
+	assert_int_equal(apply(f, &crowd, 1), 0);
+	assert_int_equal(apply(f, &one, 1), 0);
+	mirror = round_trip(f, "fd00::1", MAP_PEER);
+	assert_int_not_equal(mirror, first);
+	free(many);
+}
+
+static void test_networks_of_before_give_their_blocks_back(void **state)
+{
+	struct fixture *f = *state;
+	struct ip_prefix own = prefix("10.0.0.1", 24), p = own;
+	struct edge_node nodes[] = { { "a", &own, 1, true }, { "b", &p, 1, false } };
+	uint32_t mirror, mine, living = 0;
+	char text[32];
+
+	for (unsigned i = 0; i < 700; i++) {
+		p = (struct ip_prefix){ ip_from_v4(0x0b000000u + (i << 16)), 24 };
+		assert_int_equal(apply(f, nodes, 2), 0);
+		mine = round_trip(f, "10.0.0.1", MAP_OWN);
+		snprintf(text, sizeof(text), "%u.%u.0.7", 11 + (i >> 8), i & 0xff);
+		mirror = round_trip(f, text, MAP_PEER);
+		assert_true(mine >> 16 != mirror >> 16);
+		if (i == 3)
+			f->living = living = mirror;
+		else
+			assert_true(mirror >> 16 != living >> 16);
+		f->now_ns += PLAN_REST_NS / 100;
+	}
+	/* What has not rested is not given away: then there are too many. */
+	for (unsigned i = 0; i < 160; i++) {
+		p = (struct ip_prefix){ ip_from_v4(0x20000000u + (i << 16)), 24 };
+		if (apply(f, nodes, 2) != 0)
+			break;
+		assert_true(i < 159);
+	}
+	assert_non_null(strstr(f->error, "No block"));
+	f->now_ns += PLAN_REST_NS;
+	assert_int_equal(apply(f, nodes, 2), 0);
+}
+
 static void add_host(struct dns_table *table, const char *name, const char *v4, const char *v6,
 		     bool hide_v6)
 {
@@ -409,6 +542,9 @@ int main(void)
 		TEST(test_small_networks_of_one_sixteen_share_a_block),
 		TEST(test_single_ipv6_addresses_get_mirrors_and_their_networks_none),
 		TEST(test_mirrors_stay_when_the_mesh_changes),
+		TEST(test_ipv6_peers_of_before_give_their_mirrors_back),
+		TEST(test_a_mirror_rests_before_it_is_anothers),
+		TEST(test_networks_of_before_give_their_blocks_back),
 		TEST(test_prefixes_that_cannot_be_on_a_mesh_are_refused),
 		TEST(test_more_networks_than_blocks_are_refused_with_a_sentence),
 		TEST(test_more_own_addresses_than_the_map_holds_are_refused),

@@ -342,9 +342,10 @@ static void expire_later(void *arg)
 {
 	struct later *later = arg;
 
+	uint64_t now_ns = loop_now(later->node->both->loop);
+
 	edge_expire(later->node->edge,
-		    later->until_ns ? later->until_ns
-				    : loop_now(later->node->both->loop) + later->seconds * NS_PER_S);
+		    later->until_ns ? later->until_ns : now_ns + later->seconds * NS_PER_S);
 }
 
 void two_nodes_let_pass(struct node *node, unsigned seconds)
