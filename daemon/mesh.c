@@ -559,6 +559,7 @@ void mesh_destroy(struct mesh *mesh)
 {
 	if (!mesh)
 		return;
+	mesh_status_all_destroy(mesh->status_all);
 	proxy_destroy(mesh->proxy);
 	dns_destroy(mesh->dns);
 	/* Without the edge its connections are gone: the peers are told, by a last flush. */

@@ -24,6 +24,7 @@ struct dns;
 struct proxy;
 struct localapi;
 struct loop;
+struct mesh_status_all;
 struct netmap;
 struct path_peer;
 struct tailnet;
@@ -72,6 +73,7 @@ struct mesh {
 	uint64_t timestamp_floor_s;         /* WireGuard's timestamps never go below */
 	bool is_udp_blocked, is_relay_blocked;
 	struct pings pings;
+	struct mesh_status_all *status_all; /* NULL until it is asked for */
 	uint64_t due_ns;  /* when the loop is to wake up next */
 	struct calm calm; /* then memory is given back */
 	struct wg_datagram datagram[MESH_DATAGRAMS];
@@ -120,7 +122,17 @@ void mesh_api_netchecked(struct mesh *mesh, uint32_t ticket, const struct netche
 
 /* ---- mesh_status.c ---- */
 
-/* The JSON of `meshctl status`, malloc'd, or NULL. */
+#define MESH_STATUS_FORM (JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE)
+
+/* The JSON of `meshctl status`, malloc'd, or NULL. Without peers it is small. */
 char *mesh_status(struct mesh *mesh, bool want_peers);
+/* {"Peer": {...}} of these, as far as they are there; NULL without memory. */
+struct json_object *mesh_status_peers(struct mesh *mesh, const int64_t *ids, unsigned count);
+
+/* ---- mesh_status_all.c ---- */
+
+/* For localapi_backend; owner is the mesh. */
+int mesh_status_all(void *owner, uint32_t ticket, char *error);
+void mesh_status_all_destroy(struct mesh_status_all *all);
 
 #endif

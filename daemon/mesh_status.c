@@ -365,29 +365,37 @@ static void set_online(json_object *status)
 	}
 }
 
+static struct status_source source_of(struct mesh *mesh)
+{
+	const struct tailnet *t = mesh->tailnet;
+
+	return (struct status_source){ .version = MESHWRAP_VERSION,
+				       .backend_state = t ? tailnet_backend_state(t) : "Running",
+				       .has_node_key = mesh->wg != NULL,
+				       .wall_s = (int64_t)tailnet_timestamp_s(),
+				       .peer = live_peer,
+				       .owner = mesh };
+}
+
 char *mesh_status(struct mesh *mesh, bool want_peers)
 {
 	const struct tailnet *t = mesh->tailnet;
 	struct endpoint addrs[PATHS_SELF_MAX];
 	struct control_info info = { .login_url = "" };
 	const char *texts[HEALTH_MAX];
-	struct status_source source = { .version = MESHWRAP_VERSION,
-					.backend_state = t ? tailnet_backend_state(t) : "Running",
-					.has_node_key = mesh->wg != NULL,
-					.wall_s = (int64_t)tailnet_timestamp_s(),
-					.self_addrs = addrs,
-					.health = texts,
-					.peer = live_peer,
-					.owner = mesh };
+	struct status_source source = source_of(mesh);
 	json_object *status;
 	char *out = NULL;
 
 	if (t)
 		control_get_info(t->control, &info);
 	source.auth_url = info.login_url;
+	source.self_addrs = addrs;
 	source.self_addr_count = self_addresses(mesh, addrs);
 	source.self_derp = t && t->paths ? paths_home(t->paths) : 0;
+	source.health = texts;
 	source.health_count = health(mesh, &info, texts);
+	source.without_peers = !want_peers;
 	status = status_build(mesh->netmap, &source);
 	if (!status)
 		return NULL;
@@ -396,12 +404,19 @@ char *mesh_status(struct mesh *mesh, bool want_peers)
 	add_own(mesh, status);
 	if (!t)
 		set_online(status);
-	if (!want_peers)
-		json_object_object_add(status, "Peer", NULL);
-	out = strdup(json_object_to_json_string_ext(
-		status, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	out = strdup(json_object_to_json_string_ext(status, MESH_STATUS_FORM));
 	json_object_put(status);
 	return out;
+}
+
+json_object *mesh_status_peers(struct mesh *mesh, const int64_t *ids, unsigned count)
+{
+	struct status_source source = source_of(mesh);
+	json_object *status = status_build_peers(mesh->netmap, &source, ids, count);
+
+	if (status && !mesh->tailnet)
+		set_online(status);
+	return status;
 }
 
 /* ---- lines of the log ---- */

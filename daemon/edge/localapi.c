@@ -280,15 +280,40 @@ static void serve_ping(struct localapi *api, struct evhttp_request *request,
 
 /* ---- reading ---- */
 
+/* Passes a request on whose answer comes later, by its ticket. */
+static void serve_late(struct localapi *api, struct evhttp_request *request,
+		       int (*ask)(void *owner, uint32_t ticket, char *error), unsigned limit_s)
+{
+	char error[LOCALAPI_ERROR_MAX] = "";
+	struct waiting *w;
+	uint32_t ticket;
+
+	if (!ask) {
+		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		return;
+	}
+	w = start_waiting(api, request, limit_s);
+	if (!w)
+		return;
+	ticket = w->ticket;
+	if (ask(api->backend.owner, ticket, error) != 0)
+		refuse_waiting(api, ticket, error);
+}
+
 static void serve_status(struct localapi *api, struct evhttp_request *request,
 			 struct evkeyvalq *query)
 {
 	const struct localapi_backend *b = &api->backend;
 	const char *peers = evhttp_find_header(query, "peers");
+	bool want_peers = !peers || strcmp(peers, "false") != 0;
 	char *text;
 
+	if (want_peers && b->status_all) {
+		serve_late(api, request, b->status_all, LOCALAPI_STATUS_S);
+		return;
+	}
 	if (b->status)
-		text = b->status(b->owner, !peers || strcmp(peers, "false") != 0);
+		text = b->status(b->owner, want_peers);
 	else
 		text = api->edge->callbacks.status(api->edge->owner);
 	answer_send_text(request, HTTP_OK, text);
@@ -313,26 +338,6 @@ static void serve_whois(struct localapi *api, struct evhttp_request *request,
 	else
 		answer_send_problem(request, HTTP_NOTFOUND, error);
 	free(text);
-}
-
-/* Passes a request on whose answer comes later, by its ticket. */
-static void serve_late(struct localapi *api, struct evhttp_request *request,
-		       int (*ask)(void *owner, uint32_t ticket, char *error), unsigned limit_s)
-{
-	char error[LOCALAPI_ERROR_MAX] = "";
-	struct waiting *w;
-	uint32_t ticket;
-
-	if (!ask) {
-		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
-		return;
-	}
-	w = start_waiting(api, request, limit_s);
-	if (!w)
-		return;
-	ticket = w->ticket;
-	if (ask(api->backend.owner, ticket, error) != 0)
-		refuse_waiting(api, ticket, error);
 }
 
 static void serve_netcheck(struct localapi *api, struct evhttp_request *request,

@@ -24,6 +24,7 @@
 #define LOCALAPI_PING_S      60 /* callers have shorter limits of their own */
 #define LOCALAPI_NETCHECK_S  30
 #define LOCALAPI_LOGOUT_S    30
+#define LOCALAPI_STATUS_S    30
 #define LOCALAPI_IDLE_S      90
 #define LOCALAPI_MAX_BYTES   16384 /* of a request */
 #define LOCALAPI_ERROR_MAX   256
@@ -41,6 +42,11 @@ struct localapi;
 struct localapi_backend {
 	/* JSON of `status --json`, indented by 2, no newline at its end; NULL: no memory. */
 	char *(*status)(void *owner, bool want_peers);
+	/*
+	 * The same with peers, later, as there may be many: localapi_answered() follows when
+	 * 0. NULL: status() is asked.
+	 */
+	int (*status_all)(void *owner, uint32_t ticket, char *error);
 	/* JSON of `whois --json`; NULL with error: "peer not found". addr: "IP" or "IP:PORT". */
 	char *(*whois)(void *owner, const char *addr, char error[static LOCALAPI_ERROR_MAX]);
 	/* 0 or -errno; localapi_ponged() follows when 0. size: of an ICMP payload, 0 usual. */

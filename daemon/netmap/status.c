@@ -323,7 +323,7 @@ static void add_peers(struct build *b, struct json_object *o, const struct netma
 	struct json_object *peers;
 	char key[KEY_TEXT];
 
-	if (netmap_peer_count(nm) == 0) {
+	if (netmap_peer_count(nm) == 0 || source->without_peers) {
 		build_add_null(b, o, "Peer");
 		return;
 	}
@@ -334,6 +334,24 @@ static void add_peers(struct build *b, struct json_object *o, const struct netma
 		build_add(b, peers, key_text(node, key), build_node(nm, node, false, source));
 	}
 	build_add(b, o, "Peer", peers);
+}
+
+struct json_object *status_build_peers(const struct netmap *nm, const struct status_source *source,
+				       const int64_t *ids, unsigned count)
+{
+	struct build b = { .failed = false };
+	struct json_object *o = build_object(&b), *peers = build_object(&b);
+	char key[KEY_TEXT];
+
+	for (unsigned i = 0; i < count; i++) {
+		const struct netmap_node *node = netmap_peer_by_id(nm, ids[i]);
+
+		if (node)
+			build_add(&b, peers, key_text(node, key),
+				  build_node(nm, node, false, source));
+	}
+	build_add(&b, o, "Peer", peers);
+	return build_result(&b, o);
 }
 
 struct json_object *status_build_user(const struct netmap_user *user)

@@ -35,6 +35,7 @@ struct status_source {
 	uint64_t rx_bytes, tx_bytes; /* of all peers */
 	const char *const *health;   /* own texts, shown after the server's */
 	unsigned health_count;
+	bool without_peers; /* "Peer" is null */
 	/* Fills *live, which is zeroed. May be NULL. */
 	void (*peer)(void *owner, const struct netmap_node *node, struct status_peer *live);
 	void *owner;
@@ -42,6 +43,9 @@ struct status_source {
 
 /* A new object (json_object_put()), or NULL on -ENOMEM. nm may be before its first map. */
 struct json_object *status_build(const struct netmap *nm, const struct status_source *source);
+/* {"Peer": {...}} of it, with these peers only, as far as they are in the map. As above. */
+struct json_object *status_build_peers(const struct netmap *nm, const struct status_source *source,
+				       const int64_t *ids, unsigned count);
 /* {Name, MagicDNSSuffix, MagicDNSEnabled}. */
 struct json_object *status_build_tailnet(const struct netmap *nm);
 /* {ID, LoginName, DisplayName, ProfilePicURL?}. */

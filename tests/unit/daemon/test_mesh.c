@@ -19,6 +19,7 @@
 #include <event2/event.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <json.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -100,15 +101,16 @@ static int start(struct node *n, const char *format, ...)
 {
 	const struct timeval millisecond = { 0, 1000 };
 	const struct mesh_options options = { .dir = n->dir };
-	char text[8192], line[MESH_LINE_MAX];
+	char *text, line[MESH_LINE_MAX];
 	struct config config;
 	va_list args;
 	int err;
 
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	assert_true(vasprintf(&text, format, args) > 0);
 	va_end(args);
 	assert_int_equal(config_parse(text, strlen(text), &config, n->error), 0);
+	free(text);
 	err = mesh_create(&config, &options, &n->mesh, n->error);
 	if (err < 0) {
 		n->mesh = NULL;
@@ -341,6 +343,86 @@ static void test_an_endpoint_that_does_not_exist_is_told(void **state)
 	assert_non_null(strstr(a.error, "no-such-host.invalid does not exist"));
 }
 
+#define MANY 1500u
+
+/* What one turn takes of the processor, in ns, whatever else the machine does. */
+static uint64_t turn(struct node *n)
+{
+	struct timespec before, after;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+	assert_int_equal(mesh_run(n->mesh), 0);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+	return (uint64_t)(after.tv_sec - before.tv_sec) * NS_PER_S + (uint64_t)after.tv_nsec -
+	       (uint64_t)before.tv_nsec;
+}
+
+static void start_with_many_peers(void)
+{
+	size_t room = MANY * 200;
+	char *peers = calloc(1, room), *end = peers;
+
+	for (unsigned i = 0; i < MANY; i++) {
+		struct node c = { 0 };
+
+		make_keys(&c);
+		end += snprintf(end, room - (size_t)(end - peers),
+				"[Peer]\n# Name = n%u\nPublicKey = %s\n"
+				"AllowedIPs = 100.64.%u.%u/32\n",
+				i, c.public_text, 1 + i / 256, i % 256);
+	}
+	assert_int_equal(start(&a,
+			       "[Interface]\n# Name = node-a\nPrivateKey = %s\n"
+			       "Address = 100.64.0.1/10\n%s",
+			       a.private_text, peers),
+			 0);
+	free(peers);
+}
+
+static void test_a_status_of_many_peers_does_not_hold_up_the_loop(void **state)
+{
+	struct question q = { .node = &a, .method = "GET", .target = "/localapi/v0/status" };
+	json_object *whole, *peers, *peer, *of_name = NULL;
+	uint64_t longest_ns = 0, sum_ns = 0, ns;
+	unsigned count = 0;
+	pthread_t thread;
+
+	(void)state;
+	start_with_many_peers();
+	for (unsigned i = 0; i < 50; i++)
+		turn(&a);
+	assert_int_equal(pthread_create(&thread, NULL, ask_in_thread, &q), 0);
+	while (!q.is_answered) {
+		ns = turn(&a);
+		longest_ns = MAX(longest_ns, ns);
+		sum_ns += ns;
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(q.err, 0);
+	/* A turn may hold some slices, but not half of all. */
+	assert_true(longest_ns < sum_ns / 2);
+	/* As if it were made at once. */
+	whole = json_tokener_parse(q.answer.body);
+	assert_non_null(whole);
+	assert_true(json_object_object_get_ex(whole, "Peer", &peers));
+	assert_int_equal(json_object_object_length(peers), MANY);
+	json_object_object_foreach(peers, key, value)
+	{
+		assert_true(json_object_object_get_ex(value, "PublicKey", &peer));
+		assert_string_equal(key, json_object_get_string(peer));
+		assert_true(json_object_object_get_ex(value, "HostName", &of_name));
+		count += strcmp(json_object_get_string(of_name), "n0") == 0 ||
+			 strcmp(json_object_get_string(of_name), "n1499") == 0;
+	}
+	assert_int_equal(count, 2);
+	assert_string_equal(json_object_to_json_string_ext(whole,
+							   JSON_C_TO_STRING_PRETTY |
+								   JSON_C_TO_STRING_NOSLASHESCAPE),
+			    q.answer.body);
+	json_object_put(whole);
+	free(q.answer.body);
+}
+
 static uint64_t clock_ms(void)
 {
 	struct timespec ts;
@@ -451,6 +533,7 @@ int main(void)
 		mesh_test(test_our_own_key_as_a_peer_is_told),
 		mesh_test(test_an_endpoint_that_does_not_exist_is_told),
 		mesh_test(test_names_without_an_answer_do_not_hold_up_the_start),
+		mesh_test(test_a_status_of_many_peers_does_not_hold_up_the_loop),
 		mesh_test(test_a_folder_that_cannot_be_made_is_told),
 		mesh_test(test_a_node_without_a_name_takes_the_machines),
 	};

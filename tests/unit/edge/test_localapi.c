@@ -214,7 +214,7 @@ static int back_login(void *owner, char error[static LOCALAPI_ERROR_MAX])
 static void set_backend(void *arg)
 {
 	struct backend *b = arg;
-	const struct localapi_backend backend = { back_status,      back_whois,
+	const struct localapi_backend backend = { back_status,      NULL, back_whois,
 						  back_ping,        back_late,
 						  back_set_running, back_login,
 						  back_fail,        b };
