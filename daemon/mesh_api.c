@@ -334,9 +334,9 @@ static int logout(void *owner, uint32_t ticket, char error[static LOCALAPI_ERROR
 
 void mesh_api_install(struct mesh *mesh)
 {
-	const struct localapi_backend backend = { status,   mesh_status_all, whois, ping,
-						  netcheck, set_running,     login, logout,
-						  mesh };
+	const struct localapi_backend backend = { status, mesh_status_all, whois,
+						  ping,   netcheck,        set_running,
+						  login,  logout,          mesh };
 
 	localapi_set_backend(api(mesh), &backend);
 }

@@ -74,8 +74,8 @@ struct mesh {
 	bool is_udp_blocked, is_relay_blocked;
 	struct pings pings;
 	struct mesh_status_all *status_all; /* NULL until it is asked for */
-	uint64_t due_ns;  /* when the loop is to wake up next */
-	struct calm calm; /* then memory is given back */
+	uint64_t due_ns;                    /* when the loop is to wake up next */
+	struct calm calm;                   /* then memory is given back */
 	struct wg_datagram datagram[MESH_DATAGRAMS];
 };
 

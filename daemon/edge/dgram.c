@@ -488,8 +488,7 @@ struct dgrams *dgrams_create(struct edge *edge)
 		fair_init(&all->kind[i].fair, secret);
 	all->kind[0].max = most_endpoints(2);
 	/* So that free ports of ::1 are found quickly. */
-	all->kind[1].max =
-		MIN(most_endpoints(4), (edge->ports.last - edge->ports.first) * 3u / 4);
+	all->kind[1].max = MIN(most_endpoints(4), (edge->ports.last - edge->ports.first) * 3u / 4);
 	all->edge = edge;
 	all->kept_end = &all->kept;
 	all->retry.fired = dgram_retry;

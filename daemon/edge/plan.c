@@ -211,8 +211,8 @@ static int lay_network(const struct plan *plan, struct map_directory *dir, struc
 		if (err == 0)
 			err = ip_is_v4(&s.first)
 				      ? lay_v4(plan, dir, s, error)
-				      : add_range(dir, &s,
-						  plan_find_single(plan, &s.first)->mirror, error);
+				      : add_range(dir, &s, plan_find_single(plan, &s.first)->mirror,
+						  error);
 		if (ip_equal(&s.last, &net.last))
 			return err;
 		net.first = span_next_address(s.last);

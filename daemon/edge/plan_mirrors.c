@@ -235,9 +235,8 @@ int plan_assign_singles(struct plan *plan, const struct spans *single, char *err
 			continue;
 		mirror = next_mirror(plan);
 		if (mirror)
-			plan->single[count++] = (struct single_mirror){
-				.addr = single->at[i].first, .mirror = mirror
-			};
+			plan->single[count++] = (struct single_mirror){ .addr = single->at[i].first,
+									.mirror = mirror };
 		else
 			err = -EADDRNOTAVAIL;
 	}

@@ -343,8 +343,8 @@ void filter_flow_out(struct filter *f, uint8_t protocol, const struct endpoint *
 
 	if (filter_flows_use(&f->flows, &flow, f->now_ns))
 		return;
-	filter_flows_add(&f->flows, &flow,
-			 f->peer_of ? f->peer_of(f->owner, &remote->addr) : NULL, f->now_ns);
+	filter_flows_add(&f->flows, &flow, f->peer_of ? f->peer_of(f->owner, &remote->addr) : NULL,
+			 f->now_ns);
 }
 
 enum filter_verdict filter_out(struct filter *f, const uint8_t *packet, size_t len)

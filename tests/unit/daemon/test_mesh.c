@@ -16,8 +16,8 @@
 
 #include <arpa/inet.h>
 #include <cmocka.h>
-#include <event2/event.h>
 #include <dlfcn.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #include <json.h>
 #include <netdb.h>
@@ -415,10 +415,10 @@ static void test_a_status_of_many_peers_does_not_hold_up_the_loop(void **state)
 			 strcmp(json_object_get_string(of_name), "n1499") == 0;
 	}
 	assert_int_equal(count, 2);
-	assert_string_equal(json_object_to_json_string_ext(whole,
-							   JSON_C_TO_STRING_PRETTY |
-								   JSON_C_TO_STRING_NOSLASHESCAPE),
-			    q.answer.body);
+	assert_string_equal(
+		json_object_to_json_string_ext(whole, JSON_C_TO_STRING_PRETTY |
+							      JSON_C_TO_STRING_NOSLASHESCAPE),
+		q.answer.body);
 	json_object_put(whole);
 	free(q.answer.body);
 }

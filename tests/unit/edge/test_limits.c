@@ -381,8 +381,8 @@ static void test_who_has_all_ports_of_a_mirror_pushes_out_its_own(void **state)
 		to = mesh_endpoint(B_ADDR, (uint16_t)(1000 + i));
 		assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
 	}
-	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), to.port, &addr,
-				  &port));
+	assert_true(
+		map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), to.port, &addr, &port));
 	assert_int_equal(two_nodes_stats(a).udp_over_share, 0);
 	assert_true(two_nodes_stats(a).udp_endpoints > 2000);
 }

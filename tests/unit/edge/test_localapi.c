@@ -214,10 +214,9 @@ static int back_login(void *owner, char error[static LOCALAPI_ERROR_MAX])
 static void set_backend(void *arg)
 {
 	struct backend *b = arg;
-	const struct localapi_backend backend = { back_status,      NULL, back_whois,
-						  back_ping,        back_late,
-						  back_set_running, back_login,
-						  back_fail,        b };
+	const struct localapi_backend backend = { back_status, NULL,      back_whois,
+						  back_ping,   back_late, back_set_running,
+						  back_login,  back_fail, b };
 
 	b->api = edge_localapi(a->edge);
 	localapi_set_backend(b->api, &backend);

@@ -188,7 +188,8 @@ static void make_node(struct node *node, const char *addr, const char *addr6)
 {
 	struct edge_config config = { node->dir, MTU, false, node->both->refuse_synhold };
 	const struct edge_callbacks edge_callbacks = { reachable, status, ping, peer };
-	const struct netstack_callbacks callbacks = { output, udp_received, udp_failed, pong, NULL };
+	const struct netstack_callbacks callbacks = { output, udp_received, udp_failed, pong,
+						      NULL };
 	struct tcp_config tcp;
 	struct ip_addr own[2];
 	char error[256], path[PATHS_MAX + 8];

@@ -50,8 +50,8 @@ static struct thing *add(struct table *t, const void *peer)
 
 	assert_true(t->made <= ARRAY_LEN(t->thing));
 	if (t->count == ROOM) {
-		struct thing *gone = CONTAINER_OF(fair_evict(&t->fair, t->now_ns), struct thing,
-						  fair);
+		struct thing *gone =
+			CONTAINER_OF(fair_evict(&t->fair, t->now_ns), struct thing, fair);
 
 		assert_true(gone->is_in);
 		gone->is_in = false;
