@@ -17,10 +17,13 @@ def world(request, session_lab):
     yield from shared_world(request.param, session_lab)
 
 
-@pytest.fixture(scope="module", params=["-O2", "-O0"])
+@pytest.fixture(scope="module", params=["gcc -O2", "gcc -O0", "musl-gcc -O2"])
 def own(request, session_lab):
-    target = session_lab.tmp / f"own-calls{request.param}"
-    subprocess.run(["gcc", "-D_GNU_SOURCE", request.param, "-o", target, HERE / "own_calls.c"], check=True)
+    words = request.param.split()
+    if not shutil.which(words[0]):
+        pytest.skip(f"needs {words[0]}")
+    target = session_lab.tmp / "-".join(["own-calls", *words])
+    subprocess.run([*words, "-D_GNU_SOURCE", "-o", target, HERE / "own_calls.c"], check=True)
     return target
 
 
@@ -101,9 +104,8 @@ def test_children_of_traced_programs(world, own, static, echo):
 
 def test_children_of_it_have_the_shim_again(world, own):
     """The tracer stands by, as for every dynamic child of a static program."""
-    code = "import os; print(os.environ['LD_PRELOAD'], open('/proc/self/maps').read().count('libmeshwrap.so') > 0)"
-    said = run(world.a, own, "exec", PYTHON, "-c", code)
-    assert said.endswith("/libmeshwrap.so True\n")
+    code = "print(open('/proc/self/maps').read().count('/libmeshwrap') > 0)"
+    assert run(world.a, own, "exec", PYTHON, "-c", code) == "True\n"
     assert "TracerPid:\t0\n" not in run(world.a, own, "exec", "cat", "/proc/self/status")
 
 
