@@ -90,6 +90,9 @@ static void close_socket(struct dgram *d)
 	if (d->has_event)
 		event_del(&d->event);
 	d->has_event = false;
+	if (d->is_paused)
+		LIST_REMOVE(d, by_paused);
+	d->is_paused = false;
 	if (d->fd >= 0)
 		close(d->fd);
 	d->fd = -1;
@@ -121,7 +124,7 @@ static int watch(struct dgram *d)
 
 	if (event_assign(&d->event, loop_base(all->edge->loop), d->fd, EV_READ | EV_PERSIST,
 			 dgram_event, d) != 0 ||
-	    (!all->kept && event_add(&d->event, NULL) != 0))
+	    event_add(&d->event, NULL) != 0)
 		return -ENOMEM;
 	d->has_event = true;
 	return 0;
@@ -447,23 +450,23 @@ int dgram_open(struct dgrams *all, const struct endpoint *remote, bool v6only,
 	return 0;
 }
 
-static void set_reading(struct dgram_kind *kind, bool reading)
+void dgram_pause(struct dgram *d)
 {
-	struct fair_entry *entry;
-
-	TAILQ_FOREACH(entry, &kind->fair.all, of_all)
-	{
-		struct dgram *d = CONTAINER_OF(entry, struct dgram, fair);
-
-		if (d->has_event && (reading ? event_add(&d->event, NULL) : event_del(&d->event)))
-			log_err("edge: udp: libevent failed, a port is not read");
-	}
+	event_del(&d->event);
+	d->is_paused = true;
+	LIST_INSERT_HEAD(&d->dgrams->paused, d, by_paused);
 }
 
-void dgram_set_reading(struct dgrams *all, bool reading)
+void dgrams_resume(struct dgrams *all)
 {
-	for (unsigned i = 0; i < ARRAY_LEN(all->kind); i++)
-		set_reading(&all->kind[i], reading);
+	struct dgram *d;
+
+	while ((d = LIST_FIRST(&all->paused))) {
+		LIST_REMOVE(d, by_paused);
+		d->is_paused = false;
+		if (event_add(&d->event, NULL) != 0)
+			log_err("edge: udp: libevent failed, a port is not read");
+	}
 }
 
 static unsigned most_endpoints(unsigned part_of_descriptors)
@@ -491,6 +494,7 @@ struct dgrams *dgrams_create(struct edge *edge)
 	all->kind[1].max = MIN(most_endpoints(4), (edge->ports.last - edge->ports.first) * 3u / 4);
 	all->edge = edge;
 	all->kept_end = &all->kept;
+	LIST_INIT(&all->paused);
 	all->retry.fired = dgram_retry;
 	return all;
 }

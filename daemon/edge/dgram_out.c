@@ -4,7 +4,8 @@
  * A batch is read into one buffer that all endpoints share, and handed to the
  * stack one by one. What the stack does not take now (it is blocked, the UDP
  * socket is full) is kept, and nothing is read from any endpoint until it is
- * gone: then the kernel's queues fill and programs' sends block or fail, as
+ * gone (each that has something to say is paused when it says so, as there may be
+ * thousands that have not): then the kernel's queues fill and programs' sends block or fail, as
  * they would on a slow interface. So at most one batch is ever kept.
  */
 #include <errno.h>
@@ -30,7 +31,7 @@ static int keep(struct dgrams *all, const struct endpoint *local, const struct e
 	return 0;
 }
 
-/* Reading stops with the first datagram that is kept. */
+/* Reading stops with the first datagram that is kept, see dgram_event(). */
 static void hold_back(struct dgrams *all, const struct endpoint *local,
 		      const struct endpoint *remote, const uint8_t *data, size_t len)
 {
@@ -38,7 +39,6 @@ static void hold_back(struct dgrams *all, const struct endpoint *local,
 
 	if (keep(all, local, remote, data, len) != 0 || !was_reading)
 		return; /* without memory UDP may lose it */
-	dgram_set_reading(all, false);
 	edge_timer_set(&all->edge->timers, &all->retry,
 		       loop_now(all->edge->loop) + DGRAM_RETRY_MS * NS_PER_MS);
 }
@@ -75,7 +75,7 @@ void dgram_retry(struct edge_timer *timer, uint64_t now_ns)
 		}
 		pop_kept(all);
 	}
-	dgram_set_reading(all, true);
+	dgrams_resume(all);
 }
 
 static void send_out(struct dgram *d, const struct endpoint *from, const uint8_t *data, size_t len)
@@ -117,6 +117,10 @@ void dgram_event(evutil_socket_t fd, short what, void *arg)
 	int n;
 
 	(void)what;
+	if (all->kept) {
+		dgram_pause(d);
+		return;
+	}
 	for (int i = 0; i < DGRAM_BATCH; i++) {
 		at[i] = (struct iovec){ all->buffer[i], sizeof(all->buffer[i]) };
 		msg[i] = (struct mmsghdr){ .msg_hdr = { .msg_name = &from[i],

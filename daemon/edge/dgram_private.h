@@ -29,6 +29,8 @@ struct dgram {
 	int fd;                 /* -1 while it sulks */
 	struct event event;
 	bool has_event;
+	bool is_paused; /* it has something to say, but the stack takes no more */
+	LIST_ENTRY(dgram) by_paused;
 	bool is_asked_for; /* by a program */
 	bool is_service;   /* answered by ourselves, see service.h */
 	struct fair_entry fair;
@@ -72,6 +74,7 @@ struct dgrams {
 	struct log_gate share_gate;
 	struct dgram_route *routes;
 	struct dgram_kept *kept, **kept_end; /* while not empty nothing is read */
+	LIST_HEAD(, dgram) paused;
 	struct edge_timer retry;
 	uint8_t buffer[DGRAM_BATCH][PACKET_MAX + 1];
 };
@@ -92,7 +95,9 @@ void dgram_drop_unused(struct dgram *dgram);
 void dgram_sulk(struct dgram *dgram);
 /* Opens again. 0, or -errno and it is gone. */
 int dgram_wake(struct dgram *dgram);
-void dgram_set_reading(struct dgrams *dgrams, bool reading);
+/* Not read until dgrams_resume(). */
+void dgram_pause(struct dgram *dgram);
+void dgrams_resume(struct dgrams *dgrams);
 
 void dgram_event(evutil_socket_t fd, short what, void *arg);
 void dgram_retry(struct edge_timer *timer, uint64_t now_ns);

@@ -366,6 +366,46 @@ static void test_nothing_is_lost_while_the_stack_is_blocked(void **state)
 	close(server);
 }
 
+static void processor_time(void *arg)
+{
+	struct timespec *ts = arg;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, ts);
+}
+
+/* Each time that the stack is blocked costs the endpoints that have something to say, not all. */
+static void test_blocking_does_not_touch_every_endpoint(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0), server_ep;
+	int client, server = udp_at(&any, &server_ep);
+	struct blocking block = { a->ns, true };
+	struct timespec before, after;
+	uint32_t got;
+	int64_t used_ns;
+
+	(void)state;
+	for (uint16_t i = 0; i < 3000; i++)
+		open_endpoint(a, B_ADDR, (uint16_t)(10000 + i), 0);
+	client = connected_client(server_ep.port);
+	two_nodes_call(&t, processor_time, &before);
+	for (uint32_t i = 0; i < 50; i++) {
+		block.blocked = true;
+		two_nodes_call(&t, set_blocked, &block);
+		assert_int_equal(send(client, &i, sizeof(i), 0), sizeof(i));
+		nanosleep(&(struct timespec){ 0, NS_PER_MS }, NULL);
+		block.blocked = false;
+		two_nodes_call(&t, set_blocked, &block);
+		assert_int_equal(recv(server, &got, sizeof(got), 0), sizeof(got));
+		assert_int_equal(got, i);
+	}
+	two_nodes_call(&t, processor_time, &after);
+	used_ns =
+		(after.tv_sec - before.tv_sec) * (int64_t)NS_PER_S + after.tv_nsec - before.tv_nsec;
+	assert_true(used_ns / 50 < (int64_t)(500 * NS_PER_US));
+	close(client);
+	close(server);
+}
+
 static void test_what_is_no_peer_gets_no_endpoint(void **state)
 {
 	struct endpoint from = mesh_endpoint("127.0.0.1", 0), to = mesh_endpoint("192.0.2.1", 1);
@@ -398,6 +438,7 @@ int main(void)
 		TEST(test_a_refused_program_is_not_in_the_way_of_the_next_one),
 		TEST(test_when_a_server_has_gone_the_far_side_is_told_and_a_new_one_found),
 		TEST(test_nothing_is_lost_while_the_stack_is_blocked),
+		TEST(test_blocking_does_not_touch_every_endpoint),
 		TEST(test_what_is_no_peer_gets_no_endpoint),
 	};
 
