@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sodium.h>
+
 #include "daemon/edge/flow_private.h"
 #include "shared/log.h"
 #include "shared/util.h"
@@ -22,7 +24,7 @@
 #define FIRST_POLL_NS (1 * NS_PER_MS)
 #define LAST_POLL_NS  (50 * NS_PER_MS)
 #define PATIENCE_NS   (20 * NS_PER_S) /* for a listener whose queue is full */
-#define PORT_TRIES    8192            /* a whole range, at most */
+#define PORT_TRIES    256             /* at random: enough unless nearly all are taken */
 
 static void try_target(struct flow *flow);
 
@@ -48,7 +50,7 @@ static int bind_with_pair(struct flow *flow, int fd, struct endpoint at)
 	int err = -EADDRINUSE;
 
 	for (int i = 0; i < PORT_TRIES && err == -EADDRINUSE; i++) {
-		at.port = port_range_at(&edge->ports, (uint32_t)edge->random++);
+		at.port = port_range_at(&edge->ports, randombytes_random());
 		/* On ::1 our socket's own port would answer itself. */
 		if (at.port != flow->local.port)
 			err = sock_bind(fd, &at);

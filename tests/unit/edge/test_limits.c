@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -530,6 +531,47 @@ static void test_a_full_listener_queue_makes_the_peer_wait(void **state)
 	close(listener);
 }
 
+static void processor_time(void *arg)
+{
+	struct timespec *ts = arg;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, ts);
+}
+
+/* A peer that has all ports of ours at ::1 gets no more, and that is soon found out. */
+static void test_without_a_port_at_loopback6_a_connect_costs_little(void **state)
+{
+	struct endpoint at = mesh_endpoint("::1", 0);
+	struct port_range range = port_range_read();
+	int listener, *taken = calloc(65536, sizeof(*taken)), count = 0;
+	struct timespec before, after;
+	int64_t used_ns;
+	uint16_t port;
+
+	(void)state;
+	listener = program_listen(&at, &port);
+	for (unsigned p = range.first; p <= range.last; p++) {
+		struct endpoint one = mesh_endpoint("::1", (uint16_t)p);
+		int fd = sock_open(&one, SOCK_STREAM);
+
+		assert_true(fd >= 0);
+		if (sock_bind(fd, &one) == 0)
+			taken[count++] = fd;
+		else
+			close(fd);
+	}
+	two_nodes_call(&t, processor_time, &before);
+	assert_int_equal(shim_connect(a, B_ADDR6, port), -ECONNREFUSED);
+	two_nodes_call(&t, processor_time, &after);
+	used_ns =
+		(after.tv_sec - before.tv_sec) * (int64_t)NS_PER_S + after.tv_nsec - before.tv_nsec;
+	assert_true(used_ns < (int64_t)(2 * NS_PER_MS));
+	while (count > 0)
+		close(taken[--count]);
+	free(taken);
+	close(listener);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -552,6 +594,7 @@ int main(void)
 		TEST(test_nor_does_one_that_ended_while_much_was_under_way),
 		TEST(test_a_port_that_is_still_in_use_on_the_mesh_is_replaced_there),
 		TEST(test_a_full_listener_queue_makes_the_peer_wait),
+		TEST(test_without_a_port_at_loopback6_a_connect_costs_little),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
