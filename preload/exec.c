@@ -8,14 +8,18 @@
  * New words lie on the stack, as libc's own do: see follow.h.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "preload/follow.h"
 #include "preload/libc.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 
 /* In the frame of whoever says it. */
@@ -122,7 +126,7 @@ SHIM_EXPORT(int, execlp, (const char *name, const char *arg, ...))
 	return shim_execvpe(name, words, environ);
 }
 
-/* The file's name for a look at it, as long as the descriptor is open. */
+/* A name for a look at the file, as long as the descriptor is open. */
 static void name_descriptor(int fd, char name[static 32])
 {
 	char digits[12], *at = digits + sizeof(digits);
@@ -137,15 +141,65 @@ static void name_descriptor(int fd, char name[static 32])
 	memcpy(name + 14, at, (size_t)(digits + sizeof(digits) - at));
 }
 
-/* The program may be known by a descriptor alone, which meshrun would not have. */
+/*
+ * What the file is called, if it is called anything: meshrun, which starts it in our place,
+ * would not have the descriptor. False: only a name for a look at it.
+ */
+static bool name_file(int fd, char name[static PATH_MAX])
+{
+	char link[32];
+	struct stat file, named;
+	int saved = errno;
+	ssize_t n;
+
+	name_descriptor(fd, link);
+	n = readlink(link, name, PATH_MAX - 1);
+	if (n > 0) {
+		name[n] = '\0';
+		if (fstat(fd, &file) == 0 && stat(name, &named) == 0 &&
+		    file.st_dev == named.st_dev && file.st_ino == named.st_ino)
+			return true;
+	}
+	memcpy(name, link, sizeof(link));
+	errno = saved;
+	return false;
+}
+
 SHIM_EXPORT(int, fexecve, (int fd, char *const argv[], char *const envp[]))
 {
+	char name[PATH_MAX];
 	struct follow f;
-	char name[32];
+	bool has_name;
 
-	name_descriptor(fd, name);
-	FOLLOW(&f, name, argv, envp, true);
+	if (!shim_is_on())
+		return libc.fexecve(fd, argv, envp);
+	has_name = name_file(fd, name);
+	FOLLOW(&f, name, argv, envp, !has_name);
+	if (f.has_other_path)
+		return libc.execve(f.path, f.argv, f.envp);
 	return libc.fexecve(fd, argv, f.envp);
+}
+
+/* Not every libc has it. A symbolic link that is not to be followed is the kernel's to refuse. */
+SHIM_EXPORT(int, execveat,
+	    (int folder, const char *path, char *const argv[], char *const envp[], int flags))
+{
+	char name[PATH_MAX];
+	struct follow f;
+	bool has_name;
+	int fd;
+
+	fd = shim_is_on() ? (int)raw_syscall(SYS_openat, folder, path, O_PATH | O_CLOEXEC, 0) : -1;
+	if (fd < 0 && shim_is_on() && (flags & AT_EMPTY_PATH))
+		fd = (int)raw_syscall(SYS_fcntl, folder, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return (int)raw_syscall(SYS_execveat, folder, path, argv, envp, flags);
+	has_name = name_file(fd, name);
+	FOLLOW(&f, name, argv, envp, !has_name || (flags & ~AT_EMPTY_PATH));
+	raw_syscall(SYS_close, fd);
+	if (f.has_other_path)
+		return libc.execve(f.path, f.argv, f.envp);
+	return (int)raw_syscall(SYS_execveat, folder, path, argv, f.envp, flags);
 }
 
 SHIM_EXPORT(int, posix_spawn,

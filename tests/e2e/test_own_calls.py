@@ -102,6 +102,13 @@ def test_children_of_traced_programs(world, own, static, echo):
     assert run(world.a, own, "dial", world.b.v4, echo, env={"MESHWRAP_TRACE": "1"}) == expected
 
 
+def test_children_named_by_a_descriptor_alone(world, own, static, echo):
+    """fexecve(), of a dynamic program with calls of its own and of a static one, which have a name all the same."""
+    code = "import os, sys; os.execve(os.open(sys.argv[1], os.O_RDONLY), sys.argv[1:], {})"
+    assert run(world.a, PYTHON, "-c", code, own, "dial", world.b.v4, echo) == f"hello {world.a.v4} {world.b.v4}\n"
+    assert run(world.a, PYTHON, "-c", code, static, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"
+
+
 def test_children_of_it_have_the_shim_again(world, own):
     """The tracer stands by, as for every dynamic child of a static program."""
     code = "print(open('/proc/self/maps').read().count('/libmeshwrap') > 0)"
