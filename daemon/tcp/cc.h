@@ -41,6 +41,7 @@ struct tcp_cubic {
 	uint64_t queued_ns;                     /* when there was a queue last */
 	bool is_crowded;                        /* others take that room, too */
 	bool met_others;                        /* since the last loss */
+	bool had_chance;                        /* lost without a queue since the last overflow */
 	uint64_t srtt_ns, min_rtt_ns;           /* what the last acknowledgements met */
 	uint64_t learn_ns, learn_bytes;
 	uint64_t calm_until_ns; /* the path is just full: what comes in clumps overflows it again */

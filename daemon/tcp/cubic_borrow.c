@@ -11,8 +11,10 @@
  * from CUBIC's own window. If others grow into the room while we have it, it is taken again only
  * slowly, and after the next loss, too: by steps that are a part of the queue, since it shows up a
  * round trip late. Losses without a queue (others may keep it short, or a policer) and timeouts
- * tell nothing, and there is no borrowing until the next overflow. Rejected: to borrow more than
- * was ours, since that is room that others had.
+ * tell nothing, and there is no borrowing until the next overflow. But one such loss between two
+ * overflows may be chance: what is borrowed is then taken again as slowly as beside others, so that
+ * whoever caused it would answer by another one. Rejected: to borrow more than was ours, since that
+ * is room that others had.
  */
 #include "daemon/tcp/cubic.h"
 #include "shared/util.h"
@@ -92,9 +94,15 @@ void tcp_cubic_overflowed(struct tcp_cc *cc)
 
 	cubic->is_crowded = cubic->met_others || borrowed > 0;
 	cubic->met_others = false;
-	cubic->part = 0;
 	if (queue == 1 && tcp_cubic_has_queue(cubic))
 		queue = tcp_cubic_queued(cubic);
+	if (queue == 1 && !cubic->had_chance) {
+		cubic->had_chance = true;
+		cubic->is_crowded |= cubic->part > 0;
+		return;
+	}
+	cubic->had_chance = queue == 1;
+	cubic->part = 0;
 	if (queue > 1 && queue < BORROW_QUEUED)
 		cubic->part = (uint32_t)((cc->undo_cwnd + borrowed) / queue);
 }

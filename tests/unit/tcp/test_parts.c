@@ -639,13 +639,44 @@ static void test_nothing_is_borrowed_where_it_is_not_known_or_not_needed(void **
 	cc.cwnd = cc.ssthresh;
 	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
 	assert_int_equal(cc.cubic.borrowed, 0);
-	/* A loss without a queue. */
+	/* Losses without a queue. */
 	now_ns = overflow(&cc);
 	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
-	cc.ops->lost(&cc, now_ns);
-	cc.cwnd = cc.ssthresh;
+	for (unsigned i = 0; i < 2; i++) {
+		cc.ops->lost(&cc, now_ns);
+		cc.cwnd = cc.ssthresh;
+	}
 	rounds(&cc, 4, 100 * NS_PER_MS, &now_ns);
 	assert_int_equal(cc.cubic.borrowed, 0);
+}
+
+static void test_one_loss_by_chance_does_not_end_borrowing(void **state)
+{
+	struct tcp_cc cc;
+	uint64_t now_ns;
+	uint32_t before;
+
+	(void)state;
+	now_ns = overflow(&cc);
+	for (unsigned i = 0; i < 2; i++) {
+		rounds(&cc, 10, 100 * NS_PER_MS, &now_ns);
+		cc.ops->lost(&cc, now_ns);
+		before = cc.cwnd = cc.ssthresh;
+		/* Slowly, by less than a queue holds: it may be all but chance. */
+		assert_true(rounds(&cc, 2, 100 * NS_PER_MS, &now_ns) < before * 1.08);
+		rounds(&cc, 20, 100 * NS_PER_MS, &now_ns);
+		assert_true(cc.cubic.borrowed > 150000 && cc.cwnd > 2400000);
+		/* The next is none. */
+		cc.ops->lost(&cc, now_ns);
+		cc.cwnd = cc.ssthresh;
+		rounds(&cc, 20, 100 * NS_PER_MS, &now_ns);
+		assert_int_equal(cc.cubic.borrowed, 0);
+		/* An overflow tells anew what is ours. */
+		rounds(&cc, 2, 120 * NS_PER_MS, &now_ns);
+		cc.cwnd = 3000000;
+		cc.ops->lost(&cc, now_ns);
+		cc.cwnd = cc.ssthresh;
+	}
 }
 
 int main(void)
@@ -666,6 +697,7 @@ int main(void)
 		cmocka_unit_test(test_a_loss_takes_from_cubics_own_window),
 		cmocka_unit_test(test_a_window_that_was_cut_owes_nothing),
 		cmocka_unit_test(test_nothing_is_borrowed_where_it_is_not_known_or_not_needed),
+		cmocka_unit_test(test_one_loss_by_chance_does_not_end_borrowing),
 		cmocka_unit_test(test_a_window_that_probes_is_bounded),
 		cmocka_unit_test(test_trains_find_the_end_before_the_window_gets_there),
 		cmocka_unit_test(test_the_second_train_proves_more_than_the_first),
