@@ -39,6 +39,11 @@ void tcp_cubic_trained(struct tcp_cc *cc, const struct tcp_cc_train *train);
 /* cubic_borrow.c */
 /* What an acknowledgement tells of the queue; it must have timed something. */
 void tcp_cubic_remember(struct tcp_cubic *cubic, const struct tcp_cc_ack *ack);
+/*
+ * The round trip by the queue, times that without one; 1: there is none that lasts for a moment. A
+ * busy machine delays acknowledgements, too, but not each of them.
+ */
+double tcp_cubic_lasting_queue(const struct tcp_cubic *cubic);
 /* Sets what is borrowed beside cwnd, which is CUBIC's own. */
 void tcp_cubic_borrow(struct tcp_cc *cc, const struct tcp_cc_ack *ack);
 /* The part of cwnd that is borrowed. */

@@ -36,11 +36,7 @@ void tcp_cubic_remember(struct tcp_cubic *cubic, const struct tcp_cc_ack *ack)
 	cubic->recent_ns[0] = MIN(cubic->recent_ns[0], ack->rtt_ns);
 }
 
-/*
- * The round trip by the queue, times that without one; 1: there is none. A busy machine delays
- * acknowledgements, too, but not each of them.
- */
-static double lasting_queue(const struct tcp_cubic *cubic)
+double tcp_cubic_lasting_queue(const struct tcp_cubic *cubic)
 {
 	uint64_t recent_ns = MIN(cubic->recent_ns[0], cubic->recent_ns[1]);
 
@@ -70,7 +66,7 @@ void tcp_cubic_borrow(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 	double most = MAX(part - cc->cwnd, 0.0), step = most - borrowed;
 	double round = MIN(ack->acked / window, 1.0); /* so much of a round trip */
 
-	if (lasting_queue(cubic) > 1) {
+	if (tcp_cubic_lasting_queue(cubic) > 1) {
 		cubic->queued_ns = ack->now_ns;
 		if (cubic->borrowed > 0)
 			cubic->is_crowded = cubic->met_others = true;
@@ -90,7 +86,7 @@ void tcp_cubic_overflowed(struct tcp_cc *cc)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
 	uint32_t borrowed = cc->undo_cubic.borrowed;
-	double queue = lasting_queue(cubic);
+	double queue = tcp_cubic_lasting_queue(cubic);
 
 	cubic->is_crowded = cubic->met_others || borrowed > 0;
 	cubic->met_others = false;
@@ -109,5 +105,5 @@ void tcp_cubic_overflowed(struct tcp_cc *cc)
 
 void tcp_cubic_held(struct tcp_cubic *cubic, double held)
 {
-	cubic->part = lasting_queue(cubic) < BORROW_QUEUED ? (uint32_t)held : 0;
+	cubic->part = tcp_cubic_lasting_queue(cubic) < BORROW_QUEUED ? (uint32_t)held : 0;
 }

@@ -91,7 +91,8 @@ void tcp_cubic_share(struct tcp_cc *cc)
 	struct tcp_cubic *cubic = &cc->cubic;
 	double left_at = cc->undo_cubic.left_at, held;
 
-	if (cubic->told == 0 || !tcp_cubic_has_queue(cubic))
+	/* What a clump overflows for less than a moment tells nothing about others. */
+	if (cubic->told == 0 || !tcp_cubic_has_queue(cubic) || tcp_cubic_lasting_queue(cubic) == 1)
 		return;
 	held = cc->undo_cwnd / tcp_cubic_queued(cubic);
 	if (held >= SHARED_ALL * cubic->told)

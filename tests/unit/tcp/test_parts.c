@@ -382,11 +382,20 @@ static void test_trains_that_disagree_end_nothing(void **state)
 	assert_true(!is_over && cc.cwnd >= 2 * before && !cc.start.is_full);
 }
 
+/* That round trip lasts for more than a moment; the smoothed one may be another. */
+static void acked_late(struct tcp_cc *cc, uint64_t rtt_ns, uint64_t srtt_ns)
+{
+	struct tcp_cc_ack ack = { .rtt_ns = rtt_ns, .srtt_ns = srtt_ns };
+
+	for (unsigned i = 0; i < 3; i++) {
+		ack.now_ns = MAX(NS_PER_S, cc->cubic.recent_until_ns);
+		cc->ops->acked(cc, &ack);
+	}
+}
+
 static void acked_after(struct tcp_cc *cc, uint64_t rtt_ns)
 {
-	const struct tcp_cc_ack ack = { .now_ns = NS_PER_S, .rtt_ns = rtt_ns, .srtt_ns = rtt_ns };
-
-	cc->ops->acked(cc, &ack);
+	acked_late(cc, rtt_ns, rtt_ns);
 }
 
 /* Started by trains on 200 Mbit/s at 100 ms, then lost while so much was queued; so much came
@@ -481,6 +490,22 @@ static void test_room_is_made_whenever_others_come_and_once_if_they_do_not(void 
 	assert_true(cc.ssthresh > 1600000 && cc.cubic.told == 0);
 	lose_at(&cc, 2000000);
 	assert_true(cc.ssthresh > 1300000 && cc.cubic.left_at == 0);
+}
+
+/* What a clump of our own overflows for less than a moment tells nothing about others. */
+static void test_no_room_is_made_for_a_clump(void **state)
+{
+	struct tcp_cc cc = { 0 };
+
+	(void)state;
+	learn(&cc, 20 * NS_PER_MS, 2500000);
+	acked_late(&cc, 100 * NS_PER_MS, 125 * NS_PER_MS);
+	lose_at(&cc, 2500000);
+	assert_true(cc.ssthresh == 1750000 && cc.cubic.left_at == 0);
+	/* Somebody else's queue lasts. */
+	acked_late(&cc, 120 * NS_PER_MS, 125 * NS_PER_MS);
+	lose_at(&cc, 2500000);
+	assert_true(cc.ssthresh > 1100000 && cc.ssthresh < 1300000 && cc.cubic.left_at > 0);
 }
 
 /* Round trips of that length, of whole windows; the clock goes on. The widest window of these. */
@@ -706,6 +731,7 @@ int main(void)
 		cmocka_unit_test(test_who_gets_less_than_trains_told_makes_room),
 		cmocka_unit_test(test_who_joins_a_full_path_grows_to_a_half_of_it),
 		cmocka_unit_test(test_room_is_made_whenever_others_come_and_once_if_they_do_not),
+		cmocka_unit_test(test_no_room_is_made_for_a_clump),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
