@@ -35,7 +35,8 @@
 #include "shared/log.h"
 #include "shared/util.h"
 
-#define PORT_TRIES     64 /* at random, so few are enough unless nearly all are taken */
+#define PORT_TRIES     1024 /* at random: enough unless nearly all are ours */
+#define PORT_BINDS     64   /* of these, that are not: others have few */
 #define RECEIVE_BUFFER (4 << 20)
 
 static struct dgram_kind *kind_of(const struct dgram *d)
@@ -130,14 +131,30 @@ static int watch(struct dgram *d)
 	return 0;
 }
 
+/* Is this port of the address one of ours? */
+static bool is_ours(const struct dgram *d)
+{
+	uint32_t addr;
+	uint16_t port;
+
+	return map_find_pair(mapfile_map(d->dgrams->edge->mapfile), MAP_UDP_IN,
+			     d->key.v6only ? 0 : d->key.mirror, d->at.port, &addr, &port);
+}
+
 static int bind_anywhere(struct dgram *d)
 {
 	struct edge *edge = d->dgrams->edge;
+	uint32_t n = randombytes_random();
 	int err = -EADDRINUSE;
 
-	for (int i = 0; i < PORT_TRIES && err == -EADDRINUSE; i++) {
-		d->at.port = port_range_at(&edge->ports, randombytes_random());
+	for (int i = 0, binds = 0; i < PORT_TRIES && binds < PORT_BINDS && err == -EADDRINUSE;
+	     i++) {
+		n = n * 1664525u + 1013904223u; /* all over the range, without asking the kernel */
+		d->at.port = port_range_at(&edge->ports, n >> 8);
+		if (is_ours(d))
+			continue;
 		err = sock_bind(d->fd, &d->at);
+		binds++;
 	}
 	return err;
 }
@@ -314,12 +331,12 @@ static bool make_room(struct dgrams *all, struct dgram_kind *kind)
 	}
 }
 
-/* Of those at this address the one unused for longest leaves its port, as far as one may. */
-static bool take_port(struct dgram_kind *kind, struct endpoint *at)
+/* Of the peer's at this address the one unused for longest leaves its port. */
+static bool take_port(struct dgram_kind *kind, const void *peer, struct endpoint *at)
 {
 	struct fair_entry *entry;
 
-	TAILQ_FOREACH(entry, &kind->fair.all, of_all)
+	TAILQ_FOREACH(entry, fair_list_of(&kind->fair, peer), of_share)
 	{
 		struct dgram *d = CONTAINER_OF(entry, struct dgram, fair);
 
@@ -333,14 +350,21 @@ static bool take_port(struct dgram_kind *kind, struct endpoint *at)
 	return false;
 }
 
-static int try_open(struct dgram *d)
+static const void *peer_of(const struct edge *edge, const struct endpoint *remote, bool is_service)
+{
+	return is_service || !edge->callbacks.peer
+		       ? NULL
+		       : edge->callbacks.peer(edge->owner, &remote->addr);
+}
+
+static int try_open(struct dgram *d, const void *peer)
 {
 	int err = open_socket(d);
 
 	if (err == 0)
 		err = bind_anywhere(d);
 	/* A peer that has used up the ports of its mirror. */
-	if (err == -EADDRINUSE && take_port(kind_of(d), &d->at))
+	if (err == -EADDRINUSE && take_port(kind_of(d), peer, &d->at))
 		err = sock_bind(d->fd, &d->at);
 	if (err == 0)
 		err = watch(d);
@@ -350,31 +374,25 @@ static int try_open(struct dgram *d)
 }
 
 /* A socket, with a limit kept and, where something is short, one that makes way. */
-static int open_for(struct dgrams *all, struct dgram *d)
+static int open_for(struct dgrams *all, struct dgram *d, const void *peer)
 {
 	struct dgram_kind *kind = kind_of(d);
 	int err;
 
 	if (kind->count - kind->service_count >= kind->max)
 		make_room(all, kind);
-	err = try_open(d);
+	err = try_open(d, peer);
 	if (err == -EMFILE && flows_free_descriptors(&all->edge->flows))
-		err = try_open(d);
+		err = try_open(d, peer);
 	if ((err == -EMFILE || err == -ENFILE) && make_room(all, kind))
-		err = try_open(d);
+		err = try_open(d, peer);
 	return err;
-}
-
-static const void *peer_of(const struct edge *edge, const struct endpoint *remote, bool is_service)
-{
-	return is_service || !edge->callbacks.peer
-		       ? NULL
-		       : edge->callbacks.peer(edge->owner, &remote->addr);
 }
 
 static int make(struct dgrams *all, const struct dgram_key *key, const struct endpoint *remote,
 		bool is_service, struct dgram **out)
 {
+	const void *peer = peer_of(all->edge, remote, is_service);
 	struct dgram *d = calloc(1, sizeof(*d));
 	int err;
 
@@ -387,7 +405,7 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 	d->timer.fired = timer_fired;
 	d->at.addr = key->v6only ? (struct ip_addr){ .byte = { [15] = 1 } }
 				 : ip_from_v4(key->mirror);
-	err = open_for(all, d);
+	err = open_for(all, d, peer);
 	if (err)
 		goto fail;
 	HASH_ADD(hh, all->table, key, sizeof(d->key), d);
@@ -395,8 +413,7 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 		err = -ENOMEM;
 		goto fail;
 	}
-	fair_enter(&kind_of(d)->fair, &d->fair, peer_of(all->edge, remote, is_service),
-		   loop_now(all->edge->loop));
+	fair_enter(&kind_of(d)->fair, &d->fair, peer, loop_now(all->edge->loop));
 	kind_of(d)->count++;
 	set_service(d, is_service);
 	err = publish(d);

@@ -92,6 +92,11 @@ struct fair_entry *fair_evict(struct fair *fair, uint64_t now_ns)
 	return goes;
 }
 
+const struct fair_list *fair_list_of(const struct fair *fair, const void *peer)
+{
+	return &fair->share[share_of(fair, peer)].entries;
+}
+
 struct fair_entry *fair_newest(const struct fair *fair)
 {
 	return TAILQ_LAST(&fair->all, fair_list);

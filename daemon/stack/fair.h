@@ -48,6 +48,8 @@ void fair_used(struct fair *fair, struct fair_entry *entry, uint64_t now_ns);
 void fair_leave(struct fair *fair, struct fair_entry *entry);
 /* Takes out the one that goes; NULL: there is none. */
 struct fair_entry *fair_evict(struct fair *fair, uint64_t now_ns);
+/* The entries of a peer, and of those with the same share. */
+const struct fair_list *fair_list_of(const struct fair *fair, const void *peer);
 /* The newest of all, or NULL. */
 struct fair_entry *fair_newest(const struct fair *fair);
 

@@ -104,8 +104,13 @@ static void test_who_comes_late_gets_its_share_from_the_greedy_one(void **state)
 		add(t, &peers[2]);
 		add(t, &peers[3]);
 	}
-	for (unsigned i = 1; i <= 3; i++)
+	for (unsigned i = 1; i <= 3; i++) {
+		struct thing *oldest = CONTAINER_OF(TAILQ_FIRST(fair_list_of(&t->fair, &peers[i])),
+						    struct thing, fair);
+
 		assert_in_range(count_of(t, &peers[i]), ROOM / 3 - 2, ROOM / 3 + 2);
+		assert_ptr_equal(oldest->peer, &peers[i]);
+	}
 }
 
 static void test_alone_a_peer_has_it_all_and_its_oldest_goes(void **state)
