@@ -457,6 +457,21 @@ static const char *name_of(int id)
 	return "";
 }
 
+/* word: shown without its value, which may be a key. */
+static int complain_option(int c, const char *word)
+{
+	size_t len = strcspn(word, "=");
+	char name[64] = "";
+
+	if (c == '?' && optopt > VERSION) {
+		snprintf(name, sizeof(name), "-%c", optopt);
+		return complain(name, "is no option of meshd");
+	}
+	memcpy(name, word, MIN(len, sizeof(name) - 1));
+	return complain(name,
+			c == ':' ? "needs a value" : "is no option of meshd, or not used as one");
+}
+
 static int read_command_line(struct reading *r, int argc, char **argv)
 {
 	char name[64];
@@ -469,17 +484,8 @@ static int read_command_line(struct reading *r, int argc, char **argv)
 			return fputs(usage_text, stdout) < 0;
 		if (c == VERSION)
 			return printf("meshd %s\n", MESHWRAP_VERSION) < 0;
-		if (c == '?' && optopt > VERSION) {
-			snprintf(name, sizeof(name), "-%c", optopt);
-			return complain(name, "is no option of meshd");
-		}
-		if (c == '?' || c == ':') { /* without its value, which may be a key */
-			snprintf(name, sizeof(name), "%.*s", (int)strcspn(argv[optind - 1], "="),
-				 argv[optind - 1]);
-			return complain(name,
-					c == ':' ? "needs a value"
-						 : "is no option of meshd, or not used as one");
-		}
+		if (c == '?' || c == ':')
+			return complain_option(c, argv[optind - 1]);
 		if (!take(r, (enum id)c, optarg)) {
 			bool is_sentence = strstr(r->error, "the auth key") != NULL;
 

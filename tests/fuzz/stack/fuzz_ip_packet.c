@@ -190,7 +190,8 @@ static void run(struct node *n, const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct netstack_callbacks callbacks = { on_output, on_udp, on_udp_failed, NULL, NULL };
+	const struct netstack_callbacks callbacks = { on_output, on_udp, on_udp_failed, NULL,
+						      NULL };
 	struct node n = { .now_ns = NS_PER_S };
 	struct tcp_config config;
 
