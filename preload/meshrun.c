@@ -375,5 +375,5 @@ int main(int argc, char **argv)
 		status = set_environment(dir);
 	if (status)
 		return status;
-	return getpid() == 1 ? init_run(argv + o.program) : program_exec(argv + o.program);
+	return getpid() == 1 ? init_run(argv + o.program, dir) : program_exec(argv + o.program);
 }

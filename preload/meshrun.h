@@ -66,7 +66,7 @@ struct daemon_options {
 int daemon_wait(char dir[static PATHS_MAX], const struct daemon_options *options);
 
 /* As PID 1: runs the program as a child, reaps all, forwards signals; the exit status. */
-int init_run(char **argv);
+int init_run(char **argv, const char *dir);
 
 /* exec, traced if need be, and what it means that it came back. */
 int program_exec(char **argv);

@@ -156,7 +156,8 @@ static int make_folder(const char *dir)
 	struct stat st;
 
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
-		complain("cannot make the runtime folder %s: %s", dir, strerror(errno));
+		complain("cannot make the runtime folder %s: %s; choose another with --dir", dir,
+			 strerror(errno));
 		return -1;
 	}
 	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
@@ -386,10 +387,11 @@ static bool is_too_late(const struct wait *w)
 	/* Ours ends now, and meshctl would find nobody to ask. */
 	if (w->k->pid && read_daemons_words(w->log, w->log_start, text))
 		warning = find_warning(text);
-	complain("the mesh is not usable after %u s%s%s%s%s%s; %s%s, or wait longer with --timeout",
-		 o->timeout_s, w->status.state[0] ? " (" : "", w->status.state,
-		 w->status.state[0] ? ")" : "", warning ? ": " : "", warning ? warning : "",
-		 w->k->pid ? "its log is " : "see meshctl status", w->k->pid ? log : "");
+	complain(
+		"the mesh is not usable after %u s%s%s%s%s%s; wait longer with --timeout, or see %s",
+		o->timeout_s, w->status.state[0] ? " (" : "", w->status.state,
+		w->status.state[0] ? ")" : "", warning ? ": " : "", warning ? warning : "",
+		w->k->pid ? log : "meshctl status");
 	return true;
 }
 

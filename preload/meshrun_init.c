@@ -3,14 +3,28 @@
  * us only signals we ask for. So the program becomes a child: all its signals
  * are blocked here, waited for, and passed on, every dead child is reaped, and
  * the program's end is ours.
+ *
+ * With us the kernel ends the whole container, the daemon too. What the program said last may
+ * still be with it, so it has a moment to say that to the peers, and to tell the server that
+ * this node leaves.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "preload/meshrun.h"
+#include "preload/meshrun_status.h"
+#include "shared/util.h"
+
+#define SAY_WITHIN_MS 4000 /* the last bytes; runtimes give a container 10 s to end */
+#define CALM_MS       300
+#define END_WITHIN_MS 2000 /* the daemon */
+#define LOOK_EVERY_MS 10
+#define ENDED_LOOKS   2 /* in a row: what was said just now is seen by the second one */
 
 /* What was found, to be put back in the program. */
 struct found {
@@ -46,7 +60,51 @@ static bool reap(pid_t program, int *status)
 	return ended;
 }
 
-int init_run(char **argv)
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / NS_PER_MS;
+}
+
+/*
+ * Until all connections have ended, or those that are left (whose far side has not closed) have
+ * had nothing to carry for a while. The daemon, or 0 when it is none of ours.
+ */
+static pid_t wait_until_said(const char *dir)
+{
+	uint64_t began = now_ms(), busy = began;
+	struct traffic now;
+	int ended = 0;
+
+	do {
+		if (!status_ask_traffic(dir, &now) || now.daemon <= 1)
+			return 0;
+		if (now.bytes > 0)
+			busy = now_ms();
+		ended = now.connections == 0 ? ended + 1 : 0;
+		poll(NULL, 0, LOOK_EVERY_MS);
+	} while (ended < ENDED_LOOKS && now_ms() - busy < CALM_MS &&
+		 now_ms() - began < SAY_WITHIN_MS);
+	return now.daemon;
+}
+
+static void end_daemon(const char *dir)
+{
+	pid_t daemon = wait_until_said(dir);
+	uint64_t began = now_ms();
+	int status;
+
+	if (!daemon || kill(daemon, SIGTERM) < 0)
+		return;
+	while (now_ms() - began < END_WITHIN_MS && kill(daemon, 0) == 0) {
+		reap(daemon, &status);
+		poll(NULL, 0, LOOK_EVERY_MS);
+	}
+}
+
+int init_run(char **argv, const char *dir)
 {
 	const struct sigaction usual = { .sa_handler = SIG_DFL };
 	struct found found;
@@ -68,8 +126,10 @@ int init_run(char **argv)
 	for (;;) {
 		number = sigwaitinfo(&all, NULL);
 		if (number == SIGCHLD) {
-			if (reap(program, &status))
+			if (reap(program, &status)) {
+				end_daemon(dir);
 				return status;
+			}
 		} else if (number > 0) {
 			kill(program, number);
 		}

@@ -1,5 +1,5 @@
 /*
- * A look at GET /localapi/v0/status for three strings, without a library: a walk
+ * A look at GET /localapi/v0/status for three strings and two numbers, without a library: a walk
  * over the text that counts braces and knows strings is all it takes. What comes from
  * a server goes to a terminal, so control characters become spaces.
  */
@@ -137,6 +137,51 @@ static size_t exchange(int fd, char *answer, size_t room)
 	return len;
 }
 
+/* The answer's body, in answer. NULL: there is none. */
+static const char *fetch(int fd, char *answer, size_t room, size_t *len)
+{
+	const char *body;
+
+	*len = exchange(fd, answer, room);
+	body = memmem(answer, *len, "\r\n\r\n", 4);
+	if (body)
+		*len -= (size_t)(body - answer);
+	return body;
+}
+
+/* The first number under key, at whatever level; negative: there is none. */
+static long find_number(const char *json, size_t len, const char *key)
+{
+	const char *found = memmem(json, len, key, strlen(key));
+
+	return found ? strtol(found + strlen(key), NULL, 10) : -1;
+}
+
+bool status_ask_traffic(const char *dir, struct traffic *traffic)
+{
+	char *answer = malloc(ANSWER_MAX + 1);
+	int fd = answer ? connect_api(dir) : -1;
+	socklen_t room = sizeof(struct ucred);
+	struct ucred who = { 0 };
+	const char *body = NULL;
+	size_t len;
+
+	memset(traffic, 0, sizeof(*traffic));
+	if (fd >= 0) {
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &room) == 0)
+			body = fetch(fd, answer, ANSWER_MAX, &len);
+		close(fd);
+	}
+	if (body) {
+		answer[(size_t)(body - answer) + len] = '\0'; /* for strtol() */
+		traffic->daemon = who.pid;
+		traffic->connections = find_number(body, len, "\"Connections\":");
+		traffic->bytes = find_number(body, len, "\"BufferBytes\":");
+	}
+	free(answer);
+	return body && traffic->connections >= 0 && traffic->bytes >= 0;
+}
+
 bool status_ask(const char *dir, struct login_status *status)
 {
 	char *answer = malloc(ANSWER_MAX);
@@ -146,12 +191,10 @@ bool status_ask(const char *dir, struct login_status *status)
 
 	memset(status, 0, sizeof(*status));
 	if (fd >= 0) {
-		len = exchange(fd, answer, ANSWER_MAX);
-		body = memmem(answer, len, "\r\n\r\n", 4);
+		body = fetch(fd, answer, ANSWER_MAX, &len);
 		close(fd);
 	}
 	if (body) {
-		len -= (size_t)(body - answer);
 		status_find(body, len, "BackendState", status->state, sizeof(status->state));
 		status_find(body, len, "AuthURL", status->url, sizeof(status->url));
 		status_find(body, len, "LoginError", status->error, sizeof(status->error));

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #define STATUS_TEXT_MAX 1024
 
@@ -15,6 +16,14 @@ struct login_status {
 
 /* Asks the daemon of dir. False: it does not answer, nothing is known. */
 bool status_ask(const char *dir, struct login_status *status);
+/* What the daemon has on its way. */
+struct traffic {
+	pid_t daemon; /* 0: not among our processes */
+	long connections, bytes;
+};
+
+/* False: it does not tell. */
+bool status_ask_traffic(const char *dir, struct traffic *traffic);
 /*
  * Pure: the text of the string under key at the top level of a JSON object, only
  * printable and cut to what fits; "" when there is none. json need not be well formed.

@@ -324,6 +324,37 @@ def test_meshrun_takes_nobody_elses_daemon_unless_told_to(running):
 
 
 @pytest.mark.skipif(not CAN_NETNS, reason="needs a process namespace")
+@pytest.mark.parametrize("size", [10, 8_000_000])
+@pytest.mark.parametrize("closes", [True, False], ids=["both ends close", "the far end stays"])
+def test_what_the_program_of_a_container_says_last_arrives(pair, size, closes):
+    """Its end is the container's, and the daemon's too."""
+    a, b = pair
+    b.start()
+    server = python_spawn(b, """
+        s = listener("0.0.0.0")
+        say("ready", s.getsockname()[1])
+        for _ in range(3):
+            c, _ = s.accept()
+            got = 0
+            while chunk := c.recv(1 << 20):
+                got += len(chunk)
+            say("got", got)
+            if sys.argv[1] == "True":
+                c.close()
+    """, closes, ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)").group(1)
+    for count in (1, 2, 3):
+        result = a.lab.run(["unshare", "--pid", "--fork", "--mount-proc", a.lab.binary("meshrun"), "--dir", a.dir, "--config", a.config, "--",
+                            PYTHON, "-c", "import socket, sys\n"
+                            "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+                            "s.sendall(bytes(int(sys.argv[3])))\n"
+                            "sys.exit(7)", b.v4, port, str(size)], Place(a.place.netns), check=False, timeout=20)
+        assert result.returncode == 7, result.stderr
+        server.wait_for(rf"(got {size}\s+){{{count}}}", 5)
+    assert (a.dir / "meshd.log").read_text().count("ending on signal 15") == 3
+
+
+@pytest.mark.skipif(not CAN_NETNS, reason="needs a process namespace")
 @pytest.mark.parametrize("children", ["SIG_DFL", "SIG_IGN"])
 def test_meshrun_as_the_first_process_ends_with_its_program(running, children):
     a, _ = running
