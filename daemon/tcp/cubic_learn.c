@@ -85,6 +85,29 @@ static void take_part(struct tcp_cc *cc, double held)
 	cc->ssthresh = cubic->learned = MAX((uint32_t)held, 2 * cc->mss);
 }
 
+/*
+ * Only one train has told, of more than came through: others may have filled the path, or a shaper
+ * let the train pass faster than what follows. Neither wants more of us.
+ */
+static bool is_enough(const struct tcp_cc *cc, double held)
+{
+	const struct tcp_cubic *cubic = &cc->cubic;
+	double told = cc->start.held;
+
+	return cubic->told == 0 && cubic->learned == 0 && tcp_cubic_has_queue(cubic) &&
+	       held > SHARED_KEEP * told && held < SHARED_FIRST * told;
+}
+
+static void settle(struct tcp_cc *cc, double held)
+{
+	struct tcp_cubic *cubic = &cc->cubic;
+
+	cubic->lesson = CUBIC_NONE;
+	cubic->is_crowded = true;
+	cc->ssthresh = MAX((uint32_t)held, 2 * cc->mss);
+	cubic->w_max = cubic->w_last_max = held / cc->mss;
+}
+
 /* A window's loss, known by what trains told: how much of the path was ours? */
 void tcp_cubic_share(struct tcp_cc *cc)
 {
@@ -156,6 +179,10 @@ bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint
 			make_room(cc, held);
 		else
 			take_part(cc, held);
+		return true;
+	}
+	if (is_enough(cc, held)) {
+		settle(cc, held);
 		return true;
 	}
 	if (cubic->told > 0)

@@ -463,6 +463,34 @@ static void test_who_joins_a_full_path_grows_to_a_half_of_it(void **state)
 	assert_true(cc.cubic.lesson == CUBIC_NONE && cc.cwnd > 1400000 && cc.cwnd < 1600000);
 }
 
+/* Slow start was cut when a single train had told of 2.5 MB; then so much came through. */
+static void cut_short(struct tcp_cc *cc, uint32_t delivered)
+{
+	*cc = (struct tcp_cc){ 0 };
+	tcp_cc_init(cc, &tcp_cc_cubic, 1000);
+	acked_after(cc, 100 * NS_PER_MS);
+	acked_after(cc, 120 * NS_PER_MS);
+	cc->start = (struct tcp_cc_start){ .held = 2500000 };
+	cc->cwnd = 3000000;
+	cc->ops->lost(cc, NS_PER_S);
+	assert_true(tcp_cc_learned(cc, delivered, 100 * NS_PER_MS, NS_PER_S + 100 * NS_PER_MS));
+}
+
+static void test_one_train_is_enough_not_to_probe_for_more_than_a_half(void **state)
+{
+	struct tcp_cc cc;
+
+	(void)state;
+	cut_short(&cc, 1300000);
+	assert_true(cc.cubic.lesson == CUBIC_NONE && cc.ssthresh == 1300000);
+	assert_true(cc.cubic.w_max * 1000 < 1310000);
+	/* All of it was ours; or less than a fair part. */
+	cut_short(&cc, 2400000);
+	assert_int_equal(cc.cubic.lesson, CUBIC_PROBING);
+	cut_short(&cc, 900000);
+	assert_int_equal(cc.cubic.lesson, CUBIC_PROBING);
+}
+
 /* With a window of so much, and 20 ms queued. */
 static void lose_at(struct tcp_cc *cc, uint32_t cwnd)
 {
@@ -730,6 +758,7 @@ int main(void)
 		cmocka_unit_test(test_trains_that_disagree_end_nothing),
 		cmocka_unit_test(test_who_gets_less_than_trains_told_makes_room),
 		cmocka_unit_test(test_who_joins_a_full_path_grows_to_a_half_of_it),
+		cmocka_unit_test(test_one_train_is_enough_not_to_probe_for_more_than_a_half),
 		cmocka_unit_test(test_room_is_made_whenever_others_come_and_once_if_they_do_not),
 		cmocka_unit_test(test_no_room_is_made_for_a_clump),
 	};
