@@ -48,7 +48,7 @@ class Check:
                 return name
         for name in self.pip:
             module = re.split(r"[\[<>=]", name)[0]
-            if not list(VENV.glob(f"lib/python3*/site-packages/{module.replace('-', '_')}-*.dist-info")):
+            if not pip_paths(module):
                 return f"Python's {module}"
         return None
 
@@ -81,9 +81,14 @@ def version_of(*argv):
     return first_version(result.stdout + result.stderr)
 
 
+def pip_paths(name):
+    """Where pip notes that it is installed; an old package without a wheel has an egg's note."""
+    return list(VENV.glob(f"lib/python3*/site-packages/{name.replace('-', '_')}-*-info"))
+
+
 def pip_version(name):
-    for path in VENV.glob(f"lib/python3*/site-packages/{name.replace('-', '_')}-*.dist-info"):
-        return path.name.removesuffix(".dist-info").rsplit("-", 1)[1]
+    for path in pip_paths(name):
+        return path.name.removeprefix(name.replace("-", "_") + "-").split("-")[0].removesuffix(".dist")
     return "?"
 
 

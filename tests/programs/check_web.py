@@ -122,7 +122,7 @@ def sse(pair):
 
 
 @check("busybox", "busybox tools", "wget from httpd, nc and telnet, static: meshrun traces them", cheap=True,
-       apt=("busybox",), programs=("busybox",))
+       apt=("busybox-static",), programs=("busybox",))
 def busybox(pair):
     for client, server, host in pair.ways:
         port, home = free_port(), server.folder("httpd")
