@@ -1,4 +1,4 @@
-"""Work that is given away: Slurm, Gearman, R's clusters, fio, application servers, message libraries."""
+"""Work that is given away: Slurm, Gearman, R's clusters, fio, nanomsg, application servers."""
 import os
 
 from base import check, expect, first_version, free_port, re, version_of, wait_until
@@ -80,8 +80,8 @@ def gearman(pair):
     return version_of("gearmand", "--version")
 
 
-@check("r", "R: parallel and Rserve", "a cluster of R whose workers dial the master, sums and 8 MB through them; an Rserve asked from the other node",
-       apt=("r-base-core", "r-cran-rserve"), programs=("Rscript",))
+@check("r", "R (parallel)", "a socket cluster whose worker on the other node dials the master: 8 MB there and back, and tasks", apt=("r-base-core",),
+       programs=("Rscript",))
 def r_cluster(pair):
     for master, worker, _ in pair.ways:
         for host in (master.v4, master.name):
