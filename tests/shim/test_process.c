@@ -150,10 +150,18 @@ static void test_signal_handlers_may_use_the_mesh_while_it_is_used(void **state)
 }
 
 static sem_t started;
+static pid_t waiter;
+
+/* The caller blocks from now on. */
+static void blocks_now(void)
+{
+	waiter = (pid_t)syscall(SYS_gettid);
+	sem_post(&started);
+}
 
 static void *wait_for_ever(void *fd)
 {
-	sem_post(&started);
+	blocks_now();
 	dial(*(int *)fd, PORT_HOLD);
 	return NULL;
 }
@@ -163,7 +171,7 @@ static void *accept_for_ever(void *fd)
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof(peer);
 
-	sem_post(&started);
+	blocks_now();
 	accept(*(int *)fd, (struct sockaddr *)&peer, &len);
 	return NULL;
 }
@@ -174,9 +182,34 @@ static void *receive_for_ever(void *fd)
 	socklen_t len = sizeof(peer);
 	char data;
 
-	sem_post(&started);
+	blocks_now();
 	recvfrom(*(int *)fd, &data, 1, 0, (struct sockaddr *)&peer, &len);
 	return NULL;
+}
+
+static bool is_asleep(void)
+{
+	char path[64], text[256] = "", *state;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)waiter);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_non_null(fgets(text, sizeof(text), file));
+	fclose(file);
+	state = strrchr(text, ')');
+	return state && state[2] == 'S';
+}
+
+/* On a busy machine that takes its time. Asleep is, for moments, also who asks the daemon. */
+static void wait_until_blocked(void)
+{
+	sem_wait(&started);
+	for (int i = 0, asleep = 0; asleep < 4; i++) {
+		assert_true(i < 2000);
+		usleep(5000);
+		asleep = is_asleep() ? asleep + 1 : 0;
+	}
 }
 
 static void cancel(void *(*blocks)(void *), int fd)
@@ -185,8 +218,7 @@ static void cancel(void *(*blocks)(void *), int fd)
 	void *result;
 
 	assert_int_equal(pthread_create(&thread, NULL, blocks, &fd), 0);
-	sem_wait(&started);
-	usleep(20000);
+	wait_until_blocked();
 	assert_int_equal(pthread_cancel(thread), 0);
 	assert_int_equal(pthread_join(thread, &result), 0);
 	assert_ptr_equal(result, PTHREAD_CANCELED);
