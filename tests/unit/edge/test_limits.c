@@ -546,38 +546,54 @@ static void test_a_full_listener_queue_makes_the_peer_wait(void **state)
 	close(listener);
 }
 
+/* All ports of the range at ::1 that are free, or have become so; taken: by their numbers. */
+static void take_ports(const struct port_range *range, int taken[static 65536])
+{
+	for (unsigned p = range->first; p <= range->last; p++) {
+		struct endpoint one = mesh_endpoint("::1", (uint16_t)p);
+
+		if (taken[p])
+			continue;
+		taken[p] = sock_open(&one, SOCK_STREAM);
+		assert_true(taken[p] > 0);
+		if (sock_bind(taken[p], &one) != 0) {
+			close(taken[p]);
+			taken[p] = 0;
+		}
+	}
+}
+
 /* A peer that has all ports of ours at ::1 gets no more, and that is soon found out. */
 static void test_without_a_port_at_loopback6_a_connect_costs_little(void **state)
 {
 	struct endpoint at = mesh_endpoint("::1", 0);
 	struct port_range range = port_range_read();
-	int listener, *taken = calloc(65536, sizeof(*taken)), count = 0;
+	int listener, *taken = calloc(65536, sizeof(*taken)), result = 0;
 	struct timespec before, after;
-	int64_t used_ns;
+	int64_t used_ns = 0;
 	uint16_t port;
 
 	(void)state;
+	assert_non_null(taken);
 	listener = program_listen(&at, &port);
-	for (unsigned p = range.first; p <= range.last; p++) {
-		struct endpoint one = mesh_endpoint("::1", (uint16_t)p);
-		int fd = sock_open(&one, SOCK_STREAM);
-
-		assert_true(fd >= 0);
-		if (sock_bind(fd, &one) == 0)
-			taken[count++] = fd;
-		else
-			close(fd);
+	/* Others on the machine may give one back meanwhile. */
+	for (int i = 0; i < 20 && result != -ECONNREFUSED; i++) {
+		take_ports(&range, taken);
+		two_nodes_call(&t, processor_time, &before);
+		result = shim_connect(a, B_ADDR6, port);
+		two_nodes_call(&t, processor_time, &after);
+		used_ns = (after.tv_sec - before.tv_sec) * (int64_t)NS_PER_S + after.tv_nsec -
+			  before.tv_nsec;
+		if (result >= 0)
+			close(result);
 	}
-	two_nodes_call(&t, processor_time, &before);
-	assert_int_equal(shim_connect(a, B_ADDR6, port), -ECONNREFUSED);
-	two_nodes_call(&t, processor_time, &after);
-	used_ns =
-		(after.tv_sec - before.tv_sec) * (int64_t)NS_PER_S + after.tv_nsec - before.tv_nsec;
-	assert_true(used_ns < (int64_t)(2 * NS_PER_MS));
-	while (count > 0)
-		close(taken[--count]);
+	for (unsigned p = 0; p < 65536; p++)
+		if (taken[p])
+			close(taken[p]);
 	free(taken);
 	close(listener);
+	assert_int_equal(result, -ECONNREFUSED);
+	assert_true(used_ns < (int64_t)(2 * NS_PER_MS));
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
