@@ -6,7 +6,9 @@
  *
  * A file (--config) and a server exclude each other. On the command line that
  * is an error; otherwise the command line decides, and where it names neither,
- * MESHWRAP_CONFIG does before the variables of a login.
+ * MESHWRAP_CONFIG does before the variables of a login. What only a login uses is
+ * an error on the command line of a file's node, since the user meant something by
+ * it; in the environment it may be there for other programs.
  *
  * The auth key is refused on the command line: every user of the machine can
  * read that. In the environment its bytes are overwritten, so that
@@ -173,6 +175,7 @@ static const char *const key_variables[] = { "TS_AUTH_KEY", "TS_AUTHKEY" };
 /* What one source has named. */
 struct seen {
 	bool file, login;
+	enum id for_login; /* an option that the node of a file does not use; 0: none */
 };
 
 /* What is being read; error says what is wrong with it. */
@@ -340,6 +343,7 @@ static bool take(struct reading *r, enum id id, char *value)
 		o->refuse_synhold = true;
 		return true;
 	default:
+		r->seen.for_login = id;
 		return take_login(r, id, value);
 	}
 }
@@ -498,6 +502,20 @@ static int read_command_line(struct reading *r, int argc, char **argv)
 
 /* ---- what follows from them ---- */
 
+static int complain_useless(const struct reading *r)
+{
+	enum id id = r->seen.for_login;
+	char name[64], error[512];
+
+	snprintf(name, sizeof(name), "--%s", name_of(id));
+	snprintf(error, sizeof(error), "is of no use with the WireGuard file %.300s%s",
+		 r->o->config_path,
+		 id == HOSTNAME ? ", where it is \"# Name = NAME\""
+		 : id == PORT   ? ", where it is \"ListenPort = N\""
+				: "");
+	return complain(name, error);
+}
+
 static int choose_mode(struct reading *r, struct seen environment)
 {
 	struct options *o = r->o;
@@ -508,7 +526,7 @@ static int choose_mode(struct reading *r, struct seen environment)
 	if (!seen.file && !seen.login)
 		return complain("", "--config FILE or --login-server URL is missing");
 	o->mode = seen.file ? OPTIONS_FILE : OPTIONS_LOGIN;
-	return -1;
+	return seen.file && r->seen.for_login ? complain_useless(r) : -1;
 }
 
 static int finish_reading(struct reading *r, struct seen environment)

@@ -37,8 +37,10 @@ static const char usage_text[] =
 	"                       not see it. Without a key a URL to visit is shown\n"
 	"  --auth-key-file FILE --hostname NAME --state DIR --ca FILE --accept-routes\n"
 	"  --accept-dns=BOOL --shields-up --advertise-tags LIST --port N\n"
-	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR --capability-version N\n"
-	"                       for meshd, see there\n"
+	"  --capability-version N\n"
+	"                       for meshd and a login, see there\n"
+	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR\n"
+	"                       for meshd in either case, see there\n"
 	"  --dir DIR            runtime folder of the daemon               (MESHWRAP_DIR)\n"
 	"  --timeout SECONDS    how long to wait for the mesh; 30 unless told, and without\n"
 	"                       limit while a person is to log this node in\n"
@@ -51,12 +53,24 @@ static const char usage_text[] =
 struct options {
 	const char *config, *dir;
 	struct login login;
+	const char *for_login; /* the first option that only a login uses */
 	unsigned timeout_s;
 	bool timeout_is_chosen;
 	int program; /* index into argv */
 };
 
-enum id { CONFIG = 1, DIR_, TIMEOUT, AUTH_KEY, FOR_MESHD, NO_PRIMARY, EXPLAIN, HELP, VERSION };
+enum id {
+	CONFIG = 1,
+	DIR_,
+	TIMEOUT,
+	AUTH_KEY,
+	FOR_LOGIN,
+	FOR_MESHD,
+	NO_PRIMARY,
+	EXPLAIN,
+	HELP,
+	VERSION
+};
 
 static const struct option known[] = {
 	{ "config", required_argument, NULL, CONFIG },
@@ -64,18 +78,18 @@ static const struct option known[] = {
 	{ "timeout", required_argument, NULL, TIMEOUT },
 	{ "auth-key", required_argument, NULL, AUTH_KEY },
 	{ "authkey", required_argument, NULL, AUTH_KEY },
-	{ "login-server", required_argument, NULL, FOR_MESHD },
-	{ "auth-key-file", required_argument, NULL, FOR_MESHD },
-	{ "hostname", required_argument, NULL, FOR_MESHD },
-	{ "state", required_argument, NULL, FOR_MESHD },
-	{ "ca", required_argument, NULL, FOR_MESHD },
-	{ "accept-routes", optional_argument, NULL, FOR_MESHD },
-	{ "accept-dns", optional_argument, NULL, FOR_MESHD },
-	{ "shields-up", optional_argument, NULL, FOR_MESHD },
-	{ "advertise-tags", required_argument, NULL, FOR_MESHD },
-	{ "port", required_argument, NULL, FOR_MESHD },
-	{ "trust-new-server-key", no_argument, NULL, FOR_MESHD },
-	{ "capability-version", required_argument, NULL, FOR_MESHD },
+	{ "login-server", required_argument, NULL, FOR_LOGIN },
+	{ "auth-key-file", required_argument, NULL, FOR_LOGIN },
+	{ "hostname", required_argument, NULL, FOR_LOGIN },
+	{ "state", required_argument, NULL, FOR_LOGIN },
+	{ "ca", required_argument, NULL, FOR_LOGIN },
+	{ "accept-routes", optional_argument, NULL, FOR_LOGIN },
+	{ "accept-dns", optional_argument, NULL, FOR_LOGIN },
+	{ "shields-up", optional_argument, NULL, FOR_LOGIN },
+	{ "advertise-tags", required_argument, NULL, FOR_LOGIN },
+	{ "port", required_argument, NULL, FOR_LOGIN },
+	{ "trust-new-server-key", no_argument, NULL, FOR_LOGIN },
+	{ "capability-version", required_argument, NULL, FOR_LOGIN },
 	{ "socks5-server", required_argument, NULL, FOR_MESHD },
 	{ "outbound-http-proxy-listen", required_argument, NULL, FOR_MESHD },
 	{ "no-primary", no_argument, NULL, NO_PRIMARY },
@@ -167,6 +181,12 @@ static int set_file(const char *variable, const char *file)
 	return set(variable, absolute);
 }
 
+static void note_login(struct options *o, const char *name)
+{
+	if (!o->for_login)
+		o->for_login = name;
+}
+
 /* -1: go on; else the exit status. */
 static int take(struct options *o, int id, const char *name)
 {
@@ -187,8 +207,12 @@ static int take(struct options *o, int id, const char *name)
 			 optarg);
 		return EXIT_USAGE;
 	case AUTH_KEY:
+		note_login(o, name);
 		return login_add_key(&o->login, optarg) ? -1 : EXIT_USAGE;
+	case FOR_LOGIN:
 	case FOR_MESHD:
+		if (id == FOR_LOGIN)
+			note_login(o, name);
 		status = pass_on(&o->login, name, optarg);
 		return status ? status : -1;
 	case NO_PRIMARY:
@@ -240,8 +264,10 @@ static int parse_options(int argc, char **argv, struct options *o)
 		complain("no program given; see meshrun --help");
 		return EXIT_USAGE;
 	}
-	if (o->config && o->login.count) {
-		complain("--config and a login exclude each other");
+	if (o->config && o->for_login) {
+		complain("--config and --%s exclude each other: the one makes the node of a "
+			 "WireGuard file, the other is for a login",
+			 o->for_login);
 		return EXIT_USAGE;
 	}
 	o->program = optind;
@@ -255,11 +281,9 @@ static void choose_daemon(struct options *o, struct daemon_options *daemon)
 
 	daemon->timeout_s = o->timeout_s;
 	daemon->timeout_is_chosen = o->timeout_is_chosen;
-	if (o->login.count)
-		daemon->login = &o->login;
-	else if (o->config || (config && *config))
+	if (!o->for_login && (o->config || (config && *config)))
 		daemon->config = o->config ? o->config : config;
-	else if (o->login.is_wanted_by_environment)
+	if (daemon->config || o->login.count || o->login.is_wanted_by_environment)
 		daemon->login = &o->login;
 }
 

@@ -54,7 +54,7 @@ void login_finish(struct login *login);
 
 struct daemon_options {
 	const char *config;  /* NULL: not by a file */
-	struct login *login; /* NULL: not by a server; both NULL: do not start one */
+	struct login *login; /* with a file: just the words; both NULL: do not start one */
 	bool dir_is_chosen;  /* dir was named by the user: look nowhere else */
 	unsigned timeout_s;
 	bool timeout_is_chosen; /* else waiting for a person has no limit */

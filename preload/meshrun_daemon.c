@@ -433,20 +433,10 @@ static int wait_ready(struct wait *w)
 	}
 }
 
-/* The daemon's command line. False after complaining. */
-static bool make_words(struct launch *l, const struct daemon_options *o)
+/* How a login's daemon gets the key, from word n on. The count of words, -1 after complaining. */
+static int add_key(struct launch *l, struct login *login, int n)
 {
-	struct login *login = o->login;
-	unsigned n = 0;
-
-	l->words[n++] = l->meshd;
-	if (o->config) {
-		l->words[n++] = "--config";
-		l->words[n++] = o->config;
-		return true;
-	}
 	l->extra = login->extra;
-	/* The key first, so that --auth-key-file wins over the environment. */
 	if (login_key_file(login)) {
 		l->words[n++] = "--auth-key-file";
 		l->words[n++] = login_key_file(login);
@@ -454,15 +444,31 @@ static bool make_words(struct launch *l, const struct daemon_options *o)
 		l->key_fd = login_key_pipe(login);
 		if (l->key_fd < 0) {
 			complain("cannot hand over the auth key: %s", strerror(-l->key_fd));
-			return false;
+			return -1;
 		}
 		snprintf(l->key_number, sizeof(l->key_number), "%d", l->key_fd);
 		l->words[n++] = "--auth-key-fd";
 		l->words[n++] = l->key_number;
 	}
-	for (unsigned i = 0; i < login->count; i++)
-		l->words[n++] = login->words[i];
-	return true;
+	return n;
+}
+
+/* The daemon's command line. False after complaining. */
+static bool make_words(struct launch *l, const struct daemon_options *o)
+{
+	int n = 0;
+
+	l->words[n++] = l->meshd;
+	if (o->config) {
+		l->words[n++] = "--config";
+		l->words[n++] = o->config;
+	} else {
+		/* Before the rest, so that --auth-key-file wins over the environment. */
+		n = add_key(l, o->login, n);
+	}
+	for (unsigned i = 0; n >= 0 && i < o->login->count; i++)
+		l->words[n++] = o->login->words[i];
+	return n >= 0;
 }
 
 static int start_and_wait(const char *dir, const struct daemon_options *o)

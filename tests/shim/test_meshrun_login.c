@@ -88,12 +88,30 @@ static void test_logins_that_cannot_be_are_refused(void **state)
 	assert_null(strstr(stage_output, KEY));
 	assert_int_equal(stage_run(s, "--config", s->config, "--login-server", "http://h", "true"),
 			 2);
-	stage_assert_sentence("exclude each other");
+	stage_assert_sentence("--config and --login-server exclude each other");
+	assert_int_equal(stage_run(s, "--hostname=pod", "--config", s->config, "true"), 2);
+	stage_assert_sentence("--config and --hostname exclude each other");
+	assert_int_equal(stage_run(s, "--auth-key=file:key", "--config", s->config, "true"), 2);
+	stage_assert_sentence("--config and --auth-key exclude each other");
 	memset(longer, 'k', sizeof(longer) - 1);
 	setenv("TS_AUTHKEY", longer, 1);
 	assert_int_equal(stage_run(s, "true"), 2);
 	unsetenv("TS_AUTHKEY");
 	stage_assert_sentence("too long");
+}
+
+static void test_a_proxy_is_for_the_node_of_a_file_too(void **state)
+{
+	struct stage *s = *state;
+
+	write_login_meshd(s);
+	setenv("TS_HOSTNAME", "pod", 1);
+	assert_int_equal(
+		stage_run(s, "--config", s->config, "--socks5-server", "127.0.0.1:1055", "true"),
+		0);
+	unsetenv("TS_HOSTNAME");
+	assert_non_null(strstr(read_back(s, "args"), s->config));
+	assert_non_null(strstr(read_back(s, "args"), " --socks5-server=127.0.0.1:1055\n"));
 }
 
 /* A daemon that is not ready, with a status. */
@@ -208,6 +226,7 @@ int main(void)
 		meshrun_test(test_a_login_is_handed_to_the_daemon_and_the_key_to_nobody_else),
 		meshrun_test(test_the_environment_alone_starts_a_login),
 		meshrun_test(test_logins_that_cannot_be_are_refused),
+		meshrun_test(test_a_proxy_is_for_the_node_of_a_file_too),
 		meshrun_test(test_a_login_that_failed_is_told_at_once),
 		meshrun_test(test_the_url_to_visit_is_shown_once),
 		meshrun_test(test_an_approval_that_does_not_come_ends_by_the_timeout),

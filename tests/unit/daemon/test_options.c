@@ -245,6 +245,48 @@ static void test_the_command_line_says_which_kind_of_node(void **state)
 	assert_int_equal(o.mode, OPTIONS_LOGIN);
 }
 
+static void test_what_only_a_login_uses_is_refused_beside_a_file(void **state)
+{
+	static const char *const words[] = {
+		"--hostname=pod",
+		"--ca=ca.pem",
+		"--accept-routes",
+		"--accept-dns=false",
+		"--shields-up",
+		"--port=1",
+		"--trust-new-server-key",
+		"--advertise-tags=tag:a",
+		"--capability-version=100",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "%.*s is of no use", (int)strcspn(words[i], "="),
+			 words[i]);
+		assert_refused(PARSE("--config", "f", words[i]), name);
+		assert_refused(PARSE(words[i], "--config", "f"), name);
+		setenv("MESHWRAP_CONFIG", "f", 1);
+		assert_refused(PARSE(words[i]), name);
+		unsetenv("MESHWRAP_CONFIG");
+	}
+	assert_refused(PARSE("--config", "f", "--hostname=pod"), "# Name");
+	assert_refused(PARSE("--config", "f", "--port=1"), "ListenPort");
+}
+
+static void test_a_logins_variables_may_be_set_beside_a_file(void **state)
+{
+	(void)state;
+	setenv("TS_HOSTNAME", "pod", 1);
+	setenv("TS_PORT", "1", 1);
+	setenv("TS_EXTRA_ARGS", "--login-server=http://h --hostname=pod --shields-up", 1);
+	assert_int_equal(PARSE("--config", "f", "--socks5-server=:1"), -1);
+	assert_int_equal(o.mode, OPTIONS_FILE);
+	assert_string_equal(o.socks5_listen, ":1");
+	assert_string_equal(said, "");
+}
+
 static void test_a_key_on_the_command_line_is_refused(void **state)
 {
 	(void)state;
@@ -372,6 +414,8 @@ int main(void)
 		TEST(test_the_key_may_lie_in_a_file_or_come_by_a_descriptor),
 		TEST(test_the_stock_clients_options_are_understood),
 		TEST(test_the_command_line_says_which_kind_of_node),
+		TEST(test_what_only_a_login_uses_is_refused_beside_a_file),
+		TEST(test_a_logins_variables_may_be_set_beside_a_file),
 		TEST(test_a_key_on_the_command_line_is_refused),
 		TEST(test_wrong_values_are_told_by_name),
 		TEST(test_what_is_too_long_is_refused),
