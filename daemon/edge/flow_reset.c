@@ -9,7 +9,8 @@
  * The far side's, or its silence: what it delivered before is acknowledged, and a
  * program may read it after a reset as before. A loopback socket that is reset drops what
  * it has not delivered, and nobody tells when a program has taken it; so that is
- * looked after every few milliseconds, as long as the program goes on taking.
+ * looked after every few milliseconds, as long as the program goes on taking. A stowed
+ * flow has no socket to write to, so it waits until there is a descriptor for it.
  */
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -17,7 +18,8 @@
 #include "daemon/edge/flow_private.h"
 #include "shared/util.h"
 
-#define LOOK_NS (5 * NS_PER_MS)
+#define LOOK_NS       (5 * NS_PER_MS)
+#define NOT_LOOKED_AT SIZE_MAX
 
 void flow_program_reset(struct flow *flow)
 {
@@ -62,8 +64,10 @@ void flow_deliver_rest(struct flow *flow)
 
 void flow_far_side_failed(struct flow *flow)
 {
-	if (flow->ticket && stream_has_news(&flow->stream) && !flow_fetch(flow) &&
-	    flow->state == FLOW_DEAD)
+	if (flow->ticket && stream_has_news(&flow->stream) && !flow_fetch(flow)) {
+		/* Its bytes wait for a descriptor; their time begins when it has one. */
+		flow->rest = NOT_LOOKED_AT;
 		return;
+	}
 	flow_deliver_rest(flow);
 }

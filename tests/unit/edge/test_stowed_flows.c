@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -15,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "daemon/edge/flow_private.h"
+#include "daemon/stack/netstack.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
 #include "tests/unit/edge/two_nodes.h"
@@ -277,6 +280,62 @@ static void test_when_all_is_used_up_connects_fail_and_stowed_flows_wait(void **
 	}
 }
 
+#define LAST_WORDS "last words"
+
+/* In the loop: with no descriptor left b says that in every flow, and some of them fail. */
+static void say_and_fail(void *count)
+{
+	uint64_t now_ns = loop_now(t.loop);
+	struct flow *next = b->edge->flows.all;
+	struct iovec space[2];
+
+	take_all();
+	for (struct flow *flow = next; flow; flow = flow->next) {
+		assert_true(tcp_send_space(flow->conn, space) > sizeof(LAST_WORDS));
+		memcpy(space[0].iov_base, LAST_WORDS, sizeof(LAST_WORDS));
+		tcp_send_commit(flow->conn, sizeof(LAST_WORDS));
+	}
+	netstack_flush(b->ns, now_ns);
+	for (unsigned i = 0; i < *(unsigned *)count; i++) {
+		struct flow *flow = next;
+
+		next = flow->next;
+		flow_kill(flow, true);
+		take_all();
+		netstack_flush(b->ns, now_ns);
+	}
+	/* Longer than a reset waits for a program that takes nothing. */
+	nanosleep(&(struct timespec){ 2, NS_PER_S / 2 }, NULL);
+}
+
+static void test_what_a_far_side_said_before_it_failed_waits_for_a_descriptor(void **state)
+{
+	unsigned failed = 8, seen = 0;
+
+	(void)state;
+	take_all_but(2);
+	while (try_connect() == 0)
+		take_all_but(2);
+	close(filler[--filled]);
+	close(filler[--filled]);
+	two_nodes_call(&t, say_and_fail, &failed);
+	while (filled > 0)
+		close(filler[--filled]);
+	for (int i = 0; i < FLOWS; i++) {
+		char heard[sizeof(LAST_WORDS)], c;
+
+		assert_int_equal(program_receive(client[i], heard, sizeof(heard)), sizeof(heard));
+		assert_string_equal(heard, LAST_WORDS);
+		if (recv(server[i], &c, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET) {
+			expect(client[i], -ECONNRESET);
+			seen++;
+		} else {
+			exchange(i);
+		}
+	}
+	assert_int_equal(seen, failed);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -289,6 +348,7 @@ int main(void)
 		TEST(test_a_stowed_flow_keeps_its_port),
 		TEST(test_when_the_daemon_ends_programs_see_a_reset),
 		TEST(test_when_all_is_used_up_connects_fail_and_stowed_flows_wait),
+		TEST(test_what_a_far_side_said_before_it_failed_waits_for_a_descriptor),
 	};
 	const struct rlimit limit = { LIMIT, LIMIT };
 
