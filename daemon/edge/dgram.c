@@ -7,7 +7,9 @@
  * IPv6-only reaches a twin on ::1.
  *
  * Nobody tells us when a program is done with UDP. So an endpoint that was idle
- * for long is closed only when no local port that used it is still bound.
+ * for long is closed only when no local port that used it is still bound; a program that is
+ * connected there would be refused for ever. One that had more users at once than it
+ * remembers stays until its place is wanted, where the idle ones go first.
  * Beyond the limit one of the peer that has most goes (fair.h): a peer makes one with each
  * port it asks a server from. Those at mirrors take half of all descriptors at most, those
  * on ::1 a quarter, so that there are some for flows; and where all the ports of a mirror
@@ -206,7 +208,6 @@ unsigned dgram_live_users(struct dgram *d)
 		if (sock_is_bound(&d->user[i], SOCK_DGRAM))
 			d->user[live++] = d->user[i];
 	d->user_count = live;
-	d->user_next = live % DGRAM_USERS;
 	return live;
 }
 
@@ -233,7 +234,8 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 	}
 	if (is_wanted_always(d))
 		edge_timer_set(&d->dgrams->edge->timers, timer, now_ns + idle_ns);
-	else if (now_ns - d->fair.used_ns >= idle_ns && dgram_live_users(d) == 0)
+	else if (now_ns - d->fair.used_ns >= idle_ns && dgram_live_users(d) == 0 &&
+		 !d->has_more_users)
 		remove_dgram(d);
 	else
 		edge_timer_set(&d->dgrams->edge->timers, timer,
@@ -273,9 +275,10 @@ void dgram_used(struct dgram *d, const struct endpoint *user)
 	for (unsigned i = 0; i < d->user_count; i++)
 		if (endpoint_equal(&d->user[i], user))
 			return;
-	d->user[d->user_next] = *user;
-	d->user_next = (d->user_next + 1) % DGRAM_USERS;
-	d->user_count = MIN(d->user_count + 1, (unsigned)DGRAM_USERS);
+	if (d->user_count == DGRAM_USERS && !d->has_more_users)
+		d->has_more_users = dgram_live_users(d) == DGRAM_USERS;
+	if (d->user_count < DGRAM_USERS)
+		d->user[d->user_count++] = *user;
 }
 
 struct dgram *dgram_find(struct dgrams *all, uint32_t mirror, uint16_t port, bool v6only)

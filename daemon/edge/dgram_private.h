@@ -12,7 +12,7 @@
 #include "daemon/packet.h"
 #include "daemon/stack/fair.h"
 
-#define DGRAM_USERS 8  /* local ports remembered for each endpoint */
+#define DGRAM_USERS 8  /* local ports in use at once that an endpoint remembers */
 #define DGRAM_BATCH 16 /* datagrams read at once */
 
 struct dgram_key {
@@ -34,8 +34,9 @@ struct dgram {
 	bool is_asked_for; /* by a program */
 	bool is_service;   /* answered by ourselves, see service.h */
 	struct fair_entry fair;
-	struct endpoint user[DGRAM_USERS]; /* programs' sockets, a ring */
-	unsigned user_count, user_next;
+	struct endpoint user[DGRAM_USERS]; /* programs' sockets */
+	unsigned user_count;
+	bool has_more_users;     /* there were more at once than can be remembered */
 	struct edge_timer timer; /* idle, or the end of sulking */
 	UT_hash_handle hh;
 	struct dgram *next_dead;

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "daemon/edge/dgram_private.h"
 #include "shared/util.h"
 #include "tests/unit/edge/two_nodes.h"
 
@@ -330,6 +331,48 @@ static void test_when_a_server_has_gone_the_far_side_is_told_and_a_new_one_found
 	close(server);
 }
 
+/* A new program's socket that was heard by the server. */
+static int heard_client(int server, uint16_t port)
+{
+	int client = connected_client(port);
+
+	assert_int_equal(send(client, "new", 3, 0), 3);
+	expect(server, "new", 3);
+	return client;
+}
+
+static void test_an_idle_endpoint_stays_for_the_first_of_many_programs(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0), server_ep;
+	int client[3 * DGRAM_USERS], server = udp_at(&any, &server_ep);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(client); i++)
+		client[i] = heard_client(server, server_ep.port);
+	for (size_t i = 1; i < ARRAY_LEN(client); i++)
+		close(client[i]);
+	two_nodes_let_pass(a, DGRAM_IDLE_S + 1);
+	two_nodes_let_pass(a, 3 * DGRAM_IDLE_S);
+	assert_int_equal(send(client[0], "still here", 10, 0), 10);
+	expect(server, "still here", 10);
+	close(client[0]);
+	close(server);
+}
+
+static void test_an_idle_endpoint_goes_after_many_programs_one_by_one(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0), server_ep;
+	int server = udp_at(&any, &server_ep);
+
+	(void)state;
+	for (unsigned i = 0; i < 3 * DGRAM_USERS; i++)
+		close(heard_client(server, server_ep.port));
+	assert_int_equal(two_nodes_stats(a).udp_endpoints, 1);
+	two_nodes_let_pass(a, DGRAM_IDLE_S + 1);
+	assert_int_equal(two_nodes_stats(a).udp_endpoints, 0);
+	close(server);
+}
+
 struct blocking {
 	struct netstack *ns;
 	bool blocked;
@@ -437,6 +480,8 @@ int main(void)
 		TEST(test_a_closed_port_refuses_a_connected_socket),
 		TEST(test_a_refused_program_is_not_in_the_way_of_the_next_one),
 		TEST(test_when_a_server_has_gone_the_far_side_is_told_and_a_new_one_found),
+		TEST(test_an_idle_endpoint_stays_for_the_first_of_many_programs),
+		TEST(test_an_idle_endpoint_goes_after_many_programs_one_by_one),
 		TEST(test_nothing_is_lost_while_the_stack_is_blocked),
 		TEST(test_blocking_does_not_touch_every_endpoint),
 		TEST(test_what_is_no_peer_gets_no_endpoint),
