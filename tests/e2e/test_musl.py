@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worlds import PYTHON, python, python_spawn
+from worlds import PYTHON, echo_server, python
 
 HERE = Path(__file__).resolve().parent
 MUSL_GCC = shutil.which("musl-gcc")
@@ -46,22 +46,8 @@ def spawn(node, *words):
 
 @pytest.fixture(scope="module")
 def echo(world):
-    """An ordinary echo server on node-b."""
-    server = python_spawn(world.b, """
-        async def serve(reader, writer):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-            writer.close()
-        async def main():
-            s = create_server(("::", 0), family=AF_INET6, dualstack_ipv6=True, backlog=256)
-            server = await asyncio.start_server(serve, sock=s)
-            say("ready", s.getsockname()[1])
-            await server.serve_forever()
-        asyncio.run(main())
-    """, ready=r"ready \d+")
-    yield server.wait_for(r"ready (\d+)").group(1)
-    server.stop()
+    """An ordinary echo server of both families on node-b."""
+    yield from echo_server(world.b, "::")
 
 
 def test_the_shim_is_inside_and_nobody_traces(world, musl):

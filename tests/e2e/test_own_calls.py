@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from test_trace_programs import REFUSE
-from worlds import PYTHON, python, python_spawn, shared_world, traced_world_names
+from worlds import PYTHON, echo_server, python, shared_world, traced_world_names
 
 pytestmark = pytest.mark.meshwrap
 HERE = Path(__file__).parent
@@ -30,27 +30,7 @@ def own(request, session_lab):
 @pytest.fixture(scope="module")
 def echo(world):
     """Servers of streams and of datagrams on node-b, of the same port."""
-    server = python_spawn(world.b, """
-        async def serve(reader, writer):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-            writer.close()
-        class Datagrams(asyncio.DatagramProtocol):
-            def connection_made(self, transport):
-                self.transport = transport
-            def datagram_received(self, data, peer):
-                self.transport.sendto(data, peer)
-        async def main():
-            server = await asyncio.start_server(serve, "0.0.0.0", 0)
-            port = server.sockets[0].getsockname()[1]
-            await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, ("0.0.0.0", port))
-            say("ready", port)
-            await server.serve_forever()
-        asyncio.run(main())
-    """, ready=r"ready \d+")
-    yield server.wait_for(r"ready (\d+)").group(1)
-    server.stop()
+    yield from echo_server(world.b, datagrams=True)
 
 
 def meshrun(node, *words):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from worlds import PYTHON, free_port, python, python_spawn, shared_world, traced_world_names, wait_until
+from worlds import PYTHON, echo_server, free_port, python, python_spawn, shared_world, traced_world_names, wait_until
 
 pytestmark = pytest.mark.meshwrap
 
@@ -39,21 +39,8 @@ def port_of(process):
 
 @pytest.fixture(scope="module")
 def echo(world):
-    """An ordinary echo server on node-b, which says whom it saw."""
-    server = python_spawn(world.b, """
-        async def serve(reader, writer):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-            writer.close()
-        async def main():
-            server = await asyncio.start_server(serve, "0.0.0.0", 0, backlog=1024)
-            say("ready", server.sockets[0].getsockname()[1])
-            await server.serve_forever()
-        asyncio.run(main())
-    """, ready=r"ready \d+")
-    yield port_of(server)
-    server.stop()
+    """An ordinary echo server on node-b."""
+    yield from echo_server(world.b)
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "own", "[::]:0", "127.0.0.1:0"])

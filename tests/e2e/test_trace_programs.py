@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worlds import PYTHON, python, python_spawn, shared_world, traced_world_names
+from worlds import PYTHON, echo_server, python, shared_world, traced_world_names
 
 pytestmark = pytest.mark.meshwrap
 HERE = Path(__file__).resolve().parent
@@ -53,20 +53,7 @@ def spawn(node, *words, **options):
 @pytest.fixture(scope="module")
 def echo(world):
     """An ordinary echo server on node-b."""
-    server = python_spawn(world.b, """
-        async def serve(reader, writer):
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-            writer.close()
-        async def main():
-            server = await asyncio.start_server(serve, "0.0.0.0", 0, backlog=1024)
-            say("ready", server.sockets[0].getsockname()[1])
-            await server.serve_forever()
-        asyncio.run(main())
-    """, ready=r"ready \d+")
-    yield server.wait_for(r"ready (\d+)").group(1)
-    server.stop()
+    yield from echo_server(world.b)
 
 
 def test_rust_talks_to_rust_and_to_the_others(world, rust, echo):

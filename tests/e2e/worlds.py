@@ -102,6 +102,35 @@ def python_spawn(node, code, *args, ready=r"ready", **options):
     return process
 
 
+def echo_server(node, host="0.0.0.0", datagrams=False):
+    """An ordinary echo server on the node, for a fixture; host "::" takes both families. Yields its port."""
+    server = python_spawn(node, """
+        async def serve(reader, writer):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+        class Datagrams(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+            def datagram_received(self, data, peer):
+                self.transport.sendto(data, peer)
+        async def main():
+            host, datagrams = sys.argv[1:]
+            v6 = ":" in host
+            s = create_server((host, 0), family=AF_INET6 if v6 else AF_INET, dualstack_ipv6=v6, backlog=1024)
+            server = await asyncio.start_server(serve, sock=s, backlog=1024)
+            port = s.getsockname()[1]
+            if datagrams == "True":
+                await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, (host, port))
+            say("ready", port)
+            await server.serve_forever()
+        asyncio.run(main())
+    """, host, datagrams, ready=r"ready \d+")
+    yield server.wait_for(r"ready (\d+)").group(1)
+    server.stop()
+
+
 class Traced:
     """A node whose programs are traced, also those that the shim could enter."""
 
