@@ -80,20 +80,7 @@ static void bulk_event(struct side *side, struct tcp_conn *conn, void *user, uns
 	}
 }
 
-static void bulk_cancelled(struct side *side, struct tcp_conn *conn)
-{
-	(void)side;
-	(void)conn;
-}
-
-static uint64_t bulk_next_ns(struct world *w)
-{
-	(void)w;
-	return NEVER_NS;
-}
-
-static const struct world_app bulk_app = { bulk_incoming, bulk_event, bulk_cancelled, bulk_next_ns,
-					   NULL };
+static const struct world_app bulk_app = { .incoming = bulk_incoming, .event = bulk_event };
 
 static double cpu_s(void)
 {

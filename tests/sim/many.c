@@ -87,20 +87,7 @@ static void many_event(struct side *side, struct tcp_conn *conn, void *user, uns
 	}
 }
 
-static void many_cancelled(struct side *side, struct tcp_conn *conn)
-{
-	(void)side;
-	(void)conn;
-}
-
-static uint64_t many_next_ns(struct world *w)
-{
-	(void)w;
-	return NEVER_NS;
-}
-
-static const struct world_app many_app = { many_incoming, many_event, many_cancelled, many_next_ns,
-					   NULL };
+static const struct world_app many_app = { .incoming = many_incoming, .event = many_event };
 
 static void dial(struct world *w, unsigned i)
 {

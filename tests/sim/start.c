@@ -70,19 +70,7 @@ static void event(struct side *side, struct tcp_conn *conn, void *user, unsigned
 		}
 }
 
-static void cancelled(struct side *side, struct tcp_conn *conn)
-{
-	(void)side;
-	(void)conn;
-}
-
-static uint64_t next_ns(struct world *w)
-{
-	(void)w;
-	return NEVER_NS;
-}
-
-static const struct world_app app = { incoming, event, cancelled, next_ns, NULL };
+static const struct world_app app = { .incoming = incoming, .event = event };
 
 static void dial(struct world *w, struct start *start)
 {

@@ -78,7 +78,8 @@ static void cancelled(void *owner, struct tcp_conn *conn)
 {
 	struct side *side = owner;
 
-	side->world->app->cancelled(side, conn);
+	if (side->world->app->cancelled)
+		side->world->app->cancelled(side, conn);
 }
 
 void world_init(struct world *w, const struct tcp_config *config,
@@ -144,9 +145,14 @@ static uint64_t side_next_ns(const struct side *side, const struct link *from)
 	return MAX(MIN(next, side->unblock_ns), side->awake_ns);
 }
 
+static uint64_t app_next_ns(struct world *w)
+{
+	return w->app->next_ns ? w->app->next_ns(w) : NEVER_NS;
+}
+
 bool world_step(struct world *w)
 {
-	uint64_t next = w->app->next_ns(w);
+	uint64_t next = app_next_ns(w);
 
 	for (unsigned i = 0; i < 2; i++)
 		next = MIN(next, side_next_ns(&w->side[i], &w->side[!i].link));
@@ -171,7 +177,7 @@ bool world_step(struct world *w)
 		if (w->nap_ns > 0 && side_next_ns(side, from) > w->now_ns)
 			side->awake_ns = w->now_ns + link_random(&w->random) % w->nap_ns;
 	}
-	if (w->app->next_ns(w) <= w->now_ns) {
+	if (app_next_ns(w) <= w->now_ns) {
 		w->app->run(w);
 		world_flush(w);
 	}

@@ -26,8 +26,8 @@ struct world_app {
 	void (*incoming)(struct side *side, struct tcp_conn *conn, const struct endpoint *local,
 			 const struct endpoint *remote);
 	void (*event)(struct side *side, struct tcp_conn *conn, void *user, unsigned events);
-	void (*cancelled)(struct side *side, struct tcp_conn *conn);
-	/* The application's own next deadline, and what it does then. */
+	void (*cancelled)(struct side *side, struct tcp_conn *conn); /* NULL: it does not care */
+	/* The application's own next deadline, and what it does then; NULL: it has none. */
 	uint64_t (*next_ns)(struct world *world);
 	void (*run)(struct world *world);
 };
