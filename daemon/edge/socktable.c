@@ -157,11 +157,12 @@ enum sock_taker socktable_taker(int table, int type, const struct endpoint *at)
 	return answer.is_v6only ? TAKER_ANY6 : TAKER_ANY;
 }
 
-int socktable_owner(int table, const struct endpoint *theirs, const struct endpoint *ours,
+int socktable_owner(int table, int type, const struct endpoint *theirs, const struct endpoint *ours,
 		    uid_t *uid)
 {
+	int protocol = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
 	struct answer answer;
-	int err = table < 0 ? -EBADF : ask(table, IPPROTO_TCP, theirs, ours, &answer);
+	int err = table < 0 ? -EBADF : ask(table, protocol, theirs, ours, &answer);
 
 	if (err == 0)
 		err = answer.error;

@@ -29,8 +29,11 @@ enum sock_life socktable_life(int table, const struct endpoint *theirs,
 			      const struct endpoint *ours);
 /* type: SOCK_STREAM, who listens; SOCK_DGRAM, who is bound and not connected. */
 enum sock_taker socktable_taker(int table, int type, const struct endpoint *at);
-/* Whose socket the other end of a local TCP connection is. 0 or -errno: it is not known. */
-int socktable_owner(int table, const struct endpoint *theirs, const struct endpoint *ours,
+/*
+ * Whose socket the other end of a local TCP connection is, or whose would get our datagrams.
+ * 0 or -errno: it is not known.
+ */
+int socktable_owner(int table, int type, const struct endpoint *theirs, const struct endpoint *ours,
 		    uid_t *uid);
 
 #endif

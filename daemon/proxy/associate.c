@@ -3,7 +3,8 @@
  * one socket that its datagrams leave from (the mesh, by family; the rest, by family).
  *
  * The client's datagrams come from the address of its TCP connection; the port of the first one
- * is its port from then on. Names are looked up once and remembered; a datagram that waits
+ * is its port from then on. Every user of the machine can send that one, so it is asked whose it
+ * is, as it was for the connection. Names are looked up once and remembered; a datagram that waits
  * for its name is kept, and others to that name meanwhile are lost, as UDP may.
  */
 #include <errno.h>
@@ -40,6 +41,7 @@ struct association {
 	int fd; /* the client's side */
 	struct event event;
 	bool has_event, has_port;
+	struct endpoint at;     /* where they go */
 	struct endpoint client; /* where its datagrams come from */
 	struct exit_socket way[WAYS];
 	struct known_name known[NAMES];
@@ -207,7 +209,7 @@ static void client_sent(struct association *a, const struct endpoint *from, cons
 	    (a->has_port && from->port != a->client.port))
 		return;
 	head = socks_parse_datagram(bytes, len, &place);
-	if (head < 0)
+	if (head < 0 || (!a->has_port && !proxy_may_use(a->proxy, SOCK_DGRAM, from, &a->at)))
 		return;
 	a->client.port = from->port;
 	a->has_port = true;
@@ -263,6 +265,7 @@ int association_open(struct proxy *proxy, int client, struct association **out, 
 		err = sock_bind(a->fd, at);
 	if (err == 0)
 		err = sock_local(a->fd, at);
+	a->at = *at;
 	if (err == 0 && (event_assign(&a->event, loop_base(proxy->loop), a->fd,
 				      EV_READ | EV_PERSIST, datagram_arrived, a) != 0 ||
 			 event_add(&a->event, NULL) != 0))

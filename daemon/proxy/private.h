@@ -45,6 +45,10 @@ struct proxy {
 	struct log_gate stranger_gate, full_gate;
 };
 
+/* Is the socket at theirs, of that type, one of somebody who may use the proxy? Else says so. */
+bool proxy_may_use(struct proxy *proxy, int type, const struct endpoint *theirs,
+		   const struct endpoint *ours);
+
 /* ---- names: names.c ---- */
 
 struct lookup;

@@ -4,7 +4,7 @@
  * A TCP port is open to every user of the machine, and to others where it is not on
  * loopback. So the kernel's table of sockets is asked whose the other end is, and only
  * our own user and root are served, unless all users are allowed. Where the table cannot
- * be asked, /proc/net/tcp says the same; where that is missing too, nobody is served.
+ * be asked, /proc/net/tcp (and udp) says the same; where that is missing too, nobody is served.
  */
 #include "daemon/proxy/proxy.h"
 
@@ -40,7 +40,15 @@ static bool parse_proc(const char *text, struct endpoint *ep)
 	return true;
 }
 
-static int proc_owner(const struct endpoint *theirs, const struct endpoint *ours, uid_t *uid)
+/* A datagram's sender may be bound to any address, and connected to nobody. */
+static bool is_end(const struct endpoint *found, const struct endpoint *end, int type)
+{
+	return endpoint_equal(found, end) || (type == SOCK_DGRAM && ip_is_any(&found->addr) &&
+					      (found->port == end->port || found->port == 0));
+}
+
+static int proc_owner(int type, const struct endpoint *theirs, const struct endpoint *ours,
+		      uid_t *uid)
 {
 	char line[PROC_LINE_MAX], near[64], far[64];
 	struct endpoint a, b;
@@ -50,14 +58,14 @@ static int proc_owner(const struct endpoint *theirs, const struct endpoint *ours
 
 	if (!ip_is_v4(&theirs->addr))
 		return -EAFNOSUPPORT;
-	f = fopen("/proc/net/tcp", "re");
+	f = fopen(type == SOCK_STREAM ? "/proc/net/tcp" : "/proc/net/udp", "re");
 	if (!f)
 		return -errno;
 	while (err && fgets(line, sizeof(line), f)) {
 		if (sscanf(line, " %*d: %63s %63s %*s %*s %*s %*s %u", near, far, &found) != 3 ||
 		    !parse_proc(near, &a) || !parse_proc(far, &b))
 			continue;
-		if (endpoint_equal(&a, theirs) && endpoint_equal(&b, ours)) {
+		if (a.port == theirs->port && is_end(&a, theirs, type) && is_end(&b, ours, type)) {
 			*uid = found;
 			err = 0;
 		}
@@ -66,33 +74,36 @@ static int proc_owner(const struct endpoint *theirs, const struct endpoint *ours
 	return err;
 }
 
-static bool may_use(struct proxy *proxy, int fd)
+bool proxy_may_use(struct proxy *proxy, int type, const struct endpoint *theirs,
+		   const struct endpoint *ours)
 {
-	struct endpoint theirs, ours;
 	uid_t uid = 0;
 	int err;
 
 	if (proxy->allow_all_users)
 		return true;
-	err = sock_peer(fd, &theirs);
-	if (err == 0)
-		err = sock_local(fd, &ours);
-	if (err == 0) {
-		err = socktable_owner(proxy->socket_table, &theirs, &ours, &uid);
-		if (err && err != -ENOENT)
-			err = proc_owner(&theirs, &ours, &uid);
-	}
+	err = socktable_owner(proxy->socket_table, type, theirs, ours, &uid);
+	if (err && err != -ENOENT)
+		err = proc_owner(type, theirs, ours, &uid);
 	if (err == 0 && (uid == 0 || uid == geteuid()))
 		return true;
 	if (err)
 		log_limited(&proxy->stranger_gate, loop_now(proxy->loop), LOG_WARN,
-			    "proxy: whose a connection is cannot be told (%s), it is refused",
+			    "proxy: whose a socket is cannot be told (%s), it is refused",
 			    strerror(-err));
 	else
 		log_limited(&proxy->stranger_gate, loop_now(proxy->loop), LOG_WARN,
 			    "proxy: user %u may not use it, only this daemon's own and root",
 			    (unsigned)uid);
 	return false;
+}
+
+static bool may_connect(struct proxy *proxy, int fd)
+{
+	struct endpoint theirs, ours;
+
+	return sock_peer(fd, &theirs) == 0 && sock_local(fd, &ours) == 0 &&
+	       proxy_may_use(proxy, SOCK_STREAM, &theirs, &ours);
 }
 
 /* ---- accepting ---- */
@@ -116,7 +127,7 @@ static void accepted(struct listener *l, int fd)
 		log_limited(&proxy->full_gate, loop_now(proxy->loop), LOG_WARN,
 			    "proxy: %u clients at once, more are refused", PROXY_CLIENTS_MAX);
 		close(fd);
-	} else if (may_use(proxy, fd)) {
+	} else if (may_connect(proxy, fd)) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		client_create(proxy, fd, l->kinds);
 	} else {

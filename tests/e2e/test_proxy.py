@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from worlds import CAN_NETNS, Place, free_port, python, python_spawn, rented
+from worlds import CAN_NETNS, PYTHON, Place, free_port, python, python_spawn, rented
 
 NODE_ENV = {"UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
@@ -398,6 +398,58 @@ def test_another_user_is_refused(proxied):
     result = subprocess.run(stranger + argv, capture_output=True, text=True, timeout=30)
     assert result.returncode != 0 and "path" not in result.stdout
     assert p.curl("-x", f"http://{p.proxy}", f"http://node-b:{p.web_port}/").returncode == 0
+
+
+def test_another_user_cannot_take_over_a_udp_association(proxied):
+    """The first datagram says whose the association is: it must be the user's that asked for it."""
+    p = proxied
+    if not CAN_NETNS or p.place.uid == 0:
+        pytest.skip("needs root to be somebody else")
+    server = python_spawn(p.b, """
+        s = socket(AF_INET, SOCK_DGRAM)
+        s.bind(("0.0.0.0", 0))
+        say("ready", s.getsockname()[1])
+        while True:
+            data, peer = s.recvfrom(65536)
+            s.sendto(data, peer)
+    """, ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)").group(1)
+    go = p.lab.tmp / "udp-association-go"
+    owner = python_spawn(p.a, """
+        s = tcp("127.0.0.1", sys.argv[1])
+        s.sendall(b"\\5\\1\\0")
+        recv_exactly(s, 2)
+        s.sendall(b"\\5\\3\\0\\1" + bytes(6))
+        reply = recv_exactly(s, 10)
+        at = inet_ntoa(reply[4:8]), struct.unpack("!H", reply[8:])[0]
+        say("ready", at[1])
+        while not os.path.exists(sys.argv[4]):
+            time.sleep(0.05)
+        u = socket(AF_INET, SOCK_DGRAM)
+        u.settimeout(5)
+        for how in (lambda data: u.sendto(data, at), lambda data: u.connect(at) or u.send(data)):
+            how(b"\\0\\0\\0\\1" + inet_aton(sys.argv[2]) + struct.pack("!H", int(sys.argv[3])) + b"mine")
+            say("got", u.recv(100)[10:].decode())
+    """, p.port, p.b.v4, port, go, ready=r"ready \d+", wrapped=False)
+    at = owner.wait_for(r"ready (\d+)").group(1)
+    code = """if True:
+        import socket, struct, sys
+        u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        u.settimeout(2)
+        u.sendto(b"\\0\\0\\0\\1" + socket.inet_aton(sys.argv[2]) + struct.pack("!H", int(sys.argv[3])) + b"theirs",
+                 ("127.0.0.1", int(sys.argv[1])))
+        try:
+            print("got", u.recv(100))
+        except TimeoutError:
+            print("nothing")
+    """
+    stranger = ["ip", "netns", "exec", p.place.netns, "setpriv", "--reuid", "12345", "--regid", "12345",
+                "--clear-groups", PYTHON, "-c", code, at, p.b.v4, port]
+    assert subprocess.run(stranger, capture_output=True, text=True, timeout=30).stdout == "nothing\n"
+    go.touch()
+    owner.wait_for("got mine\ngot mine\n")
+    owner.stop()
+    server.stop()
 
 
 def test_many_at_once(proxied):
