@@ -1,5 +1,5 @@
 /*
- * exec and posix_spawn: the real ones, with what follow.c makes of their words.
+ * exec, posix_spawn and pidfd_spawn: the real ones, with what follow.c makes of their words.
  *
  * libc's variants call one another inside libc, where nobody can step between,
  * so each is replaced. system() and popen() start a shell with the program's
@@ -225,4 +225,37 @@ SHIM_EXPORT(int, posix_spawnp,
 	if (f.has_other_path)
 		return libc.posix_spawn(pid, f.path, actions, attributes, f.argv, f.envp);
 	return libc.posix_spawnp(pid, name, actions, attributes, argv, f.envp);
+}
+
+/*
+ * glibc's since 2.39, whatever libc we were built with. Where it has none, the answer is the
+ * one it gives on a kernel that cannot do it.
+ */
+SHIM_EXPORT(int, pidfd_spawn,
+	    (int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
+	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
+{
+	struct follow f;
+
+	if (!libc.pidfd_spawn)
+		return ENOSYS;
+	FOLLOW(&f, path, argv, envp, false);
+	return libc.pidfd_spawn(pidfd, f.path, actions, attributes, f.argv, f.envp);
+}
+
+SHIM_EXPORT(int, pidfd_spawnp,
+	    (int *pidfd, const char *name, const posix_spawn_file_actions_t *actions,
+	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
+{
+	char path[PATH_MAX];
+	struct follow f;
+
+	if (!libc.pidfd_spawnp)
+		return ENOSYS;
+	if (!shim_is_on() || !follow_find(name, path))
+		return libc.pidfd_spawnp(pidfd, name, actions, attributes, argv, envp);
+	FOLLOW(&f, path, argv, envp, false);
+	if (f.has_other_path)
+		return libc.pidfd_spawn(pidfd, f.path, actions, attributes, f.argv, f.envp);
+	return libc.pidfd_spawnp(pidfd, name, actions, attributes, argv, f.envp);
 }

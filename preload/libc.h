@@ -94,6 +94,12 @@
 	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) \
 	X(int, posix_spawnp,                                                             \
 	  (pid_t * pid, const char *name, const posix_spawn_file_actions_t *actions,     \
+	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) \
+	X(int, pidfd_spawn,                                                              \
+	  (int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,      \
+	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) \
+	X(int, pidfd_spawnp,                                                             \
+	  (int *pidfd, const char *name, const posix_spawn_file_actions_t *actions,      \
 	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 
 #define LIBC_MEMBER(ret, name, args) ret(*name) args;

@@ -4,9 +4,11 @@
  */
 #include "tests/shim/harness.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,13 @@
 
 /* Not in musl; there it is the shim's alone. */
 int execveat(int folder, const char *path, char *const argv[], char *const envp[], int flags)
+	__attribute__((weak));
+/* glibc's since 2.39. */
+int pidfd_spawn(int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
+		const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
+	__attribute__((weak));
+int pidfd_spawnp(int *pidfd, const char *name, const posix_spawn_file_actions_t *actions,
+		 const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
 	__attribute__((weak));
 
 static char self[4096];
@@ -137,6 +146,46 @@ static void test_posix_spawn_with_an_empty_environment_keeps_the_mesh(void **sta
 	assert_int_equal(status_of(pid), 0);
 	assert_int_equal(posix_spawnp(&pid, self, NULL, NULL, child_words, no_variables), 0);
 	assert_int_equal(status_of(pid), 0);
+}
+
+static bool libc_has(const char *name)
+{
+	void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+	bool has = libc && dlsym(libc, name);
+
+	if (libc)
+		dlclose(libc);
+	return has;
+}
+
+static int status_by(int pidfd)
+{
+	siginfo_t info;
+
+	assert_int_equal(waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED), 0);
+	close(pidfd);
+	return info.si_status;
+}
+
+static void test_pidfd_spawn_with_an_empty_environment_keeps_the_mesh(void **state)
+{
+	int pidfd = -1;
+
+	(void)state;
+	if (!libc_has("pidfd_spawn")) {
+		assert_int_equal(pidfd_spawn(&pidfd, self, NULL, NULL, child_words, no_variables),
+				 ENOSYS);
+		assert_int_equal(pidfd_spawnp(&pidfd, self, NULL, NULL, child_words, no_variables),
+				 ENOSYS);
+		assert_int_equal(pidfd, -1);
+		return;
+	}
+	assert_int_equal(pidfd_spawn(&pidfd, self, NULL, NULL, child_words, no_variables), 0);
+	assert_int_equal(status_by(pidfd), 0);
+	assert_int_equal(pidfd_spawnp(&pidfd, self, NULL, NULL, child_words, no_variables), 0);
+	assert_int_equal(status_by(pidfd), 0);
+	assert_int_equal(pidfd_spawn(&pidfd, "/nonexistent", NULL, NULL, child_words, no_variables),
+			 ENOENT);
 }
 
 static void test_a_child_of_vfork_leaves_its_parent_as_it_was(void **state)
@@ -323,6 +372,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_exec_with_an_empty_environment_keeps_the_mesh),
 		cmocka_unit_test(test_posix_spawn_with_an_empty_environment_keeps_the_mesh),
+		cmocka_unit_test(test_pidfd_spawn_with_an_empty_environment_keeps_the_mesh),
 		cmocka_unit_test(test_a_child_of_vfork_leaves_its_parent_as_it_was),
 		cmocka_unit_test(test_threads_with_short_stacks_start_children),
 		cmocka_unit_test(test_who_wants_no_mesh_for_a_child_says_so),
