@@ -110,16 +110,25 @@ static bool is_below(const char *name, size_t len, const char *suffix)
 	return len > suffix_len && strncasecmp(name + len - suffix_len, suffix, suffix_len) == 0;
 }
 
+/*
+ * Not sscanf(): from glibc 2.38 on it is another symbol in what is built there, which neither
+ * older ones nor musl have, and their programs would not start with this library.
+ */
 static bool reverse_v4(const char *name, struct ip_addr *ip)
 {
-	unsigned byte[4];
-	int end = 0;
+	uint32_t addr = 0;
 
-	if (sscanf(name, "%3u.%3u.%3u.%3u.%n", &byte[3], &byte[2], &byte[1], &byte[0], &end) != 4 ||
-	    strncasecmp(name + end, "in-addr.arpa", 12) != 0)
-		return false;
-	*ip = ip_from_v4(byte[0] << 24 | byte[1] << 16 | byte[2] << 8 | byte[3]);
-	return (byte[0] | byte[1] | byte[2] | byte[3]) < 256;
+	for (unsigned i = 0; i < 4; i++, name++) {
+		unsigned byte = 0, digits = 0;
+
+		for (; *name >= '0' && *name <= '9' && digits < 3; name++, digits++)
+			byte = 10 * byte + (unsigned)(*name - '0');
+		if (digits == 0 || byte > 255 || *name != '.')
+			return false;
+		addr |= byte << 8 * i;
+	}
+	*ip = ip_from_v4(addr);
+	return strncasecmp(name, "in-addr.arpa", 12) == 0;
 }
 
 static bool reverse_v6(const char *name, struct ip_addr *ip)
