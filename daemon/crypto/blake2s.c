@@ -20,11 +20,12 @@
 #include "daemon/crypto/keys.h"
 
 #define KDF_MAX_OUTPUTS 3
+#define DIGEST          "BLAKE2S-256"
 
 struct blake2s {
 	EVP_MD *md;
 	EVP_MD_CTX *hash;
-	EVP_MAC_CTX *hmac;
+	EVP_MAC_CTX *hmac; /* NULL: the next one makes it anew */
 	EVP_MAC_CTX *mac;
 	size_t mac_len;
 	OSSL_PARAM mac_params[2];
@@ -39,26 +40,36 @@ static EVP_MAC_CTX *create_mac(const char *name)
 	return ctx;
 }
 
-struct blake2s *blake2s_create(void)
+static EVP_MAC_CTX *create_hmac(void)
 {
-	struct blake2s *e = calloc(1, sizeof(*e));
-	char digest[] = "BLAKE2S-256";
-	OSSL_PARAM hmac_params[] = {
+	char digest[] = DIGEST;
+	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
 		OSSL_PARAM_construct_end(),
 	};
+	EVP_MAC_CTX *ctx = create_mac("HMAC");
+
+	if (ctx && !EVP_MAC_CTX_set_params(ctx, params)) {
+		EVP_MAC_CTX_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+struct blake2s *blake2s_create(void)
+{
+	struct blake2s *e = calloc(1, sizeof(*e));
 
 	if (!e)
 		return NULL;
-	e->md = EVP_MD_fetch(NULL, digest, NULL);
+	e->md = EVP_MD_fetch(NULL, DIGEST, NULL);
 	e->hash = EVP_MD_CTX_new();
-	e->hmac = create_mac("HMAC");
+	e->hmac = create_hmac();
 	e->mac = create_mac("BLAKE2SMAC");
 	e->mac_len = BLAKE2S_MAC_LEN;
 	e->mac_params[0] = OSSL_PARAM_construct_size_t(OSSL_MAC_PARAM_SIZE, &e->mac_len);
 	e->mac_params[1] = OSSL_PARAM_construct_end();
-	if (!e->md || !e->hash || !e->hmac || !e->mac ||
-	    !EVP_MAC_CTX_set_params(e->hmac, hmac_params)) {
+	if (!e->md || !e->hash || !e->hmac || !e->mac) {
 		blake2s_destroy(e);
 		return NULL;
 	}
@@ -89,10 +100,15 @@ bool blake2s_hash(struct blake2s *e, const void *a, size_t a_len, const void *b,
 bool blake2s_hmac(struct blake2s *e, const uint8_t key[static BLAKE2S_HASH_LEN], const void *input,
 		  size_t len, uint8_t out[static BLAKE2S_HASH_LEN])
 {
-	if (EVP_MAC_init(e->hmac, key, BLAKE2S_HASH_LEN, NULL) &&
+	if (!e->hmac)
+		e->hmac = create_hmac();
+	if (e->hmac && EVP_MAC_init(e->hmac, key, BLAKE2S_HASH_LEN, NULL) &&
 	    EVP_MAC_update(e->hmac, input, len) &&
 	    EVP_MAC_final(e->hmac, out, NULL, BLAKE2S_HASH_LEN))
 		return true;
+	/* One that found no memory half way is not to be used again: OpenSSL 3.5 crashes. */
+	EVP_MAC_CTX_free(e->hmac);
+	e->hmac = NULL;
 	memset(out, 0, BLAKE2S_HASH_LEN);
 	return false;
 }

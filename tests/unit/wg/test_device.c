@@ -255,7 +255,8 @@ static void test_adding_a_peer_survives_any_allocation_failing(void **state)
 		assert_int_equal(err, -ENOMEM);
 		assert_int_equal(HASH_CNT(by_key, dev->peers), 0);
 	}
-	assert_true(failures >= 6);
+	/* Some are OpenSSL's own: 3.5 makes fewer than 3.0. */
+	assert_true(failures >= (OPENSSL_VERSION_NUMBER < 0x30100000L ? 6 : 4));
 	assert_int_equal(HASH_CNT(by_key, dev->peers), 1);
 	wg_device_destroy(dev);
 }
