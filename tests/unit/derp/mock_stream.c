@@ -9,11 +9,21 @@ struct mock mock;
 struct net_stream {
 	struct net_stream_callbacks callbacks;
 	void *owner;
+	struct net_stream *next;
 };
+
+/* As the real ones they live on for a while, and no new one has their address. */
+static struct net_stream *destroyed;
 
 void mock_reset(void)
 {
-	free(mock.stream);
+	net_stream_destroy(mock.stream);
+	while (destroyed) {
+		struct net_stream *next = destroyed->next;
+
+		free(destroyed);
+		destroyed = next;
+	}
 	memset(&mock, 0, sizeof(mock));
 }
 
@@ -34,9 +44,12 @@ struct net_stream *net_stream_open(struct loop *loop, const struct net_stream_op
 
 void net_stream_destroy(struct net_stream *s)
 {
+	if (!s)
+		return;
 	if (s == mock.stream)
 		mock.stream = NULL;
-	free(s);
+	s->next = destroyed;
+	destroyed = s;
 }
 
 uint8_t *net_stream_reserve(struct net_stream *s, size_t len)
