@@ -398,7 +398,7 @@ static int read_environment(struct reading *r)
 }
 
 /* The option of that name ("--name" up to '=' or its end) and its value in the word, if any. */
-static const struct option *find_known(const char *word, char **value)
+static const struct option *find_known(char *word, char **value)
 {
 	char *equals = strchr(word, '=');
 	size_t len;

@@ -65,7 +65,7 @@ static void wake_up(evutil_socket_t fd, short events, void *arg)
 	slept_ns += 8 * HOURS_NS;
 }
 
-static void stop(evutil_socket_t fd, short events, void *arg)
+static void stop_loop(evutil_socket_t fd, short events, void *arg)
 {
 	struct fixture *f = arg;
 
@@ -84,7 +84,8 @@ static void test_what_fell_due_asleep_is_due_once(void **state)
 	assert_non_null(f->loop);
 	f->deadline_ns = loop_now(f->loop) + 60 * NS_PER_S;
 	assert_int_equal(event_base_once(loop_base(f->loop), -1, EV_TIMEOUT, wake_up, f, &soon), 0);
-	assert_int_equal(event_base_once(loop_base(f->loop), -1, EV_TIMEOUT, stop, f, &later), 0);
+	assert_int_equal(event_base_once(loop_base(f->loop), -1, EV_TIMEOUT, stop_loop, f, &later),
+			 0);
 	assert_int_equal(loop_run(f->loop), 0);
 	assert_int_equal(f->expired, 1);
 	assert_true(f->late_ns >= 8 * HOURS_NS - 60 * NS_PER_S);

@@ -123,7 +123,7 @@ static int start(struct node *n, const char *format, ...)
 	return 0;
 }
 
-static void stop(struct node *n)
+static void stop_node(struct node *n)
 {
 	if (n->turn)
 		event_free(n->turn);
@@ -163,7 +163,7 @@ static int teardown(void **state)
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
-		stop(nodes[i]);
+		stop_node(nodes[i]);
 		assert_false(has_file(nodes[i], PATHS_CONTROL));
 		assert_false(has_file(nodes[i], PATHS_API));
 		for (size_t k = 0; k < ARRAY_LEN(files); k++) {
@@ -286,7 +286,7 @@ static void test_a_peer_that_is_gone_does_not_answer(void **state)
 	(void)state;
 	start_pair();
 	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
-	stop(&a);
+	stop_node(&a);
 	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"no answer in time\"");
 }
 
@@ -510,7 +510,7 @@ static void test_a_node_without_a_name_takes_the_machines(void **state)
 	mesh_describe(a.mesh, line);
 	if (strcmp(host, "localhost") != 0)
 		assert_non_null(strcasestr(line, host));
-	stop(&a);
+	stop_node(&a);
 	/* But not one that a peer has. */
 	assert_int_equal(start(&a,
 			       "[Interface]\nPrivateKey=%s\nAddress=100.64.0.1\n"

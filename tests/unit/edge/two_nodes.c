@@ -276,14 +276,14 @@ void two_nodes_start(struct two_nodes *t, bool refuse_synhold)
 	two_nodes_call(t, nothing, NULL); /* answered when everything is up */
 }
 
-static void stop(void *arg)
+static void stop_loop(void *arg)
 {
 	loop_stop(arg);
 }
 
 void two_nodes_stop(struct two_nodes *t)
 {
-	two_nodes_call(t, stop, t->loop);
+	two_nodes_call(t, stop_loop, t->loop);
 	pthread_join(t->thread, NULL);
 	close(t->wake[0]);
 	close(t->wake[1]);

@@ -222,7 +222,7 @@ static void test_samples_are_read_and_written(void **state)
 static void test_a_ping_is_answered_whatever_the_rules(void **state)
 {
 	struct filter *f = strict_filter(&b);
-	const uint8_t data[TSMP_PING_DATA] = "12345678";
+	const uint8_t data[TSMP_PING_DATA] = { 1, 2, 3, 4, 5, 6, 7, 8 };
 
 	(void)state;
 	netstack_set_filter(b.ns, f);
