@@ -16,6 +16,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "preload/uring.h"
+
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
 
@@ -35,6 +37,8 @@ __asm__(".text\n"
 	"	cmp $" TEXT(SYS_recvmmsg) ", %rdi\n"
 	"	je raw_network\n"
 	"	cmp $" TEXT(SYS_sendmmsg) ", %rdi\n"
+	"	je raw_network\n"
+	"	cmp $" TEXT(SYS_io_uring_register) ", %rdi\n"
 	"	je raw_network\n"
 	"	mov %rdi, %rax\n"
 	"	mov %rsi, %rdi\n"
@@ -66,6 +70,8 @@ __asm__(".text\n"
 	"	cmp x0, " TEXT(SYS_recvmmsg) "\n"
 	"	b.eq raw_network\n"
 	"	cmp x0, " TEXT(SYS_sendmmsg) "\n"
+	"	b.eq raw_network\n"
+	"	cmp x0, " TEXT(SYS_io_uring_register) "\n"
 	"	b.eq raw_network\n"
 	"	mov x8, x0\n"
 	"	mov x0, x1\n"
@@ -123,6 +129,8 @@ long raw_network(long number, long a, long b, long c, long d, long e, long f)
 		return recvmsg(fd, (void *)b, (int)c);
 	case SYS_recvmmsg:
 		return recvmmsg(fd, (void *)b, (unsigned)c, (int)d, (void *)e);
+	case SYS_io_uring_register:
+		return uring_register(fd, (unsigned)b, (void *)c, (unsigned)d);
 	default: /* listen(), shutdown() and others that carry no address */
 		return raw_syscall(number, a, b, c, d, e, f);
 	}

@@ -1,6 +1,7 @@
 /*
  * Programs that watch their sockets through io_uring (libuv does): the shim
- * sees nothing of it, so the socket itself must tell the truth.
+ * sees nothing of it, so the socket itself must tell the truth. Those that would
+ * also connect through it are told that they cannot.
  */
 #include "tests/shim/harness.h"
 
@@ -135,9 +136,56 @@ static void test_an_epoll_filled_by_io_uring_tells_of_a_refusal(void **state)
 	close(fd);
 }
 
+static bool probe_says(const struct io_uring_probe *probe, unsigned op)
+{
+	return op < probe->ops_len && (probe->ops[op].flags & IO_URING_OP_SUPPORTED);
+}
+
+/*
+ * Netty, monoio and compio ask a ring what it can do, and take epoll where it cannot connect.
+ * The shim cannot lead a connect of a ring's, so they are to take epoll.
+ */
+static void test_who_asks_hears_that_a_ring_cannot_name_addresses(void **state)
+{
+	static const unsigned named[] = { IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_SENDMSG,
+					  IORING_OP_RECVMSG };
+	static const unsigned others[] = { IORING_OP_POLL_ADD, IORING_OP_EPOLL_CTL, IORING_OP_READ,
+					   IORING_OP_SEND, IORING_OP_RECV };
+	_Alignas(struct io_uring_probe) char
+		room[sizeof(struct io_uring_probe) + 256 * sizeof(struct io_uring_probe_op)];
+	struct io_uring_probe *probe = (struct io_uring_probe *)room;
+	const unsigned short lens[] = { 256, IORING_OP_CONNECT + 1, IORING_OP_SENDMSG, 0 };
+	struct ring ring;
+
+	(void)state;
+	if (!ring_open(&ring))
+		skip();
+	for (size_t n = 0; n < sizeof(lens) / sizeof(*lens); n++) {
+		memset(room, 0, sizeof(room));
+		assert_int_equal(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_PROBE,
+					 probe, lens[n]),
+				 0);
+		assert_true(probe->ops_len <= lens[n]);
+		for (size_t i = 0; i < sizeof(named) / sizeof(*named); i++)
+			assert_false(probe_says(probe, named[i]));
+		for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+			assert_int_equal(probe_says(probe, others[i]), others[i] < probe->ops_len);
+	}
+	/* Its failures are the kernel's. */
+	errno = 0;
+	assert_int_equal(syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_PROBE, NULL, 8),
+			 -1);
+	assert_int_equal(errno, EINVAL);
+	assert_int_equal(syscall(SYS_io_uring_register, 1 << 20, IORING_REGISTER_PROBE, probe, 8),
+			 -1);
+	assert_int_equal(errno, EBADF);
+	ring_close(&ring);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_who_asks_hears_that_a_ring_cannot_name_addresses),
 		cmocka_unit_test(test_a_poll_by_io_uring_waits_for_the_dial),
 		cmocka_unit_test(test_an_epoll_filled_by_io_uring_tells_of_a_refusal),
 	};
