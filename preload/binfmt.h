@@ -1,4 +1,4 @@
-/* What meshrun must know of a program's file. Pure: bytes in, facts out. */
+/* What meshrun must know of a program's file. */
 #ifndef MESHWRAP_PRELOAD_BINFMT_H
 #define MESHWRAP_PRELOAD_BINFMT_H
 
@@ -17,15 +17,20 @@ enum elf_kind {
 
 /*
  * Looks at the first len bytes of a file. Broken headers count as ELF_NONE:
- * the kernel will say what it thinks of them.
+ * the kernel will say what it thinks of them. So do those whose interpreter's name lies
+ * further on, and notes there are not looked at. Pure.
  */
 enum elf_kind binfmt_elf(const void *bytes, size_t len,
 			 char interpreter[static ELF_INTERPRETER_MAX]);
 
 /*
  * The interpreter of a "#!" line, into interpreter; false when there is none
- * (or its line does not end within len).
+ * (or its line does not end within len). Pure.
  */
 bool binfmt_script(const void *bytes, size_t len, char interpreter[static ELF_INTERPRETER_MAX]);
+
+/* The same for all of the file of fd; what is no regular file is neither. */
+enum elf_kind binfmt_elf_in(int fd, char interpreter[static ELF_INTERPRETER_MAX]);
+bool binfmt_script_in(int fd, char interpreter[static ELF_INTERPRETER_MAX]);
 
 #endif

@@ -43,7 +43,6 @@
 #include "preload/shim.h"
 #include "shared/util.h"
 
-#define HEAD_BYTES  65536
 #define MAX_SCRIPTS 4
 
 static char library[PATH_MAX];       /* ourselves */
@@ -165,8 +164,6 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 	char linker[ELF_INTERPRETER_MAX];
 	bool is_set_uid;
 	struct stat st;
-	void *head;
-	size_t len;
 
 	*script = false;
 	if (fd < 0)
@@ -175,14 +172,8 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 		raw_syscall(SYS_close, fd);
 		return FOLLOW_OTHER;
 	}
-	len = MIN((size_t)st.st_size, HEAD_BYTES);
-	head = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
 	is_set_uid = gains_rights(fd, &st);
-	if (head == MAP_FAILED) {
-		raw_syscall(SYS_close, fd);
-		return FOLLOW_OTHER;
-	}
-	switch (binfmt_elf(head, len, linker)) {
+	switch (binfmt_elf_in(fd, linker)) {
 	case ELF_STATIC:
 	case ELF_GO:
 		kind = FOLLOW_TRACE;
@@ -195,10 +186,9 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 	case ELF_FOREIGN:
 		break;
 	case ELF_NONE:
-		*script = binfmt_script(head, len, interpreter);
+		*script = binfmt_script_in(fd, interpreter);
 		break;
 	}
-	munmap(head, len);
 	raw_syscall(SYS_close, fd);
 	return kind != FOLLOW_OTHER && is_set_uid ? FOLLOW_SET_UID : kind;
 }

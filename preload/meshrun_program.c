@@ -28,8 +28,7 @@
 #include "preload/own_calls.h"
 #include "preload/trace.h"
 
-#define HEAD_BYTES  65536 /* where program headers and interpreters are in practice */
-#define MAX_SCRIPTS 4     /* as the kernel follows them */
+#define MAX_SCRIPTS 4 /* as the kernel follows them */
 
 /* The file execvp() would take; false: errno says why not. */
 static bool find_program(const char *name, char path[static PATH_MAX])
@@ -61,23 +60,16 @@ static bool find_program(const char *name, char path[static PATH_MAX])
 	return false;
 }
 
-static ssize_t read_head(const char *path, char *head, struct stat *st)
+static int open_regular(const char *path, struct stat *st)
 {
 	/* An interpreter may be a pipe, which would wait for a writer, or a terminal. */
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	size_t len = 0;
-	ssize_t n;
 
-	if (fd < 0)
-		return -1;
-	if (fstat(fd, st) < 0 || !S_ISREG(st->st_mode)) {
+	if (fd >= 0 && (fstat(fd, st) < 0 || !S_ISREG(st->st_mode))) {
 		close(fd);
 		return -1;
 	}
-	while (len < HEAD_BYTES && (n = read(fd, head + len, HEAD_BYTES - len)) > 0)
-		len += (size_t)n;
-	close(fd);
-	return (ssize_t)len;
+	return fd;
 }
 
 /* Will running it change who we are? Then the dynamic linker takes no LD_PRELOAD. */
@@ -128,18 +120,8 @@ static bool is_self(int fd)
 	       file.st_dev == self.st_dev && file.st_ino == self.st_ino;
 }
 
-static bool has_own_calls(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	bool yes = fd >= 0 && !is_self(fd) && own_calls_in(fd);
-
-	if (fd >= 0)
-		close(fd);
-	return yes;
-}
-
 /* A program with a dynamic linker. */
-static struct judgement judge_dynamic(const char *path, const char *interpreter)
+static struct judgement judge_dynamic(int fd, const char *interpreter)
 {
 	char library[PATH_MAX];
 	struct judgement j = by_shim;
@@ -149,62 +131,59 @@ static struct judgement judge_dynamic(const char *path, const char *interpreter)
 			return by_trace("of another libc");
 		j.way = j.otherwise = WAY_OTHER_SHIM;
 	}
-	if (!is_wished("0") && has_own_calls(path)) {
+	if (!is_wished("0") && !is_self(fd) && own_calls_in(fd)) {
 		j.way = WAY_TRACE;
 		j.why = "makes network calls of its own, past libc";
 	}
 	return j;
 }
 
-static int judge_file(const char *program, const char *path, char *head, struct judgement *j)
+/* An exit status; script is the interpreter's path where it is one, else empty. */
+static int judge_file(const char *program, const char *path, int fd, const struct stat *st,
+		      struct judgement *j, char script[static ELF_INTERPRETER_MAX])
 {
-	char interpreter[ELF_INTERPRETER_MAX], script[ELF_INTERPRETER_MAX];
-	struct stat st;
-	ssize_t n;
+	char interpreter[ELF_INTERPRETER_MAX];
 
-	for (int i = 0; i <= MAX_SCRIPTS; i++) {
-		n = read_head(path, head, &st);
-		if (n < 0)
-			return 0; /* not readable: exec will tell */
-		if (gains_rights(path, &st))
-			return refuse(
-				program,
-				"runs with other rights than yours (set-uid or file capabilities)");
-		switch (binfmt_elf(head, (size_t)n, interpreter)) {
-		case ELF_STATIC:
-			*j = by_trace("static");
-			return 0;
-		case ELF_GO:
-			*j = by_trace("made by Go");
-			return 0;
-		case ELF_FOREIGN:
-			return refuse(program, "is made for another kind of machine");
-		case ELF_DYNAMIC:
-			*j = judge_dynamic(path, interpreter);
-			return 0;
-		case ELF_NONE:
-			break;
-		}
-		if (!binfmt_script(head, (size_t)n, interpreter))
-			return 0;
-		memcpy(script, interpreter, sizeof(script));
-		path = script;
+	*script = '\0';
+	if (gains_rights(path, st))
+		return refuse(program,
+			      "runs with other rights than yours (set-uid or file capabilities)");
+	switch (binfmt_elf_in(fd, interpreter)) {
+	case ELF_STATIC:
+		*j = by_trace("static");
+		break;
+	case ELF_GO:
+		*j = by_trace("made by Go");
+		break;
+	case ELF_FOREIGN:
+		return refuse(program, "is made for another kind of machine");
+	case ELF_DYNAMIC:
+		*j = judge_dynamic(fd, interpreter);
+		break;
+	case ELF_NONE:
+		if (!binfmt_script_in(fd, script))
+			*script = '\0';
+		break;
 	}
 	return 0;
 }
 
 static int judge(const char *program, const char *path, struct judgement *j)
 {
-	char *head = malloc(HEAD_BYTES);
-	int status;
+	char script[ELF_INTERPRETER_MAX], next[ELF_INTERPRETER_MAX];
+	int status = 0, fd;
+	struct stat st;
 
-	if (!head) {
-		complain("out of memory");
-		return EXIT_NO_MESH;
-	}
 	*j = by_shim;
-	status = judge_file(program, path, head, j);
-	free(head);
+	for (int i = 0; status == 0 && *path && i <= MAX_SCRIPTS; i++) {
+		fd = open_regular(path, &st);
+		if (fd < 0)
+			break; /* not readable: exec will tell */
+		status = judge_file(program, path, fd, &st, j, next);
+		close(fd);
+		memcpy(script, next, sizeof(script));
+		path = script;
+	}
 	if (j->otherwise != WAY_TRACE && is_wished("1"))
 		*j = by_trace("asked for by MESHWRAP_TRACE=1");
 	return status;
@@ -263,12 +242,13 @@ static const char *traced_for(void)
 
 static bool is_dynamic(const char *path)
 {
-	char interpreter[ELF_INTERPRETER_MAX], *head = malloc(HEAD_BYTES);
+	char interpreter[ELF_INTERPRETER_MAX];
 	struct stat st;
-	ssize_t n = head ? read_head(path, head, &st) : -1;
-	bool yes = n >= 0 && binfmt_elf(head, (size_t)n, interpreter) == ELF_DYNAMIC;
+	int fd = open_regular(path, &st);
+	bool yes = fd >= 0 && binfmt_elf_in(fd, interpreter) == ELF_DYNAMIC;
 
-	free(head);
+	if (fd >= 0)
+		close(fd);
 	return yes;
 }
 

@@ -21,7 +21,6 @@
 #include "shared/util.h"
 
 #define MAX_ENVIRONMENT ((size_t)4 << 20)
-#define HEAD_BYTES      65536
 #define STATUS_BYTES    4096
 
 /* At most max bytes of a file of /proc/PID, with a zero behind; NULL: unreadable. */
@@ -107,29 +106,32 @@ static bool is_own_tool(pid_t pid)
 	return false;
 }
 
+static int open_program(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 static bool has_linker(pid_t pid)
 {
 	char interpreter[ELF_INTERPRETER_MAX];
-	size_t len = 0;
-	char *head = read_file(pid, "exe", HEAD_BYTES, &len);
-	bool yes = head && binfmt_elf(head, len, interpreter) == ELF_DYNAMIC;
+	int fd = open_program(pid);
+	bool yes = fd >= 0 && binfmt_elf_in(fd, interpreter) == ELF_DYNAMIC;
 
-	free(head);
+	if (fd >= 0)
+		close(fd);
 	return yes;
 }
 
 static bool has_own_calls(pid_t pid)
 {
-	char path[64];
-	bool yes;
-	int fd;
+	int fd = open_program(pid);
+	bool yes = fd >= 0 && own_calls_in(fd);
 
-	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	yes = own_calls_in(fd);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return yes;
 }
 

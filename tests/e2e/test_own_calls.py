@@ -1,5 +1,6 @@
 """Dynamic programs with system call instructions of their own: no function of libc shows them, but their file does."""
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from worlds import PYTHON, echo_server, python, shared_world, traced_world_names
 
 pytestmark = pytest.mark.meshwrap
 HERE = Path(__file__).parent
+PT_INTERP = 3
 
 
 @pytest.fixture(scope="module", params=traced_world_names())
@@ -43,6 +45,22 @@ def run(node, *words, **options):
 
 def test_connect_and_names_of_ends(world, own, echo):
     assert run(world.a, own, "dial", world.b.v4, echo) == f"hello {world.a.v4} {world.b.v4}\n"
+
+
+def test_a_changed_programs_linker_is_named_at_the_end(world, own, echo):
+    """So patchelf leaves it, and so what is to be found behind the first 64 KiB."""
+    program, at = bytearray(own.read_bytes()), own.stat().st_size + 100000
+    table, size, count = *struct.unpack_from("<Q", program, 32), *struct.unpack_from("<HH", program, 54)
+    for part in range(table, table + size * count, size):
+        kind, offset, length = *struct.unpack_from("<I", program, part), *struct.unpack_from("<Q16xQ", program, part + 8)
+        if kind == PT_INTERP:
+            name = program[offset:offset + length]
+            struct.pack_into("<Q", program, part + 8, at)
+    changed = own.with_name(f"{own.name}-changed")
+    changed.write_bytes(program.ljust(at, b"\0") + name)
+    changed.chmod(0o755)
+    assert run(world.a, changed, "dial", world.b.v4, echo) == f"hello {world.a.v4} {world.b.v4}\n"
+    assert run(world.a, "env", changed, "dial", world.b.v4, echo) == f"hello {world.a.v4} {world.b.v4}\n"
 
 
 def test_bind_and_accept(world, own):

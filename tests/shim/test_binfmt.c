@@ -9,7 +9,9 @@
 #include <elf.h>
 #include <link.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preload/binfmt.h"
 
@@ -136,6 +138,51 @@ static void test_scripts_name_their_interpreter(void **state)
 	assert_false(binfmt_script(text, sizeof(text), interpreter));
 }
 
+/* A file with f at its beginning and the rest, from more on, far behind. */
+static int file_with(const struct file *f, const void *more, size_t len, off_t at)
+{
+	char path[] = "/tmp/binfmt-XXXXXX";
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	unlink(path);
+	assert_int_equal(pwrite(fd, f, sizeof(*f), 0), sizeof(*f));
+	assert_int_equal(pwrite(fd, more, len, at), len);
+	return fd;
+}
+
+/* As patchelf leaves them. */
+static void test_what_headers_name_may_lie_at_the_end_of_a_file(void **state)
+{
+	const off_t far = 1 << 20;
+	char interpreter[ELF_INTERPRETER_MAX];
+	struct file f = dynamic_file();
+	int fd;
+
+	(void)state;
+	f.part[0].p_offset = (size_t)far;
+	fd = file_with(&f, f.interpreter, sizeof(f.interpreter), far);
+	assert_int_equal(look(&f, sizeof(f)), ELF_NONE);
+	assert_int_equal(binfmt_elf_in(fd, interpreter), ELF_DYNAMIC);
+	assert_string_equal(interpreter, f.interpreter);
+	assert_int_equal(ftruncate(fd, far), 0);
+	assert_int_equal(binfmt_elf_in(fd, interpreter), ELF_NONE);
+	close(fd);
+	f = dynamic_file();
+	f.part[1].p_offset = (size_t)far;
+	memcpy(f.note.owner, "Go\0", 4);
+	f.note.head.n_type = 4;
+	fd = file_with(&f, &f.note, sizeof(f.note), far);
+	assert_int_equal(look(&f, sizeof(f)), ELF_DYNAMIC);
+	assert_int_equal(binfmt_elf_in(fd, interpreter), ELF_GO);
+	assert_false(binfmt_script_in(fd, interpreter));
+	assert_int_equal(pwrite(fd, "#! /bin/sh\n", 11, 0), 11);
+	assert_int_equal(binfmt_elf_in(fd, interpreter), ELF_NONE);
+	assert_true(binfmt_script_in(fd, interpreter));
+	assert_string_equal(interpreter, "/bin/sh");
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -143,6 +190,7 @@ int main(void)
 		cmocka_unit_test(test_static_go_and_foreign_programs_are_told_apart),
 		cmocka_unit_test(test_broken_headers_are_no_program),
 		cmocka_unit_test(test_scripts_name_their_interpreter),
+		cmocka_unit_test(test_what_headers_name_may_lie_at_the_end_of_a_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
