@@ -1,7 +1,7 @@
 /*
  * A ring takes addresses from memory it shares with the kernel, where the shim
  * cannot mirror them: a connect by io_uring would go to the real network. Programs
- * that can do without (Netty, monoio, compio) ask a new ring first what it can do,
+ * that can do without (Netty) ask a new ring first what it can do,
  * and take epoll where it cannot connect, as in the many containers that have no
  * io_uring at all. So what carries an address is left out of the answer. The ring
  * itself is the kernel's: what polls, reads and writes by it goes on, and who does

@@ -142,7 +142,7 @@ static bool probe_says(const struct io_uring_probe *probe, unsigned op)
 }
 
 /*
- * Netty, monoio and compio ask a ring what it can do, and take epoll where it cannot connect.
+ * Netty asks a ring what it can do, and takes epoll where it cannot connect.
  * The shim cannot lead a connect of a ring's, so they are to take epoll.
  */
 static void test_who_asks_hears_that_a_ring_cannot_name_addresses(void **state)
