@@ -369,9 +369,11 @@ void dial_refused(int fd)
 	if (route.map && !map_is_alive(route.map) && socket_type(fd) == SOCK_DGRAM &&
 	    socket_peer(fd, &peer) == 0 && sender_to_mesh(route.map, &peer.ep, &route.mesh) &&
 	    route.mesh.port == MAP_DNS_PORT &&
-	    map_server_mirror(route.map, &route.mesh.addr, &route.mirror))
-		connect_outside(fd, (struct sockaddr *)&addr,
-				endpoint_to_sockaddr(&route.mesh, peer.family, &addr), &route);
+	    map_server_mirror(route.map, &route.mesh.addr, &route.mirror)) {
+		socklen_t len = endpoint_to_sockaddr(&route.mesh, peer.family, &addr);
+
+		connect_outside(fd, (struct sockaddr *)&addr, len, &route);
+	}
 	errno = saved;
 }
 
