@@ -1,0 +1,57 @@
+"""More of what training runs on: torch's sharded parts with torchrun's rendezvous, hivemind, Ray's client, Data and Train."""
+from base import HERE, VENV, check, expect, free_port, pip_version
+from check_clusters import RAY_ENV, ray_start
+
+
+@check("torch-sharded", "torchrun, DTensor, FSDP, distributed checkpoints", "torchrun's rendezvous by c10d and by etcd; a tensor, a net and its checkpoint "
+       "in shards on both nodes, by gloo", pip=("torch", "numpy", "python-etcd"), apt=("etcd-server",), programs=("etcd",))
+def torch_sharded(pair):
+    for number, (client, server, host) in enumerate(pair.ways):
+        port, backend = free_port(), ("c10d", "etcd", "etcd", "c10d")[number]
+        if backend == "etcd":
+            own = f"http://{server.v4}:{port}"
+            server.spawn("etcd", "--enable-v2=true", "--data-dir", server.folder("etcd"), "--listen-client-urls", own, "--advertise-client-urls", own,
+                         "--listen-peer-urls", f"http://{server.v4}:{free_port()}", log="etcd").wait_for("ready to serve", 30)
+        shards = server.folder("shards")  # both nodes are on this machine: a file system they share
+        words = [VENV / "bin/torchrun", "--nnodes=2", "--nproc-per-node=1", f"--rdzv-backend={backend}", f"--rdzv-endpoint={host}:{port}",
+                 "--rdzv-id=sharded", HERE / "torch_sharded.py", shards]
+        running = [side.spawn(*words, env={"OMP_NUM_THREADS": "1"}, log="torchrun") for side in (server, client)]
+        for process in running:
+            expect(process.wait(150) == 0 and f"sharded {pair.a.v4} {pair.b.v4}" in process.text, f"{backend} at {host}: {process.text[-3000:]}")
+    return pip_version("torch")
+
+
+@check("hivemind", "hivemind", "two find one another by its DHT (p2pd is a Go program: meshrun traces it) and average 2 MB",
+       setting="`host_maddrs` with the mesh address", pip=("hivemind",))
+def hivemind(pair):
+    work = VENV / "bin/python3", HERE / "hivemind_work.py"
+    for first, second, _ in list(pair.ways)[::2]:
+        running = []
+        for side, value in ((first, 1), (second, 3)):
+            addresses = running[0].wait_for("addresses (.*) ready", 90).group(1).split() if running else []
+            expect(all(f"/ip4/{first.v4}/tcp/" in word for word in addresses), f"its addresses: {addresses}")
+            running.append(side.spawn(*work, side.v4, value, *addresses, env={"OMP_NUM_THREADS": "1", "HOME": str(side.folder("hive"))}, log="hive"))
+        for process in running:
+            process.wait_for("average 2.0 2.0", 120)
+        for process in running:
+            process.stop()
+    return pip_version("hivemind")
+
+
+@check("ray-more", "Ray client, Data and Train", "`ray://` from either node with a working_dir that is sent along, a shuffle by Ray Data, "
+       "a torch all_reduce by Ray Train with a worker on each node", pip=("ray[default,client,data,train]", "torch", "numpy", "pandas", "pyarrow"))
+def ray_more(pair):
+    head = f"{pair.a.v4}:6379"
+    ray_start(pair.a, "--head", "--port", "6379", "--ray-client-server-port", "10001").wait_for("Ray runtime started", 120)
+    ray_start(pair.b, "--address", head).wait_for("Ray runtime started", 120)
+    work = (HERE / "ray_more.py").read_text()
+    for side, host in ((pair.b, pair.a.v4), (pair.b, pair.a.name), (pair.a, pair.a.v4)):
+        folder = side.folder("work")
+        side.write(folder / "sent_along.py", f"WORD = {host!r}\n")
+        out = side.run(VENV / "bin/python3", side.write(folder / "work.py", work), "client", f"ray://{host}:10001", folder, env=RAY_ENV, timeout=200)
+        expect(out.split() == [host, pair.a.v4, pair.b.v4, "sum", "1999999000000"], f"the client on {side.name}: {out}")
+    side = pair.a
+    for what, wanted in (("data", ["sum", "399980000"]), ("train", ["trained", "3.0", pair.a.v4, pair.b.v4])):
+        out = side.run(VENV / "bin/python3", HERE / "ray_more.py", what, head, side.v4, side.folder("runs"), env=RAY_ENV, timeout=300)
+        expect(out.split()[-len(wanted):] == wanted, f"{what}: {out}")
+    return pip_version("ray")
