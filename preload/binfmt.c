@@ -45,9 +45,9 @@ static bool copy_text(const char *from, size_t len, char to[static ELF_INTERPRET
 	return true;
 }
 
-/* Among these notes, the build id that Go's linker writes. */
-static bool has_go_note(const char *notes, size_t len)
+bool binfmt_has_go_note(const void *bytes, size_t len)
 {
+	const char *notes = bytes;
 	ElfW(Nhdr) note;
 	size_t at = 0, name, desc;
 
@@ -80,7 +80,7 @@ static bool look_at_part(const char *file, size_t len, const ElfW(Phdr) * part, 
 		return part->p_type ==
 		       PT_NOTE; /* notes may lie anywhere; the linker's name may not */
 	if (part->p_type == PT_NOTE) {
-		parts->is_go |= has_go_note(file + part->p_offset, part->p_filesz);
+		parts->is_go |= binfmt_has_go_note(file + part->p_offset, part->p_filesz);
 		return true;
 	}
 	parts->has_interpreter = true;

@@ -32,5 +32,7 @@ bool binfmt_script(const void *bytes, size_t len, char interpreter[static ELF_IN
 /* The same for all of the file of fd; what is no regular file is neither. */
 enum elf_kind binfmt_elf_in(int fd, char interpreter[static ELF_INTERPRETER_MAX]);
 bool binfmt_script_in(int fd, char interpreter[static ELF_INTERPRETER_MAX]);
+/* Is there among these notes of an ELF file the build id that Go's linker writes? */
+bool binfmt_has_go_note(const void *notes, size_t len);
 
 #endif

@@ -41,6 +41,7 @@
 #include "preload/primary.h"
 #include "preload/raw.h"
 #include "preload/shim.h"
+#include "preload/trap.h"
 #include "shared/util.h"
 
 #define MAX_SCRIPTS 4
@@ -310,9 +311,10 @@ static bool add_variable(struct list *list, struct rest *rest, const char *name,
 
 static const char preload_prefix[] = "LD_PRELOAD=", dir_prefix[] = "MESHWRAP_DIR=",
 		  traced_prefix[] = "MESHWRAP_TRACED=", file_prefix[] = "MESHWRAP_EXEC=",
+		  trapped_setting[] = "MESHWRAP_TRAPPED=1",
 		  asan_prefix[] = LIBRARIES_ASAN_VARIABLE "=";
 
-#define MORE_VARIABLES 7 /* than there were */
+#define MORE_VARIABLES 8 /* than there were */
 #define MORE_WORDS     1
 
 static size_t length(const char *text)
@@ -413,6 +415,8 @@ static bool complete(struct follow *f, struct list *variables, struct rest *rest
 		add_variable(variables, rest, traced_prefix, traced_for)) &&
 	       (!*explain_setting || find(f->envp, "MESHWRAP_EXPLAIN") ||
 		add(variables, explain_setting)) &&
+	       (!trap_is_armed() || find(f->envp, "MESHWRAP_TRAPPED") ||
+		add(variables, (char *)trapped_setting)) &&
 	       (!primary_setting || find(f->envp, "MESHWRAP_PRIMARY") ||
 		add(variables, (char *)primary_setting)) &&
 	       (!has_preload || allow_preload(variables, rest, f->envp));

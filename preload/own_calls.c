@@ -395,6 +395,19 @@ static bool look(unsigned machine, const struct code *code)
 				       : false;
 }
 
+bool own_calls_in_code(const void *bytes, size_t len)
+{
+#if defined(__x86_64__)
+	return x86_look(&(struct code){ bytes, len });
+#elif defined(__aarch64__)
+	return arm_look(&(struct code){ bytes, len });
+#else
+	(void)bytes;
+	(void)len;
+	return false;
+#endif
+}
+
 bool own_calls_found(const void *bytes, size_t len)
 {
 	const uint8_t *file = bytes;

@@ -15,6 +15,8 @@
  * what is no ELF file or is broken. Pure.
  */
 bool own_calls_found(const void *bytes, size_t len);
+/* The same for code of this kind of machine. Pure. */
+bool own_calls_in_code(const void *bytes, size_t len);
 /* The same for the file of fd, which is mapped for it; false, too, when that fails. */
 bool own_calls_in(int fd);
 

@@ -95,7 +95,6 @@ long raw_failed(long result)
 	return raw_result(result);
 }
 
-long raw_network(long number, long a, long b, long c, long d, long e, long f) __attribute__((used));
 long raw_network(long number, long a, long b, long c, long d, long e, long f)
 {
 	const int fd = (int)a;

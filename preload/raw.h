@@ -51,6 +51,9 @@ static inline long raw_call(long number, long a, long b, long c, const long rest
 #endif
 
 #ifdef RAW_REPLACES_SYSCALL
+/* A call of the network's by its number, by way of the function that we replace; -1 and errno. */
+long raw_network(long number, long a, long b, long c, long d, long e, long f) __attribute__((used));
+
 /* The kernel's answer as libc gives it. */
 static inline long raw_result(long result)
 {

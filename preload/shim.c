@@ -32,6 +32,7 @@
 #include "preload/explain.h"
 #include "preload/follow.h"
 #include "preload/libc.h"
+#include "preload/loaded.h"
 #include "preload/primary.h"
 #include "preload/raw.h"
 #include "preload/traced.h"
@@ -175,7 +176,17 @@ static void start_follow(void)
 {
 	/* The kernel keeps the trace across exec. */
 }
+
+static void start_looking(void)
+{
+	/* Whose calls they are makes no difference to us. */
+}
 #else
+static void start_looking(void)
+{
+	loaded_start();
+}
+
 static void start_follow(void)
 {
 	follow_start();
@@ -221,6 +232,7 @@ static void start(void)
 	atomic_store(&state, STATE_ON);
 	if (shim_is_talkative || explain_is_on())
 		say_on();
+	start_looking();
 	errno = saved;
 }
 

@@ -8,9 +8,12 @@
  */
 #include "preload/trace_filter.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -48,15 +51,17 @@
 
 #define SMALLEST_ADDRESS 16
 
-#define LOAD(field)    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define LOW(i)         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[i]))
-#define HIGH(i)        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[i]) + 4)
-#define RET(action)    BPF_STMT(BPF_RET | BPF_K, action)
-#define EQ(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
-#define GE(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, k, yes, no)
-#define ALLOW          RET(SECCOMP_RET_ALLOW)
-#define TRACE          RET(SECCOMP_RET_TRACE)
-#define REFUSE(error)  RET(SECCOMP_RET_ERRNO | (error))
+#define LOAD(field)      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define LOW(i)           BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[i]))
+#define HIGH(i)          BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[i]) + 4)
+#define RET(action)      BPF_STMT(BPF_RET | BPF_K, action)
+#define EQ(k, yes, no)   BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
+#define GE(k, yes, no)   BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, k, yes, no)
+#define GO(k)            BPF_STMT(BPF_JMP | BPF_JA, k)
+#define MORE(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, k, yes, no)
+#define ALLOW            RET(SECCOMP_RET_ALLOW)
+#define TRACE            RET(SECCOMP_RET_TRACE)
+#define REFUSE(error)    RET(SECCOMP_RET_ERRNO | (error))
 
 /* Each group leaves the number loaded when it is not its call. */
 #define TRACE_ALWAYS(nr)       EQ(nr, 0, 1), TRACE
@@ -159,6 +164,58 @@ int trace_filter_install(void)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &fprog) == 0 ? 0 : -errno;
+}
+
+/* A signal's handler is set; the two zeros are where the verdict is, further down. */
+static const struct sock_filter signals[] = {
+	LOAD(arch),  EQ(OUR_ARCH, 0, 10),
+	LOAD(nr),    EQ(SYS_rt_sigaction, 0, 8),
+	LOW(0),      EQ(SIGSYS, 0, 6),
+	LOW(1),      EQ(0, 1, 0),
+	GO(0),       HIGH(1),
+	EQ(0, 1, 0), GO(0),
+};
+
+static bool is_verdict(const struct sock_filter *word)
+{
+	return word->code == (BPF_RET | BPF_K) && word->k != SECCOMP_RET_ALLOW;
+}
+
+/* From word on: to a verdict for this code only. The ip is behind the instruction. */
+static size_t put_verdict(struct sock_filter *words, uintptr_t from, uintptr_t to, uint32_t verdict)
+{
+	const struct sock_filter tail[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, instruction_pointer) + 4),
+		EQ((uint32_t)(from >> 32), 0, 4),
+		LOAD(instruction_pointer),
+		GE((uint32_t)from, 0, 2),
+		MORE((uint32_t)to, 1, 0),
+		RET(verdict),
+		ALLOW,
+	};
+
+	memcpy(words, tail, sizeof(tail));
+	return ARRAY_LEN(tail);
+}
+
+size_t trace_filter_for_code(struct sock_filter words[static TRACE_FILTER_MAX], uintptr_t from,
+			     uintptr_t to, uint32_t verdict)
+{
+	const size_t first = ARRAY_LEN(signals), end = first + ARRAY_LEN(program);
+	size_t len = end;
+
+	static_assert(ARRAY_LEN(signals) + ARRAY_LEN(program) + 14 <= TRACE_FILTER_MAX, "room");
+	memcpy(words, signals, sizeof(signals));
+	memcpy(words + first, program, sizeof(program));
+	for (size_t i = first; i < end; i++)
+		if (is_verdict(words + i))
+			words[i] = (struct sock_filter)GO((uint32_t)(end - i - 1));
+	len += put_verdict(words + len, from, to, verdict);
+	for (size_t i = 0; i < first; i++)
+		if (words[i].code == (BPF_JMP | BPF_JA))
+			words[i].k = (uint32_t)(len - i - 1);
+	return len + put_verdict(words + len, from, to, SECCOMP_RET_ERRNO | 0);
 }
 
 bool trace_filter_stops(long nr)

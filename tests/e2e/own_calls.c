@@ -3,10 +3,14 @@
  * rustix does, for test_own_calls.py. The first word says what it does.
  */
 #include <arpa/inet.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static inline long call(long number, long a, long b, long c, long d, long e, long f)
@@ -54,16 +58,17 @@ static int open_socket(int type)
 	return (int)check("socket", call(SYS_socket, AF_INET, type, 0, 0, 0, 0));
 }
 
-static void show_ends(int fd)
+static void show_ends(const char *text, int fd)
 {
+	char ends[2][INET_ADDRSTRLEN];
 	struct sockaddr_in local, peer;
 	socklen_t len = sizeof(local);
 
 	check("getsockname", call(SYS_getsockname, fd, (long)&local, (long)&len, 0, 0, 0));
 	len = sizeof(peer);
 	check("getpeername", call(SYS_getpeername, fd, (long)&peer, (long)&len, 0, 0, 0));
-	printf("%s ", inet_ntoa(local.sin_addr));
-	printf("%s\n", inet_ntoa(peer.sin_addr));
+	printf("%s %s %s\n", text, inet_ntop(AF_INET, &local.sin_addr, ends[0], sizeof(ends[0])),
+	       inet_ntop(AF_INET, &peer.sin_addr, ends[1], sizeof(ends[1])));
 }
 
 static void dial(char **argv)
@@ -75,8 +80,7 @@ static void dial(char **argv)
 	check("connect", call(SYS_connect, fd, (long)&to, sizeof(to), 0, 0, 0));
 	if (write(fd, "hello", 5) != 5 || read(fd, text, 5) != 5)
 		exit(2);
-	printf("%s ", text);
-	show_ends(fd);
+	show_ends(text, fd);
 }
 
 static void serve(char **argv)
@@ -108,6 +112,78 @@ static void datagram(char **argv)
 	printf("%s from %s\n", text, inet_ntoa(from.sin_addr));
 }
 
+#if defined(__x86_64__)
+/* Each of the registers that the kernel keeps over a call; the wrong ones are counted. */
+static void registers(char **argv)
+{
+	static uint64_t in[34], out[34];
+	struct sockaddr_in to = at(argv[2], argv[3]);
+	register uint64_t *in_at __asm__("r12") = in, *out_at __asm__("r13") = out;
+	unsigned wrong = 0;
+	int fd = open_socket(SOCK_STREAM);
+	long result;
+
+	for (unsigned i = 0; i < 34; i++)
+		in[i] = (i + 1) * UINT64_C(0x0123456789abcdef);
+	__asm__ volatile("push %%rbp\n push %%rbx\n sub $8, %%rsp\n"
+			 "movq 16(%[in]), %%xmm0\n movhps 24(%[in]), %%xmm0\n"
+			 "movq 32(%[in]), %%xmm7\n movhps 40(%[in]), %%xmm7\n"
+			 "movq 48(%[in]), %%xmm8\n movhps 56(%[in]), %%xmm8\n"
+			 "movq 64(%[in]), %%xmm15\n movhps 72(%[in]), %%xmm15\n"
+			 "mov 80(%[in]), %%r10\n mov 88(%[in]), %%r8\n mov 96(%[in]), %%r9\n"
+			 "mov 104(%[in]), %%r14\n mov 112(%[in]), %%r15\n"
+			 "mov 120(%[in]), %%rbp\n mov 128(%[in]), %%rbx\n"
+			 "movl $0x55667788, -64(%%rsp)\n"
+			 "stc\n"
+			 "syscall\n"
+			 "setc 144(%[out])\n"
+			 "mov -64(%%rsp), %%ecx\n mov %%ecx, 152(%[out])\n"
+			 "movq %%xmm0, 16(%[out])\n movhps %%xmm0, 24(%[out])\n"
+			 "movq %%xmm7, 32(%[out])\n movhps %%xmm7, 40(%[out])\n"
+			 "movq %%xmm8, 48(%[out])\n movhps %%xmm8, 56(%[out])\n"
+			 "movq %%xmm15, 64(%[out])\n movhps %%xmm15, 72(%[out])\n"
+			 "mov %%r10, 80(%[out])\n mov %%r8, 88(%[out])\n mov %%r9, 96(%[out])\n"
+			 "mov %%r14, 104(%[out])\n mov %%r15, 112(%[out])\n"
+			 "mov %%rbp, 120(%[out])\n mov %%rbx, 128(%[out])\n"
+			 "add $8, %%rsp\n pop %%rbx\n pop %%rbp\n"
+			 : "=a"(result)
+			 : "a"(SYS_connect), "D"((long)fd), "S"(&to),
+			   "d"(sizeof(to)), [in] "r"(in_at), [out] "r"(out_at)
+			 : "rcx", "r8", "r9", "r10", "r11", "r14", "r15", "xmm0", "xmm7", "xmm8",
+			   "xmm15", "memory", "cc");
+	for (unsigned i = 2; i <= 16; i++)
+		wrong += in[i] != out[i];
+	printf("result %ld wrong %u carry %u red zone %x\n", result, wrong, (unsigned)(out[18] & 1),
+	       (unsigned)out[19]);
+}
+#endif
+
+/* How often an accept() that waits was interrupted, by an alarm each 50 ms. */
+static volatile int alarms;
+
+static void count_alarm(int signal)
+{
+	(void)signal;
+	alarms++;
+}
+
+static void interrupted(char **argv)
+{
+	const struct itimerval often = { { 0, 50000 }, { 0, 50000 } };
+	struct sigaction action = { .sa_handler = count_alarm };
+	struct sockaddr_in own = at(argv[2], argv[3]);
+	int fd = open_socket(SOCK_STREAM), interruptions = 0;
+
+	sigaction(SIGALRM, &action, NULL);
+	check("bind", call(SYS_bind, fd, (long)&own, sizeof(own), 0, 0, 0));
+	check("listen", call(SYS_listen, fd, 5, 0, 0, 0, 0));
+	setitimer(ITIMER_REAL, &often, NULL);
+	while (interruptions < 3)
+		interruptions += call(SYS_accept4, fd, (long)&own,
+				      (long)&(socklen_t){ sizeof(own) }, 0, 0, 0) == -EINTR;
+	printf("interrupted %d of %d\n", interruptions, alarms < 3 ? 0 : 3);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 3 ? argv[1] : "";
@@ -119,6 +195,12 @@ int main(int argc, char **argv)
 		serve(argv);
 	else if (strcmp(what, "datagram") == 0)
 		datagram(argv);
+	else if (strcmp(what, "interrupted") == 0)
+		interrupted(argv);
+#if defined(__x86_64__)
+	else if (strcmp(what, "registers") == 0)
+		registers(argv);
+#endif
 	else if (strcmp(what, "exec") == 0)
 		execvp(argv[2], argv + 2);
 	return 0;

@@ -1,0 +1,151 @@
+/*
+ * dlsym(), by which a program that has loaded a library gets at it: the moment to look
+ * at what was loaded, before any of it is called.
+ *
+ * It is assembly, since libc's own tells by the address it returns to who asks (RTLD_NEXT
+ * is behind that one): it is jumped to, and finds the caller's. dlopen() would be the
+ * better moment, as its libraries' constructors have run by now, but it cannot be replaced in
+ * this way: where it looks for a file depends on who asks, too, and we would be
+ * needed behind it.
+ *
+ * Who replaces dlsym() cannot ask it for the real one. In glibc dlvsym() can be asked; musl has
+ * none, and is looked through by hand where a shim that was built for glibc gets into it. The
+ * one that is built for musl leaves the name alone.
+ */
+#include <features.h>
+
+#ifdef __GLIBC__
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "preload/loaded.h"
+#include "shared/util.h"
+
+#pragma weak dlvsym
+
+typedef void *dlsym_function(void *handle, const char *name);
+
+static dlsym_function *in_glibc(void)
+{
+	static const char *const versions[] = { "GLIBC_2.34", "GLIBC_2.17", "GLIBC_2.2.5" };
+	dlsym_function *real = NULL;
+
+	for (size_t i = 0; !real && i < ARRAY_LEN(versions); i++)
+		real = (dlsym_function *)dlvsym(RTLD_NEXT, "dlsym", versions[i]);
+	return real;
+}
+
+/* The part of an object that an entry points to; some dynamic linkers leave what the file says. */
+static const void *part_of(const struct dl_phdr_info *object, ElfW(Addr) at)
+{
+	return (const void *)(at < object->dlpi_addr ? at + object->dlpi_addr : at);
+}
+
+static int find_in(struct dl_phdr_info *object, size_t size, void *arg)
+{
+	const ElfW(Dyn) *entry = NULL;
+	const ElfW(Sym) *symbols = NULL;
+	const uint32_t *hash = NULL;
+	const char *names = NULL;
+	dlsym_function **real = arg, *at;
+
+	(void)size;
+	for (unsigned i = 0; i < object->dlpi_phnum && !entry; i++)
+		if (object->dlpi_phdr[i].p_type == PT_DYNAMIC)
+			entry = (const void *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
+	for (; entry && entry->d_tag != DT_NULL; entry++) {
+		if (entry->d_tag == DT_SYMTAB)
+			symbols = part_of(object, entry->d_un.d_ptr);
+		if (entry->d_tag == DT_STRTAB)
+			names = part_of(object, entry->d_un.d_ptr);
+		if (entry->d_tag == DT_HASH)
+			hash = part_of(object, entry->d_un.d_ptr);
+	}
+	for (uint32_t i = 1; symbols && names && hash && i < hash[1] && !*real; i++) {
+		if (symbols[i].st_shndx == SHN_UNDEF || strcmp(names + symbols[i].st_name, "dlsym"))
+			continue;
+		at = (dlsym_function *)(object->dlpi_addr + symbols[i].st_value);
+		*real = at == dlsym ? NULL : at;
+	}
+	return *real != NULL;
+}
+
+static void *find_nothing(void *handle, const char *name)
+{
+	(void)handle;
+	(void)name;
+	return NULL;
+}
+
+/* What dlsym() does before it goes on to the real one, which is the result. */
+dlsym_function *dlsym_look(void) __attribute__((used));
+dlsym_function *dlsym_look(void)
+{
+	static dlsym_function *_Atomic found;
+	dlsym_function *real = atomic_load_explicit(&found, memory_order_relaxed);
+
+	loaded_look();
+	if (real)
+		return real;
+	if (dlvsym)
+		real = in_glibc();
+	else
+		dl_iterate_phdr(find_in, &real);
+	atomic_store_explicit(&found, real, memory_order_relaxed);
+	return real ? real : find_nothing;
+}
+
+/* The formatter takes the strings for one long expression. */
+/* clang-format off */
+#if defined(__x86_64__)
+__asm__(".text\n"
+	".globl dlsym\n"
+	".type dlsym, @function\n"
+	"dlsym:\n"
+	"	.cfi_startproc\n"
+	"	endbr64\n"
+	"	push %rdi\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	push %rsi\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	sub $8, %rsp\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	call dlsym_look\n"
+	"	add $8, %rsp\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %rsi\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %rdi\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	jmp *%rax\n"
+	"	.cfi_endproc\n"
+	".size dlsym, . - dlsym\n");
+#elif defined(__aarch64__)
+__asm__(".text\n"
+	".globl dlsym\n"
+	".type dlsym, %function\n"
+	"dlsym:\n"
+	"	.cfi_startproc\n"
+	"	hint 34\n" /* a place that may be jumped to */
+	"	stp x29, x30, [sp, -32]!\n"
+	"	.cfi_def_cfa_offset 32\n"
+	"	.cfi_offset 29, -32\n"
+	"	.cfi_offset 30, -24\n"
+	"	stp x0, x1, [sp, 16]\n"
+	"	bl dlsym_look\n"
+	"	mov x16, x0\n"
+	"	ldp x0, x1, [sp, 16]\n"
+	"	ldp x29, x30, [sp], 32\n"
+	"	.cfi_def_cfa_offset 0\n"
+	"	.cfi_restore 29\n"
+	"	.cfi_restore 30\n"
+	"	br x16\n"
+	"	.cfi_endproc\n"
+	".size dlsym, . - dlsym\n");
+#endif
+/* clang-format on */
+#endif

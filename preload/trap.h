@@ -1,0 +1,23 @@
+/*
+ * Network calls that code other than libc's makes by instructions of its own come to the
+ * shim: a seccomp filter traps them, and a handler of SIGSYS leads them to the functions we
+ * replace.
+ */
+#ifndef MESHWRAP_PRELOAD_TRAP_H
+#define MESHWRAP_PRELOAD_TRAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * From now on, in all threads and for ever, for the code from here up to there. 0, or -errno: this
+ * system refuses it, and nothing has changed but that no_new_privs may be set. One
+ * caller at a time.
+ */
+int trap_arm(uintptr_t from, uintptr_t to);
+/* Is there such a filter, of ours or from before our exec? It stays for all children. */
+bool trap_is_armed(void);
+/* At start-up: a filter was left to us, whose addresses are another program's. */
+void trap_inherit(void);
+
+#endif

@@ -1,0 +1,239 @@
+"""Libraries with system call instructions of their own, in dynamic programs that the shim serves."""
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import worlds
+from test_own_calls import echo, meshrun  # noqa: F401
+from worlds import PYTHON, shared_world, traced_world_names
+
+pytestmark = pytest.mark.meshwrap
+HERE = Path(__file__).parent
+TOLD = " makes network calls of its own, past libc. "
+served = pytest.mark.skipif(platform.machine() != "x86_64", reason="traps are for x86-64")
+
+# What a library's main() does with these words; what a Go library's function does with an address.
+CALL = worlds.PRELUDE + """
+import ctypes, subprocess
+def call(library, *words):
+    words = [b"own", *(str(w).encode() for w in words)]
+    return library.run((len(words)), (ctypes.c_char_p * (len(words) + 1))(*words, None))
+def status(name):
+    return re.search(rf"^{name}:\\s*(\\w+)", open("/proc/self/status").read(), re.M).group(1)
+import re
+"""
+LOAD = "library = ctypes.CDLL(sys.argv[1])\n"
+# In the parent, in threads from before and after the library was loaded, and in a forked child.
+EVERYWHERE = """
+go, results = threading.Event(), []
+def work():
+    go.wait()
+    results.append(dial())
+early = [threading.Thread(target=work) for _ in range(3)]
+for t in early: t.start()
+""" + LOAD + """
+late = [threading.Thread(target=work) for _ in range(3)]
+for t in late: t.start()
+dial()
+go.set()
+for t in early + late: t.join()
+sys.stdout.flush()
+child = os.fork()
+if not child:
+    dial()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture(scope="module", params=traced_world_names())
+def world(request, session_lab):
+    yield from shared_world(request.param, session_lab)
+
+
+@pytest.fixture(scope="module", params=["-O2", "-O0"])
+def library(request, session_lab):
+    target = session_lab.tmp / f"own-library{request.param}.so"
+    subprocess.run(["gcc", request.param, "-shared", "-fPIC", "-Dmain=run", "-D_GNU_SOURCE", "-o", target,
+                    HERE / "own_calls.c"], check=True)
+    return target
+
+
+@pytest.fixture(scope="module")
+def go_library(session_lab):
+    compiler = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if not compiler:
+        pytest.skip("needs Go")
+    target = session_lab.tmp / "go-library.so"
+    subprocess.run([compiler, "build", "-buildmode=c-shared", "-o", target, HERE / "traced_library.go"], check=True,
+                   cwd=session_lab.tmp, env={**os.environ, "CGO_ENABLED": "1", "GO111MODULE": "off"})
+    return target
+
+
+def words(node, code, *args):
+    return meshrun(node, "--", PYTHON, "-c", CALL + code, *args)
+
+
+def python(node, code, *args, **options):
+    done = node.run(words(node, code, *args), wrapped=False, **options)
+    assert TOLD not in done.stderr
+    return done.stdout
+
+
+def spawn(node, code, *args):
+    process = node.spawn(words(node, code, *args), wrapped=False, log="library")
+    return process, process.wait_for(r"ready (\d+)").group(1)
+
+
+@served
+def test_connect_and_names_of_ends(world, library, echo):
+    said = python(world.a, LOAD + "call(library, 'dial', *sys.argv[2:])", library, world.b.v4, echo)
+    assert said == f"hello {world.a.v4} {world.b.v4}\n"
+
+
+@served
+def test_bind_and_accept(world, library):
+    server, port = spawn(world.b, LOAD + "call(library, 'serve', *sys.argv[2:])", library, world.b.v4, 0)
+    said = worlds.python(world.a, "say(tcp(sys.argv[1], sys.argv[2]).recv(99).decode())", world.b.v4, port)
+    assert said.strip() == "welcome"
+    server.wait_for(f"from {world.a.v4}")
+    server.stop()
+
+
+@served
+def test_datagrams(world, library, echo):
+    said = python(world.a, LOAD + "call(library, 'datagram', *sys.argv[2:])", library, world.b.v4, echo)
+    assert said == f"hello from {world.b.v4}\n"
+
+
+@served
+def test_threads_and_forked_children(world, library, echo):
+    said = python(world.a, "dial = lambda: call(library, 'dial', *sys.argv[2:])" + EVERYWHERE, library, world.b.v4,
+                  echo)
+    assert said == f"hello {world.a.v4} {world.b.v4}\n" * 8
+
+
+@served
+def test_registers_are_as_the_kernel_leaves_them(world, library, echo):
+    said = python(world.a, LOAD + "call(library, 'registers', *sys.argv[2:])", library, world.b.v4, echo)
+    assert said == "result 0 wrong 0 carry 1 red zone 55667788\n"
+
+
+@served
+def test_a_call_that_waits_is_interrupted(world, library):
+    said = python(world.a, LOAD + "call(library, 'interrupted', *sys.argv[2:])", library, world.a.v4, 0)
+    assert said == "interrupted 3 of 3\n"
+
+
+@served
+def test_many_waiting_calls(world, library):
+    """Each has a stack of its own."""
+    said = python(world.a, LOAD + """
+ports = [listener("127.0.0.1") for _ in range(40)]
+for s in ports: s.close()
+threads = [threading.Thread(target=call, args=(library, "serve", sys.argv[2], s)) for s in range(23000, 23040)]
+for t in threads: t.start()
+for s in range(23000, 23040):
+    for _ in range(1000):
+        try:
+            assert tcp(sys.argv[2], s).recv(99) == b"welcome"
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+for t in threads: t.join()
+say("done")
+""", library, world.a.v4)
+    assert said.count("from ") == 40 and said.endswith("done\n")
+
+
+@served
+def test_children_are_on_the_mesh_and_nothing_else_of_them_changes(world, library, static, echo):
+    """A filter stays over exec: libraries lie elsewhere there, and static programs are traced as ever."""
+    dial = f"hello {world.a.v4} {world.b.v4}\n"
+    again = CALL + LOAD + "call(library, 'dial', *sys.argv[2:])"
+    code = LOAD + f"""
+sys.stdout.flush()
+for words in [sys.executable, "-c", {again!r}, *sys.argv[1:4]], ["env", "-i", sys.executable, "-c", {again!r}, *sys.argv[1:4]]:
+    subprocess.run(words, check=True)
+subprocess.run([sys.argv[4], "ends", *sys.argv[2:4]], check=True)
+call(library, 'dial', *sys.argv[2:4])
+os.execv(sys.executable, [sys.executable, "-c", "import socket; print(socket.create_connection(('127.0.0.1', 9)))"])
+"""
+    done = world.a.run(words(world.a, code, library, world.b.v4, echo, static), wrapped=False, check=False)
+    assert done.stdout == dial * 2 + f"{world.a.v4} {world.b.v4}\n" + dial
+    assert "ConnectionRefusedError" in done.stderr
+
+
+@served
+def test_go_dials(world, go_library, echo):
+    code = LOAD + "library.Dial(sys.argv[2].encode())"
+    expected = f"hello {world.a.v4} {world.b.v4}:{echo}\n"
+    assert python(world.a, code, go_library, f"{world.b.v4}:{echo}") == expected
+
+
+@served
+def test_go_in_threads_and_many_at_once(world, go_library, echo):
+    code = "dial = lambda: library.Dial(sys.argv[2].encode())" + EVERYWHERE.split("sys.stdout.flush")[0]
+    expected = f"hello {world.a.v4} {world.b.v4}:{echo}\n"
+    assert python(world.a, code, go_library, f"{world.b.v4}:{echo}") == expected * 7
+    said = python(world.a, LOAD + "library.Dials(sys.argv[2].encode(), 200)", go_library, f"{world.b.v4}:{echo}",
+                  timeout=120)
+    assert said == "good 200\n"
+
+
+@served
+def test_go_datagrams(world, go_library, echo):
+    said = python(world.a, LOAD + "library.Datagram(sys.argv[2].encode())", go_library, f"{world.b.v4}:{echo}")
+    assert said == f"hello from {world.b.v4}:{echo}\n"
+
+
+@served
+def test_go_serves(world, go_library):
+    server, port = spawn(world.b, LOAD + "library.Serve(sys.argv[2].encode())", go_library, f"{world.b.v4}:0")
+    said = worlds.python(world.a, "say(tcp(sys.argv[1], sys.argv[2]).recv(99).decode())", world.b.v4, port)
+    assert said.strip() == "welcome"
+    server.wait_for(f"from {world.a.v4}")
+    server.stop()
+
+
+def test_where_no_filter_is_allowed_it_is_told_once(world, library):
+    pytest.importorskip("seccomp")
+    code = "for i in 1, 2: call(ctypes.CDLL(sys.argv[i]), 'none', '-', '-')"
+    from test_trace_programs import REFUSE
+    before = [PYTHON, "-c", REFUSE, "seccomp"]
+    done = world.a.run([*before, *words(world.a, code, library, shutil.copy(library, f"{library}-2.so"))],
+                       wrapped=False)
+    assert done.stderr.count(TOLD) == 1 and f"{library}{TOLD}" in done.stderr
+
+
+def test_where_addresses_are_the_same_in_all_programs_it_is_told(world, library):
+    if not shutil.which("setarch"):
+        pytest.skip("needs setarch")
+    command = ["setarch", "-R", *words(world.a, LOAD + "call(library, 'none', '-', '-')", library)]
+    if world.a.run(["setarch", "-R", "true"], wrapped=False, check=False).returncode:
+        pytest.skip("personality() is refused")
+    assert TOLD in world.a.run(command, wrapped=False).stderr
+
+
+def test_zero_turns_the_look_off(world, library):
+    said = python(world.a, LOAD + "say(status('NoNewPrivs'), status('Seccomp_filters'))", library,
+                  env={"MESHWRAP_TRACE": "0"})
+    assert said == python(world.a, "say(status('NoNewPrivs'), status('Seccomp_filters'))", library)
+
+
+def test_a_traced_program_has_them_served(world, library, echo):
+    said = python(world.a, LOAD + "call(library, 'dial', *sys.argv[2:])", library, world.b.v4, echo,
+                  env={"MESHWRAP_TRACE": "1"})
+    assert said == f"hello {world.a.v4} {world.b.v4}\n"
+
+
+def test_programs_without_such_a_library_have_no_filter(world):
+    code = "import ssl, sqlite3, asyncio, ctypes.util, decimal\nsay(status('Seccomp_filters'))"
+    without = worlds.python(world.a, "import re\nsay(re.search(r'Seccomp_filters:\\s*(\\w+)', "
+                            "open('/proc/self/status').read()).group(1))", wrapped=False)
+    assert re.fullmatch(rf"{without}\n", python(world.a, code))
