@@ -157,16 +157,68 @@ def test_children_are_on_the_mesh_and_nothing_else_of_them_changes(world, librar
     dial = f"hello {world.a.v4} {world.b.v4}\n"
     again = CALL + LOAD + "call(library, 'dial', *sys.argv[2:])"
     code = LOAD + f"""
-sys.stdout.flush()
+call(library, 'none', '-', '-')
 for words in [sys.executable, "-c", {again!r}, *sys.argv[1:4]], ["env", "-i", sys.executable, "-c", {again!r}, *sys.argv[1:4]]:
     subprocess.run(words, check=True)
 subprocess.run([sys.argv[4], "ends", *sys.argv[2:4]], check=True)
+assert "MESHWRAP_TRAPPED=1" in subprocess.run(["env"], stdout=subprocess.PIPE, text=True).stdout
 call(library, 'dial', *sys.argv[2:4])
 os.execv(sys.executable, [sys.executable, "-c", "import socket; print(socket.create_connection(('127.0.0.1', 9)))"])
 """
     done = world.a.run(words(world.a, code, library, world.b.v4, echo, static), wrapped=False, check=False)
-    assert done.stdout == dial * 2 + f"{world.a.v4} {world.b.v4}\n" + dial
-    assert "ConnectionRefusedError" in done.stderr
+    assert done.stdout == dial * 2 + f"{world.a.v4} {world.b.v4}\n" + dial, done.stderr
+    assert "ConnectionRefusedError" in done.stderr, done.stderr
+
+
+# A filter as one of ours, for connect() from libc's code: as if that lay now where a library lay before exec.
+INHERIT = """
+import struct
+text = next(l for l in open("/proc/self/maps") if "libc.so.6" in l and " r-xp " in l)
+start, end = (int(word, 16) for word in text.split()[0].split("-"))
+assert start >> 32 == end >> 32
+words = [(0x20, 0, 0, 0), (0x15, 0, 6, 42), (0x20, 0, 0, 12), (0x15, 0, 4, start >> 32),
+         (0x20, 0, 0, 8), (0x35, 0, 2, start & 0xffffffff), (0x25, 1, 0, end & 0xffffffff),
+         (6, 0, 0, 0x30000 | 0x6d77), (6, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *w) for w in words))
+class Program(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_ushort), ("words", ctypes.c_void_p)]
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+assert prctl(38, 1, 0, 0, 0) == 0
+assert prctl(22, 2, ctypes.byref(Program(len(words), ctypes.addressof(code)))) == 0
+s = listener("127.0.0.1")
+say("connected", tcp("127.0.0.1", s.getsockname()[1]).getpeername()[0])
+"""
+
+
+@served
+def test_a_call_that_an_inherited_filter_traps_is_made_as_it_stands(world):
+    assert python(world.a, INHERIT, env={"MESHWRAP_TRAPPED": "1"}) == "connected 127.0.0.1\n"
+    done = world.a.run(words(world.a, INHERIT), wrapped=False, check=False)
+    assert done.stdout == "" and done.returncode != 0
+
+
+@served
+def test_other_signals_of_that_number_are_the_programs(world, library):
+    none = "call(library, 'none', '-', '-')\n"
+    code = "signal.signal(signal.SIGSYS, lambda *_: say('here'))\n" + LOAD + none
+    assert python(world.a, code + "os.kill(os.getpid(), signal.SIGSYS)\nsay('end')", library) == "here\nend\n"
+    code = LOAD + none + """
+child = os.fork()
+if not child:
+    os.kill(os.getpid(), signal.SIGSYS)
+    os._exit(0)
+say(os.waitpid(child, 0)[1] & 0x7f == signal.SIGSYS)
+"""
+    assert python(world.a, code, library) == "True\n"
+
+
+@served
+def test_a_program_that_is_linked_with_one(world, library, echo, session_lab):
+    target = session_lab.tmp / f"linked-{library.stem}"
+    subprocess.run(["gcc", "-x", "c", "-o", target, "-", "-x", "none", library], text=True, check=True,
+                   input="int run(int, char **); int main(int c, char **v) { return run(c, v); }")
+    said = world.a.run(meshrun(world.a, "--", target, "dial", world.b.v4, echo), wrapped=False)
+    assert said.stdout == f"hello {world.a.v4} {world.b.v4}\n" and TOLD not in said.stderr
 
 
 @served
