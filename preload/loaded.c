@@ -29,8 +29,8 @@
 #include "preload/trap.h"
 #include "shared/util.h"
 
-#define LOOKED_MAX  1024u /* objects that are remembered, before all are forgotten */
-#define LOOKED_ROOM 2048u /* a power of two */
+#define LOOKED_MAX  4096u /* objects that are remembered, before all are forgotten */
+#define LOOKED_ROOM 8192u /* a power of two */
 #define SHORT_CODE  ((size_t)1 << 20)
 #define NAMES_MAX   ((size_t)4 << 20) /* more of the symbols' names is not searched */
 #define PATIENCE_MS 1000              /* with another thread's look */

@@ -123,6 +123,17 @@ static long serve(long nr, const greg_t *regs)
 	return result < 0 ? -errno : result;
 }
 
+/* Once more, since it was forgotten, or since it was loaded again where it lay before? */
+static bool is_known(uintptr_t from, uintptr_t to)
+{
+	unsigned n = atomic_load(&code_count);
+
+	for (unsigned i = 0; i < n; i++)
+		if (code[i].from == from && code[i].to == to)
+			return true;
+	return false;
+}
+
 static bool is_ours(uintptr_t at)
 {
 	unsigned n = atomic_load_explicit(&code_count, memory_order_acquire);
@@ -361,6 +372,8 @@ int trap_arm(uintptr_t from, uintptr_t to)
 	unsigned n = atomic_load(&code_count);
 	int err;
 
+	if (is_known(from, to))
+		return 0;
 	if (n == CODE_MAX)
 		return -ENOBUFS;
 	if (!is_random())

@@ -10,6 +10,7 @@ import pytest
 
 import worlds
 from test_own_calls import echo, meshrun  # noqa: F401
+from test_trace_programs import REFUSE
 from worlds import PYTHON, shared_world, traced_world_names
 
 pytestmark = pytest.mark.meshwrap
@@ -19,13 +20,12 @@ served = pytest.mark.skipif(platform.machine() != "x86_64", reason="traps are fo
 
 # What a library's main() does with these words; what a Go library's function does with an address.
 CALL = worlds.PRELUDE + """
-import ctypes, subprocess
+import ctypes, re, subprocess
 def call(library, *words):
     words = [b"own", *(str(w).encode() for w in words)]
     return library.run((len(words)), (ctypes.c_char_p * (len(words) + 1))(*words, None))
 def status(name):
     return re.search(rf"^{name}:\\s*(\\w+)", open("/proc/self/status").read(), re.M).group(1)
-import re
 """
 LOAD = "library = ctypes.CDLL(sys.argv[1])\n"
 # In the parent, in threads from before and after the library was loaded, and in a forked child.
@@ -134,20 +134,18 @@ def test_a_call_that_waits_is_interrupted(world, library):
 def test_many_waiting_calls(world, library):
     """Each has a stack of its own."""
     said = python(world.a, LOAD + """
-ports = [listener("127.0.0.1") for _ in range(40)]
-for s in ports: s.close()
-threads = [threading.Thread(target=call, args=(library, "serve", sys.argv[2], s)) for s in range(23000, 23040)]
+threads = [threading.Thread(target=call, args=(library, "serve", sys.argv[2], port)) for port in sys.argv[3:]]
 for t in threads: t.start()
-for s in range(23000, 23040):
+for port in sys.argv[3:]:
     for _ in range(1000):
         try:
-            assert tcp(sys.argv[2], s).recv(99) == b"welcome"
+            assert tcp(sys.argv[2], port).recv(99) == b"welcome"
             break
         except ConnectionRefusedError:
             time.sleep(0.01)
 for t in threads: t.join()
 say("done")
-""", library, world.a.v4)
+""", library, world.a.v4, *(worlds.free_port() for _ in range(40)))
     assert said.count("from ") == 40 and said.endswith("done\n")
 
 
@@ -195,6 +193,33 @@ def test_a_call_that_an_inherited_filter_traps_is_made_as_it_stands(world):
     assert python(world.a, INHERIT, env={"MESHWRAP_TRAPPED": "1"}) == "connected 127.0.0.1\n"
     done = world.a.run(words(world.a, INHERIT), wrapped=False, check=False)
     assert done.stdout == "" and done.returncode != 0
+
+
+@served
+def test_one_that_is_loaded_again_and_again_has_one_filter(world, library, echo, session_lab):
+    """By other names, so that it counts as new each time; and more libraries than there may be are told of."""
+    code = """
+before = int(status('Seccomp_filters'))
+import _ctypes
+for i in range(40):
+    name = f"./{os.getpid()}-{i}.so"
+    os.symlink(sys.argv[1], name)
+    library = ctypes.CDLL(name)
+    call(library, 'none', '-', '-')
+    _ctypes.dlclose(library._handle)
+    os.unlink(name)
+say(int(status('Seccomp_filters')) - before <= 4)
+library = ctypes.CDLL(sys.argv[1])
+call(library, 'dial', *sys.argv[2:])
+"""
+    folder = session_lab.tmp / "again"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    code = f"os.chdir({str(folder)!r})" + code
+    assert python(world.a, code, library, world.b.v4, echo) == f"True\nhello {world.a.v4} {world.b.v4}\n"
+    copies = [shutil.copy(library, session_lab.tmp / f"{i}-{library.name}") for i in range(17)]
+    code = "kept = [ctypes.CDLL(path) for path in sys.argv[1:]]\nfor l in kept: call(l, 'none', '-', '-')"
+    assert world.a.run(words(world.a, code, *copies), wrapped=False).stderr.count(TOLD) == 1
 
 
 @served
@@ -256,7 +281,6 @@ def test_go_serves(world, go_library):
 def test_where_no_filter_is_allowed_it_is_told_once(world, library):
     pytest.importorskip("seccomp")
     code = "for i in 1, 2: call(ctypes.CDLL(sys.argv[i]), 'none', '-', '-')"
-    from test_trace_programs import REFUSE
     before = [PYTHON, "-c", REFUSE, "seccomp"]
     done = world.a.run([*before, *words(world.a, code, library, shutil.copy(library, f"{library}-2.so"))],
                        wrapped=False)
