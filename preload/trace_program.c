@@ -139,8 +139,10 @@ bool trace_program_is_passed(pid_t pid)
 {
 	struct wishes wishes = read_wishes(pid);
 
-	return wishes.is_off || is_own_tool(pid) ||
-	       (wishes.has_shim && has_linker(pid) && !(wishes.is_ours && has_own_calls(pid)));
+	/* Ours have a linker; others have programs of these names, too, in Go. */
+	return wishes.is_off ||
+	       (has_linker(pid) &&
+		(is_own_tool(pid) || (wishes.has_shim && !(wishes.is_ours && has_own_calls(pid)))));
 }
 
 pid_t trace_program_of(pid_t tid)

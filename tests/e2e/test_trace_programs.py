@@ -127,6 +127,15 @@ def test_a_chain_of_wrapped_traced_and_dynamic_programs(world, go, static, echo)
     assert run(world.a, *words, PYTHON, "-c", last, static, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"
 
 
+def test_a_program_is_not_ours_by_its_name(world, static, echo, session_lab):
+    """Others have a meshctl as well."""
+    folder = session_lab.tmp / "others"
+    folder.mkdir(exist_ok=True)
+    named = shutil.copy(static, folder / "meshctl")
+    said = run(world.a, "busybox", "sh", "-c", '"$@"; true', "sh", named, "ends", world.b.v4, echo)
+    assert said == f"{world.a.v4} {world.b.v4}\n"
+
+
 def test_explain_tells_of_traced_calls(world, static, go, echo):
     done = world.a.run([world.lab.binary("meshrun"), "--explain", "--", str(static), "ends", world.b.v4, echo],
                        wrapped=False)
