@@ -1,5 +1,6 @@
 /* What changed, who is found, and what a hostile server cannot do. */
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -401,9 +402,16 @@ static double seconds_for_routers(bool is_same)
 
 static void test_routes_that_all_peers_announce_cost_no_more(void **state)
 {
-	double own = seconds_for_routers(false), same = seconds_for_routers(true);
+	double own, same;
 
 	(void)state;
+#ifdef M_PERTURB
+	/* With meson glibc writes over all of a large free block whenever json-c takes some of it.
+	 */
+	mallopt(M_PERTURB, 0);
+#endif
+	own = seconds_for_routers(false);
+	same = seconds_for_routers(true);
 	if (same > 4 * own)
 		fail_msg("%.2f s, with routes of their own %.2f s", same, own);
 }
