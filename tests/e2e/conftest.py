@@ -28,15 +28,24 @@ def world(request, session_lab):
 
 
 @pytest.fixture(scope="session")
-def go(session_lab):
-    """A Go program, which uses no libc: traced.go."""
+def go_build(session_lab):
+    """A function that builds what a source of Go says, by go build's words, and gives its path."""
     compiler = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if not compiler:
         pytest.skip("needs Go")
-    target = session_lab.tmp / "traced-go"
-    subprocess.run([compiler, "build", "-o", target, HERE / "traced.go"], check=True, cwd=session_lab.tmp,
-                   env={**os.environ, "CGO_ENABLED": "0", "GO111MODULE": "off"})
-    return target
+
+    def build(name, source, *words, cgo=False):
+        target = session_lab.tmp / name
+        subprocess.run([compiler, "build", *words, "-o", target, HERE / source], check=True, cwd=session_lab.tmp,
+                       env={**os.environ, "CGO_ENABLED": str(int(cgo)), "GO111MODULE": "off"})
+        return target
+    return build
+
+
+@pytest.fixture(scope="session")
+def go(go_build):
+    """A Go program, which uses no libc: traced.go."""
+    return go_build("traced-go", "traced.go")
 
 
 @pytest.fixture(scope="session")

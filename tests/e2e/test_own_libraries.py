@@ -1,5 +1,4 @@
 """Libraries with system call instructions of their own, in dynamic programs that the shim serves."""
-import os
 import platform
 import re
 import shutil
@@ -65,14 +64,8 @@ def library(request, session_lab):
 
 
 @pytest.fixture(scope="module")
-def go_library(session_lab):
-    compiler = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-    if not compiler:
-        pytest.skip("needs Go")
-    target = session_lab.tmp / "go-library.so"
-    subprocess.run([compiler, "build", "-buildmode=c-shared", "-o", target, HERE / "traced_library.go"], check=True,
-                   cwd=session_lab.tmp, env={**os.environ, "CGO_ENABLED": "1", "GO111MODULE": "off"})
-    return target
+def go_library(go_build):
+    return go_build("go-library.so", "traced_library.go", "-buildmode=c-shared", cgo=True)
 
 
 def words(node, code, *args):
