@@ -262,9 +262,9 @@ def test_half_closed_streams_stay_open_the_other_way(proxied):
     server.stop()
 
 
-def test_udp_associate_carries_datagrams_both_ways(proxied):
-    p = proxied
-    server = python_spawn(p.b, """
+def datagram_echo(node):
+    """A server that sends each datagram back behind its sender's address, and its port."""
+    server = python_spawn(node, """
         s = socket(AF_INET, SOCK_DGRAM)
         s.bind(("0.0.0.0", 0))
         say("ready", s.getsockname()[1])
@@ -272,7 +272,12 @@ def test_udp_associate_carries_datagrams_both_ways(proxied):
             data, peer = s.recvfrom(65536)
             s.sendto(peer[0].encode() + b" " + data, peer)
     """, ready=r"ready \d+")
-    port = int(server.wait_for(r"ready (\d+)").group(1))
+    return server, int(server.wait_for(r"ready (\d+)").group(1))
+
+
+def test_udp_associate_carries_datagrams_both_ways(proxied):
+    p = proxied
+    server, port = datagram_echo(p.b)
     got = p.python("""
         port = struct.pack("!H", int(sys.argv[2]))
         s = tcp("127.0.0.1", sys.argv[1])
@@ -405,15 +410,7 @@ def test_another_user_cannot_take_over_a_udp_association(proxied):
     p = proxied
     if not CAN_NETNS or p.place.uid == 0:
         pytest.skip("needs root to be somebody else")
-    server = python_spawn(p.b, """
-        s = socket(AF_INET, SOCK_DGRAM)
-        s.bind(("0.0.0.0", 0))
-        say("ready", s.getsockname()[1])
-        while True:
-            data, peer = s.recvfrom(65536)
-            s.sendto(data, peer)
-    """, ready=r"ready \d+")
-    port = server.wait_for(r"ready (\d+)").group(1)
+    server, port = datagram_echo(p.b)
     go = p.lab.tmp / "udp-association-go"
     owner = python_spawn(p.a, """
         s = tcp("127.0.0.1", sys.argv[1])
@@ -444,10 +441,10 @@ def test_another_user_cannot_take_over_a_udp_association(proxied):
             print("nothing")
     """
     stranger = ["ip", "netns", "exec", p.place.netns, "setpriv", "--reuid", "12345", "--regid", "12345",
-                "--clear-groups", PYTHON, "-c", code, at, p.b.v4, port]
+                "--clear-groups", PYTHON, "-c", code, at, p.b.v4, str(port)]
     assert subprocess.run(stranger, capture_output=True, text=True, timeout=30).stdout == "nothing\n"
     go.touch()
-    owner.wait_for("got mine\ngot mine\n")
+    owner.wait_for(f"got {p.a.v4} mine\ngot {p.a.v4} mine\n")
     owner.stop()
     server.stop()
 

@@ -398,7 +398,8 @@ static void test_a_program_that_left_its_connect_takes_the_far_side_with_it(void
 	two_nodes_wait_flows(b, 0);
 }
 
-static void connect_often(bool half_close)
+/* Do no more of these connections wait than may? */
+static bool connect_often(bool half_close)
 {
 	struct endpoint any = any4();
 	uint16_t port;
@@ -427,26 +428,33 @@ static void connect_often(bool half_close)
 	}
 	two_nodes_wait_flows(a, 0);
 	two_nodes_wait_flows(b, 0);
-	/*
-	 * On a busy machine loopback may be late, and what half-closed is missed; so is a program
-	 * that is stopped between the end it sends by close() and letting go of the socket.
-	 */
+	/* On a busy machine loopback may be late, and what half-closed is missed. */
 	for (int i = 0; i < 1000 && kept_waiting(kept, n) > 0; i++)
 		nanosleep(&(struct timespec){ 0, 5 * NS_PER_MS }, NULL);
-	assert_true(kept_waiting(kept, n) <= (half_close ? 150 : 6));
 	close(listener);
+	return kept_waiting(kept, n) <= (half_close ? 150 : 0);
+}
+
+/* A program that is stopped between the end that close() sends and letting go of the socket is
+ * missed. */
+static bool connect_often_undisturbed(bool half_close)
+{
+	for (int i = 0; i < 5; i++)
+		if (connect_often(half_close))
+			return true;
+	return false;
 }
 
 static void test_connects_do_not_use_up_the_own_mirrors_ports(void **state)
 {
 	(void)state;
-	connect_often(false);
+	assert_true(connect_often_undisturbed(false));
 }
 
 static void test_nor_do_those_that_read_to_the_end_after_their_own(void **state)
 {
 	(void)state;
-	connect_often(true);
+	assert_true(connect_often_undisturbed(true));
 }
 
 static void test_a_port_used_anew_replaces_its_old_flow(void **state)
