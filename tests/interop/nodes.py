@@ -214,6 +214,15 @@ class Real(MeshNode):
         options.setdefault("env", QUIET)
         return self.lab.run([PEERS / "tailscale", f"--socket={self.socket}", *words], self.place, **options)
 
+    def wait_peer(self, other, condition=bool, timeout=10):
+        """Its status shows a peer some time before the kernel has the route to it."""
+        peer = super().wait_peer(other, condition, timeout)
+        if self.mode == "tun" and condition is bool:
+            for address in peer["TailscaleIPs"]:
+                wait_until(lambda to=address: "dev tailscale" in self.run(["ip", "route", "get", to], check=False).stdout,
+                           timeout, f"{self.name} and its route to {other}, {address}")
+        return peer
+
     @property
     def env(self):
         return {"MESH_SOCKS": "1055"} if self.mode == "userspace" else {}
