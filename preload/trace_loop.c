@@ -131,7 +131,9 @@ static void image_replaced(struct trace_task *task)
 static void call_trapped(struct trace_task *task)
 {
 	if (task->phase == TRACE_STARTING) {
-		trace_task_begun(task); /* one of ours, stopped by our own filter */
+		/* One of ours, stopped by our own filter, whether that was foreseen or not. */
+		task->is_stopped_by_filter = true;
+		trace_task_begun(task);
 		return;
 	}
 	if (task->phase == TRACE_INSIDE) {
