@@ -6,6 +6,10 @@
  * a program starts is traced from its first instruction on; the system may
  * tell us of a child before it tells us whose it is, which waits then.
  *
+ * Of several that have stopped, waitpid() tells of the youngest. Where young ones stop
+ * again and again the old would never have their turn; so now and then all are noted
+ * first and served then, one after the other.
+ *
  * A filter once installed stays in all descendants, and its trapped calls fail
  * without a tracer. So a dynamic program that a static one starts cannot be let
  * go: when the shim is inside, its calls are passed on unseen.
@@ -38,6 +42,7 @@
 #include "shared/util.h"
 
 #define LOOK_AROUND 32 /* stops served before answers are looked at */
+#define HEAR_ALL    4  /* rounds of the loop until nobody is left out */
 
 uint64_t trace_loop_now(void)
 {
@@ -220,15 +225,10 @@ static void syscall_stop(struct trace_task *task)
 	}
 }
 
-static void stopped(pid_t tid, int status)
+static void stopped(struct trace_task *task, int status)
 {
-	struct trace_task *task = trace_task_get(tid);
 	int signal = WSTOPSIG(status), event = status >> 16;
 
-	if (!task) {
-		kill(tid, SIGKILL); /* out of memory: better ended than outside the mesh */
-		return;
-	}
 	if (event)
 		event_stop(task, event, signal);
 	else if (signal == (SIGTRAP | 0x80))
@@ -237,24 +237,41 @@ static void stopped(pid_t tid, int status)
 		trace_task_resume(task, signal);
 }
 
-static void changed(pid_t tid, int status)
+static void changed(struct trace_task *task, int status)
 {
-	struct trace_task *task;
-
 	if (WIFSTOPPED(status)) {
-		stopped(tid, status);
+		stopped(task, status);
 		return;
 	}
-	task = trace_task_find(tid);
-	if (!task)
-		return;
 	trace_task_destroy(task);
 	release_orphans();
 }
 
+/*
+ * Notes one that has changed, or all; sleeps until there is one, if it may. How many, or -1:
+ * nobody is left.
+ */
+static int hear(bool may_sleep, bool all)
+{
+	int status, n = 0;
+	pid_t tid;
+
+	do {
+		tid = waitpid(-1, &status, __WALL | (may_sleep && n == 0 ? 0 : WNOHANG));
+		if (tid < 0 && errno != EINTR && n == 0)
+			return -1;
+		if (tid <= 0)
+			break;
+		n++;
+		if (!trace_task_note(tid, status))
+			kill(tid, SIGKILL); /* better ended than outside the mesh */
+	} while (all);
+	return n;
+}
+
 /* ---- answers ---- */
 
-/* Waits for a stop (when it may), an answer or a deadline, and serves who got one. */
+/* Waits for news (when it may), an answer or a deadline, and serves who got one. */
 static int look_around(int signals, bool may_wait)
 {
 	unsigned waiting = trace_task_waiting();
@@ -309,8 +326,10 @@ static int open_signals(void)
 int trace_loop_run(pid_t program, void (*first_ended)(void))
 {
 	struct trace_task *first = trace_task_get(program);
-	int signals = open_signals(), status, err = 0;
-	unsigned served = 0;
+	int signals = open_signals(), status, heard, err = 0;
+	struct trace_task *task;
+	unsigned rounds = 0;
+	bool may_sleep;
 	pid_t tid;
 
 	if (signals < 0)
@@ -320,15 +339,21 @@ int trace_loop_run(pid_t program, void (*first_ended)(void))
 	first->tgid = program;
 	first->is_passed = true; /* until it has exec'd */
 	while (trace_task_count() && !err) {
-		tid = waitpid(-1, &status, __WALL | (trace_task_waiting() ? WNOHANG : 0));
-		if (tid < 0 && errno != EINTR)
-			break; /* nobody is left */
-		if (tid > 0)
-			changed(tid, status);
-		if (tid == program && !WIFSTOPPED(status))
-			first_ended();
-		if (trace_task_waiting() && (tid <= 0 || ++served % LOOK_AROUND == 0))
-			err = look_around(signals, tid <= 0);
+		may_sleep = !trace_task_waiting();
+		heard = hear(may_sleep, ++rounds % HEAR_ALL == 0);
+		if (heard < 0)
+			break;
+		while ((task = trace_task_noted(&status))) {
+			tid = task->tid;
+			/* Killed since, or another thread has taken its number by exec. */
+			if (heard > 1)
+				waitpid(tid, &status, __WALL | WNOHANG);
+			changed(task, status);
+			if (tid == program && !WIFSTOPPED(status))
+				first_ended();
+		}
+		if (!may_sleep && (heard == 0 || rounds % LOOK_AROUND == 0))
+			err = look_around(signals, heard == 0);
 	}
 	close(signals);
 	return err;

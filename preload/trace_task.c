@@ -31,7 +31,9 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #include "preload/trace_filter.h"
 
@@ -54,7 +56,7 @@ struct space {
 	UT_hash_handle hh;
 };
 
-static struct trace_task *tasks;
+static struct trace_task *tasks, *noted;
 static struct space *spaces;
 static struct trace_task *current; /* whose stack runs */
 static unsigned waiting;
@@ -86,6 +88,32 @@ struct trace_task *trace_task_get(pid_t tid)
 	task->watched = -1;
 	task->awaited = -1;
 	HASH_ADD_INT(tasks, tid, task);
+	return task;
+}
+
+bool trace_task_note(pid_t tid, int status)
+{
+	struct trace_task *task = WIFSTOPPED(status) ? trace_task_get(tid) : trace_task_find(tid);
+
+	if (!task)
+		return !WIFSTOPPED(
+			status); /* else it has ended, and an exec has told of that before */
+	if (!task->is_noted)
+		DL_APPEND(noted, task);
+	task->is_noted = true;
+	task->status = status;
+	return true;
+}
+
+struct trace_task *trace_task_noted(int *status)
+{
+	struct trace_task *task = noted;
+
+	if (task) {
+		DL_DELETE(noted, task);
+		task->is_noted = false;
+		*status = task->status;
+	}
 	return task;
 }
 
@@ -195,6 +223,8 @@ void trace_task_destroy(struct trace_task *task)
 	pid_t tgid = task->tgid;
 
 	forget_call(task);
+	if (task->is_noted)
+		DL_DELETE(noted, task);
 	HASH_DEL(tasks, task);
 	free(task);
 	if (tgid)

@@ -51,6 +51,9 @@ struct trace_task {
 	long watched_result;       /* of the call that has ended */
 	int awaited;               /* a descriptor to become readable, or -1 */
 	uint64_t deadline_ns;      /* of waiting for it; 0: not waiting */
+	bool is_noted;             /* waitpid() has told of it, and nobody has looked yet */
+	int status;                /* of that */
+	struct trace_task *next, *prev;
 	UT_hash_handle hh;
 };
 
@@ -58,6 +61,14 @@ struct trace_task {
 struct trace_task *trace_task_get(pid_t tid);
 struct trace_task *trace_task_find(pid_t tid);
 void trace_task_destroy(struct trace_task *task);
+/*
+ * What waitpid() told of a thread. It takes the place of what was noted before: such a thread has
+ * been killed since, or another one of its program has taken its number by exec. False: out of
+ * memory.
+ */
+bool trace_task_note(pid_t tid, int status);
+/* The one that was noted first and is so no longer; NULL: there is none. */
+struct trace_task *trace_task_noted(int *status);
 /* After exec: the other threads are gone, and so is the memory. */
 void trace_task_exec(struct trace_task *task, pid_t former_tid);
 unsigned trace_task_count(void);

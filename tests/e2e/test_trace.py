@@ -198,6 +198,12 @@ def test_a_stop_holds_for_threads_that_have_just_begun(world, static):
     process.wait()
 
 
+def test_busy_threads_leave_none_behind(world, static):
+    """Of all that have stopped the kernel tells of the youngest first."""
+    turns = [int(n) for n in run(world.a, static, "turns").split()[1:]]
+    assert len(turns) == 8 and min(turns) * 20 > max(turns), turns
+
+
 def is_program(pid, path):
     try:
         return os.readlink(f"/proc/{pid}/exe") == str(path)

@@ -219,6 +219,35 @@ static void churn(void)
 	printf("parts %d\n", parts);
 }
 
+static void *call_always(void *count)
+{
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	while (!is_over) {
+		call_once(&fd);
+		++*(long *)count;
+	}
+	return NULL;
+}
+
+/* Threads that do nothing but such calls, in the order of their age: how many each has made. */
+static void take_turns(void)
+{
+	static long counts[8];
+	pthread_t threads[8];
+
+	for (int i = 0; i < 8; i++)
+		pthread_create(&threads[i], NULL, call_always, &counts[i]);
+	sleep(2);
+	is_over = 1;
+	printf("turns");
+	for (int i = 0; i < 8; i++) {
+		pthread_join(threads[i], NULL);
+		printf(" %ld", counts[i]);
+	}
+	printf("\n");
+}
+
 static void *stop_all(void *unused)
 {
 	kill(getpid(), SIGSTOP);
@@ -281,6 +310,8 @@ int main(int argc, char **argv)
 		raise(atoi(argv[2]));
 	else if (strcmp(what, "churn") == 0)
 		churn();
+	else if (strcmp(what, "turns") == 0)
+		take_turns();
 	else if (strcmp(what, "bursts") == 0)
 		bursts();
 	else if (strcmp(what, "closes") == 0)

@@ -1,6 +1,6 @@
 /*
  * The order in which a system tells of a traced call: Linux by its entry and then by the filter,
- * gVisor the other way round.
+ * gVisor the other way round. And in which order threads are served.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,18 +56,50 @@ static void test_a_call_of_ours_begins_once_where_the_filter_comes_first(void **
 	task->is_stopped_by_filter = trace_filter_stops(task->nr);
 	task->phase = TRACE_STARTING;
 	assert_false(task->is_stopped_by_filter);
-	changed(TID, STOP(PTRACE_EVENT_SECCOMP));
+	changed(task, STOP(PTRACE_EVENT_SECCOMP));
 	assert_int_equal(task->phase, TRACE_INSIDE);
 	shown_result = -ENOSYS;
-	changed(TID, SYSCALL_STOP);
+	changed(task, SYSCALL_STOP);
 	assert_int_equal(task->phase, TRACE_INSIDE); /* not its end */
 	trace_task_destroy(task);
+}
+
+static void assert_noted(pid_t tid, int status)
+{
+	int seen = 0;
+	struct trace_task *task = trace_task_noted(&seen);
+
+	assert_non_null(task);
+	assert_int_equal(task->tid, tid);
+	assert_int_equal(seen, status);
+}
+
+static void test_who_was_noted_first_comes_first(void **state)
+{
+	int status;
+
+	(void)state;
+	assert_true(trace_task_note(TID, SYSCALL_STOP));
+	assert_true(trace_task_note(TID + 1, SYSCALL_STOP));
+	assert_true(trace_task_note(TID + 2, SYSCALL_STOP));
+	assert_true(
+		trace_task_note(TID, STOP(PTRACE_EVENT_EXEC))); /* of another thread, meanwhile */
+	trace_task_destroy(trace_task_find(TID + 1));
+	assert_noted(TID, STOP(PTRACE_EVENT_EXEC));
+	assert_noted(TID + 2, SYSCALL_STOP);
+	assert_null(trace_task_noted(&status));
+	assert_true(trace_task_note(TID + 1, 0)); /* the end of one that is forgotten */
+	assert_null(trace_task_noted(&status));
+	trace_task_destroy(trace_task_find(TID));
+	trace_task_destroy(trace_task_find(TID + 2));
+	assert_int_equal(trace_task_count(), 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_call_of_ours_begins_once_where_the_filter_comes_first),
+		cmocka_unit_test(test_who_was_noted_first_comes_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
