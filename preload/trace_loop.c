@@ -4,7 +4,8 @@
  * Threads are seized (PTRACE_SEIZE), so that stops for job control are told
  * apart from signals and last as long as they should (PTRACE_LISTEN). Everything
  * a program starts is traced from its first instruction on; the system may
- * tell us of a child before it tells us whose it is, which waits then.
+ * tell us of a child before it tells us whose it is, which waits then. If its parent was
+ * killed in that moment, nobody will ever tell.
  *
  * Of several that have stopped, waitpid() tells of the youngest. Where young ones stop
  * again and again the old would never have their turn; so now and then all are noted
@@ -41,8 +42,11 @@
 #include "preload/trace_task.h"
 #include "shared/util.h"
 
-#define LOOK_AROUND 32 /* stops served before answers are looked at */
-#define HEAR_ALL    4  /* rounds of the loop until nobody is left out */
+#define LOOK_AROUND  32 /* stops served before answers are looked at */
+#define HEAR_ALL     4  /* rounds of the loop until nobody is left out */
+#define HELD_LOOK_MS 20 /* without any news, until a child is taken for an orphan */
+
+static bool is_any_held;
 
 uint64_t trace_loop_now(void)
 {
@@ -108,18 +112,24 @@ static void child_started(struct trace_task *parent)
 }
 
 /*
- * Somebody has died; was it before we heard of a child it had just started?
- * Such a child is on its own. A thread is not: who started it dies alone only when it
- * ends by itself, and then its event came before that.
+ * Somebody has died; was it before we heard of a child it had just started? Or has it, before
+ * the child itself was heard of? Such a child is on its own. A thread is not: who started it
+ * dies alone only when it ends by itself, and then its event came before that.
  */
 static void release_orphans(void)
 {
-	for (struct trace_task *t = trace_task_next(NULL); t; t = trace_task_next(t))
-		if (t->is_held && trace_program_of(t->tid) == t->tid) {
-			t->tgid = t->tid;
-			t->is_passed = trace_program_is_passed(t->tid);
-			let_go(t);
+	is_any_held = false;
+	for (struct trace_task *t = trace_task_next(NULL); t; t = trace_task_next(t)) {
+		if (!t->is_held)
+			continue;
+		if (trace_program_of(t->tid) != t->tid) {
+			is_any_held = true;
+			continue;
 		}
+		t->tgid = t->tid;
+		t->is_passed = trace_program_is_passed(t->tid);
+		let_go(t);
+	}
 }
 
 static void image_replaced(struct trace_task *task)
@@ -170,7 +180,9 @@ static void event_stop(struct trace_task *task, int event, int signal)
 	case PTRACE_EVENT_STOP:
 		task->is_held = task->tgid == 0;
 		task->held_by = signal;
-		if (!task->is_held)
+		if (task->is_held)
+			is_any_held = true;
+		else
 			go_on(task, signal);
 		return;
 	}
@@ -281,7 +293,7 @@ static int look_around(int signals, bool may_wait)
 	struct signalfd_siginfo info;
 	struct trace_task *task;
 	unsigned n = 0;
-	int wait_ms = 0;
+	int wait_ms = 0, events;
 
 	if (!polls || !tids) {
 		free(polls);
@@ -298,9 +310,14 @@ static int look_around(int signals, bool may_wait)
 	polls[n] = (struct pollfd){ signals, POLLIN, 0 };
 	if (may_wait)
 		wait_ms = first <= now ? 0 : (int)MIN((first - now) / NS_PER_MS + 1, 60000u);
-	if (poll(polls, n + 1, wait_ms) > 0 && polls[n].revents)
+	if (is_any_held)
+		wait_ms = MIN(wait_ms, HELD_LOOK_MS);
+	events = poll(polls, n + 1, wait_ms);
+	if (events > 0 && polls[n].revents)
 		while (read(signals, &info, sizeof(info)) > 0)
 			;
+	if (events == 0 && is_any_held && may_wait)
+		release_orphans();
 	now = trace_loop_now();
 	for (unsigned i = 0; i < n; i++) {
 		task = trace_task_find(tids[i]);
@@ -339,7 +356,7 @@ int trace_loop_run(pid_t program, void (*first_ended)(void))
 	first->tgid = program;
 	first->is_passed = true; /* until it has exec'd */
 	while (trace_task_count() && !err) {
-		may_sleep = !trace_task_waiting();
+		may_sleep = !trace_task_waiting() && !is_any_held;
 		heard = hear(may_sleep, ++rounds % HEAR_ALL == 0);
 		if (heard < 0)
 			break;

@@ -204,6 +204,11 @@ def test_busy_threads_leave_none_behind(world, static):
     assert len(turns) == 8 and min(turns) * 20 > max(turns), turns
 
 
+def test_children_go_on_when_their_parent_is_killed(world, static):
+    """Also those of which it could not tell the tracer any more."""
+    assert run(world.a, static, "abandon", 1000, timeout=120) == "lost 0\n"
+
+
 def is_program(pid, path):
     try:
         return os.readlink(f"/proc/{pid}/exe") == str(path)

@@ -248,6 +248,34 @@ static void take_turns(void)
 	printf("\n");
 }
 
+/* A process that starts others is killed in the middle; all it has started go on, and end. */
+static void abandon(int rounds)
+{
+	struct pollfd end = { .events = POLLIN };
+	int ends[2], lost = 0;
+	pid_t pid;
+
+	for (int i = 0; i < rounds; i++) {
+		if (pipe(ends) < 0)
+			exit(3);
+		pid = fork();
+		if (pid == 0) {
+			signal(SIGCHLD, SIG_IGN);
+			for (;;)
+				if (fork() == 0)
+					_exit(0);
+		}
+		close(ends[1]);
+		usleep((useconds_t)(1000 + i * 37 % 2000));
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		end.fd = ends[0];
+		lost += poll(&end, 1, 5000) != 1; /* it is theirs to close */
+		close(ends[0]);
+	}
+	printf("lost %d\n", lost);
+}
+
 static void *stop_all(void *unused)
 {
 	kill(getpid(), SIGSTOP);
@@ -312,6 +340,8 @@ int main(int argc, char **argv)
 		churn();
 	else if (strcmp(what, "turns") == 0)
 		take_turns();
+	else if (strcmp(what, "abandon") == 0)
+		abandon(atoi(argv[2]));
 	else if (strcmp(what, "bursts") == 0)
 		bursts();
 	else if (strcmp(what, "closes") == 0)
