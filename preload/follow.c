@@ -41,6 +41,7 @@
 #include "preload/primary.h"
 #include "preload/raw.h"
 #include "preload/shim.h"
+#include "preload/trace_filter.h"
 #include "preload/trap.h"
 #include "shared/util.h"
 
@@ -49,7 +50,7 @@
 static char library[PATH_MAX];       /* ourselves */
 static char other_library[PATH_MAX]; /* for the other libc; "": there is none */
 static char meshrun[PATH_MAX];
-static char traced_for[PATH_MAX];           /* MESHWRAP_TRACED of our own environment */
+static char traced_for[PATH_MAX];           /* MESHWRAP_TRACED of our own environment, if so */
 static char explain_setting[PATH_MAX + 32]; /* MESHWRAP_EXPLAIN=, as we were told; or "" */
 static const char *primary_setting;         /* the same, NULL: nothing was said */
 static bool is_turned_off;
@@ -112,7 +113,7 @@ void follow_start(void)
 	    !join(explain_setting, sizeof(explain_setting), "MESHWRAP_EXPLAIN=", explain))
 		*explain_setting = '\0';
 	primary_setting = primary_is_on() ? NULL : "MESHWRAP_PRIMARY=0";
-	if (traced)
+	if (traced && *traced && trace_filter_is_here())
 		copy(traced_for, sizeof(traced_for), traced);
 	if (dladdr((void *)follow_start, &info) && info.dli_fname && *info.dli_fname == '/' &&
 	    copy(library, sizeof(library), info.dli_fname))

@@ -27,6 +27,7 @@
 #include "preload/meshrun.h"
 #include "preload/own_calls.h"
 #include "preload/trace.h"
+#include "preload/trace_filter.h"
 
 #define MAX_SCRIPTS 4 /* as the kernel follows them */
 
@@ -228,16 +229,8 @@ static int set_other_shim(void)
 static const char *traced_for(void)
 {
 	const char *dir = getenv("MESHWRAP_TRACED");
-	char line[256];
-	FILE *f = dir && *dir ? fopen("/proc/self/status", "re") : NULL;
-	bool is_traced = false;
 
-	while (f && fgets(line, sizeof(line), f))
-		if (strncmp(line, "TracerPid:", 10) == 0)
-			is_traced = atoi(line + 10) != 0;
-	if (f)
-		fclose(f);
-	return is_traced ? dir : NULL;
+	return dir && *dir && trace_filter_is_here() ? dir : NULL;
 }
 
 static bool is_dynamic(const char *path)

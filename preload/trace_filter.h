@@ -10,6 +10,11 @@
 
 /* For this thread and all it will start. 0 or -errno. Sets no_new_privs where that is demanded. */
 int trace_filter_install(void);
+/*
+ * Is this process under it? Its environment may say so because it has come from a traced one
+ * by way of one that is not; and another tracer than ours is a debugger's.
+ */
+bool trace_filter_is_here(void);
 /* Does the filter stop this call with the arguments the tracer itself makes it with? */
 bool trace_filter_stops(long nr);
 

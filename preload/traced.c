@@ -13,30 +13,7 @@
 
 #include "preload/own_calls.h"
 #include "preload/raw.h"
-
-/* More than the lines of /proc/self/status before that of the tracer. */
-#define STATUS_BYTES 512
-
-/* The environment may have come from a traced process by way of one that is not. */
-static bool has_tracer(void)
-{
-	static const char name[] = "\nTracerPid:\t";
-	char text[STATUS_BYTES + 1];
-	const char *at;
-	long n = -1;
-	int fd = (int)raw_syscall(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC,
-				  0);
-
-	if (fd >= 0) {
-		n = raw_syscall(SYS_read, fd, text, STATUS_BYTES);
-		raw_syscall(SYS_close, fd);
-	}
-	if (n <= 0)
-		return false;
-	text[n] = '\0';
-	at = strstr(text, name);
-	return at && at[sizeof(name) - 1] != '0';
-}
+#include "preload/trace_filter.h"
 
 bool traced_is_served(void)
 {
@@ -46,7 +23,7 @@ bool traced_is_served(void)
 	int fd;
 
 	if (!traced || !*traced || !dir || strcmp(traced, dir) != 0 ||
-	    (wish && strcmp(wish, "0") == 0) || !has_tracer())
+	    (wish && strcmp(wish, "0") == 0) || !trace_filter_is_here())
 		return false;
 	fd = (int)raw_syscall(SYS_openat, AT_FDCWD, "/proc/self/exe", O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)

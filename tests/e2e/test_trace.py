@@ -321,3 +321,11 @@ def test_a_folder_of_its_name_does_not_hide_a_static_child(world, static, echo, 
     tmp_path.chmod(0o755)
     path = f"PATH={tmp_path}:{static.parent}"
     assert run(world.a, "/usr/bin/env", path, static.name, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"
+def test_a_tracer_is_not_believed_for_a_variable(world, static, echo):
+    """Who captures a traced program's environment (a batch system) starts others with it that are not traced."""
+    code = "import subprocess, sys; print(subprocess.run(sys.argv[1:], capture_output=True, text=True).stdout)"
+    said = run(world.a, "/usr/bin/env", f"MESHWRAP_TRACED={world.a.env['MESHWRAP_DIR']}", PYTHON, "-c", code,
+               static, "ends", world.b.v4, echo)
+    assert said.strip() == f"{world.a.v4} {world.b.v4}"
+
+

@@ -83,6 +83,14 @@ static void test_calls_with_an_address_stop(void **state)
 	assert_int_equal(OURS(SYS_socket, AF_INET, 1, 0), SECCOMP_RET_ALLOW);
 }
 
+static void test_it_can_be_asked_for(void **state)
+{
+	(void)state;
+	assert_int_equal(OURS(SYS_getsockname, -1, 0, 0, 0, 0, ASK_ARGUMENT), REFUSED(ASK_ANSWER));
+	assert_int_equal(OURS(SYS_getsockname, 3, 1, 1, 0, 0, 0), SECCOMP_RET_TRACE);
+	assert_false(trace_filter_is_here());
+}
+
 static void test_what_would_pass_by_is_refused(void **state)
 {
 	(void)state;
@@ -116,6 +124,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_calls_with_an_address_stop),
+		cmocka_unit_test(test_it_can_be_asked_for),
 		cmocka_unit_test(test_what_would_pass_by_is_refused),
 		cmocka_unit_test(test_no_socketcall_that_sends_passes),
 	};
