@@ -53,15 +53,14 @@ static bool is_shim(const char *word, size_t len)
 	return false;
 }
 
-bool libraries_has(const char *preload, const char *name)
+const char *libraries_first(const char *preload, size_t *len)
 {
 	const char *word;
-	size_t len;
 
-	while (preload && (word = next_word(&preload, &len)))
-		if (name ? is_named(word, len, name) : is_shim(word, len))
-			return true;
-	return false;
+	while (preload && (word = next_word(&preload, len)))
+		if (is_shim(word, *len))
+			return word;
+	return NULL;
 }
 
 static bool add(char *out, size_t room, const char *word, size_t len)

@@ -34,8 +34,8 @@
 /* Are programs of this ELF interpreter linked with the libc we were built for? */
 bool libraries_is_our_libc(const char *interpreter);
 
-/* Does LD_PRELOAD's value name a shim of this file name? NULL: of any. */
-bool libraries_has(const char *preload, const char *name);
+/* The first shim that LD_PRELOAD's value names, of len bytes; NULL: there is none. */
+const char *libraries_first(const char *preload, size_t *len);
 
 /*
  * LD_PRELOAD's value with library (a path) in place of every other shim, at its

@@ -1,19 +1,23 @@
 /*
- * The environment says whether the dynamic linker was asked to load the shim,
- * and the ELF file whether there is a dynamic linker, and whether all network calls go
- * by way of libc. Where they do not, the shim keeps out of it (traced.c). Whose libc the shim was
- * built for makes no difference here: it works in either. When neither can be read (no /proc), the
- * process is served: a program with the shim inside then finds its mesh closed, and none is left
- * outside it.
+ * The environment says whether the dynamic linker was asked to load the shim (which must
+ * be where it looks), and the ELF file whether there is a dynamic linker, and whether all network
+ * calls go by way of libc. Where they do not, the shim keeps out of it (traced.c). Whose libc the
+ * shim was built for makes no difference here: it works in either. When neither can be read (no
+ * /proc), the process is served: a program with the shim inside then finds its mesh closed, and
+ * none is left outside it.
  */
 #include "preload/trace_program.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <linux/openat2.h>
 
 #include "preload/binfmt.h"
 #include "preload/libraries.h"
@@ -68,6 +72,42 @@ static bool is_same(const char *a, const char *b)
 	return a && b && strcmp(a, b) == 0;
 }
 
+/*
+ * Can the dynamic linker find it where the program is? In another root it may be missing, and the
+ * linker goes on without. What cannot be asked is believed.
+ */
+static bool is_there(pid_t pid, const char *library, size_t len)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT };
+	char root[64], path[PATH_MAX];
+	int folder, fd;
+	bool is_missing;
+
+	/* With a $ in it only the linker knows. */
+	if (*library != '/' || len >= sizeof(path) || memchr(library, '$', len))
+		return true;
+	memcpy(path, library, len);
+	path[len] = '\0';
+	snprintf(root, sizeof(root), "/proc/%d/root", (int)pid);
+	folder = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (folder < 0)
+		return true;
+	fd = (int)syscall(SYS_openat2, folder, path, &how, sizeof(how));
+	is_missing = fd < 0 && (errno == ENOENT || errno == ENOTDIR);
+	if (fd >= 0)
+		close(fd);
+	close(folder);
+	return !is_missing;
+}
+
+static bool has_shim(pid_t pid, const char *preload)
+{
+	size_t len;
+	const char *library = libraries_first(preload, &len);
+
+	return library && is_there(pid, library, len);
+}
+
 static struct wishes read_wishes(pid_t pid)
 {
 	size_t len = 0;
@@ -76,7 +116,7 @@ static struct wishes read_wishes(pid_t pid)
 	const char *traced = value_in(text, len, "MESHWRAP_TRACED");
 	struct wishes w = {
 		.is_off = is_same(value_in(text, len, "MESHWRAP_OFF"), "1"),
-		.has_shim = preload && libraries_has(preload, NULL),
+		.has_shim = has_shim(pid, preload),
 		.is_ours = traced && *traced &&
 			   is_same(traced, value_in(text, len, "MESHWRAP_DIR")) &&
 			   !is_same(value_in(text, len, "MESHWRAP_TRACE"), "0"),

@@ -148,6 +148,13 @@ def test_a_static_program_starts_a_dynamic_one(world, static, go, echo):
     assert run(world.a, static, "exec", static, "exec", static, "echo", world.b.v4, echo) == "hello\n"
 
 
+def test_a_shim_that_is_not_there_is_not_believed(world, static, echo):
+    """The dynamic linker goes on without it, as in another root."""
+    code = ("import socket; s = socket.create_connection((%r, %s)); s.sendall(b'hello'); "
+            "print(s.recv(5).decode(), s.getpeername()[0], s.getsockname()[0])") % (world.b.v4, echo)
+    assert run(world.a, static, "lose", PYTHON, "-c", code) == f"hello {world.b.v4} {world.a.v4}\n"
+
+
 def test_statuses_and_signals_are_the_programs_own(world, static):
     for status in (0, 1, 77, 126, 255):
         done = world.a.run(meshrun(world.a, static, "status", status), wrapped=False, check=False)
@@ -315,12 +322,6 @@ def test_an_interpreter_starts_static_children(world, static, echo):
     assert said.strip() == f"{world.a.v4} {world.b.v4}"
 
 
-def test_a_folder_of_its_name_does_not_hide_a_static_child(world, static, echo, tmp_path):
-    """As the kernel, which goes on to the next word of PATH."""
-    (tmp_path / static.name).mkdir()
-    tmp_path.chmod(0o755)
-    path = f"PATH={tmp_path}:{static.parent}"
-    assert run(world.a, "/usr/bin/env", path, static.name, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"
 def test_a_tracer_is_not_believed_for_a_variable(world, static, echo):
     """Who captures a traced program's environment (a batch system) starts others with it that are not traced."""
     code = "import subprocess, sys; print(subprocess.run(sys.argv[1:], capture_output=True, text=True).stdout)"
@@ -329,3 +330,9 @@ def test_a_tracer_is_not_believed_for_a_variable(world, static, echo):
     assert said.strip() == f"{world.a.v4} {world.b.v4}"
 
 
+def test_a_folder_of_its_name_does_not_hide_a_static_child(world, static, echo, tmp_path):
+    """As the kernel, which goes on to the next word of PATH."""
+    (tmp_path / static.name).mkdir()
+    tmp_path.chmod(0o755)
+    path = f"PATH={tmp_path}:{static.parent}"
+    assert run(world.a, "/usr/bin/env", path, static.name, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"

@@ -276,6 +276,13 @@ static void abandon(int rounds)
 	printf("lost %d\n", lost);
 }
 
+/* Starts what follows with a shim in its environment that is nowhere. */
+static void lose_shim(char **argv)
+{
+	setenv("LD_PRELOAD", "/nonexistent/libmeshwrap.so", 1);
+	execvp(argv[2], argv + 2);
+}
+
 static void *stop_all(void *unused)
 {
 	kill(getpid(), SIGSTOP);
@@ -342,6 +349,8 @@ int main(int argc, char **argv)
 		take_turns();
 	else if (strcmp(what, "abandon") == 0)
 		abandon(atoi(argv[2]));
+	else if (strcmp(what, "lose") == 0)
+		lose_shim(argv);
 	else if (strcmp(what, "bursts") == 0)
 		bursts();
 	else if (strcmp(what, "closes") == 0)

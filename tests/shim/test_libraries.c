@@ -29,17 +29,29 @@ static void test_the_interpreter_says_which_libc_it_is(void **state)
 	assert_false(libraries_is_our_libc("/opt/alpine/lib/ld-musl-aarch64.so.1"));
 }
 
+static void assert_first(const char *preload, const char *wanted)
+{
+	size_t len = 0;
+	const char *word = libraries_first(preload, &len);
+
+	assert_non_null(word);
+	assert_int_equal(len, strlen(wanted));
+	assert_memory_equal(word, wanted, len);
+}
+
 static void test_a_shim_is_known_by_its_file_name_alone(void **state)
 {
+	size_t len;
+
 	(void)state;
-	assert_true(libraries_has("/a/x.so /b/libmeshwrap.so", "libmeshwrap.so"));
-	assert_true(libraries_has("libmeshwrap.so", "libmeshwrap.so"));
-	assert_true(libraries_has("/b/libmeshwrap-musl.so", NULL));
-	assert_false(libraries_has("/b/libmeshwrap-musl.so", "libmeshwrap.so"));
-	assert_false(libraries_has("/b/mylibmeshwrap.so", NULL));
-	assert_false(libraries_has("/b/libmeshwrap.so.old:/libmeshwrap.so/x.so", NULL));
-	assert_false(libraries_has("", NULL));
-	assert_false(libraries_has(NULL, NULL));
+	assert_first("/a/x.so /b/libmeshwrap.so", "/b/libmeshwrap.so");
+	assert_first("libmeshwrap.so", "libmeshwrap.so");
+	assert_first("/b/libmeshwrap-musl.so", "/b/libmeshwrap-musl.so");
+	assert_first("/b/libmeshwrap-musl.so:/b/libmeshwrap.so", "/b/libmeshwrap-musl.so");
+	assert_null(libraries_first("/b/mylibmeshwrap.so", &len));
+	assert_null(libraries_first("/b/libmeshwrap.so.old:/libmeshwrap.so/x.so", &len));
+	assert_null(libraries_first("", &len));
+	assert_null(libraries_first(NULL, &len));
 }
 
 static void test_other_libraries_stay_and_ours_is_in_it_once(void **state)
