@@ -121,11 +121,13 @@ void follow_start(void)
 	errno = saved;
 }
 
+/* fd negative: its owner lets nobody read it, as sudo's does at times. */
 static bool gains_rights(int fd, const struct stat *st)
 {
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
 		return false;
-	if (geteuid() != 0 && raw_syscall(SYS_fgetxattr, fd, "security.capability", NULL, 0) > 0)
+	if (fd >= 0 && geteuid() != 0 &&
+	    raw_syscall(SYS_fgetxattr, fd, "security.capability", NULL, 0) > 0)
 		return true;
 	return ((st->st_mode & S_ISUID) && st->st_uid != geteuid()) ||
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getegid());
@@ -169,7 +171,9 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 
 	*script = false;
 	if (fd < 0)
-		return FOLLOW_OTHER;
+		return stat(path, &st) == 0 && S_ISREG(st.st_mode) && gains_rights(fd, &st)
+			       ? FOLLOW_SET_UID
+			       : FOLLOW_OTHER;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) {
 		raw_syscall(SYS_close, fd);
 		return FOLLOW_OTHER;

@@ -104,6 +104,11 @@ static int refuse(const char *program, const char *why)
 	return EXIT_NOT_OURS;
 }
 
+static int refuse_rights(const char *program)
+{
+	return refuse(program, "runs with other rights than yours (set-uid or file capabilities)");
+}
+
 /* What MESHWRAP_TRACE says of tracing. */
 static bool is_wished(const char *answer)
 {
@@ -147,8 +152,7 @@ static int judge_file(const char *program, const char *path, int fd, const struc
 
 	*script = '\0';
 	if (gains_rights(path, st))
-		return refuse(program,
-			      "runs with other rights than yours (set-uid or file capabilities)");
+		return refuse_rights(program);
 	switch (binfmt_elf_in(fd, interpreter)) {
 	case ELF_STATIC:
 		*j = by_trace("static");
@@ -178,8 +182,11 @@ static int judge(const char *program, const char *path, struct judgement *j)
 	*j = by_shim;
 	for (int i = 0; status == 0 && *path && i <= MAX_SCRIPTS; i++) {
 		fd = open_regular(path, &st);
+		if (fd < 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+		    gains_rights(path, &st))
+			return refuse_rights(program); /* sudo is not readable everywhere */
 		if (fd < 0)
-			break; /* not readable: exec will tell */
+			break; /* exec will tell */
 		status = judge_file(program, path, fd, &st, j, next);
 		close(fd);
 		memcpy(script, next, sizeof(script));

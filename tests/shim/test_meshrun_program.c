@@ -94,6 +94,32 @@ static void test_a_set_uid_program_is_refused(void **state)
 	stage_assert_sentence("set-uid");
 }
 
+/* As some systems install sudo. */
+static void test_a_set_uid_program_that_cannot_be_read_is_refused(void **state)
+{
+	struct stage *s = *state;
+	char path[128];
+	int status;
+	pid_t pid;
+
+	if (getuid() != 0)
+		skip();
+	snprintf(path, sizeof(path), "%s/setuid", s->root);
+	stage_copy("/bin/true", path);
+	assert_int_equal(chmod(path, 04111), 0);
+	assert_int_equal(chmod(s->root, 0755), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0)
+			_exit(99);
+		status = stage_run(s, path);
+		_exit(strstr(stage_output, "set-uid") ? status : 98);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 126);
+}
+
 static void test_the_program_gets_the_environment_and_no_child(void **state)
 {
 	struct stage *s = *state;
@@ -196,6 +222,7 @@ int main(void)
 		meshrun_test(test_a_static_program_is_traced_and_its_status_is_its_own),
 		meshrun_test(test_a_traced_program_may_be_started_with_its_children_ignored),
 		meshrun_test(test_a_set_uid_program_is_refused),
+		meshrun_test(test_a_set_uid_program_that_cannot_be_read_is_refused),
 		meshrun_test(test_the_program_gets_the_environment_and_no_child),
 		meshrun_test(test_an_existing_preload_stays_first),
 		meshrun_test(test_signals_and_deaths_are_the_programs_own),
