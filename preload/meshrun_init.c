@@ -44,15 +44,36 @@ static void run_child(char **argv, const struct found *found)
 	_exit(program_exec(argv));
 }
 
-/* Reaps everybody who has ended; true with *status when the program was among them. */
+/*
+ * The terminal has stopped it (Ctrl-Z). Nobody is there to continue it: as PID 1 itself it would
+ * not have been stopped.
+ */
+static void keep_running(pid_t program, int signal)
+{
+	pid_t group = getpgid(program);
+
+	if (signal == SIGSTOP || group < 0)
+		return;
+	/* It was refused as one in the background, though there is nobody else. */
+	if (signal != SIGTSTP && tcsetpgrp(STDIN_FILENO, group) < 0)
+		return;
+	kill(-group, SIGCONT);
+}
+
+/*
+ * Reaps everybody who has ended; true with *status when the program was among them. It is not
+ * left stopped either.
+ */
 static bool reap(pid_t program, int *status)
 {
 	bool ended = false;
 	int seen;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &seen, WNOHANG)) > 0) {
-		if (pid != program)
+	while ((pid = waitpid(-1, &seen, WNOHANG | WUNTRACED)) > 0) {
+		if (pid == program && WIFSTOPPED(seen))
+			keep_running(program, WSTOPSIG(seen));
+		if (pid != program || WIFSTOPPED(seen))
 			continue;
 		ended = true;
 		*status = WIFEXITED(seen) ? WEXITSTATUS(seen) : 128 + WTERMSIG(seen);

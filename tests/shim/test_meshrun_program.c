@@ -1,4 +1,5 @@
 /* What meshrun runs: which programs, as what process, with what environment, signals and status. */
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -214,6 +215,38 @@ static void test_as_pid_one_it_reaps_forwards_and_reports(void **state)
 	assert_int_equal(run_as_init(s, orphan), 5);
 }
 
+/* Without us it would be PID 1 itself, which no key of the terminal stops. */
+static void test_as_pid_one_it_leaves_the_program_not_stopped(void **state)
+{
+	struct stage *s = *state;
+	const char *words[] = { "sh", "-c",
+				"(sleep 10; kill -KILL $$) >/dev/null 2>&1 & kill -TSTP $$; exit 6",
+				NULL };
+	int master, status, out;
+	char text[64];
+	pid_t pid;
+
+	stage_write_good_meshd(s);
+	assert_int_equal(stage_run(s, "--config", s->config, "true"), 0);
+	pid = forkpty(&master, NULL, NULL, NULL);
+	if (pid < 0)
+		skip();
+	if (pid == 0) {
+		if (unshare(CLONE_NEWPID) < 0)
+			_exit(98);
+		pid = stage_start(s, words, &out);
+		_exit(stage_end(pid, out));
+	}
+	while (read(master, text, sizeof(text)) > 0)
+		; /* an error, when the last has closed the terminal */
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(master);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 98)
+		skip();
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 6);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +260,7 @@ int main(void)
 		meshrun_test(test_an_existing_preload_stays_first),
 		meshrun_test(test_signals_and_deaths_are_the_programs_own),
 		meshrun_test(test_as_pid_one_it_reaps_forwards_and_reports),
+		meshrun_test(test_as_pid_one_it_leaves_the_program_not_stopped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
