@@ -230,6 +230,30 @@ say(os.waitpid(child, 0)[1] & 0x7f == signal.SIGSYS)
     assert python(world.a, code, library) == "True\n"
 
 
+# A library in front of ours that replaces connect() by an instruction of its own.
+WRAPPER = """
+#include <errno.h>
+int connect(int fd, const void *addr, unsigned len)
+{
+	long result;
+	__asm__ volatile("syscall" : "=a"(result) : "0"(42L), "D"((long)fd), "S"(addr), "d"((long)len)
+			 : "rcx", "r11", "memory");
+	if (result < 0)
+		errno = -result;
+	return result < 0 ? -1 : 0;
+}
+"""
+
+
+@served
+def test_a_library_in_front_that_replaces_functions(world, echo, session_lab):
+    target = session_lab.tmp / "wrapper.so"
+    subprocess.run(["gcc", "-O2", "-x", "c", "-shared", "-fPIC", "-o", target, "-"], input=WRAPPER, text=True,
+                   check=True)
+    code = "s = tcp(*sys.argv[1:])\nsay(s.getsockname()[0], s.getpeername()[0])"
+    assert python(world.a, code, world.b.v4, echo, env={"LD_PRELOAD": str(target)}) == f"{world.a.v4} {world.b.v4}\n"
+
+
 @served
 def test_a_program_that_is_linked_with_one(world, library, echo, session_lab):
     target = session_lab.tmp / f"linked-{library.stem}"
