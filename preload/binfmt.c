@@ -33,6 +33,7 @@
 
 #define GO_OWNER    "Go\0" /* four bytes with the one C adds */
 #define GO_BUILD_ID 4
+#define GO_SECTION  ".go.buildinfo"
 
 static bool copy_text(const char *from, size_t len, char to[static ELF_INTERPRETER_MAX])
 {
@@ -62,6 +63,33 @@ bool binfmt_has_go_note(const void *bytes, size_t len)
 		    memcmp(notes + at, GO_OWNER, sizeof(GO_OWNER)) == 0)
 			return true;
 		at += name + desc;
+	}
+	return false;
+}
+
+static bool is_at(const char *file, size_t len, size_t at, const char *text, size_t text_len)
+{
+	return at <= len && text_len <= len - at && memcmp(file + at, text, text_len) == 0;
+}
+
+/* Reproducible builds of Go's have no note (-ldflags=-buildid=), and this section like all others.
+ */
+static bool has_go_section(const char *file, size_t len, const ElfW(Ehdr) * head)
+{
+	ElfW(Shdr) names, section;
+
+	if (head->e_shentsize != sizeof(section) || head->e_shoff > len ||
+	    (len - head->e_shoff) / sizeof(section) < head->e_shnum ||
+	    head->e_shstrndx >= head->e_shnum)
+		return false;
+	memcpy(&names, file + head->e_shoff + head->e_shstrndx * sizeof(names), sizeof(names));
+	if (names.sh_offset > len)
+		return false;
+	for (unsigned i = 0; i < head->e_shnum; i++) {
+		memcpy(&section, file + head->e_shoff + i * sizeof(section), sizeof(section));
+		if (is_at(file, len, names.sh_offset + section.sh_name, GO_SECTION,
+			  sizeof(GO_SECTION)))
+			return true;
 	}
 	return false;
 }
@@ -112,7 +140,7 @@ enum elf_kind binfmt_elf(const void *bytes, size_t len,
 		if (!look_at_part(file, len, &part, &parts, interpreter))
 			return ELF_NONE;
 	}
-	if (parts.is_go)
+	if (parts.is_go || has_go_section(file, len, &head))
 		return ELF_GO;
 	return parts.has_interpreter ? ELF_DYNAMIC : ELF_STATIC;
 }

@@ -2,8 +2,9 @@
  * The shim sees calls of libc's functions. A library of Go's, or of Rust's with rustix, makes
  * system calls itself. Such libraries are told by what they have in memory:
  *
- *  - Go's by the note of its linker, if the network is among what they are made of: the
- *    name of its connect() is then in the table that stack traces are printed from;
+ *  - Go's by the note of its linker, or, where a reproducible build has none, by what it gives
+ *    to C, if the network is among what they are made of: the name of its connect() is
+ *    then in the table that stack traces are printed from;
  *  - others by their code (own_calls.c). Reading that takes time, so only code that is short,
  *    or that Rust's runtime library goes with, is read, and none of the distribution's,
  *    among whose libraries none but libc itself was found to make such calls.
@@ -110,35 +111,9 @@ static bool is_code(const ElfW(Phdr) * part)
 	return part->p_type == PT_LOAD && (part->p_flags & (PF_R | PF_X)) == (PF_R | PF_X);
 }
 
-static bool is_constant(const ElfW(Phdr) * part)
+static bool is_readable(const ElfW(Phdr) * part)
 {
-	return part->p_type == PT_LOAD && part->p_flags == PF_R;
-}
-
-static bool is_made_by_go(const struct dl_phdr_info *object)
-{
-	for (unsigned i = 0; i < object->dlpi_phnum; i++)
-		if (object->dlpi_phdr[i].p_type == PT_NOTE &&
-		    binfmt_has_go_note(memory_of(object, object->dlpi_phdr + i),
-				       object->dlpi_phdr[i].p_filesz))
-			return true;
-	return false;
-}
-
-/* The packages that make these calls; the linker drops functions that nobody calls. */
-static bool has_go_network(const struct dl_phdr_info *object)
-{
-	static const char *const names[] = { "syscall.connect", "unix.connect" };
-	const ElfW(Phdr) * part;
-
-	for (unsigned i = 0; i < object->dlpi_phnum; i++) {
-		part = object->dlpi_phdr + i;
-		for (size_t n = 0; is_constant(part) && n < ARRAY_LEN(names); n++)
-			if (memmem(memory_of(object, part), part->p_filesz, names[n],
-				   strlen(names[n]) + 1))
-				return true;
-	}
-	return false;
+	return part->p_type == PT_LOAD && (part->p_flags & PF_R);
 }
 
 /* The names of its symbols; NULL: it has none that can be read. */
@@ -163,14 +138,53 @@ static const char *names_of(const struct dl_phdr_info *object, size_t *len)
 	return (const char *)(names < object->dlpi_addr ? names + object->dlpi_addr : names);
 }
 
-/* Rust's runtime library asks the unwinder what C++'s own asks for inside libstdc++ only. */
-static bool is_made_by_rust(const struct dl_phdr_info *object)
+static bool has_symbol(const struct dl_phdr_info *object, const char *name)
 {
-	static const char name[] = "_Unwind_GetTextRelBase";
 	size_t len;
 	const char *names = names_of(object, &len);
 
-	return names && memmem(names, len, name, sizeof(name));
+	return names && memmem(names, len, name, strlen(name) + 1);
+}
+
+static bool has_go_note(const struct dl_phdr_info *object)
+{
+	for (unsigned i = 0; i < object->dlpi_phnum; i++)
+		if (object->dlpi_phdr[i].p_type == PT_NOTE &&
+		    binfmt_has_go_note(memory_of(object, object->dlpi_phdr + i),
+				       object->dlpi_phdr[i].p_filesz))
+			return true;
+	return false;
+}
+
+static bool is_made_by_go(const struct dl_phdr_info *object)
+{
+	return has_go_note(object) || has_symbol(object, "_cgo_topofstack");
+}
+
+/*
+ * The packages that make these calls; the linker drops functions that nobody calls. Before Go
+ * 1.26 the names are among what is written at start only, and some linkers put them beside
+ * the code.
+ */
+static bool has_go_network(const struct dl_phdr_info *object)
+{
+	static const char *const names[] = { "syscall.connect", "unix.connect" };
+	const ElfW(Phdr) * part;
+
+	for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+		part = object->dlpi_phdr + i;
+		for (size_t n = 0; is_readable(part) && n < ARRAY_LEN(names); n++)
+			if (memmem(memory_of(object, part), part->p_filesz, names[n],
+				   strlen(names[n]) + 1))
+				return true;
+	}
+	return false;
+}
+
+/* Rust's runtime library asks the unwinder what C++'s own asks for inside libstdc++ only. */
+static bool is_made_by_rust(const struct dl_phdr_info *object)
+{
+	return has_symbol(object, "_Unwind_GetTextRelBase");
 }
 
 static size_t code_length(const struct dl_phdr_info *object)

@@ -2,6 +2,7 @@
 import platform
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -268,6 +269,28 @@ def test_go_dials(world, go_library, echo):
     code = LOAD + "library.Dial(sys.argv[2].encode())"
     expected = f"hello {world.a.v4} {world.b.v4}:{echo}\n"
     assert python(world.a, code, go_library, f"{world.b.v4}:{echo}") == expected
+
+
+def make_writable(library, target):
+    """As Go before 1.26 has them: what is constant lies among what the dynamic linker writes to."""
+    image = bytearray(library.read_bytes())
+    at, count = struct.unpack_from("<Q", image, 32)[0], struct.unpack_from("<H", image, 56)[0]
+    for part in range(at, at + 56 * count, 56):
+        if struct.unpack_from("<II", image, part) == (1, 4):
+            struct.pack_into("<I", image, part + 4, 6)
+    target.write_bytes(image)
+
+
+@served
+@pytest.mark.parametrize("way", ["-s -w -buildid=", "-extldflags=-Wl,-z,noseparate-code", "writable"])
+def test_go_that_is_linked_otherwise(world, go_library, go_build, echo, way, session_lab):
+    target = session_lab.tmp / f"go-{way.split('-')[-1]}.so"
+    if way == "writable":
+        make_writable(go_library, target)
+    elif not target.exists():
+        go_build(target.name, "traced_library.go", "-buildmode=c-shared", "-ldflags=" + way, cgo=True)
+    expected = f"hello {world.a.v4} {world.b.v4}:{echo}\n"
+    assert python(world.a, LOAD + "library.Dial(sys.argv[2].encode())", target, f"{world.b.v4}:{echo}") == expected
 
 
 @served

@@ -108,6 +108,16 @@ def test_a_storm_of_threads_children_and_signals(world, go, static, echo):
     assert said == "bad 0 dials 256 children 64 signals true\n"
 
 
+def test_dynamic_go_without_a_build_id(world, go_build, echo):
+    """As reproducible builds have it (-ldflags=-buildid=): nothing but a section says that it is Go's."""
+    program = go_build("dynamic-go", "traced.go", "-ldflags=-buildid= -s -w", cgo=True)
+    headers = subprocess.run(["readelf", "-lWn", program], capture_output=True, text=True, check=True).stdout
+    assert "INTERP" in headers and ".note.go" not in headers
+    words = [program, "dials", f"{world.b.v4}:{echo}", 3, "echo"]
+    assert run(world.a, *words).startswith("dials 3 failed 0 ")
+    assert run(world.a, "sh", "-c", '"$@"; true', "sh", *words).startswith("dials 3 failed 0 ")
+
+
 DIAL = """
 import socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))

@@ -114,6 +114,44 @@ static void test_broken_headers_are_no_program(void **state)
 	assert_int_equal(look(&f, sizeof(f)), ELF_DYNAMIC);
 }
 
+static void test_go_is_known_by_a_section_where_it_has_no_note(void **state)
+{
+	struct {
+		struct file f;
+		ElfW(Shdr) section[2];
+		char names[32];
+	} g = { .f = dynamic_file(), .names = "\0.go.buildinfo" }, whole;
+	size_t end = offsetof(__typeof__(g), names) + 1 + sizeof(".go.buildinfo");
+
+	(void)state;
+	g.f.head.e_shoff = offsetof(__typeof__(g), section);
+	g.f.head.e_shentsize = sizeof(g.section[0]);
+	g.f.head.e_shnum = 2;
+	g.section[0].sh_offset = offsetof(__typeof__(g), names);
+	g.section[1].sh_name = 1;
+	whole = g;
+	assert_int_equal(look((const void *)&g, end), ELF_GO);
+	for (size_t len = sizeof(g.f); len < end; len++)
+		assert_int_equal(look((const void *)&g, len), ELF_DYNAMIC);
+	g.names[sizeof(".go.buildinfo")] = 's';
+	assert_int_equal(look((const void *)&g, sizeof(g)), ELF_DYNAMIC);
+	g = whole;
+	g.section[1].sh_name = UINT32_MAX;
+	assert_int_equal(look((const void *)&g, sizeof(g)), ELF_DYNAMIC);
+	g = whole;
+	g.section[0].sh_offset = SIZE_MAX;
+	assert_int_equal(look((const void *)&g, sizeof(g)), ELF_DYNAMIC);
+	g = whole;
+	g.f.head.e_shoff = SIZE_MAX - 8;
+	assert_int_equal(look((const void *)&g, sizeof(g)), ELF_DYNAMIC);
+	g = whole;
+	g.f.head.e_shentsize = 1;
+	assert_int_equal(look((const void *)&g, sizeof(g)), ELF_DYNAMIC);
+	g = whole;
+	g.f.head.e_shstrndx = 2;
+	assert_int_equal(look((const void *)&g, sizeof(g)), ELF_DYNAMIC);
+}
+
 static bool script(const char *text, char interpreter[static ELF_INTERPRETER_MAX])
 {
 	return binfmt_script(text, strlen(text), interpreter);
@@ -189,6 +227,7 @@ int main(void)
 		cmocka_unit_test(test_a_dynamic_program_names_its_interpreter),
 		cmocka_unit_test(test_static_go_and_foreign_programs_are_told_apart),
 		cmocka_unit_test(test_broken_headers_are_no_program),
+		cmocka_unit_test(test_go_is_known_by_a_section_where_it_has_no_note),
 		cmocka_unit_test(test_scripts_name_their_interpreter),
 		cmocka_unit_test(test_what_headers_name_may_lie_at_the_end_of_a_file),
 	};
