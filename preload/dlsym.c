@@ -2,6 +2,11 @@
  * dlsym(), by which a program that has loaded a library gets at it: the moment to look
  * at what was loaded, before any of it is called.
  *
+ * Who asks a handle for a function of libc's that we replace is given ours, if what lies in
+ * the handle is the one that ours calls: Python's ctypes, Mono and others ask
+ * libc.so.6 itself. So a library behind us that wraps the function, and asks
+ * libc for the real one, is given that, and nothing goes round in circles.
+ *
  * It is assembly, since libc's own tells by the address it returns to who asks (RTLD_NEXT
  * is behind that one): it is jumped to, and finds the caller's. dlopen() would be the
  * better moment, as its libraries' constructors have run by now, but it cannot be replaced in
@@ -20,14 +25,46 @@
 #include <link.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "preload/loaded.h"
+#include "preload/shim.h"
 #include "shared/util.h"
 
 #pragma weak dlvsym
 
 typedef void *dlsym_function(void *handle, const char *name);
+
+/* What we replace, as exports.map has it, but for dlsym() itself; sorted. */
+/* clang-format off */
+#define NAMES(X) \
+	X(__connect) X(__recv_chk) X(__recvfrom_chk) X(__res_nquery) \
+	X(__res_nquerydomain) X(__res_nsearch) X(__res_nsend) X(__res_query) \
+	X(__res_querydomain) X(__res_search) X(__res_send) X(accept) X(accept4) \
+	X(bind) X(connect) X(execl) X(execle) X(execlp) X(execv) X(execve) \
+	X(execveat) X(execvp) X(execvpe) X(fexecve) X(freeaddrinfo) \
+	X(freeifaddrs) X(getaddrinfo) X(getaddrinfo_a) X(gethostbyaddr) \
+	X(gethostbyaddr_r) X(gethostbyname) X(gethostbyname2) X(gethostbyname2_r) \
+	X(gethostbyname_r) X(getifaddrs) X(getnameinfo) X(getpeername) \
+	X(getsockname) X(getsockopt) X(if_indextoname) X(if_nameindex) \
+	X(if_nametoindex) X(ioctl) X(pidfd_spawn) X(pidfd_spawnp) X(posix_spawn) \
+	X(posix_spawnp) X(recv) X(recvfrom) X(recvmmsg) \
+	X(recvmsg) X(res_nquery) X(res_nquerydomain) X(res_nsearch) X(res_nsend) \
+	X(res_query) X(res_querydomain) X(res_search) X(res_send) X(sendmmsg) \
+	X(sendmsg) X(sendto) X(setsockopt) \
+	X(syscall)
+/* clang-format on */
+
+#define DECLARE(name) extern const char ours_##name[] __asm__(#name);
+NAMES(DECLARE)
+
+#define ENTRY(name) { #name, ours_##name },
+static const struct replaced {
+	const char *name, *ours;
+} replaced[] = { NAMES(ENTRY) };
+
+static dlsym_function *_Atomic found;
 
 static dlsym_function *in_glibc(void)
 {
@@ -81,14 +118,10 @@ static void *find_nothing(void *handle, const char *name)
 	return NULL;
 }
 
-/* What dlsym() does before it goes on to the real one, which is the result. */
-dlsym_function *dlsym_look(void) __attribute__((used));
-dlsym_function *dlsym_look(void)
+static dlsym_function *real_one(void)
 {
-	static dlsym_function *_Atomic found;
 	dlsym_function *real = atomic_load_explicit(&found, memory_order_relaxed);
 
-	loaded_look();
 	if (real)
 		return real;
 	if (dlvsym)
@@ -97,6 +130,36 @@ dlsym_function *dlsym_look(void)
 		dl_iterate_phdr(find_in, &real);
 	atomic_store_explicit(&found, real, memory_order_relaxed);
 	return real ? real : find_nothing;
+}
+
+static int compare(const void *name, const void *entry)
+{
+	return strcmp(name, ((const struct replaced *)entry)->name);
+}
+
+static const struct replaced *find_replaced(const char *name)
+{
+	return bsearch(name, replaced, ARRAY_LEN(replaced), sizeof(replaced[0]), compare);
+}
+
+/* The program's own question comes last: dlerror() tells of that. */
+static void *find_in_handle(void *handle, const char *name)
+{
+	dlsym_function *real = real_one();
+	void *next = shim_is_on() ? real(RTLD_NEXT, name) : NULL;
+	void *result = real(handle, name);
+
+	return result && result == next ? (void *)find_replaced(name)->ours : result;
+}
+
+/* What dlsym() does before it goes on to the result, which is the real one but for our names. */
+dlsym_function *dlsym_look(void *handle, const char *name) __attribute__((used));
+dlsym_function *dlsym_look(void *handle, const char *name)
+{
+	loaded_look();
+	if (handle != RTLD_NEXT && handle != RTLD_DEFAULT && find_replaced(name))
+		return find_in_handle;
+	return real_one();
 }
 
 /* The formatter takes the strings for one long expression. */

@@ -255,3 +255,31 @@ for to in (("node-b", 9), ("127.0.0.1", 9), ("100.64.9.9", 9)):
         assert line in text, text
     result = world.a.meshrun(f"--explain={out}", "--", PYTHON, "-c", code)
     assert result.stderr == "" and "node-b.mesh -> 100.64.0.2" in out.read_text()
+
+
+# Python's ifaddr asks so, by which zeroconf and aiortc find their addresses; and Mono.
+ASK_LIBC = """
+    import ctypes
+    class List(ctypes.Structure):
+        pass
+    List._fields_ = [("next", ctypes.POINTER(List)), ("name", ctypes.c_char_p), ("flags", ctypes.c_uint),
+                     ("addr", ctypes.c_void_p)]
+    libc = ctypes.CDLL(json.loads(sys.argv[1]), use_errno=True)
+    first, found = ctypes.POINTER(List)(), []
+    assert libc.getifaddrs(ctypes.byref(first)) == 0
+    at = first
+    while at:
+        head = ctypes.string_at(at.contents.addr, 24) if at.contents.addr else bytes(24)
+        family = struct.unpack_from("H", head)[0]
+        if family in (AF_INET, AF_INET6):
+            found.append(inet_ntop(family, head[4:8] if family == AF_INET else head[8:24]))
+        at = at.contents.next
+    libc.freeifaddrs(first)
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("library", ["libc.so.6", None])
+def test_interfaces_that_libc_itself_is_asked_for(world, library):
+    found = python(world.a, ASK_LIBC, json.dumps(library))
+    assert found.count(world.a.v4) == 1 and found.count(world.a.v6) == 1
