@@ -9,6 +9,8 @@
 #include "preload/libc.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -87,8 +89,38 @@ static int raw_recvmmsg(int fd, struct mmsghdr *msgs, unsigned count, int flags,
 	return (int)raw_syscall(SYS_recvmmsg, fd, msgs, count, flags, timeout);
 }
 
+static int raw_sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	return (int)raw_syscall(SYS_rt_sigprocmask, how, set, old, _NSIG / 8);
+}
+
+static int raw_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	int saved = errno, err = raw_sigprocmask(how, set, old) < 0 ? errno : 0;
+
+	errno = saved;
+	return err;
+}
+
+/* libc alone knows the way back from a handler. */
+static int raw_sigaction(int number, const struct sigaction *action, struct sigaction *old)
+{
+	int (*real)(int, const struct sigaction *, struct sigaction *);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "sigaction");
+	return real(number, action, old);
+}
+
+static sighandler_t raw_signal(int number, sighandler_t handler)
+{
+	sighandler_t (*real)(int, sighandler_t);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "signal");
+	return real(number, handler);
+}
+
 #define RAW_MEMBER(ret, name, args) .name = raw_##name,
-struct libc_calls libc = { LIBC_SOCKET_CALLS(RAW_MEMBER) };
+struct libc_calls libc = { LIBC_SOCKET_CALLS(RAW_MEMBER) LIBC_SIGNAL_CALLS(RAW_MEMBER) };
 #undef RAW_MEMBER
 
 bool libc_is_glibc;
@@ -105,5 +137,6 @@ void libc_bind(void)
 	LIBC_SOCKET_CALLS(BIND_MEMBER)
 	LIBC_NAME_CALLS(BIND_MEMBER)
 	LIBC_EXEC_CALLS(BIND_MEMBER)
+	LIBC_SIGNAL_CALLS(BIND_MEMBER)
 	libc_is_glibc = dlsym(RTLD_DEFAULT, "gnu_get_libc_version") != NULL;
 }

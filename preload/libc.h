@@ -2,8 +2,8 @@
  * The real functions behind the names we replace.
  *
  * One macro list, one table, bound all at once. Until libc_bind() has run, the
- * plain system calls in the table are made directly and the rest are NULL, so
- * a library whose constructor runs before ours can already use sockets.
+ * plain system calls in the table are made directly, those of signals too, and the rest are
+ * NULL, so a library whose constructor runs before ours can already use sockets.
  */
 #ifndef MESHWRAP_PRELOAD_LIBC_H
 #define MESHWRAP_PRELOAD_LIBC_H
@@ -11,6 +11,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -102,11 +103,18 @@
 	  (int *pidfd, const char *name, const posix_spawn_file_actions_t *actions,      \
 	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 
+#define LIBC_SIGNAL_CALLS(X)                                                                   \
+	X(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old))                     \
+	X(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old))                 \
+	X(int, sigaction, (int number, const struct sigaction *action, struct sigaction *old)) \
+	X(sighandler_t, signal, (int number, sighandler_t handler))
+
 #define LIBC_MEMBER(ret, name, args) ret(*name) args;
 struct libc_calls {
 	LIBC_SOCKET_CALLS(LIBC_MEMBER)
 	LIBC_NAME_CALLS(LIBC_MEMBER)
 	LIBC_EXEC_CALLS(LIBC_MEMBER)
+	LIBC_SIGNAL_CALLS(LIBC_MEMBER)
 };
 #undef LIBC_MEMBER
 

@@ -50,6 +50,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
+#include "preload/libc.h"
 #include "preload/raw.h"
 #include "preload/trace_filter.h"
 #include "shared/util.h"
@@ -59,6 +60,7 @@
 #define STACKS_MAX  4096 /* calls at a time */
 #define STACK_BYTES ((size_t)256 * 1024)
 #define GUARD_BYTES ((size_t)4096)
+#define PATIENCE    1000 /* turns of others that are waited for */
 #define STATE_BYTES 2816 /* what XSAVE writes of the parts we ask for, and more */
 #define STATE_PARTS 0xe7 /* x87, SSE, AVX, AVX-512 */
 
@@ -83,8 +85,9 @@ struct code {
 static struct code code[CODE_MAX];
 static _Atomic unsigned code_count;
 static _Atomic bool is_armed;
-static bool has_handler;
-static struct sigaction before; /* the program's own */
+static _Atomic bool has_handler, is_changing;
+static struct sigaction programs[2]; /* the program's own handler, and room for the next */
+static _Atomic unsigned programs_at;
 static _Atomic(struct stack *) stacks;
 static _Atomic int stack_count;
 uint32_t trap_state_parts __attribute__((used));
@@ -251,14 +254,15 @@ static struct stack *take_stack(void)
 /* Somebody else's signal. */
 static void pass_on(int signal, siginfo_t *info, void *context)
 {
+	struct sigaction behind = programs[atomic_load(&programs_at)];
 	struct sigaction end = { .sa_handler = SIG_DFL };
 
-	if (before.sa_flags & SA_SIGINFO) {
-		before.sa_sigaction(signal, info, context);
-	} else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-		before.sa_handler(signal);
-	} else if (before.sa_handler == SIG_DFL || info->si_code > 0) {
-		sigaction(signal, &end, NULL);
+	if (behind.sa_flags & SA_SIGINFO) {
+		behind.sa_sigaction(signal, info, context);
+	} else if (behind.sa_handler != SIG_DFL && behind.sa_handler != SIG_IGN) {
+		behind.sa_handler(signal);
+	} else if (behind.sa_handler == SIG_DFL || info->si_code > 0) {
+		libc.sigaction(signal, &end, NULL);
 		raw_syscall(SYS_tgkill, getpid(), raw_syscall(SYS_gettid), signal);
 	}
 }
@@ -313,9 +317,9 @@ static int set_handler(void)
 	if (!trap_state_parts)
 		return -ENOSYS;
 	sigfillset(&action.sa_mask);
-	if (!has_handler && sigaction(SIGSYS, &action, &before) < 0)
+	if (!atomic_load(&has_handler) && libc.sigaction(SIGSYS, &action, &programs[0]) < 0)
 		return -errno;
-	has_handler = true;
+	atomic_store(&has_handler, true);
 	sigemptyset(&unblocked);
 	sigaddset(&unblocked, SIGSYS);
 	pthread_sigmask(SIG_UNBLOCK, &unblocked, NULL);
@@ -406,6 +410,41 @@ bool trap_is_armed(void)
 {
 	return atomic_load_explicit(&is_armed, memory_order_relaxed);
 }
+
+bool trap_is_possible(void)
+{
+	return true;
+}
+
+bool trap_has_handler(void)
+{
+	return atomic_load_explicit(&has_handler, memory_order_relaxed);
+}
+
+/* One thread at a time, and nothing interrupts it; one from before a fork may never end. */
+void trap_put_behind(const struct sigaction *action, struct sigaction *old)
+{
+	const uint64_t all = UINT64_MAX;
+	struct sigaction next = { 0 }, now;
+	uint64_t mask;
+	unsigned at;
+
+	if (action)
+		next = *action;
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask, sizeof(mask));
+	for (int i = 0; i < PATIENCE && atomic_exchange(&is_changing, true); i++)
+		raw_syscall(SYS_sched_yield);
+	at = atomic_load(&programs_at);
+	now = programs[at];
+	if (action) {
+		programs[!at] = next;
+		atomic_store(&programs_at, !at);
+	}
+	atomic_store(&is_changing, false);
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof(mask));
+	if (old)
+		*old = now;
+}
 #else
 int trap_arm(uintptr_t from, uintptr_t to)
 {
@@ -421,5 +460,21 @@ void trap_inherit(void)
 bool trap_is_armed(void)
 {
 	return false;
+}
+
+bool trap_is_possible(void)
+{
+	return false;
+}
+
+bool trap_has_handler(void)
+{
+	return false;
+}
+
+void trap_put_behind(const struct sigaction *action, struct sigaction *old)
+{
+	(void)action;
+	(void)old;
 }
 #endif

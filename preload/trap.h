@@ -6,6 +6,7 @@
 #ifndef MESHWRAP_PRELOAD_TRAP_H
 #define MESHWRAP_PRELOAD_TRAP_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,5 +20,15 @@ int trap_arm(uintptr_t from, uintptr_t to);
 bool trap_is_armed(void);
 /* At start-up: a filter was left to us, whose addresses are another program's. */
 void trap_inherit(void);
+
+/* Of this kind of machine: may there be a trap in this process, sooner or later? */
+bool trap_is_possible(void);
+/* Is our handler of SIGSYS there? It stays. */
+bool trap_has_handler(void);
+/*
+ * sigaction(SIGSYS) then: what it is told and tells is the handler behind ours. Async-signal-safe.
+ * Either may be NULL.
+ */
+void trap_put_behind(const struct sigaction *action, struct sigaction *old);
 
 #endif

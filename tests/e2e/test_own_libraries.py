@@ -2,6 +2,7 @@
 import platform
 import re
 import shutil
+import signal
 import struct
 import subprocess
 from pathlib import Path
@@ -229,6 +230,68 @@ if not child:
 say(os.waitpid(child, 0)[1] & 0x7f == signal.SIGSYS)
 """
     assert python(world.a, code, library) == "True\n"
+
+
+# Threads that have blocked all signals before and after the library came, as those of many servers do.
+BLOCKED = """
+def block():
+    if sys.argv[2] == "thread":
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    else:
+        assert ctypes.CDLL(None).sigprocmask(signal.SIG_BLOCK, b"\\xff" * 128, None) == 0
+blocked, loaded = threading.Event(), threading.Event()
+def work():
+    block()
+    blocked.set()
+    loaded.wait()
+    call(library, 'dial', *sys.argv[3:])
+threads = [threading.Thread(target=work) for _ in range(2)]
+threads[0].start()
+blocked.wait()
+""" + LOAD + """
+loaded.set()
+threads[0].join()
+threads[1].start()
+threads[1].join()
+say(signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+block()
+call(library, 'dial', *sys.argv[3:])
+say(signal.SIGUSR1 in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+"""
+
+
+@served
+@pytest.mark.parametrize("way", ["thread", "process"])
+def test_threads_that_block_all_signals(world, library, echo, way):
+    dial = f"hello {world.a.v4} {world.b.v4}\n"
+    assert python(world.a, BLOCKED, library, way, world.b.v4, echo) == dial * 2 + "False\n" + dial + "True\n"
+
+
+@served
+def test_a_program_that_handles_all_signals(world, library, echo):
+    """By sigaction(), by signal(), and in a child that begins anew."""
+    dial = f"hello {world.a.v4} {world.b.v4}\n"
+    code = LOAD + """
+call(library, 'none', '-', '-')
+everything = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+for s in everything: signal.signal(s, lambda s, _: say('got', s))
+call(library, 'dial', *sys.argv[2:])
+os.kill(os.getpid(), signal.SIGSYS)
+child = os.fork()
+if not child:
+    for s in everything: signal.signal(s, signal.SIG_DFL)
+    call(library, 'dial', *sys.argv[2:])
+    os.kill(os.getpid(), signal.SIGSYS)
+    os._exit(0)
+say(os.waitpid(child, 0)[1] & 0x7f == signal.SIGSYS)
+libc, ignore = ctypes.CDLL(None), ctypes.c_void_p(1)
+libc.signal.restype = ctypes.c_void_p
+say((libc.signal(int(signal.SIGSYS), ignore) or 0) > 1, libc.signal(int(signal.SIGSYS), ignore))
+os.kill(os.getpid(), signal.SIGSYS)
+call(library, 'dial', *sys.argv[2:])
+"""
+    said = python(world.a, code, library, world.b.v4, echo)
+    assert said == f"{dial}got {int(signal.SIGSYS)}\n{dial}True\nTrue 1\n{dial}"
 
 
 # A library in front of ours that replaces connect() by an instruction of its own.
