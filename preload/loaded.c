@@ -146,13 +146,32 @@ static bool has_symbol(const struct dl_phdr_info *object, const char *name)
 	return names && memmem(names, len, name, strlen(name) + 1);
 }
 
+/* Tools that change files put notes where nothing is loaded, and the dynamic linker does not care.
+ */
+static bool is_loaded(const struct dl_phdr_info *object, const ElfW(Phdr) * note)
+{
+	const ElfW(Phdr) * part;
+
+	for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+		part = object->dlpi_phdr + i;
+		if (is_readable(part) && note->p_vaddr >= part->p_vaddr &&
+		    note->p_vaddr - part->p_vaddr <= part->p_filesz &&
+		    note->p_filesz <= part->p_filesz - (note->p_vaddr - part->p_vaddr))
+			return true;
+	}
+	return false;
+}
+
 static bool has_go_note(const struct dl_phdr_info *object)
 {
-	for (unsigned i = 0; i < object->dlpi_phnum; i++)
-		if (object->dlpi_phdr[i].p_type == PT_NOTE &&
-		    binfmt_has_go_note(memory_of(object, object->dlpi_phdr + i),
-				       object->dlpi_phdr[i].p_filesz))
+	const ElfW(Phdr) * part;
+
+	for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+		part = object->dlpi_phdr + i;
+		if (part->p_type == PT_NOTE && is_loaded(object, part) &&
+		    binfmt_has_go_note(memory_of(object, part), part->p_filesz))
 			return true;
+	}
 	return false;
 }
 

@@ -334,14 +334,33 @@ def test_go_dials(world, go_library, echo):
     assert python(world.a, code, go_library, f"{world.b.v4}:{echo}") == expected
 
 
-def make_writable(library, target):
-    """As Go before 1.26 has them: what is constant lies among what the dynamic linker writes to."""
+def change_parts(library, target, change):
+    """A copy in which change(image, where) was said of each program header."""
     image = bytearray(library.read_bytes())
     at, count = struct.unpack_from("<Q", image, 32)[0], struct.unpack_from("<H", image, 56)[0]
     for part in range(at, at + 56 * count, 56):
-        if struct.unpack_from("<II", image, part) == (1, 4):
-            struct.pack_into("<I", image, part + 4, 6)
+        change(image, part)
     target.write_bytes(image)
+
+
+def make_writable(image, part):
+    """As Go before 1.26 has it: what is constant lies among what the dynamic linker writes to."""
+    if struct.unpack_from("<II", image, part) == (1, 4):
+        struct.pack_into("<I", image, part + 4, 6)
+
+
+def put_note_nowhere(image, part):
+    """As tools leave them that change files."""
+    if struct.unpack_from("<I", image, part)[0] == 4:
+        struct.pack_into("<Q", image, part + 16, 0x70000000)
+
+
+@served
+def test_one_whose_notes_are_not_loaded(world, library, echo, session_lab):
+    target = session_lab.tmp / f"notes-{library.name}"
+    change_parts(library, target, put_note_nowhere)
+    said = python(world.a, LOAD + "call(library, 'dial', *sys.argv[2:])", target, world.b.v4, echo)
+    assert said == f"hello {world.a.v4} {world.b.v4}\n"
 
 
 @served
@@ -349,7 +368,7 @@ def make_writable(library, target):
 def test_go_that_is_linked_otherwise(world, go_library, go_build, echo, way, session_lab):
     target = session_lab.tmp / f"go-{way.split('-')[-1]}.so"
     if way == "writable":
-        make_writable(go_library, target)
+        change_parts(go_library, target, make_writable)
     elif not target.exists():
         go_build(target.name, "traced_library.go", "-buildmode=c-shared", "-ldflags=" + way, cgo=True)
     expected = f"hello {world.a.v4} {world.b.v4}:{echo}\n"
