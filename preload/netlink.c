@@ -4,10 +4,13 @@
  * Nothing is remembered of the request, so the answer itself must say what was
  * asked. Every list of links has lo in it, and every list of addresses its
  * 127.0.0.1 or ::1, just once: our entry follows that one, with the same sequence
- * number and port. A list that was filtered for another interface has none of
- * these, and gets nothing. A question for the mesh interface alone is
- * answered "no such device", with the question inside (or, for a list, with
- * nothing else: only an interface that does not exist is answered so).
+ * number and port. The list of all routes has one to each of these two; ours, which follow
+ * it, are those the kernel would have made of the interface's addresses, and where these have
+ * no network (/32), routes to the peers. A list that was filtered for another
+ * interface, or for one table of routes, has none of these, and gets nothing. A
+ * question for the mesh interface alone is answered "no such device", with the question
+ * inside (or, for a list, with nothing else: only an interface that does not exist is
+ * answered so).
  *
  * The kernel's last word, NLMSG_DONE, cannot be the place: it does not say what
  * the list was of.
@@ -26,6 +29,7 @@
 #include <linux/rtnetlink.h>
 
 #include "preload/meshif.h"
+#include "shared/util.h"
 
 #define ARPHRD_NONE  0xfffe
 #define ENTRY_MAX    512
@@ -129,6 +133,37 @@ static size_t make_address(struct entry *e, const struct map_own *own, const cha
 	return end(e);
 }
 
+/* A route by the mesh interface to the network that addr is in; own NULL: the route says no source.
+ */
+static size_t make_route(struct entry *e, const struct ip_addr *addr, unsigned prefix_len,
+			 const struct map_own *own, const struct nlmsghdr *like)
+{
+	bool v4 = ip_is_v4(addr);
+	const unsigned skip = v4 ? 12 : 0, bytes = v4 ? 4 : 16;
+	const struct rtmsg body = { .rtm_family = v4 ? AF_INET : AF_INET6,
+				    .rtm_dst_len = (uint8_t)prefix_len,
+				    .rtm_table = RT_TABLE_MAIN,
+				    .rtm_protocol = RTPROT_KERNEL,
+				    .rtm_scope = v4 ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+				    .rtm_type = RTN_UNICAST };
+	const uint32_t table = RT_TABLE_MAIN, index = MESHIF_INDEX;
+	uint8_t network[16];
+
+	memcpy(network, addr->byte + skip, bytes);
+	for (unsigned i = 0; i < bytes; i++) {
+		unsigned bits = prefix_len > 8 * i ? MIN(prefix_len - 8 * i, 8u) : 0;
+
+		network[i] &= (uint8_t)(0xff << (8 - bits));
+	}
+	begin(e, like, RTM_NEWROUTE, &body, sizeof(body));
+	add(e, RTA_TABLE, &table, sizeof(table));
+	add(e, RTA_DST, network, bytes);
+	if (own)
+		add(e, RTA_PREFSRC, own->addr.byte + skip, bytes);
+	add(e, RTA_OIF, &index, sizeof(index));
+	return end(e);
+}
+
 /* The value of an attribute of a message, or NULL; head is the length of its fixed part. */
 static const unsigned char *attribute(const unsigned char *msg, size_t len, size_t head,
 				      uint16_t type, size_t *value_len)
@@ -148,10 +183,17 @@ static const unsigned char *attribute(const unsigned char *msg, size_t len, size
 	return NULL;
 }
 
+static bool is_lo(int family, const unsigned char *address, size_t n)
+{
+	static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
+
+	return (family == AF_INET && n == 4 && memcmp(address, v4, 4) == 0) ||
+	       (family == AF_INET6 && n == 16 && memcmp(address, v6, 16) == 0);
+}
+
 /* 127.0.0.1 or ::1 on lo; *family is which. */
 static bool is_lo_address(const unsigned char *msg, size_t len, int *family)
 {
-	static const unsigned char v4[4] = { 127, 0, 0, 1 }, v6[16] = { [15] = 1 };
 	const unsigned char *address;
 	struct ifaddrmsg body;
 	size_t n;
@@ -161,9 +203,7 @@ static bool is_lo_address(const unsigned char *msg, size_t len, int *family)
 	memcpy(&body, msg + NLMSG_HDRLEN, sizeof(body));
 	address = attribute(msg, len, sizeof(body), IFA_ADDRESS, &n);
 	*family = body.ifa_family;
-	return address && body.ifa_index == MESHIF_LO_INDEX &&
-	       ((body.ifa_family == AF_INET && n == 4 && memcmp(address, v4, 4) == 0) ||
-		(body.ifa_family == AF_INET6 && n == 16 && memcmp(address, v6, 16) == 0));
+	return address && body.ifa_index == MESHIF_LO_INDEX && is_lo(body.ifa_family, address, n);
 }
 
 static bool is_lo_link(const unsigned char *msg, size_t len)
@@ -174,6 +214,22 @@ static bool is_lo_link(const unsigned char *msg, size_t len)
 		return false;
 	memcpy(&body, msg + NLMSG_HDRLEN, sizeof(body));
 	return body.ifi_index == (int)MESHIF_LO_INDEX && body.ifi_family == AF_UNSPEC;
+}
+
+/* The route to 127.0.0.1 or ::1 itself, of the table of local ones; *family is which. */
+static bool is_lo_route(const unsigned char *msg, size_t len, int *family)
+{
+	const unsigned char *to;
+	struct rtmsg body;
+	size_t n;
+
+	if (len < NLMSG_LENGTH(sizeof(body)))
+		return false;
+	memcpy(&body, msg + NLMSG_HDRLEN, sizeof(body));
+	to = attribute(msg, len, sizeof(body), RTA_DST, &n);
+	*family = body.rtm_family;
+	return to && body.rtm_table == RT_TABLE_LOCAL && body.rtm_type == RTN_LOCAL &&
+	       body.rtm_dst_len == 8 * n && is_lo(body.rtm_family, to, n);
 }
 
 /* "No such device", to a question for the link of the mesh interface. */
@@ -247,6 +303,61 @@ static size_t insert_addresses(struct list *l, size_t at, int family, const stru
 	return at;
 }
 
+static bool insert_route(struct list *l, size_t *at, const struct ip_addr *to, unsigned prefix_len,
+			 const struct map_own *own, const struct nlmsghdr *like)
+{
+	struct entry e;
+
+	make_route(&e, to, prefix_len, own, like);
+	if (!insert(l, *at, &e))
+		return false;
+	*at += e.len;
+	return true;
+}
+
+/* Routes to all of a range, as few as say it; false: no room. */
+static bool insert_range(struct list *l, size_t *at, const struct map_range *r,
+			 const struct nlmsghdr *like)
+{
+	uint64_t next, end, size;
+	struct ip_addr to;
+	unsigned len;
+
+	if (!ip_is_v4(&r->first))
+		return insert_route(l, at, &r->first, 128, NULL, like);
+	next = ip_v4(&r->first);
+	for (end = (uint64_t)ip_v4(&r->last) + 1; next < end; next += size) {
+		for (len = 32, size = 1; len > 0 && next % (2 * size) == 0; len--, size *= 2)
+			if (next + 2 * size > end)
+				break;
+		to = ip_from_v4((uint32_t)next);
+		if (!insert_route(l, at, &to, len, NULL, like))
+			return false;
+	}
+	return true;
+}
+
+/* What leads into the mesh, of a family, at a place; the place behind it. */
+static size_t insert_routes(struct list *l, size_t at, int family, const struct nlmsghdr *like)
+{
+	bool is_v4 = family == AF_INET, is_alone = false;
+	struct map_range range;
+	struct map_own own;
+
+	for (uint32_t i = 0; i < MAP_MAX_OWN && map_own_at(l->map, i, &own); i++) {
+		if (ip_is_v4(&own.addr) != is_v4)
+			continue;
+		is_alone |= own.prefix_len == (is_v4 ? 32 : 128);
+		if (!insert_route(l, &at, &own.addr, own.prefix_len, &own, like))
+			return at;
+	}
+	for (uint32_t i = 0; is_alone && map_range_at(l->map, i, &range); i++)
+		if (ip_is_v4(&range.first) == is_v4 && range.mirror &&
+		    !insert_range(l, &at, &range, like))
+			break;
+	return at;
+}
+
 /* The message at a place; what stands behind it, and behind what was put in, comes next. */
 static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 {
@@ -288,6 +399,8 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 	if (head->nlmsg_type == RTM_NEWADDR &&
 	    is_lo_address(l->data + at, head->nlmsg_len, &family))
 		return insert_addresses(l, next, family, &like);
+	if (head->nlmsg_type == RTM_NEWROUTE && is_lo_route(l->data + at, head->nlmsg_len, &family))
+		return insert_routes(l, next, family, &like);
 	return next;
 }
 
@@ -310,7 +423,8 @@ bool netlink_is_list(const void *data, size_t len)
 	memcpy(&head, data, sizeof(head));
 	return head.nlmsg_len >= sizeof(head) && head.nlmsg_len <= len &&
 	       (head.nlmsg_type == RTM_NEWLINK || head.nlmsg_type == RTM_NEWADDR ||
-		head.nlmsg_type == NLMSG_ERROR || head.nlmsg_type == NLMSG_DONE);
+		head.nlmsg_type == RTM_NEWROUTE || head.nlmsg_type == NLMSG_ERROR ||
+		head.nlmsg_type == NLMSG_DONE);
 }
 
 size_t netlink_show_mesh(const struct map *map, void *data, size_t len, size_t room)

@@ -18,8 +18,8 @@ bool netlink_is_list(const void *data, size_t len);
 size_t netlink_show_mesh(const struct map *map, void *data, size_t len, size_t room);
 /*
  * Who asks with these flags of recv() how long the next datagram is, to make a
- * buffer for it, must hear of the room that entries need: what to say instead of
- * len, and len itself where nothing was asked, or room is enough.
+ * buffer for it, must hear of the room that entries need: a guess of what to say instead of
+ * len, for who cannot look at the list, and len itself where nothing was asked, or room is enough.
  */
 size_t netlink_told_len(size_t len, size_t room, int flags);
 

@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <linux/errqueue.h>
+#include <linux/netlink.h>
 
 #include "preload/address.h"
 #include "preload/dial.h"
@@ -28,6 +30,7 @@
 #include "shared/util.h"
 
 #define MAX_MESSAGES 1024 /* UIO_MAXIOV: what the kernel takes in one call */
+#define ADDED_MAX    4096 /* to a list whose length is asked for: 60 routes, say */
 
 /*
  * A refused datagram: the program hears of it all the same, but the next one need not be lost. A
@@ -172,6 +175,14 @@ static void translate_message(const struct map *map, int fd, struct msghdr *msg,
 }
 
 #ifdef MESHWRAP_TRACER
+/* How long the list is to be cannot be seen from outside: a guess. */
+static ssize_t told_len(int fd, int flags, ssize_t n, size_t room)
+{
+	ssize_t told = n > 0 ? (ssize_t)netlink_told_len((size_t)n, room, flags) : n;
+
+	return told > n && socket_lists_interfaces(fd) && shim_map() ? told : n;
+}
+
 /* The data and the list of buffers are the traced program's. */
 static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
 {
@@ -186,6 +197,43 @@ static struct iovec first_buffer(const struct msghdr *msg)
 static struct iovec first_buffer(const struct msghdr *msg)
 {
 	return msg->msg_iovlen ? msg->msg_iov[0] : (struct iovec){ NULL, 0 };
+}
+
+/* What recv() says of the list that waits, of len bytes, with the mesh interface in it. */
+static size_t len_with_mesh(int fd, const struct map *map, size_t len)
+{
+	const size_t room = len + ADDED_MAX;
+	ssize_t n = -1;
+	void *list = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (list == MAP_FAILED)
+		return len;
+	n = libc.recvfrom(fd, list, len, MSG_PEEK | MSG_DONTWAIT, NULL, NULL);
+	if (n > 0 && (size_t)n == len && netlink_is_list(list, len))
+		len = netlink_show_mesh(map, list, len, room);
+	munmap(list, room);
+	return len;
+}
+
+/*
+ * Who asks how long the next list is, to make a buffer for it, is told exactly: some go on
+ * reading until they have so much (UCX).
+ */
+static ssize_t told_len(int fd, int flags, ssize_t n, size_t room)
+{
+	const int asks = MSG_PEEK | MSG_TRUNC;
+	char name[MAP_IFNAME_MAX];
+	int saved = errno;
+	ssize_t told;
+
+	if (__builtin_expect((flags & asks) != asks || n <= (ssize_t)NLMSG_LENGTH(sizeof(int)),
+			     1) ||
+	    !socket_lists_interfaces(fd) || !meshif_name(shim_map(), name) ||
+	    libc.if_nametoindex(name))
+		return n;
+	told = (ssize_t)len_with_mesh(fd, shim_map(), (size_t)n);
+	errno = saved;
+	return told > (ssize_t)room ? told : n;
 }
 
 /* n bytes of whatever kind were received into room: perhaps the kernel's list of interfaces. */
@@ -207,11 +255,9 @@ static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
 /* The same for a call with flags, which may only ask how long the list is. */
 static ssize_t show_list(int fd, int flags, void *data, ssize_t n, size_t room)
 {
-	ssize_t told = n > 0 ? (ssize_t)netlink_told_len((size_t)n, room, flags) : n;
+	ssize_t told = told_len(fd, flags, n, room);
 
-	if (told > n && socket_lists_interfaces(fd) && shim_map())
-		return told;
-	return show_interface(fd, data, n, room);
+	return told > n ? told : show_interface(fd, data, n, room);
 }
 
 #ifndef MESHWRAP_TRACER

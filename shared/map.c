@@ -219,6 +219,27 @@ bool map_own_at(const struct map *map, uint32_t i, struct map_own *own)
 	return false;
 }
 
+bool map_range_at(const struct map *map, uint32_t i, struct map_range *range)
+{
+	const struct map_directory *dir;
+	struct map_range answer;
+	uint32_t turn;
+	bool found;
+
+	for (int t = 0; t < READ_TRIES; t++) {
+		dir = read_directory(map, &turn);
+		found = i < MIN(dir->range_count, MAP_MAX_RANGES);
+		if (found)
+			answer = dir->ranges[i];
+		if (read_ended_well(&map->turn, turn)) {
+			if (found)
+				*range = answer;
+			return found;
+		}
+	}
+	return false;
+}
+
 bool map_own(const struct map *map, bool want_v6, struct map_own *own)
 {
 	for (uint32_t i = 0; map_own_at(map, i, own); i++)

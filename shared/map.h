@@ -217,6 +217,8 @@ bool map_from_mirror(const struct map *map, uint32_t mirror, struct ip_addr *mes
 bool map_own(const struct map *map, bool want_v6, struct map_own *own);
 /* A copy of the i-th own address; false past the end. */
 bool map_own_at(const struct map *map, uint32_t i, struct map_own *own);
+/* A copy of the i-th range; false past the end. */
+bool map_range_at(const struct map *map, uint32_t i, struct map_range *range);
 /* The IPv4 address of the node that has this IPv6 address (by its name entry); false if none. */
 bool map_v4_of_v6(const struct map *map, const struct ip_addr *v6, struct ip_addr *v4);
 

@@ -13,6 +13,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+
 #ifndef NETDB_INTERNAL
 #define NETDB_INTERNAL (-1)
 #endif
@@ -250,6 +253,60 @@ static void test_the_interface_has_an_index(void **state)
 	if_freenameindex(list);
 }
 
+/* One list by netlink, each part of it as long as was told before; how often the mesh interface is
+ * there. */
+static int count_by_netlink(uint16_t type, int family)
+{
+	struct {
+		struct nlmsghdr head;
+		struct rtmsg body; /* the longest of those that are asked with */
+	} ask = { .head = { sizeof(ask), type, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 } };
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), found = 0;
+	bool is_done = false;
+
+	assert_true(fd >= 0);
+	ask.body.rtm_family = (unsigned char)family;
+	assert_int_equal(send(fd, &ask, sizeof(ask), 0), sizeof(ask));
+	while (!is_done) {
+		ssize_t told = recv(fd, NULL, 0, MSG_PEEK | MSG_TRUNC), n;
+		struct nlmsghdr *h = malloc((size_t)told + 1000);
+
+		assert_non_null(h);
+		n = recv(fd, h, (size_t)told, 0);
+		assert_int_equal(n, told);
+		for (struct nlmsghdr *at = h; NLMSG_OK(at, n); at = NLMSG_NEXT(at, n)) {
+			struct rtattr *a = RTM_RTA(NLMSG_DATA(at));
+			int left = (int)RTM_PAYLOAD(at);
+			uint32_t index = 0;
+
+			is_done |= at->nlmsg_type == NLMSG_DONE;
+			if (at->nlmsg_type == RTM_NEWLINK)
+				index = (uint32_t)((struct ifinfomsg *)NLMSG_DATA(at))->ifi_index;
+			else if (at->nlmsg_type == RTM_NEWADDR)
+				index = ((struct ifaddrmsg *)NLMSG_DATA(at))->ifa_index;
+			for (; at->nlmsg_type == RTM_NEWROUTE && RTA_OK(a, left);
+			     a = RTA_NEXT(a, left))
+				if (a->rta_type == RTA_OIF)
+					memcpy(&index, RTA_DATA(a), sizeof(index));
+			found += index == if_nametoindex("tailscale0");
+		}
+		free(h);
+	}
+	close(fd);
+	return found;
+}
+
+static void test_a_list_by_netlink_is_as_long_as_was_told(void **state)
+{
+	(void)state;
+	assert_int_equal(count_by_netlink(RTM_GETLINK, AF_UNSPEC), 1);
+	assert_int_equal(count_by_netlink(RTM_GETADDR, AF_INET), 1);
+	assert_int_equal(count_by_netlink(RTM_GETROUTE, AF_INET), 1);
+	/* None of the mesh is in these, and they have their own length, too. */
+	assert_int_equal(count_by_netlink(RTM_GETNEIGH, AF_INET), 0);
+	assert_int_equal(count_by_netlink(RTM_GETRULE, AF_INET), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +321,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_gethostbyaddr_family),
 		cmocka_unit_test(test_getifaddrs_shows_the_mesh_interface_once),
 		cmocka_unit_test(test_the_interface_has_an_index),
+		cmocka_unit_test(test_a_list_by_netlink_is_as_long_as_was_told),
 	};
 
 	(void)argc;

@@ -4,8 +4,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <arpa/inet.h>
 
 #include <cmocka.h>
 
@@ -74,7 +77,20 @@ static void add_done(struct datagram *d, int32_t error)
 	append(d, &e);
 }
 
-/* "A" address of ours, "L" link of ours, "a", "l" of others, "D" the end, "E" an error. */
+static unsigned route_index(const struct nlmsghdr *h)
+{
+	const unsigned char *index;
+	uint32_t value;
+	size_t n;
+
+	index = attribute((const unsigned char *)h, h->nlmsg_len, sizeof(struct rtmsg), RTA_OIF,
+			  &n);
+	assert_non_null(index);
+	memcpy(&value, index, sizeof(value));
+	return value;
+}
+
+/* "A" address of ours, "L" link, "R" route, "a", "l", "r" of others, "D" the end, "E" an error. */
 static const char *shape(const struct datagram *d, size_t len)
 {
 	static char text[64];
@@ -92,6 +108,8 @@ static const char *shape(const struct datagram *d, size_t len)
 				    ? (address->ifa_index == MESHIF_INDEX ? 'A' : 'a')
 			    : h->nlmsg_type == RTM_NEWLINK
 				    ? (link->ifi_index == (int)MESHIF_INDEX ? 'L' : 'l')
+			    : h->nlmsg_type == RTM_NEWROUTE
+				    ? (route_index(h) == MESHIF_INDEX ? 'R' : 'r')
 			    : h->nlmsg_type == NLMSG_DONE ? 'D'
 							  : 'E';
 		at += NLMSG_ALIGN(h->nlmsg_len);
@@ -223,6 +241,109 @@ static void test_a_list_for_it_alone_is_answered(void **state)
 	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
 }
 
+/* A route by another interface; by lo if the address is lo's own. */
+static void add_route(struct datagram *d, const char *text, unsigned prefix_len)
+{
+	bool is_lo = strcmp(text, "127.0.0.1") == 0 || strcmp(text, "::1") == 0;
+	uint32_t index = is_lo ? 1 : 2;
+	struct ip_addr to;
+	struct rtmsg *body;
+	struct entry e;
+
+	assert_int_equal(ip_parse(text, &to), 0);
+	make_route(&e, &to, prefix_len, NULL, &like);
+	memcpy(e.bytes + e.len - sizeof(index), &index, sizeof(index));
+	body = (struct rtmsg *)(e.bytes + NLMSG_HDRLEN);
+	body->rtm_table = is_lo ? RT_TABLE_LOCAL : RT_TABLE_MAIN;
+	body->rtm_type = is_lo ? RTN_LOCAL : RTN_UNICAST;
+	append(d, &e);
+}
+
+/* "100.64.0.0/10 ...": where the routes of ours lead. */
+static const char *routes(const struct datagram *d, size_t len)
+{
+	static char text[256];
+	size_t n, used = 0;
+
+	text[0] = '\0';
+	for (size_t at = 0; at < len;) {
+		const struct nlmsghdr *h = (const struct nlmsghdr *)(d->data + at);
+		const struct rtmsg *body = NLMSG_DATA(h);
+		char to[INET6_ADDRSTRLEN];
+
+		at += NLMSG_ALIGN(h->nlmsg_len);
+		if (h->nlmsg_type != RTM_NEWROUTE || route_index(h) != MESHIF_INDEX)
+			continue;
+		inet_ntop(body->rtm_family,
+			  attribute((const unsigned char *)h, h->nlmsg_len, sizeof(*body), RTA_DST,
+				    &n),
+			  to, sizeof(to));
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s/%u",
+					 used ? " " : "", to, body->rtm_dst_len);
+	}
+	return text;
+}
+
+static void test_a_list_of_all_routes_has_those_to_the_mesh(void **state)
+{
+	struct datagram d = { .len = 0 };
+	size_t len;
+
+	(void)state;
+	add_route(&d, "10.0.0.0", 8);
+	add_route(&d, "127.0.0.1", 32);
+	add_route(&d, "127.0.0.0", 8);
+	add_route(&d, "::1", 128);
+	add_done(&d, 0);
+	assert_true(netlink_is_list(d.data, d.len));
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, len), "rrRrrRD");
+	assert_string_equal(routes(&d, len), "100.64.0.0/10 fd7a:115c:a1e0::/48");
+}
+
+static void test_a_list_of_one_table_of_routes_is_left_alone(void **state)
+{
+	struct datagram d = { .len = 0 };
+
+	(void)state;
+	add_route(&d, "0.0.0.0", 0);
+	add_route(&d, "10.0.0.0", 8);
+	add_done(&d, 0);
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+}
+
+static void test_an_address_without_a_network_has_routes_to_the_peers(void **state)
+{
+	struct map_directory *dir = &map->dir[0];
+	struct datagram d = { .len = 0 };
+	size_t len;
+
+	(void)state;
+	dir->own[0].prefix_len = 32;
+	dir->range_count = 3;
+	assert_int_equal(ip_parse("100.64.0.3", &dir->ranges[0].first), 0);
+	assert_int_equal(ip_parse("100.64.0.6", &dir->ranges[0].last), 0);
+	dir->ranges[0].mirror = 0x7f400003;
+	assert_int_equal(ip_parse("100.65.0.0", &dir->ranges[1].first), 0); /* nobody's */
+	assert_int_equal(ip_parse("100.65.255.255", &dir->ranges[1].last), 0);
+	assert_int_equal(ip_parse("fd7a:115c:a1e0::3", &dir->ranges[2].first), 0);
+	dir->ranges[2].last = dir->ranges[2].first;
+	dir->ranges[2].mirror = 0x7f800003;
+	add_route(&d, "127.0.0.1", 32);
+	add_done(&d, 0);
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(routes(&d, len),
+			    "100.64.0.2/32 100.64.0.3/32 100.64.0.4/31 100.64.0.6/32");
+	/* What there is no room for is left out, and nothing is cut. */
+	d.len = 0;
+	add_route(&d, "127.0.0.1", 32);
+	add_done(&d, 0);
+	len = netlink_show_mesh(map, d.data, d.len, d.len + 130);
+	assert_string_equal(shape(&d, len), "rRRD");
+	dir->own[0].prefix_len = 10;
+	dir->range_count = 0;
+}
+
 static void test_garbage_stays_within_its_buffer(void **state)
 {
 	struct datagram d;
@@ -234,6 +355,7 @@ static void test_garbage_stays_within_its_buffer(void **state)
 	for (int i = 0; i < 100000; i++) {
 		d.len = 0;
 		add_lo_address(&d, rand() % 2 ? "127.0.0.1" : "::1");
+		add_route(&d, "127.0.0.1", 32);
 		add_done(&d, rand() % 2 ? -ENODEV : 0);
 		for (int k = rand() % 4; k > 0; k--)
 			d.data[(size_t)rand() % d.len] = (unsigned char)rand();
@@ -258,6 +380,9 @@ int main(void)
 		cmocka_unit_test(test_what_is_of_no_dump_is_left_alone),
 		cmocka_unit_test(test_a_question_for_the_link_alone_is_answered),
 		cmocka_unit_test(test_a_list_for_it_alone_is_answered),
+		cmocka_unit_test(test_a_list_of_all_routes_has_those_to_the_mesh),
+		cmocka_unit_test(test_a_list_of_one_table_of_routes_is_left_alone),
+		cmocka_unit_test(test_an_address_without_a_network_has_routes_to_the_peers),
 		cmocka_unit_test(test_garbage_stays_within_its_buffer),
 	};
 

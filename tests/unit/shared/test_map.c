@@ -343,6 +343,7 @@ static void test_hostile_counts_and_offsets_stay_inside_the_map(void **state)
 	struct map *map = *state;
 	struct ip_addr mesh = ip("200.1.1.1");
 	struct map_name found;
+	struct map_range range;
 	struct map_own own;
 	uint32_t mirror;
 	char name[MAP_NAME_MAX];
@@ -355,6 +356,8 @@ static void test_hostile_counts_and_offsets_stay_inside_the_map(void **state)
 	map_name_of(map, &mesh, name);
 	assert_true(map_own_at(map, MAP_MAX_OWN - 1, &own));
 	assert_false(map_own_at(map, MAP_MAX_OWN, &own));
+	assert_true(map_range_at(map, MAP_MAX_RANGES - 1, &range));
+	assert_false(map_range_at(map, MAP_MAX_RANGES, &range));
 }
 
 static void test_a_map_of_another_shape_is_not_taken(void **state)
