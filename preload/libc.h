@@ -8,6 +8,7 @@
 #ifndef MESHWRAP_PRELOAD_LIBC_H
 #define MESHWRAP_PRELOAD_LIBC_H
 
+#include <dirent.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -54,6 +55,9 @@
 	X(int, recvmmsg,                                                                    \
 	  (int fd, struct mmsghdr *msgs, unsigned count, int flags, struct timespec *timeout))
 
+typedef int dirent_filter(const struct dirent *entry);
+typedef int dirent_order(const struct dirent **a, const struct dirent **b);
+
 #define LIBC_NAME_CALLS(X)                                                                \
 	X(int, ioctl, (int fd, unsigned long request, void *arg))                         \
 	X(ssize_t, recv, (int fd, void *data, size_t n, int flags))                       \
@@ -84,7 +88,9 @@
 	X(void, freeifaddrs, (struct ifaddrs * list))                                     \
 	X(unsigned, if_nametoindex, (const char *name))                                   \
 	X(char *, if_indextoname, (unsigned index, char *name))                           \
-	X(struct if_nameindex *, if_nameindex, (void))
+	X(struct if_nameindex *, if_nameindex, (void))                                    \
+	X(int, scandir,                                                                   \
+	  (const char *path, struct dirent ***list, dirent_filter *filter, dirent_order *order))
 
 #define LIBC_EXEC_CALLS(X)                                                               \
 	X(int, execve, (const char *path, char *const argv[], char *const envp[]))       \

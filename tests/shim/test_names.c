@@ -2,6 +2,7 @@
 #include "tests/shim/harness.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -253,8 +254,51 @@ static void test_the_interface_has_an_index(void **state)
 	if_freenameindex(list);
 }
 
-/* One list by netlink, each part of it as long as was told before; how often the mesh interface is
- * there. */
+static int is_no_mesh(const struct dirent *entry)
+{
+	return strcmp(entry->d_name, "tailscale0") != 0;
+}
+
+static int backwards(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*b)->d_name, (*a)->d_name);
+}
+
+/* How often the mesh interface is among the names, all of which are in their order. */
+static int count_listed(const char *path, int (*filter)(const struct dirent *),
+			int (*order)(const struct dirent **, const struct dirent **))
+{
+	struct dirent **list;
+	int n = scandir(path, &list, filter, order), found = 0;
+
+	assert_true(n > 0);
+	for (int i = 0; i < n; i++) {
+		if (i && order)
+			assert_true(order((const struct dirent **)&list[i - 1],
+					  (const struct dirent **)&list[i]) <= 0);
+		if (!is_no_mesh(list[i])) {
+			assert_int_equal(list[i]->d_type, DT_LNK);
+			found++;
+		}
+	}
+	for (int i = 0; i < n; i++)
+		free(list[i]);
+	free(list);
+	return found;
+}
+
+static void test_the_interface_is_among_the_files_that_stand_for_them(void **state)
+{
+	(void)state;
+	assert_int_equal(count_listed("/sys/class/net", NULL, alphasort), 1);
+	assert_int_equal(count_listed("/sys/class/net", NULL, backwards), 1);
+	assert_int_equal(count_listed("/sys/class/net/", NULL, NULL), 1);
+	assert_int_equal(count_listed("/sys/class/net", is_no_mesh, alphasort), 0);
+	assert_int_equal(count_listed("/sys/class/net/lo", NULL, alphasort), 0);
+	assert_int_equal(count_listed("/sys/class", NULL, alphasort), 0);
+}
+
+/* One list, each part of it as long as was told before; how often the mesh interface is there. */
 static int count_by_netlink(uint16_t type, int family)
 {
 	struct {
@@ -321,6 +365,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_gethostbyaddr_family),
 		cmocka_unit_test(test_getifaddrs_shows_the_mesh_interface_once),
 		cmocka_unit_test(test_the_interface_has_an_index),
+		cmocka_unit_test(test_the_interface_is_among_the_files_that_stand_for_them),
 		cmocka_unit_test(test_a_list_by_netlink_is_as_long_as_was_told),
 	};
 
