@@ -173,6 +173,18 @@ class Rented(Place):
         return ["ip", "netns", "exec", self.netns, "unshare", "-m", "sh", "-c", mount, str(self.passwd), *inner]
 
 
+# Nothing but WireGuard passes between the nodes: what a program sends past the mesh is refused.
+WALL = """
+    table inet wall {{
+        chain out {{
+            type filter hook output priority 0
+            oifname "eth0" udp sport != {port} reject
+            oifname "eth0" meta l4proto != udp reject
+        }}
+    }}
+"""
+
+
 class Pair:
     """The two nodes of a check, and a file whose content is compared."""
 
@@ -187,6 +199,7 @@ class Pair:
         nodes[0].write_config([nodes[1]])
         nodes[1].write_config([nodes[0]])
         for node in nodes:
+            lab.run(["ip", "netns", "exec", node.place.netns, "nft", "-f", "-"], input=WALL.format(port=node.port))
             node.start()
         self.a, self.b = (Side(self, node) for node in nodes)
         self.blob = random.Random(11).randbytes(8_000_000)

@@ -34,14 +34,23 @@ def both_ends(client, server, words, host, said):
     serving.stop()
 
 
-@check("fabric", "libfabric, UCX", "ping-pong with checked data over tcp, udp and their rxm and rxd; UCX's tag matching with UCX_TLS=tcp",
-       apt=("libfabric-bin", "ucx-utils"), programs=("fi_pingpong", "ucx_perftest"))
+@check("fabric", "libfabric", "ping-pong with checked data over tcp, udp and their rxm and rxd", setting="`FI_TCP_IFACE=tailscale0`, `FI_UDP_IFACE=tailscale0`",
+       apt=("libfabric-bin",), programs=("fi_pingpong",))
 def fabric(pair):
     for client, server, host in pair.ways:
         for provider, kind in (("tcp", "msg"), ("tcp;ofi_rxm", "rdm"), ("udp", "dgram"), ("udp;ofi_rxd", "rdm")):
-            both_ends(client, server, ["fi_pingpong", "-p", provider, "-e", kind, "-c"], host, "1k ")
-        both_ends(client, server, ["env", "UCX_TLS=tcp", "ucx_perftest", "-t", "tag_bw", "-n", "200", "-s", "100000"], host, "Final:")
-    return f"{version_of('fi_info', '--version')}, {first_version(pair.a.bare('dpkg-query', '-W', 'ucx-utils'))}"
+            both_ends(client, server, ["env", "FI_TCP_IFACE=tailscale0", "FI_UDP_IFACE=tailscale0", "fi_pingpong", "-p", provider, "-e", kind, "-c"], host, "1k ")
+    return version_of("fi_info", "--version")
+
+
+@check("ucx", "UCX", "tag matching and active messages over TCP", setting="`UCX_NET_DEVICES=tailscale0`", pip=("libucx-cu12",))
+def ucx(pair):
+    home = next(VENV.glob("lib/python3*/site-packages/libucx"))
+    words = ["env", f"LD_LIBRARY_PATH={home}/lib", "UCX_TLS=tcp", "UCX_NET_DEVICES=tailscale0", home / "bin/ucx_perftest"]
+    for client, server, host in pair.ways:
+        for test in ("tag_bw", "ucp_am_lat"):
+            both_ends(client, server, [*words, "-t", test, "-w", "20", "-n", "200", "-s", "100000"], host, "Final:")
+    return pip_version("libucx-cu12")
 
 
 ERLANG = """
