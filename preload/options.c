@@ -209,6 +209,10 @@ static int set_interface(int fd, int level, int name, const void *value, socklen
 	errno = saved;
 	result = is_index ? tie_to_index(fd, copy, len, true)
 			  : libc.setsockopt(fd, level, name, copy, len);
+	if (result < 0 && errno == EADDRINUSE) { /* joined by way of lo already, as itself */
+		errno = saved;
+		result = 0;
+	}
 	explain_lo(fd, result);
 	return result;
 }

@@ -345,6 +345,28 @@ static void test_multicast_by_way_of_the_mesh_is_allowed(void **state)
 	close(fd);
 }
 
+/* As those do who join on each interface there is: JGroups, mDNS. */
+static void test_a_group_is_joined_by_lo_and_by_the_mesh(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_DGRAM), fd6 = new_socket(AF_INET6, SOCK_DGRAM);
+	struct ip_mreqn group = { .imr_multiaddr.s_addr = inet_addr("239.1.2.5"),
+				  .imr_ifindex = 1 };
+	struct ipv6_mreq group6 = { .ipv6mr_interface = 1 };
+
+	(void)state;
+	inet_pton(AF_INET6, "ff02::fb", &group6.ipv6mr_multiaddr);
+	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof(group)), 0);
+	group.imr_ifindex = (int)if_nametoindex(MESH_IF);
+	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof(group)), 0);
+	if (setsockopt(fd6, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group6, sizeof(group6)) == 0) {
+		group6.ipv6mr_interface = if_nametoindex(MESH_IF);
+		assert_int_equal(
+			setsockopt(fd6, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group6, sizeof(group6)), 0);
+	}
+	close(fd);
+	close(fd6);
+}
+
 static void test_it_can_be_turned_off(void **state)
 {
 	char command[512];
@@ -471,6 +493,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_socket_tied_to_the_interface),
 		cmocka_unit_test(test_a_socket_tied_to_the_interface_by_its_index),
 		cmocka_unit_test(test_multicast_by_way_of_the_mesh_is_allowed),
+		cmocka_unit_test(test_a_group_is_joined_by_lo_and_by_the_mesh),
 		cmocka_unit_test(test_it_can_be_turned_off),
 		cmocka_unit_test(test_calls_are_explained),
 		cmocka_unit_test(test_a_set_uid_child_is_left_alone_and_said_so),
