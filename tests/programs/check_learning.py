@@ -1,4 +1,4 @@
-"""More of what training runs on: torch's sharded parts with torchrun's rendezvous, hivemind, Ray's client, Data and Train."""
+"""More of what training runs on: torch's sharded parts with torchrun's rendezvous, hivemind, Ray's client, Data and Train, LightGBM."""
 from base import HERE, VENV, check, expect, free_port, pip_version
 from check_clusters import RAY_ENV, ray_start
 
@@ -55,3 +55,14 @@ def ray_more(pair):
         out = side.run(VENV / "bin/python3", HERE / "ray_more.py", what, head, side.v4, side.folder("runs"), env=RAY_ENV, timeout=300)
         expect(out.split()[-len(wanted):] == wanted, f"{what}: {out}")
     return pip_version("ray")
+
+
+@check("lightgbm", "LightGBM", "a model of data in two parts: each machine finds itself in the list of both by its mesh address", pip=("lightgbm", "numpy"))
+def lightgbm(pair):
+    ports = {side: free_port() for side in (pair.a, pair.b)}
+    machines = ",".join(f"{side.v4}:{port}" for side, port in ports.items())
+    running = [side.spawn(VENV / "bin/python3", HERE / "lightgbm_work.py", machines, port, rank, log="lightgbm")
+               for rank, (side, port) in enumerate(ports.items())]
+    said = [process.wait_for("trees 5 of .*", 60).group(0) for process in running]
+    expect(said[0] == said[1], f"two models: {said}")
+    return pip_version("lightgbm")
