@@ -51,7 +51,8 @@ typedef void *dlsym_function(void *handle, const char *name);
 	X(if_nametoindex) X(ioctl) X(pidfd_spawn) X(pidfd_spawnp) X(posix_spawn) \
 	X(posix_spawnp) X(pthread_sigmask) X(recv) X(recvfrom) X(recvmmsg) \
 	X(recvmsg) X(res_nquery) X(res_nquerydomain) X(res_nsearch) X(res_nsend) \
-	X(res_query) X(res_querydomain) X(res_search) X(res_send) X(sendmmsg) \
+	X(res_query) X(res_querydomain) X(res_search) X(res_send) X(scandir) \
+	X(scandir64) X(sendmmsg) \
 	X(sendmsg) X(sendto) X(setsockopt) X(sigaction) X(signal) X(sigprocmask) \
 	X(syscall)
 /* clang-format on */
