@@ -22,7 +22,7 @@
  *
  * A program that is gone while the far side never finishes would leave its
  * flow for ever. The kernel gives such a socket a minute (FIN_WAIT2), and so
- * do we.
+ * do we, but not before the far side has taken all that the program said.
  */
 #include "daemon/edge/flow.h"
 
@@ -224,15 +224,27 @@ static void finish(struct flow *flow)
 	tcp_release(conn, loop_now(edge->loop));
 }
 
+/* The endpoint goes on by itself, with what the program said last. */
+static void let_go(struct flow *flow)
+{
+	struct tcp_conn *conn = flow->conn;
+
+	flow_bury(flow, true);
+	flow->conn = NULL;
+	tcp_release(conn, loop_now(flow->edge->loop));
+}
+
 /* Half closed by the program, and nothing for a while: is it still there? */
 static void look_for_program(struct flow *flow, uint64_t now_ns)
 {
 	enum sock_life life = flow->stream.is_reset ? SOCK_NONE : flow_program_life(flow);
 
-	if (life == SOCK_NONE || life == SOCK_ORPHAN)
+	if (life != SOCK_NONE && life != SOCK_ORPHAN)
+		edge_timer_set(&flow->edge->timers, &flow->timer, now_ns + HALF_CLOSED_NS);
+	else if (flow->stream.is_reset || tcp_send_is_done(flow->conn))
 		flow_kill(flow, true);
 	else
-		edge_timer_set(&flow->edge->timers, &flow->timer, now_ns + HALF_CLOSED_NS);
+		let_go(flow);
 }
 
 static void run(struct flow *flow)

@@ -133,6 +133,8 @@ size_t tcp_send_space(struct tcp_conn *conn, struct iovec space[static 2]);
 void tcp_send_commit(struct tcp_conn *conn, size_t len);
 /* No more bytes will come: FIN after the last one. Idempotent. */
 void tcp_send_finish(struct tcp_conn *conn);
+/* What TCP_EVENT_SENT tells; also of one that is dead. */
+bool tcp_send_is_done(const struct tcp_conn *conn);
 
 /* In-order bytes not yet consumed, in *count <= max pieces; returns their sum. */
 size_t tcp_recv_data(struct tcp_conn *conn, struct iovec *data, unsigned max, unsigned *count);

@@ -567,6 +567,13 @@ void tcp_send_finish(struct tcp_conn *conn)
 	tcp_conn_want_output(conn);
 }
 
+bool tcp_send_is_done(const struct tcp_conn *conn)
+{
+	return !conn->in_table ||
+	       (conn->snd_una == conn->snd_nxt && seq_le(conn->snd_end, conn->snd_una) &&
+		(!conn->fin_queued || conn->fin_sent));
+}
+
 void tcp_send_acked(struct tcp_conn *conn, uint32_t from)
 {
 	struct tcp_memory *m = &conn->tcp->memory;
@@ -581,7 +588,6 @@ void tcp_send_acked(struct tcp_conn *conn, uint32_t from)
 		conn->space_short = false;
 		tcp_conn_event(conn, TCP_EVENT_WRITABLE);
 	}
-	if (conn->snd_una == conn->snd_nxt && to == conn->snd_end &&
-	    (!conn->fin_queued || conn->fin_sent))
+	if (tcp_send_is_done(conn))
 		tcp_conn_event(conn, TCP_EVENT_SENT);
 }

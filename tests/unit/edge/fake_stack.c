@@ -226,6 +226,11 @@ void tcp_send_finish(struct tcp_conn *conn)
 	conn->peer->events |= TCP_EVENT_READABLE;
 }
 
+bool tcp_send_is_done(const struct tcp_conn *conn)
+{
+	return !conn->peer || conn->peer->in.used == 0;
+}
+
 size_t tcp_recv_data(struct tcp_conn *conn, struct iovec *data, unsigned max, unsigned *count)
 {
 	struct ring *ring = &conn->in;

@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "daemon/edge/flow_private.h"
+#include "daemon/stack/netstack.h"
 #include "shared/util.h"
 #include "tests/unit/edge/two_nodes.h"
 
@@ -85,6 +87,49 @@ static void test_a_reset_crosses(void **state)
 	two_nodes_wait_flows(b, 0);
 }
 
+/* In the loop: how much of a's only flow waits for the far side's window. */
+static void held_back(void *count)
+{
+	struct tcp_conn_info info;
+
+	tcp_conn_info(a->edge->flows.all->conn, &info);
+	*(uint64_t *)count =
+		info.unacked + info.unsent - MIN(info.unacked + info.unsent, info.peer_window);
+}
+
+/* As with a server that has said all and closed, and a client that reads minutes later. */
+static void test_what_a_program_said_last_outlives_it_by_minutes(void **state)
+{
+	static char bytes[1 << 16];
+	uint64_t held = 0;
+	int client, server;
+	size_t said = 0, got = 0;
+	ssize_t n;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	while (held < 10000) {
+		n = send(client, bytes, sizeof(bytes), 0);
+		assert_int_equal(n, sizeof(bytes));
+		said += sizeof(bytes);
+		/* Twice: not just on its way. */
+		two_nodes_call(&t, held_back, &held);
+		usleep(held ? 100000 : 2000);
+		two_nodes_call(&t, held_back, &held);
+	}
+	close(client);
+	usleep(200000); /* for its end to be seen */
+	two_nodes_let_pass(a, 61);
+	two_nodes_let_pass(a, 122);
+	while ((n = recv(server, bytes, sizeof(bytes), 0)) > 0)
+		got += (size_t)n;
+	assert_int_equal(got, said);
+	assert_int_equal(n, 0);
+	close(server);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
 static void test_large_datagrams_cross_in_fragments(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), to = mesh_endpoint(B_ADDR, 0), ep, at;
@@ -123,6 +168,7 @@ int main(void)
 		TEST(test_much_data_both_ways_arrives_whole_in_both_families),
 		TEST(test_a_closed_port_refuses),
 		TEST(test_a_reset_crosses),
+		TEST(test_what_a_program_said_last_outlives_it_by_minutes),
 		TEST(test_large_datagrams_cross_in_fragments),
 	};
 

@@ -245,19 +245,6 @@ static void test_a_reset_is_seen_while_the_far_side_takes_nothing(void **state)
 	two_nodes_wait_flows(b, 0);
 }
 
-/* The edge's end of a program's connection: it is in this process. */
-static int edge_end(int program)
-{
-	struct endpoint at, peer;
-
-	assert_int_equal(sock_local(program, &at), 0);
-	for (int fd = 0; fd < 1024; fd++)
-		if (sock_peer(fd, &peer) == 0 && endpoint_equal(&peer, &at))
-			return fd;
-	fail_msg("no such socket");
-	return -1;
-}
-
 static int unread(int fd)
 {
 	int count = 0;
@@ -277,10 +264,10 @@ static void test_a_reset_waits_while_the_far_side_takes(void **state)
 
 	(void)state;
 	two_nodes_join(&t, B_ADDR, &client, &server);
-	edge = edge_end(client);
+	edge = program_edge_end(client);
 	/* So that little moves at a time. */
 	setsockopt(server, SOL_SOCKET, SO_RCVBUF, &few, sizeof(few));
-	setsockopt(edge_end(server), SOL_SOCKET, SO_SNDBUF, &few, sizeof(few));
+	setsockopt(program_edge_end(server), SOL_SOCKET, SO_SNDBUF, &few, sizeof(few));
 	fcntl(client, F_SETFL, O_NONBLOCK);
 	for (int quiet = 0; quiet < 40 || unread(edge) == 0;) {
 		n = send(client, bytes, sizeof(bytes), MSG_NOSIGNAL);

@@ -502,6 +502,18 @@ void program_limit(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 }
 
+int program_edge_end(int program)
+{
+	struct endpoint at, peer;
+
+	assert_int_equal(sock_local(program, &at), 0);
+	for (int fd = 0; fd < 1024; fd++)
+		if (sock_peer(fd, &peer) == 0 && endpoint_equal(&peer, &at))
+			return fd;
+	fail_msg("no such socket");
+	return -1;
+}
+
 void program_say(int from, int to, const char *text)
 {
 	char heard[64] = "";

@@ -73,6 +73,8 @@ size_t program_receive(int fd, void *bytes, size_t len);
 
 /* Receiving fails after some seconds. */
 void program_limit(int fd);
+/* The edge's end of a program's connection: it is in this process. */
+int program_edge_end(int program);
 /* Sent on one, heard on the other. */
 void program_say(int from, int to, const char *text);
 /* A connection from a program of a to a listener of b, both ends with a limit. */
