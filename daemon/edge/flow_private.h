@@ -57,6 +57,7 @@ struct flow {
 	bool is_held;    /* in that list */
 	bool is_warm;    /* it ran since it was asked last */
 	uint32_t ticket; /* of its socket, which is stowed; 0: it is not */
+	bool is_untaken; /* then: the kernel held bytes that the program had not taken */
 	/* The far side is dead: bytes that the program has not taken yet, and since when so many.
 	 */
 	size_t rest;
@@ -102,6 +103,8 @@ void flow_leave_stow(struct flow *flow);
 /* The program has reset its end, and all that it wrote before was read. */
 void flow_program_reset(struct flow *flow);
 void flow_far_side_failed(struct flow *flow);
+/* How much of what was written to its socket the program has not taken. Not of a stowed one. */
+size_t flow_untaken_in_socket(const struct flow *flow);
 /* While there is a rest: whatever has happened. */
 void flow_deliver_rest(struct flow *flow);
 

@@ -10,7 +10,7 @@
  * program may read it after a reset as before. A loopback socket that is reset drops what
  * it has not delivered, and nobody tells when a program has taken it; so that is
  * looked after every few milliseconds, as long as the program goes on taking. A stowed
- * flow has no socket to write to, so it waits until there is a descriptor for it.
+ * flow has no socket to write to or to look at, so it waits until there is a descriptor for it.
  */
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -30,15 +30,20 @@ void flow_program_reset(struct flow *flow)
 	tcp_finish_by_reset(conn, loop_now(flow->edge->loop));
 }
 
-static size_t untaken(const struct flow *flow)
+size_t flow_untaken_in_socket(const struct flow *flow)
 {
 	int queued = 0;
 
-	if (flow->state != FLOW_OPEN || flow->ticket || flow->stream.is_reset)
-		return 0;
 	if (ioctl(flow->stream.fd, SIOCOUTQ, &queued) != 0)
 		queued = 0;
-	return tcp_recv_unread(flow->conn) + (size_t)MAX(queued, 0);
+	return (size_t)MAX(queued, 0);
+}
+
+static size_t untaken(const struct flow *flow)
+{
+	if (flow->state != FLOW_OPEN || flow->ticket || flow->stream.is_reset)
+		return 0;
+	return tcp_recv_unread(flow->conn) + flow_untaken_in_socket(flow);
 }
 
 void flow_deliver_rest(struct flow *flow)
@@ -64,7 +69,8 @@ void flow_deliver_rest(struct flow *flow)
 
 void flow_far_side_failed(struct flow *flow)
 {
-	if (flow->ticket && stream_has_news(&flow->stream) && !flow_fetch(flow)) {
+	if (flow->ticket && (flow->is_untaken || stream_has_news(&flow->stream)) &&
+	    !flow_fetch(flow)) {
 		/* Its bytes wait for a descriptor; their time begins when it has one. */
 		flow->rest = NOT_LOOKED_AT;
 		return;

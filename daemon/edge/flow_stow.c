@@ -178,6 +178,7 @@ static unsigned stow_some(struct flows *flows, unsigned steps)
 	done = stow_put(flows->stow, items, count);
 	for (unsigned i = 0; i < done; i++) {
 		chosen[i]->ticket = items[i].ticket;
+		chosen[i]->is_untaken = flow_untaken_in_socket(chosen[i]) > 0;
 		stream_leave(&chosen[i]->stream);
 	}
 	while (count > done) {

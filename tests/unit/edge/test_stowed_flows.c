@@ -336,6 +336,48 @@ static void test_what_a_far_side_said_before_it_failed_waits_for_a_descriptor(vo
 	assert_int_equal(seen, failed);
 }
 
+#define MUCH 200000
+
+/* In the loop: until a's flow of this program is without a descriptor. */
+static void stow_flow(void *program)
+{
+	struct endpoint at;
+	struct flow *flow = a->edge->flows.all;
+
+	assert_int_equal(sock_local(*(int *)program, &at), 0);
+	while (flow && !endpoint_equal(&flow->program, &at))
+		flow = flow->next;
+	assert_non_null(flow);
+	for (int i = 0; i < FLOWS && !flow->ticket; i++)
+		assert_true(flows_free_descriptors(&a->edge->flows));
+	assert_int_not_equal(flow->ticket, 0);
+}
+
+/* It is in the kernel's queue, as the program has not read. */
+static void test_what_a_stowed_socket_still_holds_arrives_before_the_reset(void **state)
+{
+	static char bytes[MUCH];
+	int few = 1 << 13;
+	size_t got = 0;
+	ssize_t n;
+
+	(void)state;
+	exchange(0);
+	setsockopt(client[0], SOL_SOCKET, SO_RCVBUF, &few, sizeof(few));
+	program_send(server[0], bytes, sizeof(bytes));
+	usleep(200000); /* a has handed on all of it */
+	two_nodes_call(&t, stow_flow, &client[0]);
+	reset(&server[0]);
+	two_nodes_wait_flows(b, FLOWS - 1);
+	usleep(20000);
+	while ((n = recv(client[0], bytes, sizeof(bytes), 0)) > 0)
+		got += (size_t)n;
+	assert_int_equal(n, -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(got, MUCH);
+	two_nodes_wait_flows(a, FLOWS - 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -349,6 +391,7 @@ int main(void)
 		TEST(test_when_the_daemon_ends_programs_see_a_reset),
 		TEST(test_when_all_is_used_up_connects_fail_and_stowed_flows_wait),
 		TEST(test_what_a_far_side_said_before_it_failed_waits_for_a_descriptor),
+		TEST(test_what_a_stowed_socket_still_holds_arrives_before_the_reset),
 	};
 	const struct rlimit limit = { LIMIT, LIMIT };
 
