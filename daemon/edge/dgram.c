@@ -226,10 +226,7 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 	uint64_t idle_ns = DGRAM_IDLE_S * NS_PER_S;
 
 	if (d->fd < 0) {
-		int err = dgram_wake(d);
-
-		if (err)
-			log_debug("edge: udp: a port is lost: %s", strerror(-err));
+		(void)dgram_wake(d); /* which says what becomes of it */
 		return;
 	}
 	if (is_wanted_always(d))
@@ -242,11 +239,11 @@ static void timer_fired(struct edge_timer *timer, uint64_t now_ns)
 			       MAX(d->fair.used_ns + idle_ns, now_ns + idle_ns / 4));
 }
 
-int dgram_wake(struct dgram *d)
+/* The same port: programs are connected to it. */
+static int reopen(struct dgram *d)
 {
 	int err = open_socket(d);
 
-	/* The same port: programs are connected to it. */
 	if (err == 0)
 		err = sock_bind(d->fd, &d->at);
 	if (err == 0)
@@ -254,10 +251,31 @@ int dgram_wake(struct dgram *d)
 	if (err == 0)
 		err = publish_way_out(d);
 	if (err)
+		close_socket(d);
+	return err;
+}
+
+static void sulk_for_a_while(struct dgram *d)
+{
+	edge_timer_set(&d->dgrams->edge->timers, &d->timer,
+		       loop_now(d->dgrams->edge->loop) + DGRAM_SULK_MS * NS_PER_MS);
+}
+
+int dgram_wake(struct dgram *d)
+{
+	struct edge *edge = d->dgrams->edge;
+	int err = reopen(d);
+
+	if (err == -EMFILE && flows_free_descriptors(&edge->flows))
+		err = reopen(d);
+	if (err == 0) {
+		edge_timer_set(&edge->timers, &d->timer, d->fair.used_ns + DGRAM_IDLE_S * NS_PER_S);
+	} else if (err == -EMFILE || err == -ENFILE || err == -ENOBUFS || err == -ENOMEM) {
+		sulk_for_a_while(d); /* its programs would be refused for ever */
+	} else {
+		log_debug("edge: udp: a port is lost: %s", strerror(-err));
 		remove_dgram(d);
-	else
-		edge_timer_set(&d->dgrams->edge->timers, &d->timer,
-			       d->fair.used_ns + DGRAM_IDLE_S * NS_PER_S);
+	}
 	return err;
 }
 
@@ -265,8 +283,7 @@ void dgram_sulk(struct dgram *d)
 {
 	withdraw_way_out(d);
 	close_socket(d);
-	edge_timer_set(&d->dgrams->edge->timers, &d->timer,
-		       loop_now(d->dgrams->edge->loop) + DGRAM_SULK_MS * NS_PER_MS);
+	sulk_for_a_while(d);
 }
 
 void dgram_used(struct dgram *d, const struct endpoint *user)

@@ -94,7 +94,7 @@ unsigned dgram_live_users(struct dgram *dgram);
 void dgram_drop_unused(struct dgram *dgram);
 /* Closed for now: who sends to it gets the kernel's refusal. */
 void dgram_sulk(struct dgram *dgram);
-/* Opens again. 0, or -errno and it is gone. */
+/* Opens again. 0, or -errno: it is gone, or sulks on where descriptors or memory are short. */
 int dgram_wake(struct dgram *dgram);
 /* Not read until dgrams_resume(). */
 void dgram_pause(struct dgram *dgram);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -331,6 +332,46 @@ static void test_when_a_server_has_gone_the_far_side_is_told_and_a_new_one_found
 	close(server);
 }
 
+/* In the loop: it sulks no more, but the process may open nothing. */
+static void wake_without_descriptors(void *arg)
+{
+	struct dgram *d = a->edge->dgrams->table;
+	struct rlimit old, none;
+
+	(void)arg;
+	while (d && d->fd >= 0)
+		d = d->hh.next;
+	assert_non_null(d);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = (struct rlimit){ 0, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(dgram_wake(d), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+}
+
+static void test_a_refused_program_is_heard_again_though_no_descriptor_was_left(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0), server_ep;
+	int client, server = udp_at(&any, &server_ep);
+	struct pollfd ready;
+
+	(void)state;
+	close(server);
+	client = connected_client(server_ep.port);
+	assert_true(is_refused(client));
+	two_nodes_call(&t, wake_without_descriptors, NULL);
+	server = udp_at(&server_ep, &server_ep);
+	ready = (struct pollfd){ server, POLLIN, 0 };
+	for (int i = 0; i < 500 && poll(&ready, 1, 10) == 0; i++) {
+		ssize_t n = send(client, "!", 1, 0);
+
+		(void)n;
+	}
+	expect(server, "!", 1);
+	close(client);
+	close(server);
+}
+
 /* A new program's socket that was heard by the server. */
 static int heard_client(int server, uint16_t port)
 {
@@ -479,6 +520,7 @@ int main(void)
 		TEST(test_large_and_empty_datagrams_pass),
 		TEST(test_a_closed_port_refuses_a_connected_socket),
 		TEST(test_a_refused_program_is_not_in_the_way_of_the_next_one),
+		TEST(test_a_refused_program_is_heard_again_though_no_descriptor_was_left),
 		TEST(test_when_a_server_has_gone_the_far_side_is_told_and_a_new_one_found),
 		TEST(test_an_idle_endpoint_stays_for_the_first_of_many_programs),
 		TEST(test_an_idle_endpoint_goes_after_many_programs_one_by_one),
