@@ -415,4 +415,5 @@ void tailnet_plane_destroy(struct tailnet *t)
 	t->mesh->wg = NULL;
 	t->is_carrying = false;
 	t->mesh->is_relay_blocked = false;
+	mesh_set_blocked(t->mesh);
 }
