@@ -130,7 +130,9 @@ enum sock_life socktable_life(int table, const struct endpoint *theirs, const st
 {
 	struct answer answer;
 
-	if (table < 0 || !ip_is_v4(&theirs->addr) || !ip_is_v4(&ours->addr) ||
+	/* One of another host is in no table of this one. */
+	if (table < 0 || !ip_is_loopback(&theirs->addr) || !ip_is_loopback(&ours->addr) ||
+	    ip_is_v4(&theirs->addr) != ip_is_v4(&ours->addr) ||
 	    ask(table, IPPROTO_TCP, theirs, ours, &answer) != 0)
 		return SOCK_UNKNOWN;
 	if (answer.error)

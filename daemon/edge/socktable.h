@@ -8,7 +8,7 @@
 
 /* The other end of a loopback TCP connection. */
 enum sock_life {
-	SOCK_UNKNOWN, /* it cannot be asked, or the connection is IPv6 */
+	SOCK_UNKNOWN, /* it cannot be asked, or the connection is not on loopback */
 	SOCK_NONE,    /* there is no such socket */
 	SOCK_ORPHAN,  /* the kernel still ends the connection, but no process holds the socket */
 	SOCK_WAITING, /* TIME_WAIT: all is over but for the port */

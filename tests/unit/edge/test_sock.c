@@ -122,6 +122,38 @@ static void test_an_orphan_is_told_from_a_half_closed_socket(void **state)
 	close(listener);
 }
 
+static void test_the_table_tells_the_same_of_ipv6_and_nothing_of_other_hosts(void **state)
+{
+	struct endpoint ours = { .port = 0 }, theirs;
+	int listener, server, client, table = socktable_open();
+
+	(void)state;
+	assert_int_equal(ip_parse("::1", &ours.addr), 0);
+	listener = sock_open(&ours, SOCK_STREAM);
+	assert_int_equal(sock_bind(listener, &ours), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(sock_local(listener, &ours), 0);
+	client = sock_open(&ours, SOCK_STREAM);
+	assert_int_equal(sock_connect(client, &ours), 0);
+	assert_int_equal(sock_local(client, &theirs), 0);
+	server = accept(listener, NULL, NULL);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_HELD);
+	close(client);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_ORPHAN);
+	sock_reset_on_close(server);
+	close(server);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_NONE);
+	/* A client of the proxy may be one. */
+	ours = sock_endpoint(INADDR_LOOPBACK, 1);
+	assert_int_equal(ip_parse("192.0.2.1", &theirs.addr), 0);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_UNKNOWN);
+	assert_int_equal(ip_parse("2001:db8::1", &ours.addr), 0);
+	assert_int_equal(ip_parse("2001:db8::2", &theirs.addr), 0);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_UNKNOWN);
+	close(table);
+	close(listener);
+}
+
 /* A program's socket, ready for flows. */
 static int bound_at(struct endpoint *at, int family, int type, int v6only)
 {
@@ -367,6 +399,7 @@ int main(void)
 		cmocka_unit_test(test_a_block_belongs_to_one_daemon_until_it_is_given_back),
 		cmocka_unit_test(test_a_bound_port_is_seen_as_such),
 		cmocka_unit_test(test_an_orphan_is_told_from_a_half_closed_socket),
+		cmocka_unit_test(test_the_table_tells_the_same_of_ipv6_and_nothing_of_other_hosts),
 		cmocka_unit_test(test_the_table_knows_who_takes_a_new_flow),
 		cmocka_unit_test(test_a_connected_socket_takes_no_new_flow),
 		cmocka_unit_test(test_the_hold_port_falls_back_where_it_is_told_to),
