@@ -91,6 +91,9 @@ static int look(const struct group *g, struct handful *h)
 	h->count = count > 0 ? (unsigned)count : 0;
 	if (count < 0)
 		return count;
+	/* The kernel gives none, and does not say so, where it finds no memory for the list. */
+	if (count == 0)
+		return -ENOMEM;
 	assert(h->count == size(g));
 	for (unsigned i = 0, place = 0; i < h->count; place++)
 		if (g->members & 1u << place)

@@ -7,8 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +40,26 @@ static void came_back(void *owner, int fd)
 	end->ours = fd;
 	end->ticket = 0;
 	end->came_back = true;
+}
+
+/* Without memory for the descriptors the kernel gives the message alone, and says nothing. */
+static bool is_kernel_short;
+
+ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	ssize_t n = syscall(SYS_recvmsg, fd, msg, flags);
+	struct cmsghdr *c = n >= 0 && is_kernel_short ? CMSG_FIRSTHDR(msg) : NULL;
+
+	if (c && c->cmsg_type == SCM_RIGHTS) {
+		for (size_t at = CMSG_LEN(0); at < c->cmsg_len; at += sizeof(int)) {
+			int given;
+
+			memcpy(&given, (char *)c + at, sizeof(given));
+			close(given);
+		}
+		msg->msg_controllen = 0;
+	}
+	return n;
 }
 
 static void set_limit(rlim_t count)
@@ -437,6 +459,24 @@ static int replace_at_the_limit_in_flight(void)
 }
 
 /* The reserve is gone, since nothing could be sent again, and so is all else. */
+static void test_a_kernel_without_memory_is_asked_again(void **state)
+{
+	struct stow_item item = { ends[STOW_GROUP].ours, &ends[STOW_GROUP], 0 };
+
+	(void)state;
+	put(0, STOW_GROUP - 1);
+	is_kernel_short = true;
+	assert_int_equal(stow_take(stow, ends[0].ticket, STOW_USE), -ENOMEM);
+	assert_int_equal(stow_take(stow, ends[0].ticket, STOW_CLOSE), -ENOMEM);
+	assert_int_equal(stow_put(stow, &item, 1), 0);
+	is_kernel_short = false;
+	for (unsigned i = 0; i < STOW_GROUP - 1; i++) {
+		take(&ends[i], STOW_USE);
+		check_joined(&ends[i]);
+	}
+	assert_int_equal(stow_count(stow), 0);
+}
+
 static int meet_both_limits(void)
 {
 	if (!become_nobody())
@@ -508,6 +548,7 @@ int main(void)
 		TEST(test_the_end_resets_all),
 		TEST(test_without_a_descriptor_one_is_stowed_and_closed_but_not_used),
 		TEST(test_without_any_descriptor_there_is_no_stow),
+		TEST(test_a_kernel_without_memory_is_asked_again),
 		cmocka_unit_test(test_at_the_limit_in_flight_nothing_is_lost),
 		cmocka_unit_test(test_at_the_limit_in_flight_one_can_replace_another),
 		cmocka_unit_test(test_at_both_limits_what_should_be_closed_is_so_later),
