@@ -190,8 +190,24 @@ static void sync_one(struct tailnet *t, int64_t id)
 			    strerror(-err));
 }
 
+/* A key that is another's now leaves WireGuard and paths before that one gets it. */
+static void drop_stale(struct tailnet *t, struct mesh_peer *peer)
+{
+	const struct netmap *nm = t->mesh->netmap;
+	const struct netmap_node *node = netmap_peer_by_id(nm, peer->id);
+
+	if (!node || netmap_node_by_key(nm, peer->key) != node)
+		remove_peer(t, peer);
+}
+
 static void sync_listed(struct tailnet *t, const struct netmap_ids *ids)
 {
+	for (unsigned i = 0; i < ids->count; i++) {
+		struct mesh_peer *peer = find_peer(t, ids->id[i]);
+
+		if (peer)
+			drop_stale(t, peer);
+	}
 	for (unsigned i = 0; i < ids->count; i++)
 		sync_one(t, ids->id[i]);
 }
@@ -202,10 +218,7 @@ static void sync_all_peers(struct tailnet *t)
 	struct mesh_peer *peer, *next;
 
 	HASH_ITER(by_id, t->peers, peer, next)
-	{
-		if (!netmap_peer_by_id(nm, peer->id))
-			remove_peer(t, peer);
-	}
+	drop_stale(t, peer);
 	for (unsigned i = 0; i < netmap_peer_count(nm); i++)
 		sync_one(t, netmap_peer_at(nm, i)->id);
 }

@@ -379,6 +379,17 @@ def test_names_that_do_not_fit_are_told_of_once(node, server):
     assert 1 <= node.said().count("left out") < 4
 
 
+# ---- keys that change hands ----
+
+def test_two_peers_change_keys_with_one_another(node, server):
+    one, two = peer(1), peer(2)
+    stream = running(node, server, one, two)
+    stream.send({"PeersChanged": [{**one, "Key": two["Key"]}, {**two, "Key": one["Key"]}]})
+    for other, key in (("peer1", two["Key"]), ("peer2", one["Key"])):
+        shown = node.wait_peer(other, lambda peer: peer and peer["PublicKey"] == key)
+        assert shown["InEngine"], shown
+
+
 # ---- many peers ----
 
 def rss_kb(node):
