@@ -37,9 +37,9 @@ class Tailnet:
         self.named = {}
 
     def make(self, kind, site="plain", name=None):
-        """A node that has not begun; kind: ours, userspace or tun."""
+        """A node that has not begun; kind: ours, userspace or tun. Its name is its own, unlike any of node()."""
         place = Site(self, site) if isinstance(site, str) else site
-        name = name or f"{kind}-{place.kind}-{next(_numbers)}"
+        name = name or f"{kind}-{place.kind}-own{next(_numbers)}"
         if kind == "ours" and not REFERENCE:
             return Ours(self, place, name)
         return Real(self, place, name, "userspace" if kind == "userspace" else "tun")

@@ -11,7 +11,7 @@ from flow import Flow
 from tailnet import Tailnet
 from wire import Site
 
-from lab import wait_until
+from lab import Failure, wait_until
 
 OTHERS = ["userspace", pytest.param("tun", marks=pytest.mark.slow)]
 
@@ -31,8 +31,10 @@ def path(node, other):
 
 
 def wait_path(node, other, kind, timeout=20):
-    wait_until(lambda: path(node, other) == kind, timeout,
-               f"{node.name} reaches {other.name} by {path(node, other)} and not {kind}")
+    try:
+        wait_until(lambda: path(node, other) == kind, timeout, f"{node.name} reaches {other.name} not by {kind}")
+    except Failure as failure:
+        raise Failure(f"{failure}, but by {path(node, other)}: {node.peer(other.name)}") from None
 
 
 def both(net, *keys):
