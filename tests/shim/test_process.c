@@ -249,8 +249,11 @@ static void *dial_often(void *unused)
 		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 		int r = dial(fd, i % 3 ? PORT_ECHO : PORT_FAIL_SOONER + ECONNREFUSED);
 
-		if (i % 3 ? r != 0 : r == 0 || errno != ECONNREFUSED)
+		if (i % 3 ? r != 0 : r == 0 || errno != ECONNREFUSED) {
+			fprintf(stderr, "dial %d: %d, %s\n", i, r,
+				r ? strerror(errno) : "connected");
 			return "wrong answer";
+		}
 		close(fd);
 	}
 	return NULL;
