@@ -16,11 +16,9 @@
 #define TRACE_GET_SYSCALL_INFO 0x420e
 
 struct trace_regs {
-#if defined(__aarch64__)
-	struct user_pt_regs user;
-	int nr; /* of the call that is being entered */
-#else
 	struct user_regs_struct user;
+#if defined(__aarch64__)
+	int nr; /* of the call that is being entered */
 #endif
 };
 
