@@ -10,7 +10,9 @@
  *   library: syscall -> SIGSYS -> trapped() -> trap_enter -> trap_run() -> connect()
  *            next instruction <- registers as they were <-
  *
- * The signal's handler asks for the alternative stack: Go's goroutines have theirs of 2 KB.
+ * The signal's handler asks for the alternate stack: Go's goroutines have theirs of 2 KB. A
+ * thread that was on it already, in a handler of the program's, must not seem to have left it,
+ * or the next handler there would overwrite that one: meanwhile ours is the alternate stack.
  *
  * A filter survives exec, and then stands for addresses at which the kernel has mapped
  * something else. Where addresses are not random none is installed. Where they are,
@@ -60,19 +62,24 @@
 #define STACKS_MAX  4096 /* calls at a time */
 #define STACK_BYTES ((size_t)256 * 1024)
 #define GUARD_BYTES ((size_t)4096)
-#define PATIENCE    1000 /* turns of others that are waited for */
-#define STATE_BYTES 2816 /* what XSAVE writes of the parts we ask for, and more */
-#define STATE_PARTS 0xe7 /* x87, SSE, AVX, AVX-512 */
+#define PATIENCE    1000        /* turns of others that are waited for */
+#define AUTODISARM  0x80000000u /* of an alternate stack: nobody is on it, ever */
+#define STATE_BYTES 2816        /* what XSAVE writes of the parts we ask for, and more */
+#define STATE_PARTS 0xe7        /* x87, SSE, AVX, AVX-512 */
 
 /* At the upper end of a stack. Assembly below knows where its parts lie. */
 struct stack {
 	greg_t regs[NGREG]; /* 0 */
 	_Atomic int is_busy;
 	struct stack *next;
+	stack_t alternate; /* 200: the thread's, if it was on that; else of size 0 */
+	uint64_t mask;     /* then: of signals, from before */
 	_Alignas(64) uint8_t state[STATE_BYTES]; /* 256 */
 };
-static_assert(offsetof(struct stack, is_busy) == 184 && offsetof(struct stack, state) == 256,
+static_assert(offsetof(struct stack, is_busy) == 184 && offsetof(struct stack, state) == 256 &&
+		      offsetof(struct stack, alternate) == 200 && offsetof(stack_t, ss_size) == 16,
 	      "as trap_enter has it");
+static_assert(SYS_sigaltstack == 131, "as trap_enter has it");
 static_assert(REG_R8 == 0 && REG_R15 == 7 && REG_RDI == 8 && REG_RSI == 9 && REG_RBP == 10 &&
 		      REG_RBX == 11 && REG_RDX == 12 && REG_RAX == 13 && REG_RSP == 15 &&
 		      REG_RIP == 16 && REG_EFL == 17,
@@ -147,12 +154,24 @@ static bool is_ours(uintptr_t at)
 	return false;
 }
 
+/* This stack is the thread's alternate one now. Its signals are blocked, and come from then on. */
+static void move_alternate(struct stack *stack)
+{
+	char *from = (char *)(stack + 1) - STACK_BYTES;
+	stack_t ours = { .ss_sp = from, .ss_size = (size_t)((char *)stack - from) };
+
+	raw_syscall(SYS_sigaltstack, &ours, NULL);
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &stack->mask, NULL, sizeof(stack->mask));
+}
+
 void trap_run(struct stack *stack) __attribute__((used));
 void trap_run(struct stack *stack)
 {
 	greg_t *regs = stack->regs;
 	int saved = errno, cancel;
 
+	if (stack->alternate.ss_size)
+		move_alternate(stack);
 	/* No system call instruction is where a thread may be cancelled, and libc's calls are. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (is_ours((uintptr_t)regs[REG_RIP]))
@@ -168,7 +187,8 @@ void trap_run(struct stack *stack)
 /*
  * Begins with the struct in rdi, on its stack. In the end rcx and r11 alone are other than they
  * were, as the kernel leaves them; the stack is another call's when nothing of it is
- * needed any more.
+ * needed any more. The thread's own alternate stack can be set once it is on it: a signal in
+ * between comes to ours, of which the struct alone is still needed.
  */
 void trap_enter(void);
 /* clang-format off */
@@ -187,9 +207,16 @@ __asm__(".text\n"
 	"	mov trap_state_parts(%rip), %eax\n"
 	"	xor %edx, %edx\n"
 	"	xrstor64 256(%rbx)\n"
-	"	mov %rbx, %r11\n"
-	"	pushq 136(%r11)\n"
+	"	pushq 136(%rbx)\n"
 	"	popfq\n"
+	"	mov 120(%rbx), %rsp\n"
+	"	mov 216(%rbx), %rcx\n"
+	"	jrcxz 1f\n"
+	"	lea 200(%rbx), %rdi\n"
+	"	mov $0, %esi\n" /* which keeps the flags */
+	"	mov $131, %eax\n"
+	"	syscall\n"
+	"1:	mov %rbx, %r11\n"
 	"	mov 0(%r11), %r8\n"
 	"	mov 8(%r11), %r9\n"
 	"	mov 16(%r11), %r10\n"
@@ -204,7 +231,6 @@ __asm__(".text\n"
 	"	mov 96(%r11), %rdx\n"
 	"	mov 104(%r11), %rax\n"
 	"	mov 128(%r11), %rcx\n"
-	"	mov 120(%r11), %rsp\n"
 	"	movl $0, 184(%r11)\n"
 	"	jmp *%rcx\n"
 	"	.cfi_endproc\n"
@@ -267,9 +293,19 @@ static void pass_on(int signal, siginfo_t *info, void *context)
 	}
 }
 
+/* Is the thread on its alternate stack, as the kernel sees it? */
+static bool is_on(const stack_t *alternate, uintptr_t sp)
+{
+	uintptr_t from = (uintptr_t)alternate->ss_sp;
+
+	return !((unsigned)alternate->ss_flags & AUTODISARM) && sp > from &&
+	       sp - from <= alternate->ss_size;
+}
+
 static void trapped(int signal, siginfo_t *info, void *context)
 {
-	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	ucontext_t *before = context;
+	greg_t *regs = before->uc_mcontext.gregs;
 	int saved = errno;
 	struct stack *stack;
 
@@ -288,6 +324,12 @@ static void trapped(int signal, siginfo_t *info, void *context)
 		return;
 	}
 	memcpy(stack->regs, regs, sizeof(stack->regs));
+	stack->alternate.ss_size = 0;
+	if (is_on(&before->uc_stack, (uintptr_t)regs[REG_RSP])) {
+		stack->alternate = before->uc_stack;
+		memcpy(&stack->mask, &before->uc_sigmask, sizeof(stack->mask));
+		memset(&before->uc_sigmask, 0xff, sizeof(stack->mask)); /* until it has moved */
+	}
 	regs[REG_RIP] = (greg_t)trap_enter;
 	regs[REG_RDI] = (greg_t)stack;
 	regs[REG_RSP] = (greg_t)stack & ~(greg_t)15;

@@ -184,6 +184,87 @@ static void interrupted(char **argv)
 	printf("interrupted %d of %d\n", interruptions, alarms < 3 ? 0 : 3);
 }
 
+/*
+ * While an accept() waits in a handler on the alternate stack, other handlers come there, which
+ * make calls, too: no one's variables are another's.
+ */
+#define VARIABLES 3000
+static struct sockaddr_in waiting_at;
+static int waiting;
+static volatile unsigned overwritten, elsewhere;
+
+static void count_changed(const volatile char *variables, char value)
+{
+	for (unsigned i = 0; i < VARIABLES; i++)
+		overwritten += variables[i] != value;
+}
+
+static void set_all(volatile char *variables, char value)
+{
+	stack_t now;
+
+	for (unsigned i = 0; i < VARIABLES; i++)
+		variables[i] = value;
+	sigaltstack(NULL, &now);
+	elsewhere += now.ss_flags != SS_ONSTACK;
+}
+
+static void call_above(int signal)
+{
+	volatile char variables[VARIABLES];
+	struct sockaddr_in own;
+
+	set_all(variables, (char)signal);
+	call(SYS_getsockname, waiting, (long)&own, (long)&(socklen_t){ sizeof(own) }, 0, 0, 0);
+	elsewhere += own.sin_port != waiting_at.sin_port;
+	if (signal == SIGALRM) {
+		alarms++;
+		raise(SIGUSR2);
+	}
+	count_changed(variables, (char)signal);
+}
+
+static void wait_above(int signal)
+{
+	volatile char variables[VARIABLES];
+	struct sockaddr_in peer;
+	int interruptions = 0;
+
+	set_all(variables, (char)signal);
+	while (interruptions < 3)
+		interruptions += call(SYS_accept4, waiting, (long)&peer,
+				      (long)&(socklen_t){ sizeof(peer) }, 0, 0, 0) == -EINTR;
+	count_changed(variables, (char)signal);
+}
+
+static void stacks(char **argv)
+{
+	const struct itimerval often = { { 0, 50000 }, { 0, 50000 } };
+	struct sigaction action = { .sa_handler = wait_above, .sa_flags = SA_ONSTACK };
+	stack_t above = { .ss_sp = malloc(65536), .ss_size = 65536 }, then;
+	socklen_t len = sizeof(waiting_at);
+
+	waiting_at = at(argv[2], argv[3]);
+	waiting = open_socket(SOCK_STREAM);
+	check("bind", call(SYS_bind, waiting, (long)&waiting_at, len, 0, 0, 0));
+	check("listen", call(SYS_listen, waiting, 5, 0, 0, 0, 0));
+	check("getsockname",
+	      call(SYS_getsockname, waiting, (long)&waiting_at, (long)&len, 0, 0, 0));
+	sigaltstack(&above, NULL);
+	sigaction(SIGUSR1, &action, NULL);
+	action.sa_handler = call_above;
+	sigaction(SIGALRM, &action, NULL);
+	sigaction(SIGUSR2, &action, NULL);
+	setitimer(ITIMER_REAL, &often, NULL);
+	raise(SIGUSR1);
+	setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+	sigaltstack(NULL, &then);
+	printf("overwritten %u elsewhere %u alarms %d\n", overwritten, elsewhere,
+	       alarms < 3 ? 0 : 3);
+	printf("same stack %d flags %d\n",
+	       then.ss_sp == above.ss_sp && then.ss_size == above.ss_size, then.ss_flags);
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 3 ? argv[1] : "";
@@ -197,6 +278,8 @@ int main(int argc, char **argv)
 		datagram(argv);
 	else if (strcmp(what, "interrupted") == 0)
 		interrupted(argv);
+	else if (strcmp(what, "stacks") == 0)
+		stacks(argv);
 #if defined(__x86_64__)
 	else if (strcmp(what, "registers") == 0)
 		registers(argv);

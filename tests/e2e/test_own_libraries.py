@@ -126,6 +126,13 @@ def test_a_call_that_waits_is_interrupted(world, library):
 
 
 @served
+def test_a_call_that_waits_in_a_handler_on_the_alternate_stack(world, library):
+    """Handlers that come there meanwhile stand behind it, as if it were there."""
+    said = python(world.a, LOAD + "call(library, 'stacks', *sys.argv[2:])", library, world.a.v4, 0)
+    assert said == "overwritten 0 elsewhere 0 alarms 3\nsame stack 1 flags 0\n"
+
+
+@served
 def test_many_waiting_calls(world, library):
     """Each has a stack of its own."""
     said = python(world.a, LOAD + """
