@@ -49,6 +49,9 @@ typedef void *dlsym_function(void *handle, const char *name);
 	X(gethostbyname_r) X(getifaddrs) X(getnameinfo) X(getpeername) \
 	X(getsockname) X(getsockopt) X(if_indextoname) X(if_nameindex) \
 	X(if_nametoindex) X(ioctl) X(pidfd_spawn) X(pidfd_spawnp) X(posix_spawn) \
+	X(posix_spawn_file_actions_addchdir) X(posix_spawn_file_actions_addchdir_np) \
+	X(posix_spawn_file_actions_addfchdir) X(posix_spawn_file_actions_addfchdir_np) \
+	X(posix_spawn_file_actions_destroy) X(posix_spawn_file_actions_init) \
 	X(posix_spawnp) X(pthread_sigmask) X(recv) X(recvfrom) X(recvmmsg) \
 	X(recvmsg) X(res_nquery) X(res_nquerydomain) X(res_nsearch) X(res_nsend) \
 	X(res_query) X(res_querydomain) X(res_search) X(res_send) X(scandir) \

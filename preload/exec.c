@@ -17,25 +17,32 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/folders.h"
 #include "preload/follow.h"
 #include "preload/libc.h"
 #include "preload/raw.h"
 #include "preload/shim.h"
 
 /* In the frame of whoever says it. */
-#define FOLLOW(f, path, argv, envp, needs_path)                \
+#define FOLLOW(f, needs_path)                                  \
 	do {                                                   \
-		follow_look(f, path, argv, envp, needs_path);  \
+		follow_look(f, needs_path);                    \
 		follow_change(f, __builtin_alloca((f)->room)); \
 	} while (0)
+
+/* What was asked for, in whose words all functions here have it. */
+#define ASKED(at, name)                                                    \
+	{                                                                  \
+		.folder = (at), .path = (name), .argv = argv, .envp = envp \
+	}
 
 extern char **environ;
 
 SHIM_EXPORT(int, execve, (const char *path, char *const argv[], char *const envp[]))
 {
-	struct follow f;
+	struct follow f = ASKED(AT_FDCWD, path);
 
-	FOLLOW(&f, path, argv, envp, false);
+	FOLLOW(&f, false);
 	return libc.execve(f.path, f.argv, f.envp);
 }
 
@@ -48,11 +55,11 @@ SHIM_EXPORT(int, execv, (const char *path, char *const argv[]))
 SHIM_EXPORT(int, execvpe, (const char *name, char *const argv[], char *const envp[]))
 {
 	char path[PATH_MAX];
-	struct follow f;
+	struct follow f = ASKED(AT_FDCWD, path);
 
-	if (!shim_is_on() || !follow_find(name, path))
+	if (!shim_is_on() || !follow_find(AT_FDCWD, name, path))
 		return libc.execvpe(name, argv, envp);
-	FOLLOW(&f, path, argv, envp, false);
+	FOLLOW(&f, false);
 	if (f.has_other_path)
 		return libc.execve(f.path, f.argv, f.envp);
 	return libc.execvpe(name, argv, f.envp);
@@ -168,13 +175,13 @@ static bool name_file(int fd, char name[static PATH_MAX])
 SHIM_EXPORT(int, fexecve, (int fd, char *const argv[], char *const envp[]))
 {
 	char name[PATH_MAX];
-	struct follow f;
+	struct follow f = ASKED(AT_FDCWD, name);
 	bool has_name;
 
 	if (!shim_is_on())
 		return libc.fexecve(fd, argv, envp);
 	has_name = name_file(fd, name);
-	FOLLOW(&f, name, argv, envp, !has_name);
+	FOLLOW(&f, !has_name);
 	if (f.has_other_path)
 		return libc.execve(f.path, f.argv, f.envp);
 	return libc.fexecve(fd, argv, f.envp);
@@ -185,7 +192,7 @@ SHIM_EXPORT(int, execveat,
 	    (int folder, const char *path, char *const argv[], char *const envp[], int flags))
 {
 	char name[PATH_MAX];
-	struct follow f;
+	struct follow f = ASKED(AT_FDCWD, name);
 	bool has_name;
 	int fd;
 
@@ -195,7 +202,7 @@ SHIM_EXPORT(int, execveat,
 	if (fd < 0)
 		return (int)raw_syscall(SYS_execveat, folder, path, argv, envp, flags);
 	has_name = name_file(fd, name);
-	FOLLOW(&f, name, argv, envp, !has_name || (flags & ~AT_EMPTY_PATH));
+	FOLLOW(&f, !has_name || (flags & ~AT_EMPTY_PATH));
 	raw_syscall(SYS_close, fd);
 	if (f.has_other_path)
 		return libc.execve(f.path, f.argv, f.envp);
@@ -206,9 +213,10 @@ SHIM_EXPORT(int, posix_spawn,
 	    (pid_t * pid, const char *path, const posix_spawn_file_actions_t *actions,
 	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 {
-	struct follow f;
+	struct follow f = ASKED(folders_open(actions), path);
 
-	FOLLOW(&f, path, argv, envp, false);
+	FOLLOW(&f, false);
+	folders_close(f.folder);
 	return libc.posix_spawn(pid, f.path, actions, attributes, f.argv, f.envp);
 }
 
@@ -217,11 +225,14 @@ SHIM_EXPORT(int, posix_spawnp,
 	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 {
 	char path[PATH_MAX];
-	struct follow f;
+	struct follow f = ASKED(folders_open(actions), path);
+	bool is_found = shim_is_on() && follow_find(f.folder, name, path);
 
-	if (!shim_is_on() || !follow_find(name, path))
+	if (is_found)
+		FOLLOW(&f, false);
+	folders_close(f.folder);
+	if (!is_found)
 		return libc.posix_spawnp(pid, name, actions, attributes, argv, envp);
-	FOLLOW(&f, path, argv, envp, false);
 	if (f.has_other_path)
 		return libc.posix_spawn(pid, f.path, actions, attributes, f.argv, f.envp);
 	return libc.posix_spawnp(pid, name, actions, attributes, argv, f.envp);
@@ -235,11 +246,12 @@ SHIM_EXPORT(int, pidfd_spawn,
 	    (int *pidfd, const char *path, const posix_spawn_file_actions_t *actions,
 	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 {
-	struct follow f;
+	struct follow f = ASKED(folders_open(actions), path);
 
+	FOLLOW(&f, false);
+	folders_close(f.folder);
 	if (!libc.pidfd_spawn)
 		return ENOSYS;
-	FOLLOW(&f, path, argv, envp, false);
 	return libc.pidfd_spawn(pidfd, f.path, actions, attributes, f.argv, f.envp);
 }
 
@@ -248,13 +260,16 @@ SHIM_EXPORT(int, pidfd_spawnp,
 	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 {
 	char path[PATH_MAX];
-	struct follow f;
+	struct follow f = ASKED(folders_open(actions), path);
+	bool is_found = shim_is_on() && follow_find(f.folder, name, path);
 
+	if (is_found)
+		FOLLOW(&f, false);
+	folders_close(f.folder);
 	if (!libc.pidfd_spawnp)
 		return ENOSYS;
-	if (!shim_is_on() || !follow_find(name, path))
+	if (!is_found)
 		return libc.pidfd_spawnp(pidfd, name, actions, attributes, argv, envp);
-	FOLLOW(&f, path, argv, envp, false);
 	if (f.has_other_path)
 		return libc.pidfd_spawn(pidfd, f.path, actions, attributes, f.argv, f.envp);
 	return libc.pidfd_spawnp(pidfd, name, actions, attributes, argv, f.envp);

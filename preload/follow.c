@@ -158,11 +158,12 @@ static bool has_own_calls(int fd, const struct stat *st)
  * The kind of the file, or, for a script, the interpreter's path. is_searched: its code
  * is to be looked at, too.
  */
-static enum follow_kind look(const char *path, char interpreter[static ELF_INTERPRETER_MAX],
-			     bool *script, bool is_searched)
+static enum follow_kind look(const struct follow *f, const char *path,
+			     char interpreter[static ELF_INTERPRETER_MAX], bool *script,
+			     bool is_searched)
 {
 	/* It may be a pipe, which would wait for a writer, or a terminal. */
-	int fd = (int)raw_syscall(SYS_openat, AT_FDCWD, path,
+	int fd = (int)raw_syscall(SYS_openat, f->folder, path,
 				  O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
 	enum follow_kind kind = FOLLOW_OTHER;
 	char linker[ELF_INTERPRETER_MAX];
@@ -171,7 +172,8 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 
 	*script = false;
 	if (fd < 0)
-		return stat(path, &st) == 0 && S_ISREG(st.st_mode) && gains_rights(fd, &st)
+		return fstatat(f->folder, path, &st, 0) == 0 && S_ISREG(st.st_mode) &&
+				       gains_rights(fd, &st)
 			       ? FOLLOW_SET_UID
 			       : FOLLOW_OTHER;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) {
@@ -199,14 +201,15 @@ static enum follow_kind look(const char *path, char interpreter[static ELF_INTER
 	return kind != FOLLOW_OTHER && is_set_uid ? FOLLOW_SET_UID : kind;
 }
 
-static enum follow_kind kind_of(const char *path, bool is_searched)
+static enum follow_kind kind_of(const struct follow *f, bool is_searched)
 {
+	const char *path = f->path;
 	char interpreter[ELF_INTERPRETER_MAX], next[ELF_INTERPRETER_MAX];
 	bool is_script = true;
 	enum follow_kind kind = FOLLOW_OTHER;
 
 	for (int i = 0; is_script && i <= MAX_SCRIPTS; i++) {
-		kind = look(path, next, &is_script, is_searched);
+		kind = look(f, path, next, &is_script, is_searched);
 		memcpy(interpreter, next, sizeof(next));
 		path = interpreter;
 	}
@@ -469,26 +472,25 @@ static bool wants_tracer(const struct follow *f)
 	       !*traced_for;
 }
 
-void follow_look(struct follow *f, const char *path, char *const argv[], char *const envp[],
-		 bool needs_path)
+void follow_look(struct follow *f, bool needs_path)
 {
+	const char *path = f->path;
 	int saved = errno;
 
-	*f = (struct follow){ .path = path, .argv = argv, .envp = envp };
 	if (!shim_is_on() || !*library)
 		return;
-	if (is_turned_off || is_unwanted(envp)) {
+	if (is_turned_off || is_unwanted(f->envp)) {
 		explain_child(path, ": left alone (asked for by the environment)");
 		return;
 	}
-	f->kind = kind_of(path, is_searched(envp) && !needs_path);
+	f->kind = kind_of(f, is_searched(f->envp) && !needs_path);
 	if (f->kind == FOLLOW_SET_UID) {
 		tell_set_uid(path);
 		explain_child(path, ": left alone (set-uid)");
 	} else {
 		f->has_other_path = wants_tracer(f) && !needs_path && *meshrun;
-		f->variable_count = count_words(envp);
-		f->word_count = count_words(argv);
+		f->variable_count = count_words(f->envp);
+		f->word_count = count_words(f->argv);
 		f->room = room_for(f);
 		if (f->room > FOLLOW_ROOM_MAX) {
 			f->room = 0;
@@ -529,14 +531,15 @@ void follow_change(struct follow *f, void *room)
 }
 
 /* A folder may be searched, which is no execution: the kernel goes on to the next. */
-static bool is_program(const char *path)
+static bool is_program(int folder, const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+	return fstatat(folder, path, &st, 0) == 0 && S_ISREG(st.st_mode) &&
+	       faccessat(folder, path, X_OK, 0) == 0;
 }
 
-bool follow_find(const char *name, char path[static PATH_MAX])
+bool follow_find(int folder, const char *name, char path[static PATH_MAX])
 {
 	const char *dirs = getenv("PATH"), *end;
 	size_t len, name_size = strlen(name) + 1;
@@ -553,7 +556,7 @@ bool follow_find(const char *name, char path[static PATH_MAX])
 		memcpy(path, dirs, len);
 		path[len] = '/';
 		memcpy(path + (len ? len + 1 : 0), name, name_size);
-		found = is_program(path);
+		found = is_program(folder, path);
 	}
 	errno = saved;
 	return found;

@@ -23,6 +23,7 @@ enum follow_kind {
 
 /* What exec is called with. */
 struct follow {
+	int folder; /* where a relative path leads from: a descriptor, or AT_FDCWD */
 	const char *path;
 	char *const *argv;
 	char *const *envp;
@@ -33,19 +34,19 @@ struct follow {
 };
 
 /*
- * f is what the caller asked for, and how much room the changes need, without which
- * the child would lose the mesh. needs_path: the child must be started by its path.
+ * f has the first four, what the caller asked for; all else is nought. It gets how much room the
+ * changes need, without which the child would lose the mesh. needs_path: the child must be started
+ * by its path.
  */
-void follow_look(struct follow *f, const char *path, char *const argv[], char *const envp[],
-		 bool needs_path);
+void follow_look(struct follow *f, bool needs_path);
 /*
  * Makes the changes. They lie in room (aligned for pointers), which is of the caller's
  * stack: a child of vfork() has no other memory that goes away with it.
  */
 void follow_change(struct follow *f, void *room);
 
-/* Where execvp() would find name; false: nowhere, or too long. */
-bool follow_find(const char *name, char path[static PATH_MAX]);
+/* Where execvp() would find name, in this folder; false: nowhere, or too long. */
+bool follow_find(int folder, const char *name, char path[static PATH_MAX]);
 
 /* At start-up: where the shim itself lies, and what the environment says. */
 void follow_start(void);

@@ -107,7 +107,13 @@ typedef int dirent_order(const struct dirent **a, const struct dirent **b);
 	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) \
 	X(int, pidfd_spawnp,                                                             \
 	  (int *pidfd, const char *name, const posix_spawn_file_actions_t *actions,      \
-	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
+	   const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])) \
+	X(int, posix_spawn_file_actions_init, (posix_spawn_file_actions_t * actions))    \
+	X(int, posix_spawn_file_actions_destroy, (posix_spawn_file_actions_t * actions)) \
+	X(int, posix_spawn_file_actions_addchdir_np,                                     \
+	  (posix_spawn_file_actions_t * actions, const char *path))                      \
+	X(int, posix_spawn_file_actions_addfchdir_np,                                    \
+	  (posix_spawn_file_actions_t * actions, int fd))
 
 #define LIBC_SIGNAL_CALLS(X)                                                                   \
 	X(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old))                     \

@@ -336,3 +336,56 @@ def test_a_folder_of_its_name_does_not_hide_a_static_child(world, static, echo, 
     tmp_path.chmod(0o755)
     path = f"PATH={tmp_path}:{static.parent}"
     assert run(world.a, "/usr/bin/env", path, static.name, "ends", world.b.v4, echo) == f"{world.a.v4} {world.b.v4}\n"
+
+
+# posix_spawn with folders to change to, one after another; Python's own has none. A number is a descriptor's.
+SPAWN = """
+import ctypes, os, sys
+libc, actions, pid = ctypes.CDLL(None), ctypes.create_string_buffer(512), ctypes.c_int()
+def spawn(call, name, folders):
+    assert libc.posix_spawn_file_actions_init(actions) == 0
+    for folder in folders:
+        add, what = ("fchdir", folder) if isinstance(folder, int) else ("chdir", folder.encode())
+        assert getattr(libc, f"posix_spawn_file_actions_add{add}_np")(actions, what) == 0
+    words = [name, *sys.argv[3:]]
+    argv = (ctypes.c_char_p * (len(words) + 1))(*(w.encode() for w in words), None)
+    assert getattr(libc, call)(ctypes.byref(pid), argv[0], actions, None, argv, (ctypes.c_char_p * 1)(None)) == 0
+    assert os.waitpid(pid.value, 0)[1] == 0
+    return libc.posix_spawn_file_actions_destroy(actions)
+top, name = sys.argv[1:3]
+os.chdir("/usr/bin")
+"""
+SPAWNS = """
+for call in "posix_spawn", "posix_spawnp":
+    spawn(call, "./" + name, [top])
+    spawn(call, "../" + name, [top + "/sub"])
+    spawn(call, "../" + name, ["/", top[1:], "sub"])
+    spawn(call, "../" + name, ["/", os.open(top + "/sub", os.O_PATH)])
+    spawn(call, "sub/../" + name, [os.open("/", os.O_RDONLY), top[1:]])
+lists = [ctypes.create_string_buffer(512) for _ in range(2000)]
+for l in lists:
+    assert libc.posix_spawn_file_actions_init(l) == 0
+    assert libc.posix_spawn_file_actions_addchdir_np(l, b"/") == 0
+    assert libc.posix_spawn_file_actions_destroy(l) == 0
+spawn("posix_spawn", "./" + name, [top])
+libc.posix_spawn_file_actions_addchdir_np(actions, b"/nowhere") # is forgotten by the next one there
+os.chdir(top)
+spawn("posix_spawn", "./" + name, [])
+"""
+
+
+def test_static_children_that_begin_in_another_folder(world, static, echo, session_lab):
+    """They lie where their path leads from there, and not from their parent's folder."""
+    top = session_lab.tmp / "folders"
+    (top / "sub").mkdir(parents=True, exist_ok=True)
+    if not (top / static.name).exists():
+        os.link(static, top / static.name)
+    said = run(world.a, PYTHON, "-c", SPAWN + SPAWNS, top, static.name, "ends", world.b.v4, echo)
+    assert said == f"{world.a.v4} {world.b.v4}\n" * 12
+
+
+def test_a_static_child_that_path_finds_in_another_folder(world, static, echo):
+    code = SPAWN + "spawn('posix_spawnp', name, [top])"
+    said = run(world.a, "/usr/bin/env", "PATH=/nowhere:.", PYTHON, "-c", code, static.parent, static.name, "ends",
+               world.b.v4, echo)
+    assert said == f"{world.a.v4} {world.b.v4}\n"
