@@ -33,14 +33,95 @@
 
 #include "shared/util.h"
 
-/* Code of one segment: its bytes in the file. Calls within it are relative, so no address is
- * needed. */
+/* Code of one segment. Calls within it are relative, so no address is needed. */
+struct segment {
+	const struct own_calls_file *file;
+	size_t offset, len; /* in the file */
+};
+
+/* As much of it as there is room for. */
 struct code {
 	const uint8_t *bytes;
 	size_t len;
+	const struct segment *segment;
+	size_t at; /* in that */
 };
 
-#define NO_NUMBER (-1)
+/* What has been seen that matters only if there is something else, too. */
+struct seen {
+	bool has_taken, has_general;   /* a call whose number comes from elsewhere */
+	bool has_handed, has_returned; /* a number on its way, as in shape 2, and in 3 */
+	size_t rest; /* the latter was not looked for up to here; at first nowhere at all */
+};
+
+/* Says whether a network call is in code, between from and to; around them there is more to see. */
+typedef bool looker(const struct code *code, size_t from, size_t to, struct seen *seen);
+
+#define NO_NUMBER    (-1)
+#define BEHIND       512 /* what is looked at before a call, and more; all three are whole words */
+#define AHEAD        128 /* and behind it */
+#define FUNCTION_LEN 176 /* what is looked at of another function, and of what is before it */
+#define LEAD         4   /* the latter */
+
+static size_t read_file(const struct own_calls_file *file, size_t at, void *to, size_t len)
+{
+	if (at >= file->len)
+		return 0;
+	len = MIN(len, file->len - at);
+	if (!file->bytes)
+		return file->read(file, at, to, len);
+	memcpy(to, file->bytes + at, len);
+	return len;
+}
+
+/* The code from here on, in the file's room if it is not in memory. False: there is none. */
+static bool code_at(const struct segment *segment, size_t at, struct code *code)
+{
+	const struct own_calls_file *file = segment->file;
+	size_t len = segment->len - at;
+
+	*code = (struct code){ .segment = segment, .at = at };
+	if (file->bytes) {
+		code->bytes = file->bytes + segment->offset + at;
+		code->len = len;
+	} else {
+		code->bytes = file->room;
+		code->len =
+			read_file(file, segment->offset + at, file->room, MIN(len, OWN_CALLS_ROOM));
+	}
+	return code->len > 0;
+}
+
+/* All of it up to end, piece by piece. A file that has become shorter meanwhile ends there. */
+static bool look_through(const struct segment *segment, size_t end, looker *look, struct seen *seen)
+{
+	size_t at = 0, from = 0, to;
+	struct code code;
+	bool is_last = false;
+
+	while (!is_last && at + from < end && code_at(segment, at, &code)) {
+		is_last = code.len == segment->len - at || code.len <= BEHIND + AHEAD;
+		to = is_last ? code.len : code.len - AHEAD;
+		if (look(&code, from, to, seen))
+			return true;
+		at += to - BEHIND;
+		from = BEHIND;
+	}
+	return false;
+}
+
+/* The function at start, in room. Where it begins there. */
+static size_t function_at(const struct code *code, size_t start, uint8_t room[static FUNCTION_LEN],
+			  struct code *function)
+{
+	const struct segment *segment = code->segment;
+	size_t lead = MIN(start, (size_t)LEAD), from = start - lead;
+
+	function->bytes = room;
+	function->len = read_file(segment->file, segment->offset + from, room,
+				  MIN(segment->len - from, (size_t)FUNCTION_LEN));
+	return MIN(lead, function->len);
+}
 
 /* ---- x86-64 ---- */
 
@@ -224,66 +305,78 @@ static bool x86_returns_argument(const struct code *code, size_t start)
 	return false;
 }
 
-/* Where the "call" at at leads to; code->len: out of this code. */
+/* Where in the segment the "call" at at leads to; its length: out of it. */
 static size_t x86_target(const struct code *code, size_t at)
 {
 	const uint8_t *b = code->bytes + at + 1;
 	int32_t way =
 		(int32_t)(b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24);
-	int64_t to = (int64_t)at + 5 + way;
+	int64_t to = (int64_t)(code->at + at) + 5 + way;
 
-	return to >= 0 && to < (int64_t)code->len ? (size_t)to : code->len;
+	return to >= 0 && to < (int64_t)code->segment->len ? (size_t)to : code->segment->len;
 }
 
-/* Is the number in edi, loaded up to at, handed to a function that makes a call of it? */
-static bool x86_is_handed_on(const struct code *code, size_t at, bool has_general)
+/* The number in edi, loaded up to at: is it handed to a function that makes a call of it? */
+static void x86_hand_on(const struct code *code, size_t at, struct seen *seen)
 {
-	size_t end = at + MIN(code->len - at, (size_t)X86_ARGS_LEN), target;
+	size_t end = at + MIN(code->len - at, (size_t)X86_ARGS_LEN), target, start;
+	uint8_t room[FUNCTION_LEN];
+	struct code function;
 
 	for (size_t call = at; call + 5 <= end; call++) {
 		if (code->bytes[call] != 0xe8)
 			continue;
 		target = x86_target(code, call);
-		if (target == code->len)
+		if (target == code->segment->len)
 			continue;
-		return x86_takes_number(code, target) ||
-		       (has_general && call == at && x86_returns_argument(code, target));
+		start = function_at(code, target, room, &function);
+		seen->has_handed |= x86_takes_number(&function, start);
+		seen->has_returned |= call == at && x86_returns_argument(&function, start);
+		return;
 	}
-	return false;
 }
 
 /* mov $n, %edi */
-static bool x86_has_handed_on(const struct code *code, bool has_general)
+static bool x86_handed_on(const struct code *code, size_t at, size_t to, struct seen *seen)
 {
+	size_t end = MIN(to, code->len > 9 ? code->len - 9 : 0);
 	const uint8_t *b = code->bytes, *found;
-	size_t at = 0;
 
-	while (at + 10 <= code->len && (found = memchr(b + at, 0xbf, code->len - 9 - at))) {
+	while (at < end && (found = memchr(b + at, 0xbf, end - at))) {
 		at = (size_t)(found - b);
-		if (x86_is_network(x86_immediate(found + 1)) &&
-		    x86_is_handed_on(code, at + 5, has_general))
-			return true;
+		if (x86_is_network(x86_immediate(found + 1)))
+			x86_hand_on(code, at + 5, seen);
 		at++;
 	}
-	return false;
+	return seen->has_handed || (seen->has_general && seen->has_returned);
 }
 
-static bool x86_look(const struct code *code)
+static bool x86_calls(const struct code *code, size_t from, size_t to, struct seen *seen)
 {
-	bool has_taken = false, has_general = false;
 	int number;
 
-	for (size_t at = x86_next_syscall(code, 0, code->len); at < code->len;
+	for (size_t at = x86_next_syscall(code, from, code->len); at < to;
 	     at = x86_next_syscall(code, at + 2, code->len)) {
 		number = x86_number(code, 0, at);
 		if (x86_is_network(number))
 			return true;
 		if (number != NO_NUMBER)
 			continue;
-		has_taken |= x86_is_taken(code, 0, at, X86_NUMBER_TAKEN);
-		has_general |= x86_is_general(code, at);
+		seen->has_taken |= x86_is_taken(code, 0, at, X86_NUMBER_TAKEN);
+		seen->has_general |= x86_is_general(code, at);
 	}
-	return (has_taken || has_general) && x86_has_handed_on(code, has_general);
+	if (!seen->has_taken && !seen->has_general)
+		return false;
+	seen->rest = MIN(seen->rest, code->at + from);
+	return x86_handed_on(code, from, to, seen);
+}
+
+static bool x86_look(const struct segment *segment)
+{
+	struct seen seen = { .rest = SIZE_MAX };
+
+	return look_through(segment, SIZE_MAX, x86_calls, &seen) ||
+	       (seen.rest != SIZE_MAX && look_through(segment, seen.rest, x86_handed_on, &seen));
 }
 
 /* ---- arm64 ---- */
@@ -348,7 +441,9 @@ static bool arm_takes_number(const struct code *code, size_t start)
 /* The number in w0, loaded before at. */
 static bool arm_is_handed_on(const struct code *code, size_t at)
 {
-	size_t end = MIN(at + ARM_ARGS, code->len / 4);
+	size_t end = MIN(at + ARM_ARGS, code->len / 4), start;
+	uint8_t room[FUNCTION_LEN];
+	struct code function;
 	uint32_t instruction;
 	int64_t target;
 
@@ -356,82 +451,103 @@ static bool arm_is_handed_on(const struct code *code, size_t at)
 		instruction = arm_instruction(code, i);
 		if (instruction >> 26 != 0x25) /* bl */
 			continue;
-		target = (int64_t)i + ((int32_t)(instruction << 6) >> 6);
-		return target >= 0 && target < (int64_t)(code->len / 4) &&
-		       arm_takes_number(code, (size_t)target);
+		target = (int64_t)(code->at / 4 + i) + ((int32_t)(instruction << 6) >> 6);
+		if (target < 0 || target >= (int64_t)(code->segment->len / 4))
+			return false;
+		start = function_at(code, 4 * (size_t)target, room, &function);
+		return arm_takes_number(&function, start / 4);
 	}
 	return false;
 }
 
-static bool arm_look(const struct code *code)
+static bool arm_calls(const struct code *code, size_t from, size_t to, struct seen *seen)
 {
-	bool has_unknown = false;
-	uint32_t instruction;
 	int number;
 
-	for (size_t i = 0; i < code->len / 4; i++) {
+	for (size_t i = from / 4; i < to / 4; i++) {
 		if (arm_instruction(code, i) != ARM_SVC)
 			continue;
 		number = arm_number(code, 0, i);
 		if (arm_is_network(number))
 			return true;
-		has_unknown |= number == NO_NUMBER;
-	}
-	for (size_t i = 0; has_unknown && i < code->len / 4; i++) {
-		instruction = arm_instruction(code, i);
-		if (arm_is_network(arm_loaded(instruction, ARM_W0)) &&
-		    arm_is_handed_on(code, i + 1))
-			return true;
+		seen->has_taken |= number == NO_NUMBER;
 	}
 	return false;
 }
 
+static bool arm_handed_on(const struct code *code, size_t from, size_t to, struct seen *seen)
+{
+	(void)seen;
+	for (size_t i = from / 4; i < to / 4; i++)
+		if (arm_is_network(arm_loaded(arm_instruction(code, i), ARM_W0)) &&
+		    arm_is_handed_on(code, i + 1))
+			return true;
+	return false;
+}
+
+static bool arm_look(const struct segment *segment)
+{
+	struct seen seen = { .rest = SIZE_MAX };
+
+	return look_through(segment, SIZE_MAX, arm_calls, &seen) ||
+	       (seen.has_taken && look_through(segment, SIZE_MAX, arm_handed_on, &seen));
+}
+
 /* ---- the file ---- */
 
-static bool look(unsigned machine, const struct code *code)
+static bool look(unsigned machine, const struct segment *segment)
 {
-	return machine == EM_X86_64    ? x86_look(code)
-	       : machine == EM_AARCH64 ? arm_look(code)
+	return machine == EM_X86_64    ? x86_look(segment)
+	       : machine == EM_AARCH64 ? arm_look(segment)
 				       : false;
 }
 
 bool own_calls_in_code(const void *bytes, size_t len)
 {
+	const struct own_calls_file file = { .bytes = bytes, .len = len };
+	const struct segment segment = { &file, 0, len };
+
 #if defined(__x86_64__)
-	return x86_look(&(struct code){ bytes, len });
+	return x86_look(&segment);
 #elif defined(__aarch64__)
-	return arm_look(&(struct code){ bytes, len });
+	return arm_look(&segment);
 #else
-	(void)bytes;
-	(void)len;
+	(void)segment;
 	return false;
 #endif
 }
 
-bool own_calls_found(const void *bytes, size_t len)
+bool own_calls_in_file(const struct own_calls_file *file)
 {
-	const uint8_t *file = bytes;
 	size_t left = OWN_CALLS_CODE_MAX;
-	struct code code;
+	struct segment segment;
 	Elf64_Ehdr head;
 	Elf64_Phdr part;
 
-	if (len < sizeof(head) || memcmp(file, ELFMAG, SELFMAG) != 0 ||
-	    file[EI_CLASS] != ELFCLASS64 || file[EI_DATA] != ELFDATA2LSB)
+	if (read_file(file, 0, &head, sizeof(head)) != sizeof(head) ||
+	    memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    head.e_ident[EI_DATA] != ELFDATA2LSB)
 		return false;
-	memcpy(&head, file, sizeof(head));
-	if (head.e_phentsize != sizeof(part) || head.e_phoff > len ||
-	    (len - head.e_phoff) / sizeof(part) < head.e_phnum)
+	if (head.e_phentsize != sizeof(part) || head.e_phoff > file->len ||
+	    (file->len - head.e_phoff) / sizeof(part) < head.e_phnum)
 		return false;
 	for (unsigned i = 0; i < head.e_phnum && left > 0; i++) {
-		memcpy(&part, file + head.e_phoff + i * sizeof(part), sizeof(part));
-		if (part.p_type != PT_LOAD || !(part.p_flags & PF_X) || part.p_offset >= len)
+		if (read_file(file, head.e_phoff + i * sizeof(part), &part, sizeof(part)) !=
+		    sizeof(part))
+			return false;
+		if (part.p_type != PT_LOAD || !(part.p_flags & PF_X) || part.p_offset >= file->len)
 			continue;
-		code.bytes = file + part.p_offset;
-		code.len = MIN(MIN(part.p_filesz, len - part.p_offset), left);
-		left -= code.len;
-		if (look(head.e_machine, &code))
+		segment = (struct segment){ file, part.p_offset,
+					    MIN(MIN(part.p_filesz, file->len - part.p_offset),
+						left) };
+		left -= segment.len;
+		if (look(head.e_machine, &segment))
 			return true;
 	}
 	return false;
+}
+
+bool own_calls_found(const void *bytes, size_t len)
+{
+	return own_calls_in_file(&(struct own_calls_file){ .bytes = bytes, .len = len });
 }

@@ -8,8 +8,10 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "preload/own_calls.h"
@@ -247,6 +249,85 @@ static void test_a_file_is_looked_at_by_its_descriptor(void **state)
 	assert_false(own_calls_in(-1));
 }
 
+/* Code in a file of its own, before bytes behind the segment's beginning. */
+static bool is_found_in(int fd, unsigned machine, size_t before, const void *code, size_t len)
+{
+	struct file f = program(machine, "", 0);
+
+	f.part[1].p_filesz = before + len;
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(pwrite(fd, &f, offsetof(struct file, code), 0),
+			 offsetof(struct file, code));
+	assert_int_equal(pwrite(fd, code, len, (off_t)(offsetof(struct file, code) + before)), len);
+	return own_calls_in(fd);
+}
+
+/* Where one piece of the file ends and the next begins the verdict is the same as elsewhere. */
+static void test_a_file_is_looked_at_as_a_whole(void **state)
+{
+	static const char far_call[] = "\x48\xc7\x45\xf8\x2a\0\0\0";
+	static const uint32_t call[] = { 0xd2801968, 0xaa1303e1, 0xd4000001 };
+	uint8_t far[256], apart[OWN_CALLS_ROOM + 64] = { 0 };
+	char path[] = "/tmp/own-calls-XXXXXX";
+	int fd = mkstemp(path);
+
+	(void)state;
+	/* What is put far before it is loaded, which is far before its call. */
+	memset(far, 0x90, sizeof(far));
+	memcpy(far, BYTES(far_call));
+	memcpy(far + 180, "\x48\x8b\x45\xf8", 4);
+	memcpy(far + 240, "\x0f\x05\x90", 3);
+	/* Its function is in another piece. */
+	memcpy(apart, BYTES("\xbf\x2a\0\0\0\xe8\0\0\x01\0\xc3"));
+	memcpy(apart + OWN_CALLS_ROOM + 10, BYTES("\x48\x89\xf8\x48\x89\xf7\x0f\x05\xc3"));
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < 800; i++) {
+		size_t before = OWN_CALLS_ROOM - 700 + i;
+
+		assert_true(is_found_in(fd, EM_X86_64, before, BYTES(connect_call)));
+		assert_true(is_found_in(fd, EM_X86_64, before, far, sizeof(far)));
+		assert_false(is_found_in(fd, EM_X86_64, before,
+					 BYTES("\xb8\x2a\0\0\0\xe8\x0f\x05\xff\xff")));
+		if (i % 8 == 0)
+			assert_true(is_found_in(fd, EM_X86_64, before, apart, sizeof(apart)));
+		if (i % 4 == 0)
+			assert_true(is_found_in(fd, EM_AARCH64, before, call, sizeof(call)));
+	}
+	close(fd);
+	unlink(path);
+}
+
+/* As when "cp" writes over a tool that another process starts. */
+static void test_a_file_may_become_shorter_meanwhile(void **state)
+{
+	const off_t len = (off_t)sizeof(struct file) + (8 << 20);
+	struct file f = program(EM_X86_64, "", 0);
+	char path[] = "/tmp/own-calls-XXXXXX";
+	int fd = mkstemp(path), status = 0;
+	pid_t pid;
+
+	(void)state;
+	f.part[1].p_filesz = (Elf64_Xword)len;
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, &f, sizeof(f), 0), sizeof(f));
+	assert_int_equal(ftruncate(fd, len), 0);
+	pid = fork();
+	if (pid == 0)
+		for (;;)
+			own_calls_in(fd);
+	for (int i = 0; i < 500; i++) {
+		assert_int_equal(ftruncate(fd, i % 3 ? 4096 : (off_t)sizeof(f)), 0);
+		usleep(100);
+		assert_int_equal(ftruncate(fd, len), 0);
+		usleep(200);
+	}
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(fd);
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +341,8 @@ int main(void)
 		cmocka_unit_test(test_broken_files_have_no_calls),
 		cmocka_unit_test(test_what_lies_behind_very_much_code_is_not_looked_at),
 		cmocka_unit_test(test_a_file_is_looked_at_by_its_descriptor),
+		cmocka_unit_test(test_a_file_is_looked_at_as_a_whole),
+		cmocka_unit_test(test_a_file_may_become_shorter_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
