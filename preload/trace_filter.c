@@ -195,6 +195,12 @@ static const struct sock_filter signals[] = {
 	EQ(0, 1, 0), GO(0),
 };
 
+/* A program is started; the zero is where the verdict is. */
+static const struct sock_filter starts[] = {
+	LOAD(arch),           EQ(OUR_ARCH, 0, 4),     LOAD(nr),
+	EQ(SYS_execve, 1, 0), EQ(SYS_execveat, 0, 1), GO(0),
+};
+
 static bool is_verdict(const struct sock_filter *word)
 {
 	return word->code == (BPF_RET | BPF_K) && word->k != SECCOMP_RET_ALLOW;
@@ -221,13 +227,18 @@ static size_t put_verdict(struct sock_filter *words, uintptr_t from, uintptr_t t
 size_t trace_filter_for_code(struct sock_filter words[static TRACE_FILTER_MAX], uintptr_t from,
 			     uintptr_t to, uint32_t verdict)
 {
-	const size_t first = ARRAY_LEN(signals), end = first + ARRAY_LEN(program);
+	const size_t first = ARRAY_LEN(signals), second = first + ARRAY_LEN(starts);
+	const size_t end = second + ARRAY_LEN(program);
 	size_t len = end;
 
-	static_assert(ARRAY_LEN(signals) + ARRAY_LEN(program) + 14 <= TRACE_FILTER_MAX, "room");
+	static_assert(ARRAY_LEN(signals) + ARRAY_LEN(starts) + ARRAY_LEN(program) + 14 <=
+			      TRACE_FILTER_MAX,
+		      "room");
 	memcpy(words, signals, sizeof(signals));
-	memcpy(words + first, program, sizeof(program));
-	for (size_t i = first; i < end; i++)
+	memcpy(words + first, starts, sizeof(starts));
+	memcpy(words + second, program, sizeof(program));
+	words[second - 1] = (struct sock_filter)GO((uint32_t)(end - second));
+	for (size_t i = second; i < end; i++)
 		if (is_verdict(words + i))
 			words[i] = (struct sock_filter)GO((uint32_t)(end - i - 1));
 	len += put_verdict(words + len, from, to, verdict);

@@ -22,7 +22,8 @@ bool trace_filter_stops(long nr);
 
 /*
  * Another filter: calls that this one stops or refuses have this verdict if their instruction
- * is within from and to, of which the upper halves are the same, and all others pass.
+ * is within from and to, of which the upper halves are the same, and all others pass. So have
+ * those that start a program.
  * Setting a handler of SIGSYS from there does nothing, and says it has. How many
  * instructions it has.
  */

@@ -19,6 +19,10 @@
  * hardly ever a call will meet one; children with the shim are told (MESHWRAP_TRAPPED) and
  * have the handler, which makes such a call as it stands.
  *
+ * A program that such code starts itself is started by our execve(), which follows it. The thread
+ * may be a child of vfork(), which leaves for good with its stack still marked as busy in memory
+ * that is its parent's: what the kernel clears when a thread is gone from its memory is that mark.
+ *
  * What the thread's memory says may change until the kernel looks, as with the shim in general.
  *
  * Rejected: a tracer that joins later (a process for each such program, signals that go
@@ -93,6 +97,7 @@ static struct code code[CODE_MAX];
 static _Atomic unsigned code_count;
 static _Atomic bool is_armed;
 static _Atomic bool has_handler, is_changing;
+static bool has_tid_address; /* the kernel tells which word it clears when a thread is gone */
 static struct sigaction programs[2]; /* the program's own handler, and room for the next */
 static _Atomic unsigned programs_at;
 static _Atomic(struct stack *) stacks;
@@ -154,6 +159,36 @@ static bool is_ours(uintptr_t at)
 	return false;
 }
 
+/* Not declared by every libc. */
+int execveat(int folder, const char *path, char *const argv[], char *const envp[], int flags);
+
+static bool starts_program(long nr)
+{
+	return nr == SYS_execve || nr == SYS_execveat;
+}
+
+/*
+ * The kernel's own negative errno, if it comes back. Nothing of the thread's may have changed then,
+ * nor may anything of its parent's if it does not.
+ */
+static long start(long nr, struct stack *stack)
+{
+	long a = stack->regs[REG_RDI], b = stack->regs[REG_RSI], c = stack->regs[REG_RDX];
+	long d = stack->regs[REG_R10], error;
+	int *clears = NULL;
+
+	raw_syscall(SYS_prctl, PR_GET_TID_ADDRESS, &clears);
+	raw_syscall(SYS_set_tid_address, &stack->is_busy);
+	if (nr == SYS_execve)
+		execve((const char *)a, (char *const *)b, (char *const *)c);
+	else
+		execveat((int)a, (const char *)b, (char *const *)c, (char *const *)d,
+			 (int)stack->regs[REG_R8]);
+	error = errno;
+	raw_syscall(SYS_set_tid_address, clears);
+	return -error;
+}
+
 /* This stack is the thread's alternate one now. Its signals are blocked, and come from then on. */
 static void move_alternate(struct stack *stack)
 {
@@ -172,6 +207,11 @@ void trap_run(struct stack *stack)
 
 	if (stack->alternate.ss_size)
 		move_alternate(stack);
+	if (starts_program(regs[REG_RAX])) {
+		regs[REG_RAX] = start(regs[REG_RAX], stack);
+		errno = saved;
+		return;
+	}
 	/* No system call instruction is where a thread may be cancelled, and libc's calls are. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (is_ours((uintptr_t)regs[REG_RIP]))
@@ -302,6 +342,18 @@ static bool is_on(const stack_t *alternate, uintptr_t sp)
 	       sp - from <= alternate->ss_size;
 }
 
+/* As it stands, for what is no library's, or cannot be taken care of. */
+static void start_plainly(ucontext_t *before)
+{
+	greg_t *regs = before->uc_mcontext.gregs;
+	uint64_t ours;
+
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before->uc_sigmask, &ours, sizeof(ours));
+	regs[REG_RAX] = raw_call(regs[REG_RAX], regs[REG_RDI], regs[REG_RSI], regs[REG_RDX],
+				 (const long[]){ regs[REG_R10], regs[REG_R8], 0 });
+	raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, &ours, NULL, sizeof(ours));
+}
+
 static void trapped(int signal, siginfo_t *info, void *context)
 {
 	ucontext_t *before = context;
@@ -315,6 +367,12 @@ static void trapped(int signal, siginfo_t *info, void *context)
 	}
 	if (info->si_arch != AUDIT_ARCH_X86_64) {
 		regs[REG_RAX] = -ENETUNREACH; /* of 32-bit programs, from our code */
+		return;
+	}
+	if (starts_program(regs[REG_RAX]) &&
+	    !(has_tid_address && is_ours((uintptr_t)regs[REG_RIP]))) {
+		start_plainly(before);
+		errno = saved;
 		return;
 	}
 	stack = take_stack();
@@ -353,8 +411,10 @@ static uint32_t state_parts(void)
 static int set_handler(void)
 {
 	struct sigaction action = { .sa_sigaction = trapped, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	int *clears;
 	sigset_t unblocked;
 
+	has_tid_address = prctl(PR_GET_TID_ADDRESS, &clears) == 0;
 	trap_state_parts = state_parts();
 	if (!trap_state_parts)
 		return -ENOSYS;

@@ -1,7 +1,7 @@
 /*
  * Network calls that code other than libc's makes by instructions of its own come to the
- * shim: a seccomp filter traps them, and a handler of SIGSYS leads them to the functions we
- * replace.
+ * shim, and so do programs that it starts: a seccomp filter traps them, and a handler of SIGSYS
+ * leads them to the functions we replace.
  */
 #ifndef MESHWRAP_PRELOAD_TRAP_H
 #define MESHWRAP_PRELOAD_TRAP_H

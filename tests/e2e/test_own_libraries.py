@@ -170,6 +170,37 @@ os.execv(sys.executable, [sys.executable, "-c", "import socket; print(socket.cre
     assert "ConnectionRefusedError" in done.stderr, done.stderr
 
 
+@served
+@pytest.mark.parametrize("way", ["exec", "at"])
+def test_static_children_that_the_library_itself_starts(world, library, static, echo, way):
+    """By vfork() and execve(): also those that take no memory of their parent with them, and leave none there."""
+    said = python(world.a, LOAD + """
+def stacks(): return open("/proc/self/maps").read().count("\\n")
+def start(count, *words): call(library, "start", sys.argv[2], count, *words)
+start(1, *sys.argv[3:])
+before = stacks()
+start(60, "/bin/true")
+say(stacks() - before < 30)
+for _ in range(2):
+    thread = threading.Thread(target=start, args=(2, *sys.argv[3:]))
+    thread.start()
+    thread.join()
+call(library, "dial", *sys.argv[5:])
+""", library, way, static, "ends", world.b.v4, echo)
+    ends = f"{world.a.v4} {world.b.v4}\n"
+    assert said == ends + "True\n" + ends * 4 + "hello " + ends
+
+
+@served
+def test_static_children_that_go_starts(world, go_library, static, echo):
+    said = python(world.a, LOAD + """
+words = [w.encode() for w in sys.argv[2:]]
+for _ in range(3): assert library.Run((ctypes.c_char_p * len(words))(*words), len(words)) == 0
+assert library.Run((ctypes.c_char_p * 1)(b"/nowhere/at/all"), 1) == 1
+""", go_library, static, "ends", world.b.v4, echo)
+    assert said.startswith(f"{world.a.v4} {world.b.v4}\n" * 3 + "failed: ")
+
+
 # A filter as one of ours, for connect() from libc's code: as if that lay now where a library lay before exec.
 INHERIT = """
 import struct

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"sync"
 	"time"
+	"unsafe"
 )
 
 func failed(err error) C.int {
@@ -101,6 +103,22 @@ func Serve(addr *C.char) C.int {
 	c.Write([]byte("welcome"))
 	c.Close()
 	os.Stdout.Sync()
+	return 0
+}
+
+// What a program says that is started with these words, of which there are no more than eight.
+//
+//export Run
+func Run(words **C.char, count C.int) C.int {
+	var list []string
+	for _, word := range (*[8]*C.char)(unsafe.Pointer(words))[:count] {
+		list = append(list, C.GoString(word))
+	}
+	said, err := exec.Command(list[0], list[1:]...).CombinedOutput()
+	if err != nil {
+		return failed(err)
+	}
+	fmt.Print(string(said))
 	return 0
 }
 
