@@ -238,28 +238,6 @@ static void tsmp_disco_key(void *owner, const struct ip_addr *from,
 		tailnet_said_disco_key(mesh->tailnet, wg_peer_user(peer), key);
 }
 
-/* ---- resolvers behind the tunnel ---- */
-
-static bool is_mesh(void *owner, const struct ip_addr *ip)
-{
-	struct mesh *mesh = owner;
-
-	return mesh->wg && wg_device_route(mesh->wg, ip);
-}
-
-static int send_dns(void *owner, uint16_t local_port, const struct endpoint *to,
-		    const uint8_t *data, size_t len)
-{
-	struct mesh *mesh = owner;
-	const struct ip_addr *own = mesh_own_address(mesh, !ip_is_v4(&to->addr));
-	struct endpoint local = { .port = local_port };
-
-	if (!own)
-		return -ENETUNREACH;
-	local.addr = *own;
-	return netstack_send_udp(mesh->netstack, &local, to, data, len, loop_now(mesh->loop));
-}
-
 /* ---- what the edge asks ---- */
 
 static int reachable(void *owner, const struct ip_addr *ip)
@@ -540,7 +518,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 	}
 	if (!mesh->resolver || !mesh->dns || !mesh->netmap)
 		goto fail;
-	dns_set_tunnel(mesh->dns, &(struct dns_tunnel){ is_mesh, send_dns, mesh });
+	mesh_dns_install(mesh);
 	create_workers(mesh, options->workers);
 	err = create_modules(mesh, options, error);
 	if (err < 0)

@@ -93,6 +93,10 @@ void mesh_set_blocked(struct mesh *mesh);
 /* Who has this address: the peer's filter_source, or NULL. owner is the mesh. */
 const void *mesh_source_of(void *owner, const struct ip_addr *addr);
 
+/* ---- mesh_dns.c: name servers inside the mesh ---- */
+
+void mesh_dns_install(struct mesh *mesh);
+
 /* ---- mesh_file.c: peers and names of a WireGuard file ---- */
 
 /* Device, peers and names. 0 or -errno with a sentence. */

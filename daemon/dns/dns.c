@@ -153,7 +153,7 @@ static uint32_t wall_s(void)
 	return (uint32_t)t.tv_sec;
 }
 
-/* Whom to ask; 0: nobody. */
+/* Whom to ask; 0: nobody. Those of the system are outside: providers have some in 100.64/10. */
 static unsigned choose_upstreams(const struct dns *dns, const struct dns_suffix *suffix,
 				 struct endpoint upstream[static DNS_SERVERS_MAX])
 {
@@ -162,8 +162,11 @@ static unsigned choose_upstreams(const struct dns *dns, const struct dns_suffix 
 
 	static_assert(DNS_SERVERS_MAX >= DNS_RESOLVERS_MAX, "a route's resolvers fit");
 	if (suffix && (suffix->resolver_count || suffix->name[0])) {
-		memcpy(upstream, suffix->resolvers, suffix->resolver_count * sizeof(*upstream));
-		return suffix->resolver_count;
+		count = 0;
+		for (unsigned i = 0; i < suffix->resolver_count; i++)
+			count += forwarder_find(dns->forwarder, &suffix->resolvers[i],
+						&upstream[count]);
+		return count;
 	}
 	count = dns_system_servers(dns->system, &servers);
 	for (unsigned i = 0; i < count; i++)

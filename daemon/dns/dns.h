@@ -36,10 +36,19 @@ struct dns_config_paths {
 	const char *resolv_conf; /* NULL: /etc/resolv.conf */
 };
 
-/* The way to resolvers that are behind the tunnel. Without one they are not asked. */
+/* Where a resolver is. */
+enum dns_place {
+	DNS_OUTSIDE, /* asked on the real network */
+	DNS_TUNNEL,  /* a peer's address, or a network behind one */
+	DNS_OWN,     /* a program of this node */
+	DNS_NOBODY   /* a mesh address that nobody has now: never for the real network */
+};
+
+/* The way to resolvers that are in the mesh. Without one all are outside. */
 struct dns_tunnel {
-	/* Does the mesh lead there? (A peer's address; not our own, not the resolver's.) */
-	bool (*is_mesh)(void *owner, const struct ip_addr *ip);
+	enum dns_place (*place)(void *owner, const struct ip_addr *ip);
+	/* Of DNS_OWN: where on loopback its program is. False: that is not known. */
+	bool (*find_own)(void *owner, const struct endpoint *to, struct endpoint *at);
 	/* Sends one datagram from our own mesh address and this port. 0 or -errno. */
 	int (*send_udp)(void *owner, uint16_t local_port, const struct endpoint *to,
 			const uint8_t *data, size_t len);

@@ -217,8 +217,8 @@ static void add_legs(struct request *r, const struct endpoint *upstream, unsigne
 
 		*leg = (struct leg){ .request = r,
 				     .upstream = upstream[i],
-				     .is_tunnel =
-					     forwarder_is_mesh(r->forwarder, &upstream[i].addr),
+				     .is_tunnel = forwarder_place(r->forwarder,
+								  &upstream[i].addr) == DNS_TUNNEL,
 				     .udp = -1,
 				     .tcp = -1 };
 		start_leg(leg);
@@ -305,7 +305,17 @@ void forwarder_set_dialler(struct forwarder *f, const struct dns_dialler *dialle
 	f->dialler = *dialler;
 }
 
-bool forwarder_is_mesh(const struct forwarder *f, const struct ip_addr *ip)
+enum dns_place forwarder_place(const struct forwarder *f, const struct ip_addr *ip)
 {
-	return f->tunnel.is_mesh && f->tunnel.is_mesh(f->tunnel.owner, ip);
+	return f->tunnel.place ? f->tunnel.place(f->tunnel.owner, ip) : DNS_OUTSIDE;
+}
+
+bool forwarder_find(const struct forwarder *f, const struct endpoint *resolver, struct endpoint *at)
+{
+	enum dns_place place = forwarder_place(f, &resolver->addr);
+
+	*at = *resolver;
+	if (place == DNS_OWN)
+		return f->tunnel.find_own(f->tunnel.owner, resolver, at);
+	return place != DNS_NOBODY;
 }

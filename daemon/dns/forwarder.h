@@ -27,8 +27,14 @@ struct forwarder *forwarder_create(struct loop *loop);
 void forwarder_destroy(struct forwarder *f);
 void forwarder_set_tunnel(struct forwarder *f, const struct dns_tunnel *tunnel);
 void forwarder_set_dialler(struct forwarder *f, const struct dns_dialler *dialler);
-/* Is this resolver behind the tunnel? */
-bool forwarder_is_mesh(const struct forwarder *f, const struct ip_addr *ip);
+enum dns_place forwarder_place(const struct forwarder *f, const struct ip_addr *ip);
+/*
+ * Where a resolver is asked that the mesh has named. False: nowhere. One on this node is where
+ * its program is; one at a mesh address is not looked for on the real network while nobody has
+ * it there.
+ */
+bool forwarder_find(const struct forwarder *f, const struct endpoint *resolver,
+		    struct endpoint *at);
 
 /*
  * query: a message with a question that can be read. is_tcp: an answer may be

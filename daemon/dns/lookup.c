@@ -81,7 +81,8 @@ static bool is_mesh(const struct dns *dns, const struct ip_addr *ip)
 	if (ip_is_v4(ip) ? (ip_v4(ip) & 0xffc00000u) == 0x64400000u
 			 : memcmp(ip->byte, usual_v6, sizeof(usual_v6)) == 0)
 		return true;
-	return forwarder_is_mesh(dns->forwarder, ip) || dns_table_find_ip(dns->table, ip);
+	return forwarder_place(dns->forwarder, ip) != DNS_OUTSIDE ||
+	       dns_table_find_ip(dns->table, ip);
 }
 
 /* This host, in all its forms. Nobody but it can say what is there. */
@@ -110,14 +111,14 @@ static unsigned leave_out_inside(struct lookup *l, struct ip_addr *ips, unsigned
 	return kept;
 }
 
-/* Routes are the mesh's own word, and so is a resolver inside it. */
+/* Routes are the mesh's own word, and so is a resolver inside it, on this node, too. */
 static bool may_be_mesh(const struct lookup *l)
 {
 	const struct dns_suffix *suffix = dns_table_suffix(l->dns->table, l->current);
 	bool all = suffix && suffix->resolver_count;
 
 	for (unsigned i = 0; all && i < suffix->resolver_count; i++)
-		all = forwarder_is_mesh(l->dns->forwarder, &suffix->resolvers[i].addr);
+		all = forwarder_place(l->dns->forwarder, &suffix->resolvers[i].addr) != DNS_OUTSIDE;
 	return suffix && (suffix->name[0] || all);
 }
 

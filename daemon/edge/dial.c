@@ -159,6 +159,22 @@ unsigned dial_own(const struct edge *edge, const struct endpoint *own, int type,
 	return targets.count;
 }
 
+bool dial_own_taker(const struct edge *edge, const struct endpoint *own, int type,
+		    struct endpoint *at)
+{
+	struct endpoint found[TARGETS_MAX];
+	unsigned count = dial_own(edge, own, type, found);
+
+	for (unsigned i = 0; i < count; i++) {
+		*at = found[i];
+		if (socktable_taker(edge->socket_table, type, at) != TAKER_NONE)
+			return true;
+	}
+	if (count > 0)
+		*at = found[0];
+	return count > 0;
+}
+
 int dial_udp_open(const struct edge *edge, bool v6)
 {
 	struct endpoint at;

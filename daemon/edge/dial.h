@@ -41,6 +41,9 @@ void dial_cancel(struct flow *dial);
 unsigned dial_own(const struct edge *edge, const struct endpoint *own, int type,
 		  struct endpoint at[static TARGETS_MAX]);
 
+/* The first of them where somebody listens, or where nobody is known to; false: it is not ours. */
+bool dial_own_taker(const struct edge *edge, const struct endpoint *own, int type,
+		    struct endpoint *at);
 /* A UDP socket whose datagrams to dial_udp_way()s leave from our address of that family. */
 int dial_udp_open(const struct edge *edge, bool v6);
 /* Where a datagram to a peer's endpoint must be sent to. 0 or a positive errno. */

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -17,10 +18,13 @@ pytestmark = pytest.mark.meshwrap
 
 # 100.64.0.1 is the first node that joins; 10.77.0.1 is on the wire, outside the tailnet.
 INSIDE, OUTSIDE, NOBODY, SYSTEM = "100.64.0.1", "10.77.0.1", "10.77.0.99", "192.0.2.53"
+# Ours is the second; the last is no node's, but somebody has it outside.
+OURS, GONE = "100.64.0.2", "100.64.0.77"
 DNS = {"magic_dns": True, "base_domain": "mesh.test", "override_local_dns": True,
        "nameservers": {"global": [OUTSIDE],
                        "split": {"corp.example": [INSIDE], "plain.example": [OUTSIDE],
-                                 "both.example": [NOBODY, INSIDE], "dead.example": [NOBODY]}},
+                                 "both.example": [NOBODY, INSIDE], "dead.example": [NOBODY],
+                                 "ours.example": [OURS], "gone.example": [GONE]}},
        "search_domains": ["corp.example"],
        "extra_records": [{"name": "grafana.mesh.test", "type": "A", "value": "100.64.0.1"},
                          {"name": "db.other.example", "type": "A", "value": "203.0.113.9"}]}
@@ -78,6 +82,8 @@ class World:
         assert self.real.v4 == INSIDE
         self.inside = self.real.begin_program(NAME_SERVER, "0.0.0.0", json.dumps(CORP))
         self.outside = self.bare(net.wan, OUTSIDE, PLAIN)
+        lab.run(["ip", "-n", net.wan, "addr", "add", f"{GONE}/32", "dev", "lo"])
+        self.gone = self.bare(net.wan, GONE, {"x.gone.example": ["203.0.113.66"]})
         self.node = node = net.make("ours", name="ours")
         space = node.site.space
         folder = lab.tmp.parent.parent / "etc/netns" / space
@@ -89,6 +95,9 @@ class World:
         node.begin(key=net.reusable, env={"TS_SOCKS5_SERVER": "127.0.0.1:1055"}).wait_running()
         node.wait_peer("real")
         self.real.wait_peer("ours")
+        assert node.v4 == OURS
+        lab.run(["ip", "netns", "exec", space, "sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=53"])
+        self.own = node.begin_program(NAME_SERVER, OURS, json.dumps({"x.ours.example": ["203.0.113.5"]}))
 
     def bare(self, space, address, zone):
         process = self.net.lab.spawn([PYTHON, "-c", MESH_PRELUDE + textwrap.dedent(NAME_SERVER), address,
@@ -162,6 +171,26 @@ def test_a_dead_resolver_is_told_in_time(world):
             print(json.dumps([time.monotonic() - begun, e.errno]))
         """)
     assert error == -3 and spent < 5.5
+
+
+def test_a_name_server_on_this_node(world):
+    assert resolve(world, "x.ours.example") == ["203.0.113.5"]
+    assert resolve(world, "nobody.ours.example") in (-2, -5)
+
+
+def test_a_mesh_address_that_nobody_has_is_not_asked_outside(world):
+    question = b"\0\1\1\0\0\1\0\0\0\0\0\0\x01y\x04gone\x07example\0\0\1\0\1"
+    world.run(PYTHON, "-c", textwrap.dedent(f"""
+        from socket import *
+        s = socket(AF_INET, SOCK_DGRAM)
+        s.settimeout(3)
+        s.sendto({question!r}, ("{GONE}", 53))
+        s.recv(600)
+        """), wrapped=False)
+    assert "asked y.gone.example" in world.gone.text, "the way there is open"
+    begun = time.monotonic()
+    assert resolve(world, "x.gone.example") == -3
+    assert time.monotonic() - begun < 4 and "x.gone.example" not in world.gone.text
 
 
 @pytest.mark.skipif(not shutil.which("dig"), reason="dig is not installed")

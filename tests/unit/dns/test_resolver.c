@@ -309,12 +309,23 @@ static void test_dead_resolvers_are_a_failure_before_the_client_gives_up(void **
 	finish();
 }
 
-/* ---- behind the tunnel: the upstream's address is a peer's ---- */
+/* ---- in the mesh: the upstream's address is a peer's, or somebody's that is told ---- */
 
-static bool is_mesh(void *owner, const struct ip_addr *ip)
+static enum dns_place place_of(void *owner, const struct ip_addr *ip)
+{
+	const enum dns_place *place = owner;
+
+	if (!has_tunnel || !ip_equal(ip, &up[0].at.addr))
+		return DNS_OUTSIDE;
+	return place ? *place : DNS_TUNNEL;
+}
+
+static bool find_own(void *owner, const struct endpoint *to, struct endpoint *at)
 {
 	(void)owner;
-	return has_tunnel && ip_equal(ip, &up[0].at.addr);
+	assert_true(endpoint_equal(to, &up[0].at) || endpoint_equal(to, &up[1].at));
+	*at = up[1].at;
+	return true;
 }
 
 /* The answer is there at once. */
@@ -355,7 +366,7 @@ static void start_tunnel(void)
 {
 	start("silent", "silent");
 	has_tunnel = true;
-	dns_set_tunnel(dns, &(struct dns_tunnel){ is_mesh, send_udp, NULL });
+	dns_set_tunnel(dns, &(struct dns_tunnel){ place_of, find_own, send_udp, NULL });
 	dns_set_dialler(dns, &(struct dns_dialler){ start_dial, cancel_dial, NULL });
 }
 
@@ -373,6 +384,43 @@ static void test_a_silent_resolver_behind_the_tunnel_is_asked_by_tcp(void **stat
 	dialling.fails = true;
 	ask("x.corp", DNS_TYPE_A, true);
 	assert_int_equal(rcode(), DNS_SERVFAIL);
+	finish();
+}
+
+static void start_at(enum dns_place *place)
+{
+	start("good", "silent");
+	has_tunnel = true;
+	dns_set_tunnel(dns, &(struct dns_tunnel){ place_of, find_own, send_udp, place });
+}
+
+/* A route leads to a mesh address whose node is gone: nobody else there may hear the names. */
+static void test_a_mesh_address_that_nobody_has_is_not_asked_outside(void **state)
+{
+	enum dns_place place = DNS_NOBODY;
+
+	(void)state;
+	start_at(&place);
+	ask("x.corp", DNS_TYPE_A, false);
+	assert_int_equal(rcode(), DNS_SERVFAIL);
+	ask("x.corp", DNS_TYPE_A, true);
+	assert_int_equal(rcode(), DNS_SERVFAIL);
+	assert_int_equal(up[0].asked + up[0].asked_tcp + up[1].asked + up[1].asked_tcp, 0);
+	finish();
+}
+
+/* The tailnet's name server is this very node. */
+static void test_a_resolver_on_this_node_is_asked_where_its_program_is(void **state)
+{
+	enum dns_place place = DNS_OWN;
+
+	(void)state;
+	start_at(&place);
+	up[1].habit = "good";
+	ask("x.corp", DNS_TYPE_A, false);
+	assert_int_equal(rcode(), DNS_NOERROR);
+	assert_int_equal(answer[answer_len - 1], 0x37);
+	assert_int_equal(up[0].asked + up[0].asked_tcp, 0);
 	finish();
 }
 
@@ -591,6 +639,8 @@ int main(void)
 		cmocka_unit_test(test_what_opt_says_counts_with_options_too),
 		cmocka_unit_test(test_dead_resolvers_are_a_failure_before_the_client_gives_up),
 		cmocka_unit_test(test_a_silent_resolver_behind_the_tunnel_is_asked_by_tcp),
+		cmocka_unit_test(test_a_mesh_address_that_nobody_has_is_not_asked_outside),
+		cmocka_unit_test(test_a_resolver_on_this_node_is_asked_where_its_program_is),
 		cmocka_unit_test(test_outsiders_do_not_lead_into_the_mesh_or_to_this_host),
 		cmocka_unit_test(test_lookups_apply_search_domains_routes_and_the_family_rule),
 		cmocka_unit_test(test_open_queries_end_with_the_resolver),
