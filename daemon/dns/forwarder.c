@@ -5,9 +5,9 @@
  * socket of its own that is connected (so the kernel chose a fresh random port, drops what
  * comes from elsewhere, and tells refusals), and TCP, which begins after some
  * silence, when UDP failed, or when it told a client that can take a long answer
- * only part of one. Behind the tunnel it is the same by other means: UDP from a
- * random port that is ours as long as the leg waits, TCP by a socket whose
- * other end the dialler joins to the mesh.
+ * only part of one. While neither has answered the datagram is sent again now and then. Behind the
+ * tunnel it is the same by other means: UDP from a random port that is ours as long as the leg
+ * waits, TCP by a socket whose other end the dialler joins to the mesh.
  *
  * The first good answer ends the request. A leg is over when it said SERVFAIL or
  * REFUSED or both tries failed; when all are, the client gets what dns.h says.
@@ -190,19 +190,25 @@ static unsigned to_tcp_ms(bool is_tcp)
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct request *r = arg;
-	struct timeval rest = after_ms(FORWARDER_QUERY_MS - to_tcp_ms(r->is_tcp));
+	bool is_first = r->spent_ms == to_tcp_ms(r->is_tcp);
+	unsigned wait_ms = MIN(FORWARDER_AGAIN_MS, FORWARDER_QUERY_MS - r->spent_ms);
+	struct timeval wait = after_ms(wait_ms);
 
 	(void)fd;
 	(void)what;
-	if (r->is_late || event_add(&r->timer, &rest) != 0) {
+	if (wait_ms == 0 || event_add(&r->timer, &wait) != 0) {
 		end_badly(r);
 		return;
 	}
-	r->is_late = true;
-	/* A try that cannot even begin changes nothing: UDP may still answer. */
-	for (unsigned i = 0; i < r->leg_count; i++)
-		if (!r->leg[i].is_over)
+	r->spent_ms += wait_ms;
+	for (unsigned i = 0; i < r->leg_count && !r->is_over; i++) {
+		if (r->leg[i].is_over)
+			continue;
+		if (is_first) /* one that cannot even begin changes nothing: UDP may still answer */
 			leg_start_tcp(&r->leg[i]);
+		else
+			leg_repeat_udp(&r->leg[i]);
+	}
 }
 
 static void start_leg(struct leg *leg)
@@ -241,6 +247,7 @@ int forwarder_ask(struct forwarder *f, const uint8_t *query, size_t len, bool is
 	if (!r)
 		return -ENOMEM;
 	*r = (struct request){ .forwarder = f, .done = done, .arg = arg, .is_tcp = is_tcp };
+	r->spent_ms = to_tcp_ms(is_tcp);
 	r->query_len = len;
 	store_be16(r->query, (uint16_t)len);
 	memcpy(r->query + 2, query, len);

@@ -16,6 +16,7 @@
 #define FORWARDER_QUERY_MS       4500 /* a query is over, whatever happens */
 #define FORWARDER_TO_TCP_MS      2000 /* no answer by UDP: TCP as well */
 #define FORWARDER_TO_TCP_LONG_MS 300  /* the same for a client that takes long answers */
+#define FORWARDER_AGAIN_MS       1500 /* after that: by UDP again, since that loses datagrams */
 
 struct forwarder;
 

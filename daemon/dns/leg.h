@@ -42,7 +42,7 @@ struct request {
 	void *arg;
 	bool is_tcp, is_over;
 	struct event timer;
-	bool is_late; /* the timer is the last one */
+	unsigned spent_ms; /* when the timer fires */
 	unsigned leg_count;
 	struct leg leg[DNS_RESOLVERS_MAX];
 	/* What is told when no good answer comes: copies. */
@@ -72,6 +72,7 @@ void leg_judge(struct leg *leg, uint8_t *bytes, size_t len, bool by_tcp);
 /* leg_udp.c */
 bool leg_start_udp(struct leg *leg); /* false: there will be no answer by UDP */
 void leg_close_udp(struct leg *leg);
+void leg_repeat_udp(struct leg *leg);
 void leg_udp_failed(struct leg *leg); /* goes on by TCP, else the leg is over */
 /* A socket connected to there, or on its way; -errno. */
 int leg_open_socket(const struct endpoint *to, int type);

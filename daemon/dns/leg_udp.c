@@ -48,6 +48,21 @@ void leg_udp_failed(struct leg *leg)
 		leg_over(leg);
 }
 
+void leg_repeat_udp(struct leg *leg)
+{
+	struct request *r = leg->request;
+	struct forwarder *f = r->forwarder;
+
+	if (leg->udp_state != TRY_WAITS)
+		return;
+	if (leg->is_tunnel)
+		(void)f->tunnel.send_udp(f->tunnel.owner, leg->tunnel_port, &leg->upstream,
+					 r->query + 2, r->query_len);
+	else if (send(leg->udp, r->query + 2, r->query_len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+		 errno != EAGAIN)
+		leg_udp_failed(leg);
+}
+
 static void on_udp(evutil_socket_t fd, short what, void *arg)
 {
 	struct leg *leg = arg;

@@ -210,6 +210,21 @@ static void test_a_silent_resolver_is_asked_by_tcp_after_two_seconds(void **stat
 	finish();
 }
 
+/* Many networks let only UDP through to their resolvers. */
+static void test_a_lost_datagram_is_sent_again_where_tcp_is_shut(void **state)
+{
+	(void)state;
+	for (int tcp = 0; tcp < 2; tcp++) {
+		start("lossy", "silent");
+		up[0].is_dead = up[1].is_dead = true;
+		up[0].asked = tcp ? 0 : 1;
+		ask("x.corp", DNS_TYPE_A, tcp);
+		assert_int_equal(rcode(), DNS_NOERROR);
+		assert_int_equal(answer[answer_len - 1], 0x37);
+		finish();
+	}
+}
+
 static void test_a_client_of_tcp_gets_the_whole_answer(void **state)
 {
 	(void)state;
@@ -634,6 +649,7 @@ int main(void)
 		cmocka_unit_test(test_forged_answers_are_not_taken),
 		cmocka_unit_test(test_names_of_the_mesh_are_never_forwarded),
 		cmocka_unit_test(test_a_silent_resolver_is_asked_by_tcp_after_two_seconds),
+		cmocka_unit_test(test_a_lost_datagram_is_sent_again_where_tcp_is_shut),
 		cmocka_unit_test(test_a_client_of_tcp_gets_the_whole_answer),
 		cmocka_unit_test(test_an_answer_that_no_datagram_can_carry_is_cut),
 		cmocka_unit_test(test_what_opt_says_counts_with_options_too),
