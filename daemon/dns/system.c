@@ -2,7 +2,8 @@
  * resolv.conf is watched twice: the file itself, since container engines write
  * into it in place through another name, and its folder, since everybody else
  * renames a new one over it. Any event of the two means: read it again, soon
- * (many writers truncate first).
+ * (many writers truncate first). While the file is not there, or cannot be watched (a user
+ * has few inotify instances, and containers share them), it is read every few seconds.
  *
  * A file that cannot be read, or is empty for now, changes nothing.
  */
@@ -27,6 +28,7 @@
 #define DEFAULT_PATH "/etc/resolv.conf"
 #define FILE_MAX     65536
 #define SETTLE_MS    50
+#define POLL_S       3
 #define FILE_EVENTS  (IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF)
 #define DIR_EVENTS   (IN_CREATE | IN_MOVED_TO | IN_CLOSE_WRITE)
 
@@ -36,7 +38,7 @@ struct dns_system {
 	void *owner;
 	int watch; /* inotify, -1: none */
 	struct event event, settle;
-	bool has_event, has_settle;
+	bool has_event, has_settle, is_settling;
 	struct ip_addr servers[DNS_SERVERS_MAX];
 	unsigned count;
 };
@@ -135,22 +137,32 @@ static bool read_servers(struct dns_system *s)
 	return !is_same;
 }
 
-static void watch(struct dns_system *s)
+/* True: changes of the file will be seen. */
+static bool watch(struct dns_system *s)
 {
 	char folder[PATHS_MAX];
+	bool is_watched;
 	char *slash;
 
 	if (s->watch < 0)
-		return;
+		return false;
 	snprintf(folder, sizeof(folder), "%s", s->path);
 	slash = strrchr(folder, '/');
 	if (slash)
 		slash[slash == folder] = '\0';
 	/* Either may be missing or not ours to watch; the other then has to do. */
-	if (inotify_add_watch(s->watch, s->path, FILE_EVENTS) < 0)
+	is_watched = inotify_add_watch(s->watch, s->path, FILE_EVENTS) >= 0;
+	if (!is_watched)
 		log_debug("dns: %s is not watched: %s", s->path, strerror(errno));
 	if (inotify_add_watch(s->watch, slash ? folder : ".", DIR_EVENTS) < 0)
 		log_debug("dns: %s is not watched: %s", folder, strerror(errno));
+	return is_watched;
+}
+
+static void watch_or_poll(struct dns_system *s)
+{
+	if (!watch(s) && event_add(&s->settle, &(struct timeval){ POLL_S, 0 }) != 0)
+		log_err("dns: changes of %s are not seen until a restart", s->path);
 }
 
 static void on_settled(evutil_socket_t fd, short what, void *arg)
@@ -159,7 +171,8 @@ static void on_settled(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	watch(s);
+	s->is_settling = false;
+	watch_or_poll(s);
 	if (read_servers(s)) {
 		log_info("dns: %s: the servers have changed, they are %u now", s->path, s->count);
 		s->changed(s->owner);
@@ -175,8 +188,9 @@ static void on_change(evutil_socket_t fd, short what, void *arg)
 	while (read(fd, events, sizeof(events)) > 0)
 		;
 	/* Never put off: what is in the folder besides may be written to without a pause. */
-	if (event_pending(&s->settle, EV_TIMEOUT, NULL))
+	if (s->is_settling)
 		return;
+	s->is_settling = true;
 	if (event_add(&s->settle, &(struct timeval){ 0, SETTLE_MS * 1000 }) != 0)
 		on_settled(-1, 0, s);
 }
@@ -197,8 +211,8 @@ struct dns_system *dns_system_create(struct loop *loop, const char *path,
 	read_servers(s);
 	s->watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (s->watch < 0)
-		log_warn("dns: changes of %s are not seen until a restart: %s", s->path,
-			 strerror(errno));
+		log_info("dns: %s is looked at every %d s, since it cannot be watched: %s", s->path,
+			 POLL_S, strerror(errno));
 	if (event_assign(&s->settle, loop_base(loop), -1, 0, on_settled, s) != 0)
 		goto fail;
 	s->has_settle = true;
@@ -209,7 +223,7 @@ struct dns_system *dns_system_create(struct loop *loop, const char *path,
 			goto fail;
 		s->has_event = true;
 	}
-	watch(s);
+	watch_or_poll(s);
 	return s;
 fail:
 	dns_system_destroy(s);
