@@ -143,8 +143,14 @@ bool control_save(struct control *c)
 {
 	char error[STATE_ERROR_MAX];
 
-	if (state_save(c->state, error) == 0)
+	if (state_save(c->state, error) == 0) {
+		if (c->is_save_refused && c->status == CONTROL_REFUSED)
+			control_set_status(c, CONTROL_STARTING, "%s", "");
+		c->is_save_refused = false;
 		return true;
+	}
+	c->is_save_refused = true;
+	control_set_timer_in(c, TIMER_SAVE, CONTROL_SAVE_AGAIN_NS);
 	control_set_status(c, CONTROL_REFUSED,
 			   "%.400s; not logging in, since a login that is not saved would be lost",
 			   error);
@@ -185,6 +191,10 @@ static bool wants_connection(const struct control *c)
 
 static void step(struct control *c)
 {
+	/* A disk that was full may have room again. */
+	if (c->is_save_refused && c->status == CONTROL_REFUSED &&
+	    !control_is_waiting(c, TIMER_SAVE))
+		control_save(c);
 	if (!wants_connection(c)) {
 		control_disconnect(c);
 		control_clear_timer(c, TIMER_CONNECT);
@@ -239,6 +249,7 @@ static void timer_passed(struct control *c, enum control_timer timer)
 		break;
 	case TIMER_TELL:
 	case TIMER_CONNECT:
+	case TIMER_SAVE:
 	case TIMER_REGISTER:
 	case TIMER_POLL:
 	case TIMER_UPDATE:
@@ -390,7 +401,7 @@ void control_start(struct control *control)
 	control->connect_failures = control->register_failures = control->poll_failures = 0;
 	control->is_login_blocked = false;
 	control->is_rotated = false;
-	control->key_is_refused = false;
+	control->key_is_refused = control->is_save_refused = false;
 	control->problem[0] = '\0';
 	control_clear_timer(control, TIMER_CONNECT);
 	control_clear_timer(control, TIMER_REGISTER);

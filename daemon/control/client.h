@@ -49,7 +49,8 @@ struct control_config {
  * The moves: STOPPED -> STARTING by control_start(); STARTING -> any other;
  * NEEDS_LOGIN -> STARTING when a way to log in appears or the server agrees;
  * RUNNING -> STARTING (login again) or NEEDS_LOGIN (expired, logged out); REFUSED stays
- * until control_start(); any -> STOPPED by control_stop(). A server that is away
+ * until control_start(), or until its reason has passed (another key of the server, a state that
+ * cannot be saved); any -> STOPPED by control_stop(). A server that is away
  * while RUNNING leaves it RUNNING: see control_problem() and is_connected.
  */
 enum control_status {

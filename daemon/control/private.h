@@ -27,6 +27,7 @@ struct net_stream;
 #define CONTROL_PING_LIMIT_NS     (15 * NS_PER_S)
 #define CONTROL_ASKED_LIMIT_NS    (10 * NS_PER_S) /* for pings that others make */
 #define CONTROL_SETTLED_NS        (10 * NS_PER_S) /* a stream that lived so long was a success */
+#define CONTROL_SAVE_AGAIN_NS     (5 * NS_PER_S)
 #define CONTROL_REFUSED_NS        (30 * NS_PER_S) /* until a changed key is looked at again */
 #define CONTROL_BACKOFF_MAX_NS    (30 * NS_PER_S)
 #define CONTROL_KEY_BODY_MAX      (64u << 10)
@@ -39,6 +40,7 @@ enum control_timer {
 	TIMER_TELL,     /* callbacks that are due, and the next step: now */
 	TIMER_CONNECT,  /* the next attempt */
 	TIMER_DIAL,     /* limit */
+	TIMER_SAVE,     /* the next attempt */
 	TIMER_REGISTER, /* the next attempt */
 	TIMER_REGISTER_LIMIT,
 	TIMER_POLL, /* the next attempt */
@@ -121,6 +123,7 @@ struct control {
 
 	/* login */
 	bool is_saved;          /* what registers is on disk */
+	bool is_save_refused;   /* REFUSED for it; tried again now and then */
 	bool is_login_blocked;  /* the user must act first */
 	bool is_rotated;        /* once for each login */
 	bool is_interactive;    /* by hand, even with an auth key */
@@ -175,7 +178,7 @@ void control_set_status(struct control *c, enum control_status status, const cha
 	__attribute__((format(printf, 3, 4)));
 void control_set_problem(struct control *c, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* The state onto disk. False: REFUSED, with a sentence. */
+/* The state onto disk. False: REFUSED, with a sentence, until it can be saved. */
 bool control_save(struct control *c);
 
 /* connect.c */

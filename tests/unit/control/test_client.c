@@ -9,8 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -257,6 +259,34 @@ static void test_a_server_whose_key_has_changed_is_refused(void **state)
 	assert_int_equal(state_data(node_state)->server_key.byte[0], 0xde);
 }
 
+/* A disk that is full when a login is to be saved, as when the server has lost its memory of us. */
+static void test_a_login_that_cannot_be_saved_goes_on_when_it_can(void **state)
+{
+	char folder[] = "/tmp/control-XXXXXX", error[STATE_ERROR_MAX], warning[STATE_ERROR_MAX];
+	char in_the_way[64], file[64];
+	struct control_info info;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(in_the_way, sizeof(in_the_way), "%s/state.tmp", folder);
+	snprintf(file, sizeof(file), "%s/state.json", folder);
+	state_close(node_state);
+	node_state = state_open(folder, error, warning);
+	assert_non_null(node_state);
+	assert_int_equal(mkdir(in_the_way, 0700), 0); /* nothing can be written, by root either */
+	upgrade_answer = UPGRADE;
+	start();
+	expect("a login that is not saved would be lost");
+	control_get_info(control, &info);
+	assert_int_equal(info.status, CONTROL_REFUSED);
+	assert_int_equal(upgrade_requests, 0);
+	assert_int_equal(rmdir(in_the_way), 0);
+	expect("refused capability version");
+	assert_int_equal(access(file, F_OK), 0);
+	unlink(file);
+	rmdir(folder);
+}
+
 static void test_bad_settings_are_refused_at_the_start(void **state)
 {
 	static const char *const bad[] = { "", "host", "ftp://h", "http://h/path", "http://u:p@h" };
@@ -302,6 +332,7 @@ int main(void)
 		TEST(test_what_is_no_server_is_named),
 		TEST(test_a_failed_upgrade_is_explained),
 		TEST(test_a_server_whose_key_has_changed_is_refused),
+		TEST(test_a_login_that_cannot_be_saved_goes_on_when_it_can),
 		TEST(test_bad_settings_are_refused_at_the_start),
 		TEST(test_calls_on_a_stopped_client_do_no_harm),
 	};
