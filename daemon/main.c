@@ -123,14 +123,25 @@ static void end_asked(evutil_socket_t number, short events, void *arg)
 	mesh_stop(arg);
 }
 
+/* As nohup leaves the hang-up, for those who outlive their terminal. */
+static bool is_ignored(int number)
+{
+	struct sigaction action;
+
+	return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+/* Also at a hang-up it ends in order: peers hear that its streams are over. */
 static int run(struct mesh *mesh)
 {
-	static const int numbers[] = { SIGTERM, SIGINT };
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
 	struct event *signals[ARRAY_LEN(numbers)] = { NULL };
 	char line[MESH_LINE_MAX];
 	int err = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+		if (numbers[i] == SIGHUP && is_ignored(SIGHUP))
+			continue;
 		signals[i] = evsignal_new(mesh_base(mesh), numbers[i], end_asked, mesh);
 		if (!signals[i] || event_add(signals[i], NULL) != 0)
 			err = -ENOMEM;

@@ -193,6 +193,21 @@ def test_signals_that_were_blocked_before_end_meshd(pair):
     assert meshd.wait(10) == 0
 
 
+def test_a_terminal_that_is_closed_ends_meshd_but_not_under_nohup(pair):
+    node, _ = pair
+    words = [node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir]
+    meshd = node.spawn(words, wrapped=False)
+    meshd.wait_for("ready")
+    meshd.kill(signal.SIGHUP)
+    assert meshd.wait(10) == 0 and not (node.dir / "control").exists(), "it has taken leave"
+    meshd = node.spawn(["nohup", *words], wrapped=False)
+    meshd.wait_for("ready")
+    meshd.kill(signal.SIGHUP)
+    assert node.ctl("ip").stdout
+    meshd.kill(signal.SIGTERM)
+    assert meshd.wait(10) == 0
+
+
 def test_meshrun_without_daemon_and_config_is_told_in_one_sentence(pair):
     node, _ = pair
     result = node.meshrun("--dir", node.dir, "--", "true", check=False)
