@@ -130,10 +130,13 @@ int32_t control_request(struct control *c, const char *path, const void *body, s
 	if (!control_is_up(c))
 		return -ENOTCONN;
 	id = h2_request(c->conn->h2, &request, handler, c->conn);
-	if (id > 0)
+	if (id > 0) {
 		pump_or_fail(c->conn);
-	else if (id == -ENOTCONN && h2_running(c->conn->h2) == 0)
+	} else if (id == -ENOTCONN) {
+		/* A map stream that goes on must not keep us where nothing else can be said. */
+		control_set_problem(c, "the server takes no more requests");
 		control_connection_failed(c);
+	}
 	return id;
 }
 

@@ -169,8 +169,13 @@ static unsigned choose_upstreams(const struct dns *dns, const struct dns_suffix 
 		return count;
 	}
 	count = dns_system_servers(dns->system, &servers);
-	for (unsigned i = 0; i < count; i++)
-		upstream[i] = (struct endpoint){ servers[i], DNS_PORT };
+	for (unsigned i = 0; i < count; i++) {
+		const struct endpoint server = { servers[i], DNS_PORT };
+
+		upstream[i] = server;
+		if (forwarder_place(dns->forwarder, &servers[i]) == DNS_OWN)
+			(void)forwarder_find(dns->forwarder, &server, &upstream[i]);
+	}
 	return count;
 }
 

@@ -21,7 +21,7 @@ _http2 = ctypes.CDLL(ctypes.util.find_library("nghttp2"))
 _libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RST, SETTINGS, PING, WINDOW = 0, 1, 3, 4, 6, 8
+DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 
 
 def listener_in(namespace, address, port):
@@ -200,6 +200,10 @@ class Session:
                 self.write(struct.pack(">I", count)[1:] + struct.pack(">BBI", DATA, ends and not body, stream) + piece)
             if not body:
                 return
+
+    def goodbye(self):
+        """Requests that are under way go on, there shall be no new ones."""
+        self.frame(GOAWAY, 0, 0, struct.pack(">II", (1 << 31) - 1, 0))
 
     def fields(self, block):
         class Field(ctypes.Structure):

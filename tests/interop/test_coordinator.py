@@ -313,6 +313,18 @@ def test_a_stream_that_ends_is_opened_anew(node, server):
     assert node.backend() == "Running"
 
 
+def test_a_server_that_wants_no_more_requests_is_left(node, server):
+    """It says goodbye and lets the map stream go on: what it must know of us goes by another connection."""
+    begin(node, server)
+    stream, request = next_stream(server)
+    stream.session.goodbye()
+    stream.send(first_map(request, peer(7)))
+    again, request = next_stream(server, 2)
+    again.send(first_map(request, peer(8)))
+    node.wait_peer("peer8")
+    server.wait(lambda: server.requests("/machine/map", lambda body: not is_stream(body)), what="an update")
+
+
 # ---- servers that would keep us busy ----
 
 def asked_in(server, path, condition=lambda body: True, seconds=3):
