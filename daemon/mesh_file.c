@@ -10,7 +10,8 @@
  * that the mesh is not ready yet: most names are known by then, and who connects to one at
  * once finds it. Only a name that cannot exist is refused as a mistake of the file. A
  * pass every 30 s looks up again for a peer we send to in vain: the other side may have
- * moved; and for one whose name failed. The next pass begins when this one has ended.
+ * moved, or the name has several addresses, which then have their turn; and for one whose
+ * name failed. The next pass begins when this one has ended.
  */
 #include <errno.h>
 #include <json-c/json.h>
@@ -377,6 +378,7 @@ static void go_on(struct mesh *mesh)
 			continue;
 		err = resolver_start(resolver, c->endpoint_host, c->endpoint_port, i);
 		peer->is_looked_up = err == 0;
+		peer->resolver = resolver;
 		if (err) {
 			tell_failure(peer, strerror(-err));
 			first_look_up_ended(mesh, peer);
@@ -385,18 +387,33 @@ static void go_on(struct mesh *mesh)
 	}
 }
 
+/* The address behind the one where the peer did not answer; else the first. */
+static const struct endpoint *next_address(const struct mesh_peer *peer)
+{
+	const struct endpoint *found;
+	unsigned count = resolver_found(peer->resolver, &found);
+	struct wg_peer_stats stats;
+
+	wg_peer_stats(peer->wg, &stats);
+	for (unsigned i = 0; stats.has_endpoint && !stats.has_session && i + 1 < count; i++)
+		if (endpoint_equal(&found[i], &stats.endpoint))
+			return &found[i + 1];
+	return found;
+}
+
 static void looked_up(void *owner, unsigned token, const char *error, const struct endpoint *ep)
 {
 	struct mesh *mesh = owner;
 	struct mesh_peer *peer = &mesh->peers[token];
 	bool is_first = !peer->was_looked_up || peer->was_told;
 
+	(void)ep;
 	peer->is_looked_up = false;
 	if (error) {
 		tell_failure(peer, error);
 	} else {
 		peer->was_told = false;
-		wg_peer_set_endpoint(peer->wg, ep);
+		wg_peer_set_endpoint(peer->wg, next_address(peer));
 		/* Else it is greeted with all others. */
 		if (is_first && mesh->greeting_ns == NEVER_NS)
 			greet(peer, loop_now(mesh->loop));

@@ -37,9 +37,10 @@ struct mesh_peer {
 	const struct config_peer *config;
 	bool has_host_name;          /* its endpoint is looked up, and again when it fails */
 	uint64_t looked_up_tx_bytes; /* what had been sent then */
-	bool is_looked_up;           /* now */
-	bool was_looked_up;          /* once at least */
-	bool was_told;               /* that it failed */
+	bool is_looked_up;           /* now, by: */
+	struct resolver *resolver;
+	bool was_looked_up; /* once at least */
+	bool was_told;      /* that it failed */
 	/* Tailnet mode. */
 	int64_t id;
 	uint8_t key[NETMAP_KEY_LEN], disco_key[NETMAP_KEY_LEN];

@@ -48,7 +48,10 @@ struct node {
 
 static struct node a, b;
 
-/* Names under ".slow" get no answer until the test says so, and then a failure. */
+/*
+ * Names under ".slow" get no answer until the test says so, and then a failure. Those under
+ * ".both" have two addresses, of which the first leads nowhere.
+ */
 static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t slow_cond = PTHREAD_COND_INITIALIZER;
 static bool is_slow_over;
@@ -58,15 +61,36 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
 {
 	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
-	if (!host || !strstr(host, ".slow")) {
-		*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-		return real(host, service, hints, found);
+	*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+	if (host && strstr(host, ".both")) {
+		const struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST,
+						  .ai_socktype = SOCK_DGRAM };
+
+		assert_int_equal(real("100::1", service, &numeric, found), 0);
+		return real("127.0.0.1", service, &numeric, &(*found)->ai_next);
 	}
+	if (!host || !strstr(host, ".slow"))
+		return real(host, service, hints, found);
 	pthread_mutex_lock(&slow_mutex);
 	while (!is_slow_over)
 		pthread_cond_wait(&slow_cond, &slow_mutex);
 	pthread_mutex_unlock(&slow_mutex);
 	return EAI_AGAIN;
+}
+
+/* The nodes' time runs ahead by so much. */
+static _Atomic time_t ahead_s;
+
+int clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int (*real)(clockid_t, struct timespec *);
+	int err;
+
+	*(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
+	err = real(id, ts);
+	if (id == CLOCK_BOOTTIME)
+		ts->tv_sec += ahead_s;
+	return err;
 }
 
 static void end_slow(void)
@@ -485,6 +509,40 @@ static void test_names_without_an_answer_do_not_hold_up_the_start(void **state)
 	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
 }
 
+static bool is_answered(const struct node *n, const char *name)
+{
+	char target[64], *text;
+	bool is;
+
+	snprintf(target, sizeof(target), "/localapi/v0/ping?ip=%s", name);
+	text = ask(n, "POST", target);
+	is = strstr(text, "\"Err\":\"\"") != NULL;
+	free(text);
+	return is;
+}
+
+/* As where a name has an IPv6 address that is not reached from here. */
+static void test_all_addresses_of_a_name_have_their_turn(void **state)
+{
+	bool is = false;
+
+	(void)state;
+	start_a();
+	assert_int_equal(start(&b,
+			       "[Interface]\n# Name = node-b\nPrivateKey = %s\n"
+			       "Address = 100.64.0.2/10, fd7a::2/64\n"
+			       "[Peer]\n# Name = node-a\nPublicKey = %s\n"
+			       "AllowedIPs = 100.64.0.1/32, fd7a::1/128\n"
+			       "Endpoint = host.both:%u\n",
+			       b.private_text, a.public_text, a.port),
+			 0);
+	assert_false(is_answered(&b, "node-a"));
+	ahead_s += 31; /* the next pass of looking up */
+	for (int i = 0; i < 3 && !is; i++)
+		is = is_answered(&b, "node-a");
+	assert_true(is);
+}
+
 static void test_a_folder_that_cannot_be_made_is_told(void **state)
 {
 	char dir[64];
@@ -534,6 +592,7 @@ int main(void)
 		mesh_test(test_an_endpoint_that_does_not_exist_is_told),
 		mesh_test(test_names_without_an_answer_do_not_hold_up_the_start),
 		mesh_test(test_a_status_of_many_peers_does_not_hold_up_the_loop),
+		mesh_test(test_all_addresses_of_a_name_have_their_turn),
 		mesh_test(test_a_folder_that_cannot_be_made_is_told),
 		mesh_test(test_a_node_without_a_name_takes_the_machines),
 	};
