@@ -235,8 +235,8 @@ void dns_query(struct dns *dns, const uint8_t *query, size_t len, bool is_tcp, d
 		if (err == -EBUSY) {
 			dns->stats.dropped++;
 			log_limited(&dns->busy_gate, loop_now(dns->loop), LOG_WARN,
-				    "dns: %d queries wait for resolvers: further ones are dropped",
-				    DNS_IN_FLIGHT_MAX);
+				    "dns: %u queries wait for resolvers: further ones are dropped",
+				    forwarder_in_flight(dns->forwarder));
 			done(arg, NULL, 0);
 			return;
 		}

@@ -24,7 +24,8 @@
 #define DNS_RESOLVER_V6   "fd7a:115c:a1e0::53"
 #define DNS_QUERY_MAX     4096  /* bytes; longer ones are not looked at */
 #define DNS_ANSWER_MAX    65535 /* over TCP; UDP answers are at most 4095 */
-#define DNS_IN_FLIGHT_MAX 256   /* queries that wait for others; further ones are dropped */
+#define DNS_IN_FLIGHT_MAX 256   /* queries that wait for one set of others; more are dropped */
+#define DNS_IN_FLIGHT_ALL 512   /* and for all of them */
 #define DNS_LOOKUP_MAX    16    /* addresses dns_lookup() gives */
 #define DNS_SERVERS_MAX   8     /* of resolv.conf that are looked at */
 

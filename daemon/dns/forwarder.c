@@ -231,6 +231,16 @@ static void add_legs(struct request *r, const struct endpoint *upstream, unsigne
 	}
 }
 
+/* Queries under way to the same resolvers: dead ones shall not use up what others need. */
+static unsigned count_of(const struct forwarder *f, const struct endpoint *first)
+{
+	unsigned count = 0;
+
+	for (const struct request *r = f->all; r; r = r->next)
+		count += endpoint_equal(&r->leg[0].upstream, first);
+	return count;
+}
+
 int forwarder_ask(struct forwarder *f, const uint8_t *query, size_t len, bool is_tcp,
 		  const struct endpoint *upstream, unsigned count, forwarder_done *done, void *arg)
 {
@@ -239,10 +249,10 @@ int forwarder_ask(struct forwarder *f, const uint8_t *query, size_t len, bool is
 	unsigned open = 0;
 
 	reap(f);
-	if (f->count == DNS_IN_FLIGHT_MAX)
-		return -EBUSY;
 	if (len > DNS_QUERY_MAX || count == 0)
 		return -EHOSTUNREACH;
+	if (f->count == DNS_IN_FLIGHT_ALL || count_of(f, upstream) >= DNS_IN_FLIGHT_MAX)
+		return -EBUSY;
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;

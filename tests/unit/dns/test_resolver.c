@@ -540,6 +540,29 @@ static void test_resolv_conf_is_read_leniently(void **state)
 static char folder[] = "/tmp/resolver-XXXXXX";
 static bool is_seen;
 
+static void test_a_dead_route_does_not_use_up_all_queries(void **state)
+{
+	uint8_t query[64];
+	struct dns_writer w = { query, 0, sizeof(query), false };
+	struct dns_stats stats;
+
+	(void)state;
+	start("silent", "choosy");
+	up[0].is_dead = up[1].is_dead = true;
+	dns_put_header(&w, 1, 0, 1, 0, 0);
+	dns_put_question(&w, "x.corp", DNS_TYPE_A, DNS_CLASS_IN);
+	for (unsigned i = 0; i < DNS_IN_FLIGHT_MAX + 10; i++)
+		dns_query(dns, query, w.len, false, done, NULL);
+	assert_int_equal(answers, 10); /* dropped */
+	/* Names elsewhere are still found. */
+	ask("www.example.org", DNS_TYPE_A, false);
+	assert_true(answer_len > 0);
+	assert_int_equal(answer[answer_len - 1], 0x37);
+	dns_get_stats(dns, &stats);
+	assert_int_equal(stats.in_flight, DNS_IN_FLIGHT_MAX);
+	finish();
+}
+
 static void write_file(const char *path, const char *text)
 {
 	FILE *f = fopen(path, "we");
@@ -708,6 +731,7 @@ int main(void)
 		cmocka_unit_test(test_outsiders_do_not_lead_into_the_mesh_or_to_this_host),
 		cmocka_unit_test(test_lookups_apply_search_domains_routes_and_the_family_rule),
 		cmocka_unit_test(test_open_queries_end_with_the_resolver),
+		cmocka_unit_test(test_a_dead_route_does_not_use_up_all_queries),
 		cmocka_unit_test(test_resolv_conf_is_read_leniently),
 		cmocka_unit_test(test_a_busy_folder_does_not_hide_a_change_of_resolv_conf),
 		cmocka_unit_test(test_a_resolv_conf_that_was_gone_for_a_while_is_seen_again),

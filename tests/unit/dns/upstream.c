@@ -50,6 +50,8 @@ static void serve_udp(struct upstream *u)
 	u->asked++;
 	if (strcmp(u->habit, "lossy") == 0 && u->asked <= 2)
 		return;
+	if (n > 0 && strcmp(u->habit, "choosy") == 0 && memmem(query, (size_t)n, "corp", 4))
+		return;
 	if (n < 0 || strcmp(u->habit, "silent") == 0 || strcmp(u->habit, "large") == 0)
 		return;
 	len = upstream_reply(u, query, (size_t)n,

@@ -21,8 +21,8 @@ struct upstream {
 	_Atomic bool stop, is_dead;
 };
 
-/* habit: silent, lossy (the first two questions get lost), servfail, refused, truncates, forger, or
- * anything else for a good one. */
+/* habit: silent, lossy (the first two questions get lost), choosy (not for .corp), servfail,
+ * refused, truncates, forger, or anything else for a good one. */
 void upstream_open(struct upstream *u, const char *habit);
 void upstream_close(struct upstream *u);
 /* What u would answer to a query; its length, or 0 for what is no query. */
