@@ -229,6 +229,7 @@ int main(int argc, char **argv)
 		return standard_output_end("meshd", status);
 	}
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error like others */
 	drop_privileges();
 	mesh = create_node(&options);
 	status = EXIT_FAILURE;

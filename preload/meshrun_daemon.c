@@ -44,10 +44,10 @@
 #define WORDS_MAX     2048 /* of the daemon, to be shown */
 #define GRACE_MS      500  /* after our daemon ended: is there another one? */
 
-/* What the keeper tells: first the daemon's pid, then its wait status. */
+/* What the keeper tells: first the daemon's pid, or -errno; then its wait status. */
 struct keeper {
 	pid_t pid, daemon;
-	int pipe;
+	int pipe, status;
 	bool daemon_ended;
 };
 
@@ -194,9 +194,13 @@ static void become_daemon(const struct launch *l)
 {
 	int null = open("/dev/null", O_RDONLY);
 
+	if (null < 0) {
+		dprintf(l->log, "meshrun: cannot open /dev/null for meshd: %s\n", strerror(errno));
+		_exit(EXIT_NOT_OURS);
+	}
 	setsid();
 	prctl(PR_SET_PDEATHSIG, 0);
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(l->log, STDOUT_FILENO) < 0 ||
+	if (dup2(null, STDIN_FILENO) < 0 || dup2(l->log, STDOUT_FILENO) < 0 ||
 	    dup2(l->log, STDERR_FILENO) < 0 || setenv("MESHWRAP_DIR", l->dir, 1) < 0 ||
 	    (l->extra && setenv("TS_EXTRA_ARGS", l->extra, 1) < 0) ||
 	    (l->key_fd >= 0 && fcntl(l->key_fd, F_SETFD, 0) < 0))
@@ -217,9 +221,11 @@ static void keep(const struct launch *l, int pipe)
 
 	if (daemon == 0)
 		become_daemon(l);
+	if (daemon < 0)
+		daemon = -errno;
 	if (l->key_fd >= 0)
 		close(l->key_fd);
-	if (daemon < 0 || write(pipe, &daemon, sizeof(daemon)) != sizeof(daemon))
+	if (write(pipe, &daemon, sizeof(daemon)) != sizeof(daemon) || daemon < 0)
 		_exit(1);
 	/* Nothing of the terminal's concerns it: we end it ourselves. */
 	signal(SIGINT, SIG_IGN);
@@ -231,23 +237,33 @@ static void keep(const struct launch *l, int pipe)
 	_exit(0);
 }
 
+/* 0 or -errno; the keeper is to be ended in either case. */
 static int start_keeper(const struct launch *l, struct keeper *k)
 {
-	int pipes[2];
+	int pipes[2], err;
+	ssize_t n;
 
 	if (pipe2(pipes, O_CLOEXEC) < 0)
-		return -1;
+		return -errno;
 	k->pid = fork();
+	err = k->pid < 0 ? -errno : 0;
 	if (k->pid == 0) {
 		close(pipes[0]);
 		keep(l, pipes[1]);
 	}
 	close(pipes[1]);
+	if (err) {
+		close(pipes[0]);
+		return err;
+	}
 	k->pipe = pipes[0];
-	if (k->pid > 0 && read(k->pipe, &k->daemon, sizeof(k->daemon)) == sizeof(k->daemon))
+	do
+		n = read(k->pipe, &k->daemon, sizeof(k->daemon));
+	while (n < 0 && errno == EINTR);
+	if (n == sizeof(k->daemon) && k->daemon > 0)
 		return 0;
-	close(k->pipe);
-	return -1;
+	k->daemon_ended = true; /* and has no number to be ended by */
+	return n == sizeof(k->daemon) ? k->daemon : -EIO;
 }
 
 static void end_keeper(struct keeper *k)
@@ -266,8 +282,11 @@ static void keeper_look(struct keeper *k, int wait_ms)
 {
 	struct pollfd p = { k->pid > 0 && !k->daemon_ended ? k->pipe : -1, POLLIN, 0 };
 
-	if (poll(&p, 1, wait_ms) == 1)
-		k->daemon_ended = true;
+	if (poll(&p, 1, wait_ms) != 1)
+		return;
+	k->daemon_ended = true;
+	if (read(k->pipe, &k->status, sizeof(k->status)) != sizeof(k->status))
+		k->status = 0;
 }
 
 /* We give up, so the daemon we started must not stay half-started. */
@@ -310,6 +329,19 @@ static void show_daemons_words(int log, off_t start, const char *dir)
 	}
 	line = strrchr(text, '\n');
 	fprintf(stderr, "%s\n", line ? line + 1 : text);
+}
+
+/* Why the daemon has ended. */
+static void show_end(int status, int log, off_t start, const char *dir)
+{
+	int number = WTERMSIG(status);
+
+	if (!WIFSIGNALED(status))
+		show_daemons_words(log, start, dir);
+	else
+		complain("meshd was killed by signal %d%s; its log is %s/" LOG_FILE, number,
+			 number == SIGKILL ? ", as the kernel does where memory has run out" : "",
+			 dir);
 }
 
 /* The latest warning among them: why the mesh does not come. NULL: there was none. */
@@ -403,7 +435,7 @@ static bool has_ended(struct wait *w, enum readiness answer)
 	if (answer != NO_DAEMON)
 		return false;
 	if (w->ended && now_ms() - w->ended >= GRACE_MS) {
-		show_daemons_words(w->log, w->log_start, w->dir);
+		show_end(w->k->status, w->log, w->log_start, w->dir);
 		return true;
 	}
 	if (!w->k->pid) {
@@ -476,7 +508,7 @@ static int start_and_wait(const char *dir, const struct daemon_options *o)
 	struct launch l = { .dir = dir, .key_fd = -1, .log = -1 };
 	struct keeper k = { .pid = 0 };
 	struct wait w = { .dir = dir, .options = o, .k = &k };
-	int status = EXIT_NO_MESH;
+	int status = EXIT_NO_MESH, err;
 
 	if (o->config && access(o->config, R_OK) < 0) {
 		complain("cannot read the config file %s: %s", o->config, strerror(errno));
@@ -493,8 +525,9 @@ static int start_and_wait(const char *dir, const struct daemon_options *o)
 	if (l.log < 0)
 		return EXIT_NO_MESH;
 	if (make_words(&l, o)) {
-		if (start_keeper(&l, &k) < 0)
-			complain("cannot start meshd: %s", strerror(errno));
+		err = start_keeper(&l, &k);
+		if (err < 0)
+			complain("cannot start meshd: %s", strerror(-err));
 		else
 			status = wait_ready(&w);
 	}
@@ -532,8 +565,8 @@ static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options
 		return wait_ready(&(struct wait){ .dir = dir, .options = o, .k = &none });
 	if (o->config || o->login)
 		return start_and_wait(dir, o);
-	complain("no mesh daemon runs for %s; start one with meshd --config FILE, or give "
-		 "meshrun --config FILE or --login-server URL",
+	complain("no mesh daemon runs for %s; start one with meshd --config FILE, give meshrun "
+		 "--config FILE or --login-server URL, or set TS_AUTHKEY",
 		 dir);
 	return EXIT_NO_MESH;
 }

@@ -5,6 +5,7 @@
 #include "daemon/edge/edge.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,16 +25,45 @@
 
 #define IFNAME "tailscale0" /* what programs look for */
 
+/* What a node without a flow has open, and some for who asks it. */
+#define FILES_LEAST 64
+
 /* A flow takes a descriptor while it is not idle, and the usual soft limit is 1,024. */
-static void raise_descriptor_limit(void)
+static int raise_descriptor_limit(char *error)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
-		return;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return 0;
+	if (limit.rlim_max < FILES_LEAST) {
+		snprintf(error, 256, "Only %llu files may be open here (ulimit -n); %d are needed.",
+			 (unsigned long long)limit.rlim_max, FILES_LEAST);
+		return -EMFILE;
+	}
+	if (limit.rlim_cur == limit.rlim_max)
+		return 0;
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
 		log_warn("edge: the limit of descriptors stays as it is: %s", strerror(errno));
+	return 0;
+}
+
+/* Programs and we meet on it, so without it every start would only seem to succeed. */
+static int check_loopback(char *error)
+{
+	const struct endpoint at = sock_endpoint(INADDR_LOOPBACK, 9);
+	int err, fd = sock_open(&at, SOCK_DGRAM);
+
+	if (fd < 0)
+		return 0; /* whoever needs one will say so */
+	err = sock_connect(fd, &at);
+	close(fd);
+	if (err != -ENETUNREACH)
+		return 0;
+	snprintf(error, 256,
+		 "The loopback interface is down, by which programs reach the mesh; as root run: "
+		 "ip link set lo up");
+	return err;
 }
 
 /* "Dial first": programs that were told that the far side has answered. */
@@ -158,6 +188,11 @@ static int set_up(struct edge *edge, char *error)
 		snprintf(error, 256, "The runtime folder's name is too long.");
 		return -ENAMETOOLONG;
 	}
+	err = raise_descriptor_limit(error);
+	if (err == 0)
+		err = check_loopback(error);
+	if (err)
+		return err;
 	edge->config.dir = edge->dir;
 	edge->ports = port_range_read();
 	edge->socket_table = socktable_open();
@@ -195,7 +230,6 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	edge->hold = edge->first = (struct hold){ .listener = -1, .plug = -1 };
 	services_init(&edge->services, edge);
 	claims_init(&edge->claims);
-	raise_descriptor_limit();
 	/* libevent's HTTP server writes to whoever may have left. */
 	signal(SIGPIPE, SIG_IGN);
 	err = set_up(edge, error);

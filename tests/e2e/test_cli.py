@@ -455,6 +455,33 @@ def test_a_full_disk_is_told_in_one_sentence(pair):
     check_sentence(meshrun_after(node, full), "no room", re.escape(str(node.dir)))
 
 
+UNFIT = [("exec unshare --net \"$@\"", ("loopback interface is down", "lo up")),
+         ("ulimit -n 20", ("20 files", "ulimit -n", "64")),
+         ("ulimit -f 100", ("map", "File too large")),
+         ("mount -t tmpfs none /dev", ("/dev/null", "No such file"))]
+
+
+@pytest.mark.skipif(not CAN_NETNS, reason="needs mounts of its own")
+@pytest.mark.parametrize("script, words", UNFIT, ids=["lo", "files", "size", "dev"])
+def test_what_a_bare_container_lacks_is_told_in_one_sentence(pair, script, words):
+    node, _ = pair
+    check_sentence(meshrun_after(node, script), *words)
+
+
+@pytest.mark.skipif(not CAN_NETNS, reason="needs a user of its own")
+def test_without_processes_left_only_the_start_fails(pair):
+    node, _ = pair
+    uid = str(1_000_000 + os.getpid())  # whose processes are these and no others: the shell, meshrun, the daemon's keeper
+    script = f"""
+        mkdir "$dir"; chown {uid} "$dir" {node.config}
+        sh() {{ setpriv --reuid {uid} --regid {uid} --clear-groups prlimit --nproc=3 sh -c '"$@"; echo ended' - "$@"; }}
+        set -- sh "$@"
+    """
+    result = meshrun_after(node, script)
+    assert result.stdout.split() == ["ended"], "the shell was ended, too"
+    assert result.stderr.splitlines() == ["meshrun: cannot start meshd: Resource temporarily unavailable"]
+
+
 @pytest.mark.skipif(not CAN_NETNS, reason="needs mounts of its own")
 def test_meshrun_works_without_proc(pair):
     node, _ = pair

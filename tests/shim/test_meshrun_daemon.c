@@ -55,6 +55,15 @@ static void test_a_daemon_that_ends_is_quoted(void **state)
 	stage_assert_sentence("without a word");
 }
 
+static void test_a_daemon_that_is_killed_is_told(void **state)
+{
+	struct stage *s = *state;
+
+	stage_write_meshd(s, "echo 'meshd: ready'; kill -KILL $$");
+	assert_int_equal(stage_run(s, "--config", s->config, "echo", "ran"), 1);
+	stage_assert_sentence("meshd was killed by signal 9");
+}
+
 static void test_a_daemon_that_does_not_get_ready_is_ended(void **state)
 {
 	struct stage *s = *state;
@@ -131,6 +140,7 @@ int main(void)
 		meshrun_test(test_an_unreadable_config_is_told),
 		meshrun_test(test_the_daemon_is_started_once_and_stays),
 		meshrun_test(test_a_daemon_that_ends_is_quoted),
+		meshrun_test(test_a_daemon_that_is_killed_is_told),
 		meshrun_test(test_a_daemon_that_does_not_get_ready_is_ended),
 		meshrun_test(test_what_a_daemon_waits_for_is_told),
 		meshrun_test(test_an_interrupt_while_waiting_ends_everything),
