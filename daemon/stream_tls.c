@@ -203,10 +203,10 @@ static void refuse(struct tls_check *check, X509 *cert, int error)
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
 	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
 	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-		snprintf(
-			out, max,
-			"the certificate of %.100s is from an unknown issuer: give the CA with --ca",
-			check->name);
+		snprintf(out, max,
+			 "the certificate of %.100s is from an unknown issuer: give the CA with "
+			 "--ca, or install ca-certificates",
+			 check->name);
 		break;
 	default:
 		snprintf(out, max, "the certificate of %.100s is refused: %.100s", check->name,

@@ -226,7 +226,7 @@ static void test_a_refused_certificate_says_why_and_what_to_do(void **state)
 		{ { "relay.test", NULL, 0, 0 },
 		  false,
 		  false,
-		  "is from an unknown issuer: give the CA with --ca" },
+		  "is from an unknown issuer: give the CA with --ca, or install ca-certificates" },
 	};
 
 	(void)state;
