@@ -7,11 +7,13 @@ mode, each in a network namespace of its own, both under tests/rented as nobody.
 What a check needs and Debian does not have comes by pip into a virtual environment in the cache
 folder, with scripts/programs --install.
 """
+import atexit
 import os
 import random
 import re
 import shutil
 import subprocess
+import tempfile
 import textwrap
 import time
 from dataclasses import dataclass
@@ -19,7 +21,20 @@ from pathlib import Path
 
 from lab import PYTHON, Failure, Lab, Place, free_port, wait_until
 
-HERE = Path(__file__).resolve().parent
+
+def copy_for_all():
+    """The files of this folder where every user can read them: a clone may lie in root's home."""
+    folder = Path(tempfile.mkdtemp(prefix="meshwrap-helpers-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    for file in Path(__file__).resolve().parent.iterdir():
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+            (folder / file.name).chmod(0o644)
+    return folder
+
+
+HERE = copy_for_all()
 CACHE = Path(os.environ.get("MESHWRAP_PROGRAMS") or "/var/tmp/meshwrap-programs")
 VENV = CACHE / "venv"
 CHECKS = {}
