@@ -1,4 +1,4 @@
-# Shared by the scripts in this folder; sourced, never run.
+# Shared by the scripts in this folder; sourced, never run, with the arguments of who does.
 # shellcheck shell=bash
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export ROOT
@@ -8,6 +8,14 @@ if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
 else
 	bold='' red='' plain=''
 fi
+
+# Asked for help a script shows the comment at its top, and does nothing.
+case ${1:-} in
+-h | --help)
+	sed -n '2,${/^#/!q; s/^# \{0,1\}//; p}' "$0"
+	exit 0
+	;;
+esac
 
 say() { printf '%s==>%s %s\n' "$bold" "$plain" "$*"; }
 fail() {
