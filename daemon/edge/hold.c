@@ -33,7 +33,7 @@
 #define PORT_TRIES      256
 #define FALLBACK_QUEUE  1024
 #define TRIAL_SILENT_MS 5
-#define TRIAL_ANSWER_MS 500
+#define TRIAL_ANSWER_MS 1000
 
 static int share_port(int fd)
 {
@@ -195,8 +195,11 @@ static const char *trial_refused(struct trial *t)
 		return bad;
 	close(t->ours);
 	t->ours = -1;
-	events = trial_wait(t, TRIAL_ANSWER_MS);
-	if (!(events & EPOLLERR) || trial_error(t) == 0)
+	/* A busy kernel may tell of the connection before its end. */
+	do
+		events = trial_wait(t, TRIAL_ANSWER_MS);
+	while (events > 0 && !(events & EPOLLERR));
+	if (events <= 0 || trial_error(t) == 0)
 		return "a refused connect is not reported to epoll";
 	return NULL;
 }
@@ -234,6 +237,30 @@ static const char *try_out(const struct hold *hold)
 
 /* ---- opening ---- */
 
+static bool is_ready(int fd, short events)
+{
+	struct pollfd ready = { .fd = fd, .events = events };
+
+	return poll(&ready, 1, TRIAL_ANSWER_MS) == 1 && (ready.revents & events);
+}
+
+/*
+ * By a connection that nobody accepts. A busy kernel puts off what comes over lo, and
+ * the queue is full only when the last packet of the handshake has been looked at.
+ */
+static bool fill_queue(struct hold *hold, const struct endpoint *lo)
+{
+	int err;
+
+	hold->plug = sock_open(lo, SOCK_STREAM);
+	if (hold->plug < 0)
+		return false;
+	err = sock_connect(hold->plug, lo);
+	if (err == -EINPROGRESS && is_ready(hold->plug, POLLOUT))
+		err = sock_connect(hold->plug, lo);
+	return err == 0 && is_ready(hold->listener, POLLIN);
+}
+
 static const char *open_held(struct hold *hold, const struct port_range *range, uint32_t avoid)
 {
 	struct endpoint lo;
@@ -244,8 +271,7 @@ static const char *open_held(struct hold *hold, const struct port_range *range, 
 		return "no listener on lo could be opened";
 	}
 	lo = sock_endpoint(INADDR_LOOPBACK, hold->port);
-	hold->plug = sock_open(&lo, SOCK_STREAM);
-	if (hold->plug < 0 || sock_connect(hold->plug, &lo) != 0)
+	if (!fill_queue(hold, &lo))
 		return "the listener's queue could not be filled";
 	return try_out(hold);
 }
