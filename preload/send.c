@@ -119,7 +119,7 @@ static int copy_control(const struct map *map, const struct msghdr *from, uint32
 	size_t own = mirror ? CMSG_SPACE(sizeof(struct in_pktinfo)) : 0;
 	bool chosen = false;
 
-	if (CMSG_ALIGN(len) + own > sizeof(out->control))
+	if (len > sizeof(out->control) || CMSG_ALIGN(len) + own > sizeof(out->control))
 		return -ENOBUFS;
 	memset(&out->control, 0, sizeof(out->control));
 	if (len)

@@ -451,6 +451,24 @@ static void test_pktinfo_is_translated_in_both_directions(void **state)
 	close(fd);
 }
 
+static void test_control_messages_of_any_length_are_refused_like_the_kernels(void **state)
+{
+	static const size_t lengths[] = { SIZE_MAX, SIZE_MAX - 7, SIZE_MAX / 2, 1u << 20 };
+	int fd = datagram(AF_INET);
+	struct message m;
+	struct msghdr h;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
+		fill(&m, &h, PEER_V4, 7);
+		h.msg_control = &m.control;
+		h.msg_controllen = lengths[i];
+		assert_int_equal(sendmsg(fd, &h, 0), -1);
+		assert_int_equal(errno, ENOBUFS);
+	}
+	close(fd);
+}
+
 static void test_ipv6_pktinfo_shows_our_mesh_address(void **state)
 {
 	int fd = datagram(AF_INET6), one = 1;
@@ -596,6 +614,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_batches_by_libcs_syscall_are_translated),
 		cmocka_unit_test(test_a_batch_stops_at_what_cannot_be_sent),
 		cmocka_unit_test(test_pktinfo_is_translated_in_both_directions),
+		cmocka_unit_test(test_control_messages_of_any_length_are_refused_like_the_kernels),
 		cmocka_unit_test(test_ipv6_pktinfo_shows_our_mesh_address),
 		cmocka_unit_test(test_short_name_buffers_are_cut_off_after_translation),
 		cmocka_unit_test(test_what_no_mirror_carries_is_refused),
