@@ -107,6 +107,17 @@ static void fill_self(struct json_object *shape, struct control_self *self)
 	}
 }
 
+/* The reference ran on x86-64. */
+static const char *expected(const char *key, const char *words)
+{
+#if defined(__aarch64__)
+	if (strcmp(key, "GoArch") == 0)
+		return "arm64";
+#endif
+	(void)key;
+	return words;
+}
+
 /* Every member of shape but empty ones is in ours, and ours has nothing else but "Userspace". */
 static void assert_shape(struct json_object *ours, struct json_object *shape)
 {
@@ -122,7 +133,7 @@ static void assert_shape(struct json_object *ours, struct json_object *shape)
 		if (json_object_is_type(value, json_type_object))
 			assert_shape(mine, value);
 		else
-			assert_string_equal(json_object_get_string(mine), words);
+			assert_string_equal(json_object_get_string(mine), expected(key, words));
 	}
 	json_object_object_foreach(ours, name, mine)
 	{
