@@ -8,8 +8,12 @@
 #include "preload/binfmt.h"
 
 #include <elf.h>
+#include <errno.h>
 #include <link.h>
 #include <string.h>
+
+#include "preload/program_file.h"
+#include "shared/util.h"
 
 #if __SIZEOF_POINTER__ == 8
 #define OUR_CLASS ELFCLASS64
@@ -34,6 +38,7 @@
 #define GO_OWNER    "Go\0" /* four bytes with the one C adds */
 #define GO_BUILD_ID 4
 #define GO_SECTION  ".go.buildinfo"
+#define LINE_BYTES  512 /* twice what the kernel looks at of a script */
 
 static bool copy_text(const char *from, size_t len, char to[static ELF_INTERPRETER_MAX])
 {
@@ -46,49 +51,62 @@ static bool copy_text(const char *from, size_t len, char to[static ELF_INTERPRET
 	return true;
 }
 
-bool binfmt_has_go_note(const void *bytes, size_t len)
+/* room: as long as text */
+static bool is_at(struct program_file *file, size_t at, const char *text, char *room, size_t len)
 {
-	const char *notes = bytes;
-	ElfW(Nhdr) note;
-	size_t at = 0, name, desc;
+	return program_file_read(file, at, room, len) == len && memcmp(room, text, len) == 0;
+}
 
-	while (len - at >= sizeof(note)) {
-		memcpy(&note, notes + at, sizeof(note));
+static bool has_go_note(struct program_file *file, size_t at, size_t len)
+{
+	char owner[sizeof(GO_OWNER)];
+	ElfW(Nhdr) note;
+	size_t name, desc;
+
+	while (len >= sizeof(note)) {
+		if (program_file_read(file, at, &note, sizeof(note)) != sizeof(note))
+			return false;
 		at += sizeof(note);
+		len -= sizeof(note);
 		name = (note.n_namesz + (size_t)3) & ~(size_t)3;
 		desc = (note.n_descsz + (size_t)3) & ~(size_t)3;
-		if (name > len - at || desc > len - at - name)
+		if (name > len || desc > len - name)
 			return false;
 		if (note.n_type == GO_BUILD_ID && note.n_namesz == sizeof(GO_OWNER) &&
-		    memcmp(notes + at, GO_OWNER, sizeof(GO_OWNER)) == 0)
+		    is_at(file, at, GO_OWNER, owner, sizeof(owner)))
 			return true;
 		at += name + desc;
+		len -= name + desc;
 	}
 	return false;
 }
 
-static bool is_at(const char *file, size_t len, size_t at, const char *text, size_t text_len)
+bool binfmt_has_go_note(const void *bytes, size_t len)
 {
-	return at <= len && text_len <= len - at && memcmp(file + at, text, text_len) == 0;
+	struct program_file file = program_file_of_bytes(bytes, len);
+
+	return has_go_note(&file, 0, len);
 }
 
 /* Reproducible builds of Go's have no note (-ldflags=-buildid=), and this section like all others.
  */
-static bool has_go_section(const char *file, size_t len, const ElfW(Ehdr) * head)
+static bool has_go_section(struct program_file *file, const ElfW(Ehdr) * head)
 {
+	char name[sizeof(GO_SECTION)];
 	ElfW(Shdr) names, section;
+	size_t at = head->e_shoff;
 
-	if (head->e_shentsize != sizeof(section) || head->e_shoff > len ||
-	    (len - head->e_shoff) / sizeof(section) < head->e_shnum ||
-	    head->e_shstrndx >= head->e_shnum)
+	if (head->e_shentsize != sizeof(section) || at > file->len ||
+	    (file->len - at) / sizeof(section) < head->e_shnum ||
+	    head->e_shstrndx >= head->e_shnum ||
+	    program_file_read(file, at + head->e_shstrndx * sizeof(names), &names, sizeof(names)) !=
+		    sizeof(names) ||
+	    names.sh_offset > file->len)
 		return false;
-	memcpy(&names, file + head->e_shoff + head->e_shstrndx * sizeof(names), sizeof(names));
-	if (names.sh_offset > len)
-		return false;
-	for (unsigned i = 0; i < head->e_shnum; i++) {
-		memcpy(&section, file + head->e_shoff + i * sizeof(section), sizeof(section));
-		if (is_at(file, len, names.sh_offset + section.sh_name, GO_SECTION,
-			  sizeof(GO_SECTION)))
+	for (unsigned i = 0; i < head->e_shnum; i++, at += sizeof(section)) {
+		if (program_file_read(file, at, &section, sizeof(section)) != sizeof(section))
+			return false;
+		if (is_at(file, names.sh_offset + section.sh_name, GO_SECTION, name, sizeof(name)))
 			return true;
 	}
 	return false;
@@ -99,50 +117,70 @@ struct parts {
 	bool has_interpreter, is_go;
 };
 
-static bool look_at_part(const char *file, size_t len, const ElfW(Phdr) * part, struct parts *parts,
+static bool look_at_part(struct program_file *file, const ElfW(Phdr) * part, struct parts *parts,
 			 char interpreter[static ELF_INTERPRETER_MAX])
 {
+	char text[ELF_INTERPRETER_MAX];
+	size_t len;
+
 	if (part->p_type != PT_INTERP && part->p_type != PT_NOTE)
 		return true;
-	if (part->p_offset > len || part->p_filesz > len - part->p_offset)
+	if (part->p_offset > file->len || part->p_filesz > file->len - part->p_offset)
 		return part->p_type ==
 		       PT_NOTE; /* notes may lie anywhere; the linker's name may not */
 	if (part->p_type == PT_NOTE) {
-		parts->is_go |= binfmt_has_go_note(file + part->p_offset, part->p_filesz);
+		parts->is_go |= has_go_note(file, part->p_offset, part->p_filesz);
 		return true;
 	}
 	parts->has_interpreter = true;
-	return copy_text(file + part->p_offset, part->p_filesz, interpreter);
+	len = program_file_read(file, part->p_offset, text, MIN(part->p_filesz, sizeof(text)));
+	return copy_text(text, len, interpreter);
+}
+
+static enum elf_kind look(struct program_file *file, char interpreter[static ELF_INTERPRETER_MAX])
+{
+	struct parts parts = { false, false };
+	ElfW(Ehdr) head;
+	ElfW(Phdr) part;
+	size_t len = program_file_read(file, 0, &head, sizeof(head));
+
+	if (len < EI_NIDENT || memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
+		return ELF_NONE;
+	if (head.e_ident[EI_CLASS] != OUR_CLASS)
+		return ELF_FOREIGN;
+	if (len < sizeof(head))
+		return ELF_NONE;
+	if (head.e_machine != OUR_MACHINE)
+		return ELF_FOREIGN;
+	if (head.e_phentsize != sizeof(part) || head.e_phoff > file->len ||
+	    (file->len - head.e_phoff) / sizeof(part) < head.e_phnum)
+		return ELF_NONE;
+	for (unsigned i = 0; i < head.e_phnum; i++)
+		if (program_file_read(file, head.e_phoff + i * sizeof(part), &part, sizeof(part)) !=
+			    sizeof(part) ||
+		    !look_at_part(file, &part, &parts, interpreter))
+			return ELF_NONE;
+	if (parts.is_go || has_go_section(file, &head))
+		return ELF_GO;
+	return parts.has_interpreter ? ELF_DYNAMIC : ELF_STATIC;
 }
 
 enum elf_kind binfmt_elf(const void *bytes, size_t len,
 			 char interpreter[static ELF_INTERPRETER_MAX])
 {
-	struct parts parts = { false, false };
-	const char *file = bytes;
-	ElfW(Ehdr) head;
-	ElfW(Phdr) part;
+	struct program_file file = program_file_of_bytes(bytes, len);
 
-	if (len < EI_NIDENT || memcmp(file, ELFMAG, SELFMAG) != 0)
-		return ELF_NONE;
-	if (file[EI_CLASS] != OUR_CLASS)
-		return ELF_FOREIGN;
-	if (len < sizeof(head))
-		return ELF_NONE;
-	memcpy(&head, file, sizeof(head));
-	if (head.e_machine != OUR_MACHINE)
-		return ELF_FOREIGN;
-	if (head.e_phentsize != sizeof(part) || head.e_phoff > len ||
-	    (len - head.e_phoff) / sizeof(part) < head.e_phnum)
-		return ELF_NONE;
-	for (unsigned i = 0; i < head.e_phnum; i++) {
-		memcpy(&part, file + head.e_phoff + i * sizeof(part), sizeof(part));
-		if (!look_at_part(file, len, &part, &parts, interpreter))
-			return ELF_NONE;
-	}
-	if (parts.is_go || has_go_section(file, len, &head))
-		return ELF_GO;
-	return parts.has_interpreter ? ELF_DYNAMIC : ELF_STATIC;
+	return look(&file, interpreter);
+}
+
+enum elf_kind binfmt_elf_in(int fd, char interpreter[static ELF_INTERPRETER_MAX])
+{
+	struct program_file file;
+	int saved = errno;
+	enum elf_kind kind = program_file_open(fd, &file) ? look(&file, interpreter) : ELF_NONE;
+
+	errno = saved;
+	return kind;
 }
 
 bool binfmt_script(const void *bytes, size_t len, char interpreter[static ELF_INTERPRETER_MAX])
@@ -161,4 +199,19 @@ bool binfmt_script(const void *bytes, size_t len, char interpreter[static ELF_IN
 	while (file + i + n < end && file[i + n] != ' ' && file[i + n] != '\t')
 		n++;
 	return copy_text(file + i, n, interpreter);
+}
+
+bool binfmt_script_in(int fd, char interpreter[static ELF_INTERPRETER_MAX])
+{
+	struct program_file file;
+	char line[LINE_BYTES + 1];
+	int saved = errno;
+	size_t len = 0;
+
+	if (program_file_open(fd, &file))
+		len = program_file_read(&file, 0, line, LINE_BYTES);
+	errno = saved;
+	if (len == LINE_BYTES) /* the kernel looks no further, either */
+		line[len++] = '\n';
+	return binfmt_script(line, len, interpreter);
 }

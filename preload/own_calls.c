@@ -35,7 +35,8 @@
 
 /* Code of one segment. Calls within it are relative, so no address is needed. */
 struct segment {
-	const struct own_calls_file *file;
+	struct program_file *file;
+	uint8_t *room;      /* where it is not in memory */
 	size_t offset, len; /* in the file */
 };
 
@@ -63,31 +64,20 @@ typedef bool looker(const struct code *code, size_t from, size_t to, struct seen
 #define FUNCTION_LEN 176 /* what is looked at of another function, and of what is before it */
 #define LEAD         4   /* the latter */
 
-static size_t read_file(const struct own_calls_file *file, size_t at, void *to, size_t len)
-{
-	if (at >= file->len)
-		return 0;
-	len = MIN(len, file->len - at);
-	if (!file->bytes)
-		return file->read(file, at, to, len);
-	memcpy(to, file->bytes + at, len);
-	return len;
-}
-
-/* The code from here on, in the file's room if it is not in memory. False: there is none. */
+/* The code from here on, in the segment's room if it is not in memory. False: there is none. */
 static bool code_at(const struct segment *segment, size_t at, struct code *code)
 {
-	const struct own_calls_file *file = segment->file;
+	struct program_file *file = segment->file;
 	size_t len = segment->len - at;
 
 	*code = (struct code){ .segment = segment, .at = at };
 	if (file->bytes) {
-		code->bytes = file->bytes + segment->offset + at;
+		code->bytes = (const uint8_t *)file->bytes + segment->offset + at;
 		code->len = len;
 	} else {
-		code->bytes = file->room;
-		code->len =
-			read_file(file, segment->offset + at, file->room, MIN(len, OWN_CALLS_ROOM));
+		code->bytes = segment->room;
+		code->len = program_file_read(file, segment->offset + at, segment->room,
+					      MIN(len, OWN_CALLS_ROOM));
 	}
 	return code->len > 0;
 }
@@ -118,8 +108,8 @@ static size_t function_at(const struct code *code, size_t start, uint8_t room[st
 	size_t lead = MIN(start, (size_t)LEAD), from = start - lead;
 
 	function->bytes = room;
-	function->len = read_file(segment->file, segment->offset + from, room,
-				  MIN(segment->len - from, (size_t)FUNCTION_LEN));
+	function->len = program_file_read(segment->file, segment->offset + from, room,
+					  MIN(segment->len - from, (size_t)FUNCTION_LEN));
 	return MIN(lead, function->len);
 }
 
@@ -504,8 +494,8 @@ static bool look(unsigned machine, const struct segment *segment)
 
 bool own_calls_in_code(const void *bytes, size_t len)
 {
-	const struct own_calls_file file = { .bytes = bytes, .len = len };
-	const struct segment segment = { &file, 0, len };
+	struct program_file file = program_file_of_bytes(bytes, len);
+	const struct segment segment = { &file, NULL, 0, len };
 
 #if defined(__x86_64__)
 	return x86_look(&segment);
@@ -517,14 +507,14 @@ bool own_calls_in_code(const void *bytes, size_t len)
 #endif
 }
 
-bool own_calls_in_file(const struct own_calls_file *file)
+bool own_calls_in_file(struct program_file *file, uint8_t *room)
 {
 	size_t left = OWN_CALLS_CODE_MAX;
 	struct segment segment;
 	Elf64_Ehdr head;
 	Elf64_Phdr part;
 
-	if (read_file(file, 0, &head, sizeof(head)) != sizeof(head) ||
+	if (program_file_read(file, 0, &head, sizeof(head)) != sizeof(head) ||
 	    memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
 	    head.e_ident[EI_DATA] != ELFDATA2LSB)
 		return false;
@@ -532,12 +522,12 @@ bool own_calls_in_file(const struct own_calls_file *file)
 	    (file->len - head.e_phoff) / sizeof(part) < head.e_phnum)
 		return false;
 	for (unsigned i = 0; i < head.e_phnum && left > 0; i++) {
-		if (read_file(file, head.e_phoff + i * sizeof(part), &part, sizeof(part)) !=
+		if (program_file_read(file, head.e_phoff + i * sizeof(part), &part, sizeof(part)) !=
 		    sizeof(part))
 			return false;
 		if (part.p_type != PT_LOAD || !(part.p_flags & PF_X) || part.p_offset >= file->len)
 			continue;
-		segment = (struct segment){ file, part.p_offset,
+		segment = (struct segment){ file, room, part.p_offset,
 					    MIN(MIN(part.p_filesz, file->len - part.p_offset),
 						left) };
 		left -= segment.len;
@@ -549,5 +539,7 @@ bool own_calls_in_file(const struct own_calls_file *file)
 
 bool own_calls_found(const void *bytes, size_t len)
 {
-	return own_calls_in_file(&(struct own_calls_file){ .bytes = bytes, .len = len });
+	struct program_file file = program_file_of_bytes(bytes, len);
+
+	return own_calls_in_file(&file, NULL);
 }

@@ -8,9 +8,11 @@
 
 #include <elf.h>
 #include <link.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "preload/binfmt.h"
@@ -221,6 +223,43 @@ static void test_what_headers_name_may_lie_at_the_end_of_a_file(void **state)
 	close(fd);
 }
 
+/* As when "cp" writes over a tool that another process starts. */
+static void test_a_file_may_become_shorter_meanwhile(void **state)
+{
+	const off_t far = 1 << 20;
+	char interpreter[ELF_INTERPRETER_MAX], line[1024];
+	struct file f = dynamic_file();
+	int fd, status;
+	pid_t pid;
+
+	(void)state;
+	f.part[0].p_offset = (size_t)far;
+	fd = file_with(&f, f.interpreter, sizeof(f.interpreter), far);
+	pid = fork();
+	if (pid == 0)
+		for (;;) {
+			binfmt_elf_in(fd, interpreter);
+			binfmt_script_in(fd, interpreter);
+		}
+	for (int i = 0; i < 2000; i++) {
+		assert_int_equal(ftruncate(fd, i % 2 ? 0 : far), 0);
+		usleep(50);
+		assert_int_equal(pwrite(fd, &f, sizeof(f), 0), sizeof(f));
+		assert_int_equal(ftruncate(fd, far + 4096), 0);
+		usleep(50);
+	}
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	/* A line that is longer than the kernel reads: who is to run it stands at its beginning. */
+	memset(line, 'x', sizeof(line));
+	memcpy(line, "#!/bin/sh ", 10);
+	assert_int_equal(pwrite(fd, line, sizeof(line), 0), sizeof(line));
+	assert_true(binfmt_script_in(fd, interpreter));
+	assert_string_equal(interpreter, "/bin/sh");
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +269,7 @@ int main(void)
 		cmocka_unit_test(test_go_is_known_by_a_section_where_it_has_no_note),
 		cmocka_unit_test(test_scripts_name_their_interpreter),
 		cmocka_unit_test(test_what_headers_name_may_lie_at_the_end_of_a_file),
+		cmocka_unit_test(test_a_file_may_become_shorter_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
