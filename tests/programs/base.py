@@ -103,7 +103,7 @@ def pip_paths(name):
 
 def pip_version(name):
     for path in pip_paths(name):
-        return path.name.removeprefix(name.replace("-", "_") + "-").split("-")[0].removesuffix(".dist")
+        return path.name.removeprefix(name.replace("-", "_") + "-").split("-")[0].removesuffix(".dist").removesuffix(".egg")
     return "?"
 
 

@@ -1,5 +1,5 @@
-"""Programs of several machines: MPICH, fabrics, Erlang, Spark, ZooKeeper, ClickHouse, distcc."""
-from base import HERE, PYTHON, VENV, check, expect, find, first_version, free_port, pip_version, version_of, wait_until
+"""Programs of several machines: MPICH, fabrics, Erlang, Spark, Flink, ZooKeeper, ClickHouse, distcc."""
+from base import HERE, PYTHON, VENV, check, expect, find, first_version, free_port, pip_version, re, version_of, wait_until
 from check_shells import NEEDS, options, start_sshd
 
 MPI_H = "/usr/lib/x86_64-linux-gnu/mpich/include/mpi.h"
@@ -102,6 +102,60 @@ def spark(pair):
         out = side.run(PYTHON, HERE / "spark_work.py", f"spark://{pair.a.v4}:{port}", env=env, timeout=200)
         expect(out.split() == ["19999900000", pair.a.v4, pair.b.v4], f"a job of {side.name}: {out}")
     return pip_version("pyspark")
+
+
+FLINK = """
+    rest: {{ address: {head}, port: {rest}, bind-address: 0.0.0.0 }}
+    jobmanager: {{ rpc: {{ address: {head}, port: {rpc} }}, memory: {{ process: {{ size: 1100m }} }} }}
+    io: {{ tmp: {{ dirs: {home} }} }}
+    taskmanager:
+      numberOfTaskSlots: 1
+      cpu: {{ cores: 1.0 }}
+      memory:
+        framework: {{ heap: {{ size: 128mb }}, off-heap: {{ size: 128mb }} }}
+        task: {{ heap: {{ size: 128mb }}, off-heap: {{ size: 0mb }} }}
+        network: {{ min: 64mb, max: 64mb }}
+        managed: {{ size: 128mb }}
+        jvm-metaspace: {{ size: 200mb }}
+        jvm-overhead: {{ min: 100mb, max: 100mb }}
+"""
+FLINK_LOG = """
+    rootLogger.level = INFO
+    rootLogger.appenderRef.out.ref = Out
+    appender.out.name = Out
+    appender.out.type = Console
+"""
+
+
+@check("flink", "Flink", "a JobManager, known by name, and a TaskManager on each node, a job of each node with a shuffle between tasks on both",
+       pip=("apache-flink-libraries",), programs=("java",))
+def flink(pair):
+    rest, rpc = free_port(), free_port()
+    jars = next(VENV.glob("lib/python3*/site-packages/pyflink/lib"))
+    java, homes = {}, {}
+    for side in (pair.a, pair.b):
+        homes[side.name] = home = side.folder("flink")
+        side.write(home / "config.yaml", FLINK.format(head=pair.a.name, rest=rest, rpc=rpc, home=home))
+        log = side.write(home / "log.properties", FLINK_LOG)
+        opened = [f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in ("java.lang", "java.net", "java.nio", "java.util", "sun.nio.ch")]
+        java[side.name] = ["java", "-Xmx400m", *opened, f"-Dlog4j.configurationFile={log}", "-cp", f"{jars}/*"]
+
+    def daemon(side, kind):
+        return side.spawn(*java[side.name], f"org.apache.flink.runtime.{kind}", "--configDir", homes[side.name], log="flink")
+    daemon(pair.a, "entrypoint.StandaloneSessionClusterEntrypoint").wait_for("Rest endpoint listening", 120)
+    workers = [daemon(side, "taskexecutor.TaskManagerRunner") for side in (pair.a, pair.b)]
+    for side, worker in zip((pair.a, pair.b), workers):
+        worker.wait_for(f"will use hostname/address '.*' \\({side.v4}\\)", 120)
+        worker.wait_for("Successful registration at resource manager", 120)
+    groups = [(k, len(range(k, 200_000, 7)), sum(range(k, 200_000, 7))) for k in range(7)]
+    for number, (side, host) in enumerate(((pair.a, pair.a.v4), (pair.b, pair.a.name)), 1):
+        out = side.run(*java[side.name], HERE / "Flink.java", host, rest, env={"FLINK_CONF_DIR": str(homes[side.name])}, timeout=200)
+        rows = sorted(re.findall(r"row \+I\[(\d+), (\d+), (\d+), 54\]", out))
+        expect([tuple(map(int, row)) for row in rows] == groups, f"a job of {side.name}: {out[-2000:]}")
+        for worker in workers:
+            done = len(re.findall("Source: numbers.* to FINISHED", worker.text))
+            expect(done == number, f"{done} of {number} sources ran here:\n{worker.text[-2000:]}")
+    return pip_version("apache-flink-libraries")
 
 
 @check("zookeeper", "ZooKeeper", "an ensemble of three servers on two nodes elects its leader; a node written here is read there",
