@@ -188,6 +188,8 @@ class Rented(Place):
         return ["ip", "netns", "exec", self.netns, "unshare", "-m", "sh", "-c", mount, str(self.passwd), *inner]
 
 
+# As in a container: programs ask for the route to 192.0.2.0 and suchlike, which is on no network of theirs.
+SUBNET = "172.31.9"
 # Nothing but WireGuard passes between the nodes: what a program sends past the mesh is refused.
 WALL = """
     table inet wall {{
@@ -206,10 +208,10 @@ class Pair:
     def __init__(self, lab):
         self.lab, self.started = lab, []
         spaces = [lab.namespace(side) for side in "ab"]
-        lab.link(*spaces)
-        for space in spaces:
-            lab.run(["ip", "-n", space, "route", "add", "default", "dev", "eth0"])
-        nodes = [lab.node(f"node-{side}", i + 1, Rented(lab, space), f"192.0.2.{i + 1}")
+        lab.link(*spaces, subnet=SUBNET)
+        for number, space in enumerate(spaces, 1):
+            lab.run(["ip", "-n", space, "route", "add", "default", "via", f"{SUBNET}.{3 - number}"])
+        nodes = [lab.node(f"node-{side}", i + 1, Rented(lab, space), f"{SUBNET}.{i + 1}")
                  for i, (side, space) in enumerate(zip("ab", spaces))]
         nodes[0].write_config([nodes[1]])
         nodes[1].write_config([nodes[0]])

@@ -1,6 +1,7 @@
-"""More of what training runs on: torch's sharded parts with torchrun's rendezvous, hivemind, Ray's client, Data and Train, LightGBM."""
-from base import HERE, VENV, check, expect, free_port, pip_version
+"""More of what training runs on: torch's sharded parts with torchrun's rendezvous, hivemind, Ray's client, Data and Train, LightGBM, Dynamo, DeepSpeed."""
+from base import HERE, VENV, check, expect, find, free_port, pip_version
 from check_clusters import RAY_ENV, ray_start
+from check_shells import NEEDS, options, start_sshd
 
 
 @check("torch-sharded", "torchrun, DTensor, FSDP, distributed checkpoints", "torchrun's rendezvous by c10d and by etcd; a tensor, a net and its checkpoint "
@@ -66,3 +67,40 @@ def lightgbm(pair):
     said = [process.wait_for("trees 5 of .*", 60).group(0) for process in running]
     expect(said[0] == said[1], f"two models: {said}")
     return pip_version("lightgbm")
+
+
+@check("dynamo", "NVIDIA Dynamo", "a worker on either node, found in the other node's etcd; requests of 300 kB and a streamed answer of 3 MB, by TCP and by NATS",
+       pip=("ai-dynamo-runtime", "pydantic"), apt=("etcd-server", "nats-server"), programs=("etcd", "nats-server"))
+def dynamo(pair):
+    for number, (client, server, host) in enumerate(pair.ways):
+        own, nats = f"http://{server.v4}:{free_port()}", free_port()
+        serving = [server.spawn("etcd", "--data-dir", server.folder("etcd"), "--listen-client-urls", own, "--advertise-client-urls", own,
+                                "--listen-peer-urls", f"http://{server.v4}:{free_port()}"),
+                   server.spawn("nats-server", "-a", server.v4, "-p", nats, "-js", "-sd", server.folder("nats"))]
+        for process, word in zip(serving, ("ready to serve", "Server is ready")):
+            process.wait_for(word, 30)
+        env = {"ETCD_ENDPOINTS": own.replace(server.v4, host), "NATS_SERVER": f"nats://{host}:{nats}", "DYN_REQUEST_PLANE": ("tcp", "nats", "nats", "tcp")[number]}
+        serving.append(client.python_spawn("dynamo_work.py", "serve", client.v4, venv=True, env=env))
+        out = server.python("dynamo_work.py", "ask", venv=True, env=env, timeout=60)
+        expect(out.split() == [*(f"{client.v4}:300000:{i}" for i in range(3)), "3000000"], f"a worker on {client.name}, etcd at {host}: {out}")
+        for process in reversed(serving):
+            process.stop()
+    return pip_version("ai-dynamo-runtime")
+
+
+@check("deepspeed", "DeepSpeed", "its launcher by pdsh over ssh with a hostfile, a rank on each node: a sum of all by gloo", setting="`--master_addr` with the mesh address or name",
+       pip=("deepspeed", "torch", "numpy"), apt=("pdsh", "g++", *NEEDS["apt"]), programs=("pdsh", *NEEDS["programs"]))
+def deepspeed(pair):
+    start_sshd(pair)
+    ports = " ".join(f"*\" {host} \"*) port={side.ssh_port};;" for side in (pair.a, pair.b) for host in (side.v4, side.name))
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        home = side.folder("deepspeed")
+        words = " ".join(map(str, [find("ssh"), *options(side), "-l", "mesh", "-p", "$port"]))
+        side.write(home / "ssh", f'#!/bin/sh\ncase " $* " in {ports} esac\nexec {words} "$@"\n', 0o755)
+        env = {"PATH": f"{home}:{VENV / 'bin'}:/usr/bin:/bin", "HOME": str(home), "PDSH_RCMD_TYPE": "ssh", "DS_ACCELERATOR": "cpu"}
+        for names in ((side.v4, other.v4), (side.name, other.name)):
+            hosts = side.write(home / "hosts", "".join(f"{name} slots=1\n" for name in names))
+            out = side.run(VENV / "bin/python3", VENV / "bin/deepspeed", "--hostfile", hosts, "--launcher", "pdsh", "--master_addr", names[0],
+                           "--master_port", free_port(), HERE / "deepspeed_work.py", home, env=env, timeout=250)
+            expect(out.count(f"summed {side.v4} {other.v4}\n") == 2, f"DeepSpeed of {side.name}, {names}: {out[-2000:]}")
+    return pip_version("deepspeed")
