@@ -12,6 +12,10 @@
  * inside (or, for a list, with nothing else: only an interface that does not exist is
  * answered so).
  *
+ * The route to one address is another way to ask for this machine's own: its source
+ * is shown as primary.h says. To an address of the mesh it is by our interface, also where the
+ * kernel knows none, and says so with the question inside.
+ *
  * The kernel's last word, NLMSG_DONE, cannot be the place: it does not say what
  * the list was of.
  */
@@ -29,6 +33,7 @@
 #include <linux/rtnetlink.h>
 
 #include "preload/meshif.h"
+#include "preload/primary.h"
 #include "shared/util.h"
 
 #define ARPHRD_NONE  0xfffe
@@ -267,6 +272,88 @@ static bool is_refused_list(const unsigned char *msg, size_t len, const struct n
 	return error == -ENODEV;
 }
 
+/* The question in an error that says there is no route; its place, or 0: it is no such. */
+static size_t unrouted_question(const unsigned char *msg, size_t len)
+{
+	const size_t at = NLMSG_HDRLEN + offsetof(struct nlmsgerr, msg);
+	struct nlmsghdr question;
+	int32_t error;
+
+	if (len < at + sizeof(question))
+		return 0;
+	memcpy(&error, msg + NLMSG_HDRLEN, sizeof(error));
+	memcpy(&question, msg + at, sizeof(question));
+	if ((error != -ENETUNREACH && error != -EHOSTUNREACH) ||
+	    question.nlmsg_type != RTM_GETROUTE || question.nlmsg_flags & NLM_F_DUMP ||
+	    question.nlmsg_len > len - at)
+		return 0;
+	return at;
+}
+
+/* The address to which msg is the route that was asked for, or to which there is none. */
+static bool route_is_to(const unsigned char *msg, const struct nlmsghdr *head, struct ip_addr *to)
+{
+	size_t at = 0, len = head->nlmsg_len, n;
+	const unsigned char *address;
+	struct rtmsg body;
+
+	if (head->nlmsg_type == NLMSG_ERROR)
+		at = unrouted_question(msg, len);
+	if ((head->nlmsg_type != RTM_NEWROUTE && !at) || len - at < NLMSG_LENGTH(sizeof(body)))
+		return false;
+	memcpy(&body, msg + at + NLMSG_HDRLEN, sizeof(body));
+	address = attribute(msg + at, len - at, sizeof(body), RTA_DST, &n);
+	if (!address || n != (body.rtm_family == AF_INET ? 4u : 16u))
+		return false;
+	/* News of a route that was added or removed is not flagged so. */
+	if (!at && (body.rtm_type != RTN_UNICAST || body.rtm_dst_len != 8 * n ||
+		    (n == 4 && !(body.rtm_flags & RTM_F_CLONED))))
+		return false;
+	*to = ip_from_v4(0);
+	memcpy(to->byte + sizeof(to->byte) - n, address, n);
+	return n == 4 || !ip_is_v4(to);
+}
+
+/* The route to an address of the mesh; false: there is none. */
+static bool make_route_answer(struct entry *e, const struct map *map, const struct ip_addr *to,
+			      const struct nlmsghdr *like)
+{
+	bool is_v4 = ip_is_v4(to);
+	struct map_own own;
+	struct rtmsg body;
+	uint32_t mirror;
+
+	if (map_to_mirror(map, to, &mirror) == MAP_OUTSIDE || !map_own(map, !is_v4, &own))
+		return false;
+	make_route(e, to, is_v4 ? 32 : 128, &own, like);
+	memcpy(&body, e->bytes + NLMSG_HDRLEN, sizeof(body));
+	body.rtm_flags = RTM_F_CLONED;
+	body.rtm_scope = RT_SCOPE_UNIVERSE;
+	body.rtm_protocol = RTPROT_UNSPEC;
+	memcpy(e->bytes + NLMSG_HDRLEN, &body, sizeof(body));
+	end(e);
+	return true;
+}
+
+/* The source that a route to elsewhere says, unless the program has chosen it. */
+static void show_source(const struct map *map, unsigned char *msg, size_t len,
+			const struct ip_addr *to)
+{
+	static const unsigned char any[16]; /* so the kernel says of IPv6 that nothing was chosen */
+	const size_t head = sizeof(struct rtmsg);
+	bool is_v4 = ip_is_v4(to);
+	const unsigned char *source;
+	struct ip_addr own;
+	size_t n;
+
+	source = attribute(msg, len, head, RTA_SRC, &n);
+	if (source && (n > sizeof(any) || memcmp(source, any, n) != 0))
+		return;
+	source = attribute(msg, len, head, RTA_PREFSRC, &n);
+	if (source && n == (is_v4 ? 4u : 16u) && primary_source(map, to, &own))
+		memcpy(msg + (source - msg), own.byte + (is_v4 ? 12 : 0), n);
+}
+
 /* A datagram that is being changed. */
 struct list {
 	const struct map *map;
@@ -284,6 +371,17 @@ static bool insert(struct list *l, size_t at, const struct entry *e)
 	memcpy(l->data + at, e->bytes, e->len);
 	l->len += e->len;
 	return true;
+}
+
+/* Puts e in the stead of the message from at to next, if there is room; what comes next. */
+static size_t replace(struct list *l, size_t at, size_t next, const struct entry *e)
+{
+	if (e->len > l->room - (l->len - (next - at)))
+		return next;
+	memmove(l->data + at, l->data + next, l->len - next);
+	l->len -= next - at;
+	insert(l, at, e);
+	return at + e->len;
 }
 
 /* Our addresses of a family (AF_UNSPEC: all) at a place; the place behind them. */
@@ -363,6 +461,7 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 {
 	size_t next = at + NLMSG_ALIGN(head->nlmsg_len), behind;
 	struct nlmsghdr like = *head;
+	struct ip_addr to;
 	struct entry e;
 	int32_t none = 0;
 	int family;
@@ -376,15 +475,18 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 		make_link(&e, l->map, l->name, &like, false);
 		if (e.len > l->room - (l->len - (next - at)))
 			make_link(&e, l->map, l->name, &like, true);
-		if (e.len > l->room - (l->len - (next - at)))
-			return next;
-		memmove(l->data + at, l->data + next, l->len - next);
-		l->len -= next - at;
-		insert(l, at, &e);
-		return at + e.len;
+		return replace(l, at, next, &e);
 	}
-	if (!(head->nlmsg_flags & NLM_F_MULTI))
+	if (!(head->nlmsg_flags & NLM_F_MULTI)) {
+		like.nlmsg_flags = 0;
+		if (!route_is_to(l->data + at, head, &to))
+			return next;
+		if (make_route_answer(&e, l->map, &to, &like))
+			return replace(l, at, next, &e);
+		if (head->nlmsg_type == RTM_NEWROUTE)
+			show_source(l->map, l->data + at, head->nlmsg_len, &to);
 		return next;
+	}
 	if (at == 0 && is_refused_list(l->data, head->nlmsg_len, head)) {
 		behind = insert_addresses(l, 0, AF_UNSPEC, &like);
 		memcpy(l->data + behind + NLMSG_HDRLEN, &none, sizeof(none));

@@ -6,7 +6,8 @@
  * address. A private destination counts too (people connect to
  * 10.255.255.255 for this), unless it is on a network this machine is part of:
  * there the local address is what was asked for. No route stays no route, since
- * programs also learn in this way which families work.
+ * programs also learn in this way which families work. The kernel's route to such
+ * a place (rtnetlink) is shown with the same source.
  *
  * A program that has bound the socket to an address of its choice gets that
  * address; IP_BIND_ADDRESS_NO_PORT, which means nothing once a socket is bound,
@@ -131,21 +132,36 @@ static bool was_chosen(int fd)
 	return set;
 }
 
+/* What is sent to a place beyond this machine's networks has, to the program, the mesh address. */
+static bool is_shown_towards(const struct endpoint *to)
+{
+	enum reach far = reach(&to->addr);
+
+	return far == REACH_PUBLIC || (far == REACH_PRIVATE && !is_on_link(to));
+}
+
 bool primary_local(const struct map *map, int fd, const struct endpoint *local,
 		   struct endpoint *mesh)
 {
 	struct socket_end peer;
 	struct map_own own;
-	enum reach far;
 
 	if (!primary_is_on() || !primary_is_asked(fd) || ip_is_any(&local->addr) ||
-	    !is_datagram(fd) || was_chosen(fd) || socket_peer(fd, &peer) < 0)
-		return false;
-	far = reach(&peer.ep.addr);
-	if (far == REACH_NEAR || (far == REACH_PRIVATE && is_on_link(&peer.ep)) ||
-	    !map_own(map, !ip_is_v4(&local->addr), &own))
+	    !is_datagram(fd) || was_chosen(fd) || socket_peer(fd, &peer) < 0 ||
+	    !is_shown_towards(&peer.ep) || !map_own(map, !ip_is_v4(&local->addr), &own))
 		return false;
 	*mesh = (struct endpoint){ own.addr, local->port };
+	return true;
+}
+
+bool primary_source(const struct map *map, const struct ip_addr *to, struct ip_addr *mesh)
+{
+	struct endpoint far = { *to, 0 };
+	struct map_own own;
+
+	if (!primary_is_on() || !is_shown_towards(&far) || !map_own(map, !ip_is_v4(to), &own))
+		return false;
+	*mesh = own.addr;
 	return true;
 }
 

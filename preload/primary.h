@@ -1,7 +1,8 @@
 /*
  * "What is my IP?", as programs ask it: a UDP socket connected to somewhere
- * far away, then getsockname(); or the address of the own host name. Both give
- * the mesh address. meshrun --no-primary (MESHWRAP_PRIMARY=0) turns it off.
+ * far away, then getsockname(); the source of the kernel's route there; or the
+ * address of the own host name. All give the mesh address. meshrun --no-primary
+ * (MESHWRAP_PRIMARY=0) turns it off.
  */
 #ifndef MESHWRAP_PRELOAD_PRIMARY_H
 #define MESHWRAP_PRELOAD_PRIMARY_H
@@ -32,6 +33,9 @@ bool primary_is_asked(int fd);
  */
 bool primary_local(const struct map *map, int fd, const struct endpoint *local,
 		   struct endpoint *mesh);
+
+/* The same of the source of a route to an address outside the mesh. */
+bool primary_source(const struct map *map, const struct ip_addr *to, struct ip_addr *mesh);
 
 /* gethostname(), or its full form in the hosts file. May allocate. */
 bool primary_is_own_name(const char *name);

@@ -127,6 +127,14 @@ print(json.dumps([socket.gethostbyname(n) for n in ("{host}.example.com", "{host
     assert json.loads(out) == [world.a.v4] * 3 + ["127.0.9.9", "127.0.0.1"]
 
 
+class Plain(Traced):
+    """Without the mesh address as the machine's own."""
+
+    def __init__(self, node, asker):
+        super().__init__(node)
+        self.env = {"MESHWRAP_PRIMARY": "0", **(self.env if isinstance(asker, Traced) else {})}
+
+
 @pytest.fixture(params=["shim", "tracer"])
 def asker(request, world):
     return world.a if request.param == "shim" else Traced(world.a)
@@ -209,6 +217,53 @@ def test_ip_addr_shows_the_interface(world, asker):
         link = next(item for item in shown if item.get("ifname") == "tailscale0")
         assert [a["local"] for a in link["addr_info"]] == [world.a.v4, world.a.v6]
     assert b"tailscale0" in asker.run(["ip", "link", "show", "tailscale0"]).stdout.encode()
+
+
+# As Rust's local_ip_address does it, by which NVIDIA Dynamo finds what to announce.
+ROUTE = """
+    def route(to):
+        family = family_of(to)
+        body = struct.pack("=8BIHH", family, 0, 0, 0, 0, 0, 0, 0, 0, 4 + len(inet_pton(family, to)), 1) + inet_pton(family, to)
+        s = socket(AF_NETLINK, SOCK_RAW, 0)
+        s.send(struct.pack("=IHHII", 16 + len(body), 26, 1, 7, 0) + body)
+        data = getattr(s, sys.argv[1])(65536)
+        data = data[0] if isinstance(data, tuple) else data
+        n, kind, flags, seq = struct.unpack_from("=IHHI", data)
+        assert n == len(data) and not flags & 2 and seq == 7, (n, len(data), flags, seq)
+        if kind == 2:
+            return errno.errorcode[-struct.unpack_from("=i", data, 16)[0]]
+        assert kind == 24 and data[16:18] == bytes([family, 8 * len(inet_pton(family, to))]), data
+        found, at = {}, 28
+        while at < n:
+            size, name = struct.unpack_from("=HH", data, at)
+            found[name] = data[at + 4:at + size]
+            at += (size + 3) & ~3
+        assert inet_ntop(family, found[1]) == to
+        return [inet_ntop(family, found[7]), if_indextoname(struct.unpack("=I", found[4])[0])]
+    print(json.dumps([route(to) for to in sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg"])
+def test_the_route_to_an_address_has_the_mesh_address_as_its_source(routed, asker, call):
+    got = python(asker, ROUTE, call, "8.8.8.8", "2001:4860:4860::8888", "192.0.2.2")
+    assert got == [[routed.a.v4, "eth0"], [routed.a.v6, "eth0"], ["192.0.2.1", "eth0"]]
+    assert python(Plain(routed.a, asker), ROUTE, call, "8.8.8.8") == [["192.0.2.1", "eth0"]]
+
+
+@pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg"])
+def test_the_route_to_a_peer_is_by_the_mesh_interface(world, asker, call):
+    """Also where the kernel knows no way there."""
+    got = python(asker, ROUTE, call, world.b.v4, world.b.v6)
+    assert got == [[world.a.v4, "tailscale0"], [world.a.v6, "tailscale0"]]
+
+
+@pytest.mark.skipif(not shutil.which("ip"), reason="needs iproute2")
+def test_ip_route_get_shows_the_interface(world, asker):
+    """As start scripts find what to set NCCL_SOCKET_IFNAME to."""
+    for to, own in ((world.b.v4, world.a.v4), (world.b.v6, world.a.v6)):
+        shown = json.loads(asker.run(["ip", "-j", "route", "get", to]).stdout)[0]
+        assert (shown["dst"], shown["dev"], shown["prefsrc"]) == (to, "tailscale0", own) and "gateway" not in shown
 
 
 def test_a_socket_tied_to_the_interface_is_on_the_mesh(world, asker):

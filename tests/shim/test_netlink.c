@@ -16,6 +16,19 @@
 
 static struct map *map;
 
+/* preload/primary.c has tests of its own. */
+bool primary_source(const struct map *m, const struct ip_addr *to, struct ip_addr *mesh)
+{
+	struct ip_addr near;
+	struct map_own own;
+
+	if (ip_parse("192.0.2.7", &near) < 0 || memcmp(to, &near, sizeof(near)) == 0 ||
+	    !map_own(m, !ip_is_v4(to), &own))
+		return false;
+	*mesh = own.addr;
+	return true;
+}
+
 static int make_map(void **state)
 {
 	struct map_directory *d;
@@ -344,6 +357,64 @@ static void test_an_address_without_a_network_has_routes_to_the_peers(void **sta
 	dir->range_count = 0;
 }
 
+/* The kernel's answer to the question for the route to one address, by interface 2. */
+static void add_answer(struct datagram *d, const char *to, const char *source, uint32_t flags)
+{
+	const struct nlmsghdr one = { .nlmsg_seq = 5, .nlmsg_pid = 9 };
+	struct map_own own = { .prefix_len = 0 };
+	uint32_t index = 2;
+	struct ip_addr far;
+	struct rtmsg *body;
+	struct entry e;
+
+	assert_int_equal(ip_parse(to, &far), 0);
+	assert_int_equal(ip_parse(source, &own.addr), 0);
+	make_route(&e, &far, ip_is_v4(&far) ? 32 : 128, &own, &one);
+	memcpy(e.bytes + e.len - sizeof(index), &index, sizeof(index));
+	body = (struct rtmsg *)(e.bytes + NLMSG_HDRLEN);
+	body->rtm_flags = flags;
+	append(d, &e);
+}
+
+/* "10.0.0.1 2": the source that the one answer says, and its interface. */
+static const char *answer(const char *to, const char *source, uint32_t flags)
+{
+	static char text[80];
+	struct datagram d = { .len = 0 };
+	const struct nlmsghdr *h = (const struct nlmsghdr *)d.data;
+	const unsigned char *shown;
+	size_t len, n = 0;
+
+	add_answer(&d, to, source, flags);
+	len = netlink_show_mesh(map, d.data, d.len, d.len);
+	assert_int_equal(len, h->nlmsg_len);
+	shown = attribute(d.data, len, sizeof(struct rtmsg), RTA_PREFSRC, &n);
+	assert_non_null(shown);
+	inet_ntop(n == 4 ? AF_INET : AF_INET6, shown, text, sizeof(text));
+	snprintf(text + strlen(text), 12, " %u", route_index(h));
+	return text;
+}
+
+static void test_the_route_to_one_address(void **state)
+{
+	struct map_directory *dir = &map->dir[0];
+	char ours[16];
+
+	(void)state;
+	snprintf(ours, sizeof(ours), " %u", MESHIF_INDEX);
+	assert_string_equal(answer("8.8.8.8", "10.0.0.5", RTM_F_CLONED), "100.64.0.2 2");
+	assert_string_equal(answer("2001:db8::8", "2001:db8::5", 0), "fd7a:115c:a1e0::2 2");
+	assert_string_equal(answer("192.0.2.7", "10.0.0.5", RTM_F_CLONED), "10.0.0.5 2");
+	/* News of a route, and a route that was looked for by RTM_F_FIB_MATCH. */
+	assert_string_equal(answer("8.8.8.8", "10.0.0.5", 0), "10.0.0.5 2");
+	dir->range_count = 1;
+	assert_int_equal(ip_parse("100.64.0.3", &dir->ranges[0].first), 0);
+	dir->ranges[0].last = dir->ranges[0].first;
+	dir->ranges[0].mirror = 0x7f400003;
+	assert_string_equal(strchr(answer("100.64.0.3", "10.0.0.5", RTM_F_CLONED), ' '), ours);
+	dir->range_count = 0;
+}
+
 static void test_garbage_stays_within_its_buffer(void **state)
 {
 	struct datagram d;
@@ -383,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_a_list_of_all_routes_has_those_to_the_mesh),
 		cmocka_unit_test(test_a_list_of_one_table_of_routes_is_left_alone),
 		cmocka_unit_test(test_an_address_without_a_network_has_routes_to_the_peers),
+		cmocka_unit_test(test_the_route_to_one_address),
 		cmocka_unit_test(test_garbage_stays_within_its_buffer),
 	};
 
