@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -17,6 +18,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "shared/util.h"
 
 /* Not in musl; there it is the shim's alone. */
 int execveat(int folder, const char *path, char *const argv[], char *const envp[], int flags)
@@ -254,23 +257,25 @@ static void *vfork_child_of_words(void *arg)
 
 static void run_on_short_stack(void *(*run)(void *))
 {
-	char *stack = mmap(NULL, 3 * SHORT_STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* On arm64 libc takes none below 128 KiB. */
+	size_t size = MAX((size_t)SHORT_STACK, (size_t)PTHREAD_STACK_MIN);
+	char *stack = mmap(NULL, 3 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	pthread_attr_t attr;
 	pthread_t thread;
 	void *done;
 	pid_t pid = -1;
 
 	assert_true(stack != MAP_FAILED);
-	stack += 2 * SHORT_STACK;
-	assert_int_equal(mprotect(stack, SHORT_STACK, PROT_READ | PROT_WRITE), 0);
+	stack += 2 * size;
+	assert_int_equal(mprotect(stack, size, PROT_READ | PROT_WRITE), 0);
 	assert_int_equal(pthread_attr_init(&attr), 0);
-	assert_int_equal(pthread_attr_setstack(&attr, stack, SHORT_STACK), 0);
+	assert_int_equal(pthread_attr_setstack(&attr, stack, size), 0);
 	assert_int_equal(pthread_create(&thread, &attr, run, &pid), 0);
 	assert_int_equal(pthread_join(thread, &done), 0);
 	assert_ptr_equal(done, &pid);
 	assert_int_equal(status_of(pid), 0);
 	pthread_attr_destroy(&attr);
-	munmap(stack - 2 * SHORT_STACK, 3 * SHORT_STACK);
+	munmap(stack - 2 * size, 3 * size);
 }
 
 static void test_threads_with_short_stacks_start_children(void **state)
