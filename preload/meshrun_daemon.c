@@ -344,15 +344,19 @@ static void show_end(int status, int log, off_t start, const char *dir)
 			 dir);
 }
 
-/* The latest warning among them: why the mesh does not come. NULL: there was none. */
-static const char *find_warning(char text[static WORDS_MAX])
+/*
+ * The latest warning of the server among them, which is what a mesh is waited for: files that
+ * others may read, say, are warned of, too, and keep nobody from the mesh. NULL: there was none.
+ */
+static const char *find_reason(char text[static WORDS_MAX])
 {
-	static const char mark[] = "warning: ";
+	static const char level[] = "warning: ", module[] = "control: ";
 	char *line, *found = NULL;
 
 	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-		if (strncmp(line, mark, sizeof(mark) - 1) == 0)
-			found = line + sizeof(mark) - 1;
+		if (strncmp(line, level, sizeof(level) - 1) == 0 &&
+		    strncmp(line + sizeof(level) - 1, module, sizeof(module) - 1) == 0)
+			found = line + sizeof(level) - 1;
 	return found;
 }
 
@@ -409,7 +413,7 @@ static bool is_too_late(const struct wait *w)
 {
 	const struct daemon_options *o = w->options;
 	char text[WORDS_MAX], log[PATHS_MAX + 16];
-	const char *warning = NULL;
+	const char *reason = NULL;
 
 	if (w->for_person && !o->timeout_is_chosen)
 		return false;
@@ -418,11 +422,11 @@ static bool is_too_late(const struct wait *w)
 	snprintf(log, sizeof(log), "%s/" LOG_FILE, w->dir);
 	/* Ours ends now, and meshctl would find nobody to ask. */
 	if (w->k->pid && read_daemons_words(w->log, w->log_start, text))
-		warning = find_warning(text);
+		reason = find_reason(text);
 	complain(
 		"the mesh is not usable after %u s%s%s%s%s%s; wait longer with --timeout, or see %s",
 		o->timeout_s, w->status.state[0] ? " (" : "", w->status.state,
-		w->status.state[0] ? ")" : "", warning ? ": " : "", warning ? warning : "",
+		w->status.state[0] ? ")" : "", reason ? ": " : "", reason ? reason : "",
 		w->k->pid ? log : "meshctl status");
 	return true;
 }

@@ -82,12 +82,28 @@ static void test_what_a_daemon_waits_for_is_told(void **state)
 {
 	struct stage *s = *state;
 
-	stage_write_meshd(
-		s, "echo 'warning: too late'; echo 'warning: x: cannot connect, trying again'; "
-		   "echo 'meshd: waits'; exec sleep 30");
+	stage_write_meshd(s, "echo 'warning: control: too late'; "
+			     "echo 'warning: control: x: cannot connect, trying again'; "
+			     "echo 'meshd: waits'; exec sleep 30");
 	assert_int_equal(stage_run(s, "--config", s->config, "--timeout", "1", "echo", "ran"), 1);
-	stage_assert_sentence(
-		"not usable after 1 s: x: cannot connect, trying again; wait longer with --timeout, or see /");
+	stage_assert_sentence("not usable after 1 s: control: x: cannot connect, trying again; "
+			      "wait longer with --timeout, or see /");
+}
+
+/* What the daemon finds fault with, but can live with, is not why there is no mesh. */
+static void test_a_warning_of_something_else_is_not_the_reason(void **state)
+{
+	struct stage *s = *state;
+
+	stage_write_meshd(s, "echo 'warning: mesh: the folder can be read by others; chmod it'; "
+			     "echo 'warning: meshd: control: no'; exec sleep 30");
+	assert_int_equal(stage_run(s, "--config", s->config, "--timeout", "1", "echo", "ran"), 1);
+	stage_assert_sentence("not usable after 1 s; wait longer with --timeout, or see /");
+	stage_write_meshd(s, "echo 'warning: control: x: cannot connect, trying again'; "
+			     "echo 'warning: mesh: the state cannot be saved: no room'; "
+			     "exec sleep 30");
+	assert_int_equal(stage_run(s, "--config", s->config, "--timeout", "1", "echo", "ran"), 1);
+	stage_assert_sentence("not usable after 1 s: control: x: cannot connect, trying again; ");
 }
 
 static void test_an_interrupt_while_waiting_ends_everything(void **state)
@@ -143,6 +159,7 @@ int main(void)
 		meshrun_test(test_a_daemon_that_is_killed_is_told),
 		meshrun_test(test_a_daemon_that_does_not_get_ready_is_ended),
 		meshrun_test(test_what_a_daemon_waits_for_is_told),
+		meshrun_test(test_a_warning_of_something_else_is_not_the_reason),
 		meshrun_test(test_an_interrupt_while_waiting_ends_everything),
 		meshrun_test(test_a_daemon_that_cannot_be_asked_is_explained),
 	};
