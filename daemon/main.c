@@ -19,6 +19,7 @@
 #include <event2/event.h>
 #include <sodium.h>
 
+#include "daemon/calls.h"
 #include "daemon/mesh.h"
 #include "daemon/options.h"
 #include "daemon/trim.h"
@@ -203,6 +204,17 @@ static struct mesh *create_node(const struct options *o)
 	return create(NULL, &options);
 }
 
+/* False after saying what the sandbox lacks. */
+static bool may_make_calls(void)
+{
+	char error[256];
+
+	if (calls_check(error) == 0)
+		return true;
+	fprintf(stderr, "meshd: %s\n", error);
+	return false;
+}
+
 /* Whoever started us may have blocked those that are to end us. */
 static void unblock_signals(void)
 {
@@ -231,7 +243,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error like others */
 	drop_privileges();
-	mesh = create_node(&options);
+	mesh = may_make_calls() ? create_node(&options) : NULL;
 	status = EXIT_FAILURE;
 	if (mesh) {
 		mesh_log_warnings(mesh);

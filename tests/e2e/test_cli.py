@@ -9,7 +9,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 
 import pytest
 
-from worlds import CAN_NETNS, PYTHON, Peer, Place, free_port, python, python_spawn, rented, wait_until
+from worlds import CAN_NETNS, CAN_RENT, PYTHON, Peer, Place, free_port, python, python_spawn, rented, wait_until
 
 
 @pytest.fixture
@@ -466,6 +466,25 @@ UNFIT = [("exec unshare --net \"$@\"", ("loopback interface is down", "lo up")),
 def test_what_a_bare_container_lacks_is_told_in_one_sentence(pair, script, words):
     node, _ = pair
     check_sentence(meshrun_after(node, script), *words)
+
+
+REFUSING = """
+import errno, os, seccomp, sys
+rules = seccomp.SyscallFilter(defaction=seccomp.ALLOW)
+rules.add_rule(seccomp.ERRNO(getattr(errno, sys.argv[2])), sys.argv[1])
+rules.load()
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@pytest.mark.skipif(not CAN_RENT, reason="needs python3-seccomp and root")
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+@pytest.mark.parametrize("call", ["accept4", "eventfd2", "getsockopt", "recvmmsg", "sendmmsg", "timerfd_create", "timerfd_settime"])
+def test_a_system_call_that_the_sandbox_refuses_is_named(pair, call, error):
+    node, _ = pair
+    result = node.run([PYTHON, "-c", REFUSING, call, error, node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir],
+                      wrapped=False, check=False, timeout=20)
+    check_sentence(result, f"system call {call} is refused", {"EPERM": "not permitted", "ENOSYS": "not implemented"}[error])
 
 
 @pytest.mark.skipif(not CAN_NETNS, reason="needs a user of its own")
