@@ -332,8 +332,3 @@ bool h2_is_going_away(const struct h2 *h2)
 {
 	return h2->is_going_away;
 }
-
-unsigned h2_running(const struct h2 *h2)
-{
-	return h2->running;
-}

@@ -62,6 +62,5 @@ int h2_receive(struct h2 *h2, const uint8_t *bytes, size_t len);
 ssize_t h2_send(struct h2 *h2, const uint8_t **bytes);
 /* The server ends the connection in an orderly way; requests that run may still be answered. */
 bool h2_is_going_away(const struct h2 *h2);
-unsigned h2_running(const struct h2 *h2);
 
 #endif

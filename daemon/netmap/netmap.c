@@ -276,11 +276,6 @@ const char *const *netmap_health(const struct netmap *nm, unsigned *count)
 	return nm->health->texts;
 }
 
-int64_t netmap_clock_delta_s(const struct netmap *nm)
-{
-	return nm->clock_delta_s;
-}
-
 /* ---- what may be believed ---- */
 
 bool netmap_node_is_expired(const struct netmap *nm, const struct netmap_node *node, int64_t wall_s)

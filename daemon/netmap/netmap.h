@@ -89,8 +89,6 @@ const char *netmap_domain(const struct netmap *nm);
 const char *netmap_suffix(const struct netmap *nm);
 /* Health, then titles and texts of DisplayMessages. */
 const char *const *netmap_health(const struct netmap *nm, unsigned *count);
-/* Server's clock minus ours at the last ControlTime; 0 when not over a minute. */
-int64_t netmap_clock_delta_s(const struct netmap *nm);
 
 /* As the server says, or because its key has run out. */
 bool netmap_node_is_expired(const struct netmap *nm, const struct netmap_node *node,

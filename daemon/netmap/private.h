@@ -24,9 +24,10 @@ struct netmap {
 	struct section_filter *filter;
 	struct section_health *health;
 	char *domain;
-	int64_t clock_delta_s;
-	uint64_t round; /* of messages */
-	bool is_fresh;  /* the next message is the first of a stream */
+	int64_t clock_delta_s; /* server's minus ours at the last ControlTime; 0: not over a minute
+				*/
+	uint64_t round;        /* of messages */
+	bool is_fresh;         /* the next message is the first of a stream */
 };
 
 /* Fills in what the node stands under in the index, unless that is done. 0 or -ENOMEM. */

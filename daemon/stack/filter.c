@@ -224,7 +224,6 @@ static bool is_link_local(const struct ip_addr *ip)
 	return ip->byte[0] == 0xfe && (ip->byte[1] & 0xc0) == 0x80;
 }
 
-/* What both directions have in common. */
 static enum filter_verdict parse(const uint8_t *packet, size_t len, struct parsed *p)
 {
 	enum filter_verdict verdict = FILTER_DROP_MALFORMED;
@@ -345,25 +344,6 @@ void filter_flow_out(struct filter *f, uint8_t protocol, const struct endpoint *
 		return;
 	filter_flows_add(&f->flows, &flow, f->peer_of ? f->peer_of(f->owner, &remote->addr) : NULL,
 			 f->now_ns);
-}
-
-enum filter_verdict filter_out(struct filter *f, const uint8_t *packet, size_t len)
-{
-	struct parsed p = { .protocol = 0 };
-	enum filter_verdict verdict = len ? parse(packet, len, &p) : FILTER_ACCEPT;
-
-	if (verdict == FILTER_ACCEPT && len && !p.is_later_fragment &&
-	    (p.protocol == IP_PROTOCOL_UDP || p.protocol == PROTOCOL_SCTP))
-		filter_flow_out(f, p.protocol, &p.src, &p.dst);
-	f->stats.out[verdict]++;
-	return verdict;
-}
-
-bool filter_admits(const struct filter *f, const struct filter_source *source, uint8_t protocol,
-		   const struct endpoint *remote, const struct endpoint *local)
-{
-	return is_local(f, &local->addr) &&
-	       filter_rules_match(rules_for(f, source), source, protocol, &remote->addr, local);
 }
 
 void filter_get_stats(const struct filter *f, struct filter_stats *stats)

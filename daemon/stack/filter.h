@@ -40,7 +40,7 @@ enum filter_verdict {
 };
 
 struct filter_stats {
-	uint64_t in[FILTER_VERDICTS], out[FILTER_VERDICTS];
+	uint64_t in[FILTER_VERDICTS];
 	uint64_t flows_evicted, flows_over_share; /* the latter of the former: see fair.h */
 	unsigned flows;
 };
@@ -69,14 +69,9 @@ void filter_set_shields_up(struct filter *f, bool is_up);
 /* A packet as it came out of the tunnel. source NULL: no capabilities. */
 enum filter_verdict filter_in(struct filter *f, const struct filter_source *source,
 			      const uint8_t *packet, size_t len);
-/* A packet on its way out; remembers UDP and SCTP flows. */
-enum filter_verdict filter_out(struct filter *f, const uint8_t *packet, size_t len);
-/* The same for a sender that knows what it sends. protocol: UDP or SCTP. */
+/* We send there, so that answers may come in. protocol: UDP or SCTP; others need no such word. */
 void filter_flow_out(struct filter *f, uint8_t protocol, const struct endpoint *local,
 		     const struct endpoint *remote);
-/* Would the rules let a new flow in? As filter_in() of a SYN or a first datagram. */
-bool filter_admits(const struct filter *f, const struct filter_source *source, uint8_t protocol,
-		   const struct endpoint *remote, const struct endpoint *local);
 void filter_get_stats(const struct filter *f, struct filter_stats *stats);
 
 #endif

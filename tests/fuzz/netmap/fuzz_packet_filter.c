@@ -206,25 +206,20 @@ static bool plain_in(const struct plain *w, const uint8_t *b, size_t len, bool i
 	return p.protocol == 99 || any_rule(w, &p, is_jailed, ALL_PORTS);
 }
 
-static bool plain_out(struct plain *w, const uint8_t *b, size_t len)
+/* Ours: the flow that it begins is known to both from now on. */
+static void send_out(struct filter *f, struct plain *w, const uint8_t *b, size_t len)
 {
 	struct plain_packet p;
+	struct endpoint from, to;
 
-	if (len == 0)
-		return true;
-	if (!read_packet(b, len, &p) || is_bad_destination(&p.dst))
-		return false;
-	if (p.offset)
-		return p.offset >= 10;
-	if (!is_header_whole(&p))
-		return false;
-	if ((p.protocol == 17 || p.protocol == 132) && w->flow_count < FLOWS) {
-		struct plain_flow *f = &w->flow[w->flow_count++];
-
-		*f = (struct plain_flow){ p.src, p.dst, p.protocol, { 0 } };
-		memcpy(f->ports, p.bytes, 4);
-	}
-	return true;
+	if (!read_packet(b, len, &p) || is_bad_destination(&p.dst) || p.offset ||
+	    !is_header_whole(&p) || (p.protocol != 17 && p.protocol != 132))
+		return;
+	from = (struct endpoint){ p.src, load_be16(p.bytes) };
+	to = (struct endpoint){ p.dst, load_be16(p.bytes + 2) };
+	filter_flow_out(f, p.protocol, &from, &to);
+	w->flow[w->flow_count] = (struct plain_flow){ p.src, p.dst, p.protocol, { 0 } };
+	memcpy(w->flow[w->flow_count++].ports, p.bytes, 4);
 }
 
 static void run_packets(struct filter *f, struct plain *w, struct wire_reader *r)
@@ -235,18 +230,16 @@ static void run_packets(struct filter *f, struct plain *w, struct wire_reader *r
 		uint8_t flags = wire_u8(r), *packet;
 		size_t len = MIN((size_t)wire_be16(r), wire_left(r));
 		const uint8_t *bytes = wire_take(r, len);
-		bool got, wanted;
 
 		if (!bytes)
 			return;
 		packet = malloc(len + !len);
 		memcpy(packet, bytes, len);
 		source.is_jailed = flags & 2;
-		got = (flags & 1 ? filter_out(f, packet, len)
-				 : filter_in(f, &source, packet, len)) == FILTER_ACCEPT;
-		wanted = flags & 1 ? plain_out(w, packet, len)
-				   : plain_in(w, packet, len, source.is_jailed);
-		if (got != wanted)
+		if (flags & 1)
+			send_out(f, w, packet, len);
+		else if ((filter_in(f, &source, packet, len) == FILTER_ACCEPT) !=
+			 plain_in(w, packet, len, source.is_jailed))
 			abort();
 		free(packet);
 	}
