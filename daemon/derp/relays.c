@@ -24,7 +24,6 @@
 #include "daemon/derp/client.h"
 #include "daemon/derp/copy.h"
 #include "daemon/derp/relays_private.h"
-#include "daemon/derp/routes.h"
 #include "daemon/loop.h"
 #include "daemon/netmap/types.h"
 #include "shared/log.h"
@@ -152,7 +151,6 @@ static void close_client(struct region *g)
 	g->client = NULL;
 	g->was_up = false;
 	set_blocked(g, false, false);
-	relay_routes_forget_region(g->relays->routes, g->map->id);
 }
 
 static void set_backoff(struct region *g)
@@ -193,7 +191,6 @@ static void received(void *owner, const struct public_key *from, struct packet *
 	struct region *g = owner;
 	struct relays *r = g->relays;
 
-	relay_routes_heard(r->routes, from, g->map->id);
 	for (unsigned i = 0; i < count; i++)
 		g->status.rx_bytes += packets[i].len;
 	g->status.rx_packets += count;
@@ -205,7 +202,6 @@ static void peer_gone(void *owner, const struct public_key *peer, uint8_t reason
 	struct region *g = owner;
 	struct relays *r = g->relays;
 
-	relay_routes_forget(r->routes, peer, g->map->id);
 	if (r->callbacks.peer_gone)
 		r->callbacks.peer_gone(r->owner, g->map->id, peer,
 				       reason == RELAYS_GONE_NOT_HERE ? RELAYS_GONE_NOT_HERE
@@ -425,25 +421,6 @@ void relays_set_home(struct relays *r, int region)
 
 /* ---- sending ---- */
 
-static bool is_up(const struct relays *r, int region)
-{
-	const struct region *g = region ? find_region(r, region) : NULL;
-
-	return g && g->client && derp_client_is_up(g->client);
-}
-
-int relays_region_for(const struct relays *r, const struct public_key *peer, int home)
-{
-	int heard;
-
-	if (is_up(r, home))
-		return home;
-	heard = relay_routes_find(r->routes, peer);
-	if (is_up(r, heard))
-		return heard;
-	return home;
-}
-
 static int wait_for_connection(struct region *g, const struct public_key *to, const uint8_t *bytes,
 			       size_t len, size_t segment_len)
 {
@@ -508,9 +485,8 @@ struct relays *relays_create(struct loop *loop, const struct tls_context *tls,
 	r->callbacks = *callbacks;
 	r->owner = owner;
 	r->key = secret_alloc(sizeof(*r->key));
-	r->routes = relay_routes_create();
 	r->timer = evtimer_new(loop_base(loop), timer_fired, r);
-	if (!r->key || !r->routes || !r->timer) {
+	if (!r->key || !r->timer) {
 		relays_destroy(r);
 		return NULL;
 	}
@@ -522,7 +498,6 @@ static void free_relays(void *arg)
 {
 	struct relays *r = arg;
 
-	relay_routes_destroy(r->routes);
 	free(r->regions);
 	free(r);
 }

@@ -23,7 +23,6 @@ struct relays;
 struct tls_context;
 
 #define RELAYS_REGIONS_MAX 512   /* of a map; more are left out, with a log line */
-#define RELAYS_ROUTES_MAX  8192  /* peers whose last region is remembered */
 #define RELAYS_SEND_MAX    65536 /* bytes of one datagram */
 
 enum relays_gone { RELAYS_GONE_DISCONNECTED = 0, RELAYS_GONE_NOT_HERE = 1 };
@@ -59,12 +58,6 @@ void relays_destroy(struct relays *r);
 int relays_set_map(struct relays *r, const struct derp_map *map);
 /* 0: none. */
 void relays_set_home(struct relays *r, int region);
-
-/*
- * Which region reaches this peer, whose home is home (0: unknown): its home if that is
- * connected, else where it was heard last, else its home. 0: none.
- */
-int relays_region_for(const struct relays *r, const struct public_key *peer, int home);
 
 /*
  * Sends datagrams of segment_len that stand back to back (the last may be shorter) and connects

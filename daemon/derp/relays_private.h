@@ -38,7 +38,6 @@ struct relays {
 	struct private_key *key;
 	struct relays_callbacks callbacks;
 	void *owner;
-	struct relay_routes *routes;
 	struct event *timer;
 	int home;
 	unsigned blocked; /* regions that hold the producer back */

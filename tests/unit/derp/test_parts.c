@@ -1,4 +1,4 @@
-/* The small parts: bucket, waiting datagrams, routes, copies of regions. */
+/* The small parts: bucket, waiting datagrams, copies of regions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -13,7 +13,6 @@
 #include "daemon/derp/bucket.h"
 #include "daemon/derp/copy.h"
 #include "daemon/derp/relays.h"
-#include "daemon/derp/routes.h"
 #include "daemon/derp/waiting.h"
 
 static struct public_key peer(uint32_t number)
@@ -78,48 +77,6 @@ static void test_the_oldest_waiting_datagram_goes_first(void **state)
 	assert_int_equal(waiting_clear(&w), 2);
 	assert_null(w.first);
 	assert_int_equal(w.bytes, 0);
-}
-
-static void test_routes_lead_to_where_a_peer_was_heard_last(void **state)
-{
-	struct relay_routes *routes = relay_routes_create();
-	struct public_key a = peer(1), b = peer(2);
-
-	(void)state;
-	assert_int_equal(relay_routes_find(routes, &a), 0);
-	relay_routes_heard(routes, &a, 900);
-	relay_routes_heard(routes, &b, 900);
-	relay_routes_heard(routes, &a, 901);
-	assert_int_equal(relay_routes_find(routes, &a), 901);
-	relay_routes_forget(routes, &a, 900);
-	assert_int_equal(relay_routes_find(routes, &a), 901);
-	relay_routes_forget_region(routes, 900);
-	assert_int_equal(relay_routes_find(routes, &b), 0);
-	relay_routes_forget(routes, &a, 901);
-	assert_int_equal(relay_routes_find(routes, &a), 0);
-	relay_routes_destroy(routes);
-}
-
-static void test_a_flood_of_peers_costs_no_memory_and_keeps_the_newest(void **state)
-{
-	struct relay_routes *routes = relay_routes_create();
-	unsigned kept = 0;
-
-	(void)state;
-	for (uint32_t i = 0; i < 100000; i++) {
-		struct public_key key = peer(i);
-
-		relay_routes_heard(routes, &key, 900);
-		assert_int_equal(relay_routes_find(routes, &key), 900);
-	}
-	for (uint32_t i = 0; i < 100000; i++) {
-		struct public_key key = peer(i);
-
-		kept += relay_routes_find(routes, &key) != 0;
-	}
-	assert_true(kept <= RELAYS_ROUTES_MAX);
-	assert_true(kept > RELAYS_ROUTES_MAX / 2);
-	relay_routes_destroy(routes);
 }
 
 static const struct derp_node plain = {
@@ -227,8 +184,6 @@ int main(void)
 		cmocka_unit_test(test_a_bucket_gives_its_burst_then_its_rate),
 		cmocka_unit_test(test_an_absurd_rate_overflows_nothing),
 		cmocka_unit_test(test_the_oldest_waiting_datagram_goes_first),
-		cmocka_unit_test(test_routes_lead_to_where_a_peer_was_heard_last),
-		cmocka_unit_test(test_a_flood_of_peers_costs_no_memory_and_keeps_the_newest),
 		cmocka_unit_test(test_a_copied_region_stands_alone),
 		cmocka_unit_test(test_a_node_says_how_it_is_reached),
 		cmocka_unit_test(test_nodes_that_may_not_or_cannot_be_used_are_refused),

@@ -166,6 +166,12 @@ static void test_an_answer_to_a_relayed_datagram_goes_back_by_relay(void **state
 	paths_relay_state(t->paths, 5, true, t->now_ns);
 	paths_send_to(t->paths, &pseudo, data, sizeof(data), sizeof(data), t->now_ns);
 	assert_int_equal(t->last_region, 5);
+	paths_relay_state(t->paths, 1, true, t->now_ns);
+	paths_send_to(t->paths, &pseudo, data, sizeof(data), sizeof(data), t->now_ns);
+	assert_int_equal(t->last_region, 1); /* its home counts for more */
+	paths_relay_state(t->paths, 1, false, t->now_ns);
+	paths_send_to(t->paths, &pseudo, data, sizeof(data), sizeof(data), t->now_ns);
+	assert_int_equal(t->last_region, 5);
 	paths_peer_gone(t->paths, 5, t->a.key);
 	paths_send_to(t->paths, &pseudo, data, sizeof(data), sizeof(data), t->now_ns);
 	assert_int_equal(t->last_region, 1);
@@ -175,6 +181,30 @@ static void test_an_answer_to_a_relayed_datagram_goes_back_by_relay(void **state
 	paths_send_to(t->paths, &pseudo, data, sizeof(data), sizeof(data), t->now_ns);
 	assert_int_equal(t->relayed, 0);
 	assert_int_equal(t->udp, 0);
+}
+
+static void test_a_peer_whose_home_is_unknown_is_answered_where_it_was_heard(void **state)
+{
+	struct bench *t = *state;
+	struct path_peer_config config = { .home_region = 0 };
+	uint8_t data[64] = { 1 };
+	struct path_peer *peer;
+
+	memcpy(config.node_key, t->a.key, 32);
+	assert_int_equal(paths_add_peer(t->paths, &config, &peer), 0);
+	paths_send(t->paths, peer, data, sizeof(data), sizeof(data), t->now_ns);
+	assert_int_equal(t->relayed, 0);
+	paths_relay_state(t->paths, 5, true, t->now_ns);
+	paths_relay_state(t->paths, 6, true, t->now_ns);
+	paths_received_relay(t->paths, 5, t->a.key, data, sizeof(data), t->now_ns);
+	paths_received_relay(t->paths, 6, t->a.key, data, sizeof(data), t->now_ns);
+	paths_peer_gone(t->paths, 5, t->a.key); /* it is not there any more, but elsewhere */
+	paths_send(t->paths, peer, data, sizeof(data), sizeof(data), t->now_ns);
+	assert_int_equal(t->relayed, 1);
+	assert_int_equal(t->last_region, 6);
+	paths_relay_state(t->paths, 6, false, t->now_ns);
+	paths_send(t->paths, peer, data, sizeof(data), sizeof(data), t->now_ns);
+	assert_int_equal(t->relayed, 1);
 }
 
 static void test_the_same_node_key_is_added_once(void **state)
@@ -222,6 +252,7 @@ int main(void)
 		T(test_an_unreachable_address_is_given_up_at_once),
 		T(test_a_changed_disco_key_ends_the_path_and_the_old_key_may_come_back),
 		T(test_an_answer_to_a_relayed_datagram_goes_back_by_relay),
+		T(test_a_peer_whose_home_is_unknown_is_answered_where_it_was_heard),
 		T(test_the_same_node_key_is_added_once),
 		T(test_thousands_of_peers_come_and_go),
 	};
