@@ -25,7 +25,6 @@
 #define ATTR_FINGERPRINT 0x8028
 
 #define FINGERPRINT_XOR 0x5354554eu
-#define FINGERPRINT_LEN 8 /* with its attribute header */
 #define FAMILY_IPV4     1
 #define FAMILY_IPV6     2
 
@@ -49,21 +48,15 @@ static uint32_t crc32_ieee(const uint8_t *bytes, size_t len)
 	return ~crc;
 }
 
-static void put_header(uint8_t *out, uint16_t type, size_t len,
-		       const uint8_t txid[static STUN_TXID_LEN])
-{
-	store_be16(out, type);
-	store_be16(out + 2, (uint16_t)(len - HEADER_LEN));
-	store_be32(out + 4, COOKIE);
-	memcpy(out + 8, txid, STUN_TXID_LEN);
-}
-
 void stun_make_request(const uint8_t txid[static STUN_TXID_LEN],
 		       uint8_t out[static STUN_REQUEST_LEN])
 {
 	uint8_t *p = out + HEADER_LEN;
 
-	put_header(out, REQUEST, STUN_REQUEST_LEN, txid);
+	store_be16(out, REQUEST);
+	store_be16(out + 2, STUN_REQUEST_LEN - HEADER_LEN);
+	store_be32(out + 4, COOKIE);
+	memcpy(out + 8, txid, STUN_TXID_LEN);
 	store_be16(p, ATTR_SOFTWARE);
 	store_be16(p + 2, sizeof(software));
 	memcpy(p + 4, software, sizeof(software));
@@ -87,52 +80,11 @@ static const uint8_t *next_attribute(struct wire_reader *r, uint16_t *type, uint
 	return value;
 }
 
-int stun_parse_request(const uint8_t *bytes, size_t len, uint8_t txid[static STUN_TXID_LEN])
-{
-	struct wire_reader r = wire_reader(bytes, len);
-	const uint8_t *value, *fingerprint = NULL;
-	bool is_ours = false;
-	uint16_t type, value_len;
-
-	if (!stun_is_packet(bytes, len) || load_be16(bytes) != REQUEST ||
-	    load_be16(bytes + 2) != len - HEADER_LEN)
-		return -EBADMSG;
-	wire_take(&r, HEADER_LEN);
-	while ((value = next_attribute(&r, &type, &value_len))) {
-		if (type == ATTR_SOFTWARE)
-			is_ours = value_len == sizeof(software) &&
-				  memcmp(value, software, sizeof(software)) == 0;
-		fingerprint = type == ATTR_FINGERPRINT && value_len == 4 ? value : NULL;
-	}
-	if (!is_ours || !fingerprint || fingerprint + 4 != bytes + len ||
-	    load_be32(fingerprint) != (crc32_ieee(bytes, len - FINGERPRINT_LEN) ^ FINGERPRINT_XOR))
-		return -EBADMSG;
-	memcpy(txid, bytes + 8, STUN_TXID_LEN);
-	return 0;
-}
-
 /* Bytes 4 to 19 of a header: what an address is XORed with. */
 static void xor_bytes(uint8_t *dst, const uint8_t *src, const uint8_t *key, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		dst[i] = src[i] ^ key[i];
-}
-
-size_t stun_make_response(const uint8_t txid[static STUN_TXID_LEN], const struct endpoint *mapped,
-			  uint8_t out[static STUN_RESPONSE_MAX])
-{
-	size_t addr_len = ip_is_v4(&mapped->addr) ? 4 : 16;
-	size_t len = HEADER_LEN + 8 + addr_len;
-	uint8_t *p = out + HEADER_LEN;
-
-	put_header(out, RESPONSE, len, txid);
-	store_be16(p, ATTR_XOR_MAPPED);
-	store_be16(p + 2, (uint16_t)(4 + addr_len));
-	p[4] = 0;
-	p[5] = addr_len == 4 ? FAMILY_IPV4 : FAMILY_IPV6;
-	store_be16(p + 6, mapped->port ^ (COOKIE >> 16));
-	xor_bytes(p + 8, mapped->addr.byte + 16 - addr_len, out + 4, addr_len);
-	return len;
 }
 
 /* key: what to XOR with, NULL for none. */

@@ -8,19 +8,13 @@
 
 #include "shared/endpoint.h"
 
-#define STUN_TXID_LEN     12
-#define STUN_REQUEST_LEN  40
-#define STUN_RESPONSE_MAX 44 /* of those we make */
+#define STUN_TXID_LEN    12
+#define STUN_REQUEST_LEN 40
 
 /* Classes 01 only: cookie and the first two bytes. */
 bool stun_is_packet(const uint8_t *bytes, size_t len);
 void stun_make_request(const uint8_t txid[static STUN_TXID_LEN],
 		       uint8_t out[static STUN_REQUEST_LEN]);
-/* A relay's check. 0; -EBADMSG: no request that a relay answers. */
-int stun_parse_request(const uint8_t *bytes, size_t len, uint8_t txid[static STUN_TXID_LEN]);
-/* Returns the length: 32 or 44. */
-size_t stun_make_response(const uint8_t txid[static STUN_TXID_LEN], const struct endpoint *mapped,
-			  uint8_t out[static STUN_RESPONSE_MAX]);
 /* 0; -EBADMSG: no response with an address in it. */
 int stun_parse_response(const uint8_t *bytes, size_t len, uint8_t txid[static STUN_TXID_LEN],
 			struct endpoint *mapped);

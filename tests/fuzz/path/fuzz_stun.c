@@ -2,7 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "daemon/path/stun.h"
+#include "tests/unit/path/stun_relay.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -8,10 +8,10 @@
 
 #include <sodium.h>
 
-#include "daemon/path/stun.h"
 #include "inside.h"
 #include "partner.h"
 #include "shared/wire.h"
+#include "tests/unit/path/stun_relay.h"
 
 static struct world *seeded; /* libsodium's source of randomness has no owner */
 

@@ -15,6 +15,7 @@
 #include "daemon/path/disco.h"
 #include "daemon/path/stun.h"
 #include "shared/util.h"
+#include "tests/unit/path/stun_relay.h"
 
 static const char *optional_text(struct json_object *o, const char *key)
 {

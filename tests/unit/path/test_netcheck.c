@@ -17,6 +17,7 @@
 #include "daemon/path/netcheck_report.h"
 #include "daemon/path/stun.h"
 #include "shared/util.h"
+#include "tests/unit/path/stun_relay.h"
 
 #define SENT_MAX 64
 
