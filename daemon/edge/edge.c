@@ -429,11 +429,6 @@ void edge_udp_failed(struct edge *edge, const struct endpoint *local, const stru
 		dgram_failed(edge->dgrams, local, remote);
 }
 
-void edge_pinged(struct edge *edge, uint32_t ticket, uint64_t round_trip_ns)
-{
-	localapi_pinged(edge->api, ticket, round_trip_ns);
-}
-
 struct localapi *edge_localapi(struct edge *edge)
 {
 	return edge->api;

@@ -40,10 +40,6 @@ struct edge_config {
 struct edge_callbacks {
 	/* Could a packet for this mesh address leave? 0, or a positive errno for the program. */
 	int (*reachable)(void *owner, const struct ip_addr *mesh);
-	/* The JSON text of GET /v0/status (malloc'd). */
-	char *(*status)(void *owner);
-	/* meshctl ping: later call edge_pinged(). 0 or a positive errno. */
-	int (*ping)(void *owner, const struct ip_addr *mesh, uint32_t ticket);
 	/*
 	 * Who has this mesh address, for what one peer may take: a pointer that is only
 	 * compared. NULL: all of them are one peer's.
@@ -81,8 +77,6 @@ void edge_udp_received(struct edge *edge, const struct endpoint *local,
 		       const struct endpoint *remote, const uint8_t *data, size_t len);
 void edge_udp_failed(struct edge *edge, const struct endpoint *local, const struct endpoint *remote,
 		     int error);
-/* The answer to a ping; round_trip_ns NEVER_NS: none came in time. */
-void edge_pinged(struct edge *edge, uint32_t ticket, uint64_t round_trip_ns);
 
 /* Where meshctl's questions come in: see localapi_set_backend(). */
 struct localapi *edge_localapi(struct edge *edge);

@@ -1,7 +1,6 @@
 /*
  * The local API, served by libevent's HTTP server on DIR/api. The paths and
- * shapes are in localapi.h; who answers is the backend, or, as long as there is
- * none, the edge's owner.
+ * shapes are in localapi.h; who answers is the backend.
  *
  * A late answer's request waits in a small table under a ticket, with a time
  * limit. If meshctl leaves before, the server frees the request and its close
@@ -13,7 +12,6 @@
 #include "daemon/edge/localapi.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -172,23 +170,6 @@ void localapi_answered(struct localapi *api, uint32_t ticket, const char *json, 
 		answer_send_text(take_request(w), HTTP_OK, json);
 }
 
-void localapi_pinged(struct localapi *api, uint32_t ticket, uint64_t round_trip_ns)
-{
-	struct waiting *w = waiting_of(api, ticket);
-	char name[MAP_NAME_MAX] = "", ip[IP_TEXT_MAX];
-	struct pong pong = { .node_name = name };
-
-	if (!w || !w->is_ping)
-		return; /* it was late, or the asker has left */
-	map_name_of(mapfile_map(api->edge->mapfile), &w->ip, name);
-	pong.node_ip = ip_format(&w->ip, ip);
-	if (round_trip_ns == NEVER_NS)
-		pong.error = LOCALAPI_NO_ANSWER;
-	else
-		pong.latency_s = (double)round_trip_ns / (double)NS_PER_S;
-	answer_ping(w, &pong);
-}
-
 /* ---- ping ---- */
 
 static bool find_address(const struct map *map, const char *who, struct ip_addr *addr)
@@ -242,13 +223,11 @@ static void serve_ping(struct localapi *api, struct evhttp_request *request,
 	const struct localapi_backend *b = &api->backend;
 	const char *who = evhttp_find_header(query, "ip");
 	char error[LOCALAPI_ERROR_MAX] = "";
-	struct edge *edge = api->edge;
 	enum ping_type type;
 	struct waiting *w;
 	struct ip_addr ip;
 	uint32_t ticket;
 	unsigned size;
-	int err;
 
 	if (!who || !parse_type(evhttp_find_header(query, "type"), &type) ||
 	    !parse_size(evhttp_find_header(query, "size"), &size)) {
@@ -256,8 +235,12 @@ static void serve_ping(struct localapi *api, struct evhttp_request *request,
 				    "ping takes ip, type (disco, TSMP, ICMP) and size");
 		return;
 	}
-	if (!find_address(mapfile_map(edge->mapfile), who, &ip)) {
+	if (!find_address(mapfile_map(api->edge->mapfile), who, &ip)) {
 		answer_send_problem(request, HTTP_NOTFOUND, "no node of this name or address");
+		return;
+	}
+	if (!b->ping) {
+		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
 		return;
 	}
 	w = start_waiting(api, request, LOCALAPI_PING_S);
@@ -266,14 +249,7 @@ static void serve_ping(struct localapi *api, struct evhttp_request *request,
 	w->is_ping = true;
 	w->ip = ip;
 	ticket = w->ticket;
-	if (b->ping) {
-		err = b->ping(b->owner, &ip, type, size, ticket, error);
-	} else {
-		err = edge->callbacks.ping(edge->owner, &ip, ticket);
-		if (err)
-			snprintf(error, sizeof(error), "%s", strerror(err));
-	}
-	w = err ? waiting_of(api, ticket) : NULL;
+	w = b->ping(b->owner, &ip, type, size, ticket, error) ? waiting_of(api, ticket) : NULL;
 	if (w)
 		answer_ping(w, &(struct pong){ .error = error });
 }
@@ -312,10 +288,11 @@ static void serve_status(struct localapi *api, struct evhttp_request *request,
 		serve_late(api, request, b->status_all, LOCALAPI_STATUS_S);
 		return;
 	}
-	if (b->status)
-		text = b->status(b->owner, want_peers);
-	else
-		text = api->edge->callbacks.status(api->edge->owner);
+	if (!b->status) {
+		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		return;
+	}
+	text = b->status(b->owner, want_peers);
 	answer_send_text(request, HTTP_OK, text);
 	free(text);
 }

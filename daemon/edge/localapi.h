@@ -66,7 +66,7 @@ struct localapi_backend {
 	void *owner;
 };
 
-/* 0 or -errno. Until localapi_set_backend() the edge's callbacks answer status and ping. */
+/* 0 or -errno. */
 int localapi_open(struct edge *edge, struct localapi **api);
 void localapi_close(struct localapi *api);
 void localapi_set_backend(struct localapi *api, const struct localapi_backend *backend);
@@ -74,7 +74,5 @@ void localapi_set_backend(struct localapi *api, const struct localapi_backend *b
 void localapi_ponged(struct localapi *api, uint32_t ticket, const struct pong *pong);
 /* error NULL: json is the answer. */
 void localapi_answered(struct localapi *api, uint32_t ticket, const char *json, const char *error);
-/* File mode's short form of the above. */
-void localapi_pinged(struct localapi *api, uint32_t ticket, uint64_t round_trip_ns);
 
 #endif

@@ -116,6 +116,13 @@ static void test_wrong_questions_get_their_status(void **state)
 	assert_int_equal(status_of("GET", "/localapi/v0/whois"), 400);
 }
 
+static void set_none(void *arg)
+{
+	const struct localapi_backend none = { .owner = arg };
+
+	localapi_set_backend(edge_localapi(((struct node *)arg)->edge), &none);
+}
+
 static void test_without_a_backend_most_is_not_available(void **state)
 {
 	(void)state;
@@ -125,6 +132,9 @@ static void test_without_a_backend_most_is_not_available(void **state)
 	assert_int_equal(status_of("POST", "/localapi/v0/down"), 501);
 	assert_int_equal(status_of("POST", "/localapi/v0/logout"), 501);
 	assert_int_equal(status_of("POST", "/localapi/v0/login-interactive"), 501);
+	two_nodes_call(&t, set_none, a);
+	assert_int_equal(status_of("GET", "/localapi/v0/status"), 501);
+	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b"), 501);
 }
 
 /* ---- a backend that answers at once, or refuses ---- */
@@ -276,7 +286,8 @@ static void swallow(void *arg)
 	struct edge *edge = arg;
 
 	for (uint32_t ticket = 0; ticket < 10; ticket++)
-		edge_pinged(edge, ticket, UINT64_MAX);
+		localapi_ponged(edge_localapi(edge), ticket,
+				&(struct pong){ .error = LOCALAPI_NO_ANSWER });
 }
 
 static void test_a_silent_peer_is_an_error_and_a_late_answer_nothing(void **state)

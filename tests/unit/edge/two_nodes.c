@@ -19,6 +19,7 @@
 #include <event2/event.h>
 
 #include "daemon/dns/dns.h"
+#include "daemon/edge/localapi.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 
@@ -87,23 +88,29 @@ static int reachable(void *owner, const struct ip_addr *mesh)
 	return ((struct node *)owner)->reachable;
 }
 
-static char *status(void *owner)
+static char *status(void *owner, bool want_peers)
 {
 	(void)owner;
+	(void)want_peers;
 	return strdup("{\"state\":\"test\"}");
 }
 
-static int ping(void *owner, const struct ip_addr *mesh, uint32_t ticket)
+static int ping(void *owner, const struct ip_addr *ip, enum ping_type type, unsigned size,
+		uint32_t ticket, char error[static LOCALAPI_ERROR_MAX])
 {
 	struct node *node = owner;
+	char text[IP_TEXT_MAX];
+	const struct pong pong = { .node_ip = ip_format(ip, text),
+				   .node_name = "node-b.mesh",
+				   .latency_s = 0.0015 };
 
-	(void)mesh;
+	(void)type;
+	(void)size;
 	if (node->reachable > 0)
-		return node->reachable;
-	if (node->reachable < 0)
-		return 0; /* sent, and never answered */
-	edge_pinged(node->edge, ticket, 1500 * NS_PER_US);
-	return 0;
+		snprintf(error, LOCALAPI_ERROR_MAX, "%s", strerror(node->reachable));
+	else if (node->reachable == 0)
+		localapi_ponged(edge_localapi(node->edge), ticket, &pong);
+	return node->reachable > 0 ? -node->reachable : 0; /* below 0: sent, and never answered */
 }
 
 static const void *peer(void *owner, const struct ip_addr *mesh)
@@ -187,9 +194,10 @@ static void set_nodes(struct node *node)
 static void make_node(struct node *node, const char *addr, const char *addr6)
 {
 	struct edge_config config = { node->dir, MTU, false, node->both->refuse_synhold };
-	const struct edge_callbacks edge_callbacks = { reachable, status, ping, peer };
+	const struct edge_callbacks edge_callbacks = { reachable, peer };
 	const struct netstack_callbacks callbacks = { output, udp_received, udp_failed, pong,
 						      NULL };
+	const struct localapi_backend backend = { .status = status, .ping = ping, .owner = node };
 	struct tcp_config tcp;
 	struct ip_addr own[2];
 	char error[256], path[PATHS_MAX + 8];
@@ -199,6 +207,7 @@ static void make_node(struct node *node, const char *addr, const char *addr6)
 	assert_non_null(mkdtemp(node->dir));
 	if (edge_create(node->both->loop, &config, &edge_callbacks, node, &node->edge, error) != 0)
 		fail_msg("%s", error);
+	localapi_set_backend(edge_localapi(node->edge), &backend);
 	ip_parse(addr, &own[0]);
 	ip_parse(addr6, &own[1]);
 	tcp_config_defaults(&tcp, MTU);
