@@ -23,8 +23,10 @@
 #include "daemon/state.h"
 #include "shared/util.h"
 
-#define NAMES_WAIT_NS (20 * NS_PER_MS) /* for the rest of a burst */
-#define EXPIRY_MAX_S  3600             /* the wall clock may be set: look again */
+#define NAMES_WAIT_NS      (20 * NS_PER_MS) /* for the rest of a burst */
+#define NAMES_AGAIN_NS     (10 * NS_PER_S)  /* after they could not be written; then twice that */
+#define NAMES_AGAIN_MAX_NS (640 * NS_PER_S)
+#define EXPIRY_MAX_S       3600 /* the wall clock may be set: look again */
 
 uint64_t tailnet_timestamp_s(void)
 {
@@ -330,8 +332,8 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 	calm_expect(&t->mesh->calm, loop_now(t->mesh->loop)); /* reading a map takes memory */
 	if (is_turned)
 		tailnet_publish_names(t);
-	else if (t->names_at_ns == NEVER_NS)
-		t->names_at_ns = loop_now(t->mesh->loop) + NAMES_WAIT_NS;
+	else
+		t->names_at_ns = MIN(t->names_at_ns, loop_now(t->mesh->loop) + NAMES_WAIT_NS);
 }
 
 /* ---- names and mirrors ---- */
@@ -390,7 +392,23 @@ static int collect(struct tailnet *t, struct collected *out)
 	return 0;
 }
 
-static void publish_dns(struct tailnet *t)
+static int publish_addresses(struct tailnet *t)
+{
+	struct collected all = { 0 };
+	char error[256] = "out of memory";
+	int err = collect(t, &all);
+
+	if (err == 0)
+		err = edge_set_nodes(t->mesh->edge, all.nodes, all.count, error);
+	if (err)
+		log_limited(&t->names_gate, loop_now(t->mesh->loop), LOG_ERR,
+			    "mesh: the addresses of the mesh cannot be used: %s", error);
+	free(all.nodes);
+	free(all.prefixes);
+	return err;
+}
+
+static int publish_dns(struct tailnet *t)
 {
 	const struct netmap *nm = t->mesh->netmap;
 	unsigned count = netmap_peer_count(nm);
@@ -399,30 +417,32 @@ static void publish_dns(struct tailnet *t)
 				     .peer_count = count,
 				     .config = netmap_dns(nm),
 				     .refuse_resolvers = !t->login->accept_dns };
+	int err;
 
 	if (t->is_carrying)
 		source.self = netmap_self(nm);
 	for (unsigned i = 0; peers && i < count; i++)
 		peers[i] = netmap_peer_at(nm, i);
-	if (!peers || dns_set(t->mesh->dns, &source) < 0)
-		log_err("mesh: out of memory for the names of the mesh, the old ones stand");
+	err = peers ? dns_set(t->mesh->dns, &source) : -ENOMEM;
+	if (err)
+		log_limited(&t->names_gate, loop_now(t->mesh->loop), LOG_ERR,
+			    "mesh: out of memory for the names of the mesh, the old ones stand");
 	free(peers);
+	return err;
 }
 
+/* What was short may be there later, and the server has no reason to send its map again. */
 void tailnet_publish_names(struct tailnet *t)
 {
-	struct collected all = { 0 };
-	char error[256] = "";
+	int err = t->is_carrying ? publish_addresses(t) : 0, dns_err = publish_dns(t);
 
 	t->names_at_ns = NEVER_NS;
-	if (t->is_carrying) {
-		if (collect(t, &all) < 0)
-			log_err("mesh: out of memory for the addresses of the mesh");
-		else if (edge_set_nodes(t->mesh->edge, all.nodes, all.count, error) < 0)
-			log_err("mesh: the addresses of the mesh cannot be used: %s", error);
-		free(all.nodes);
-		free(all.prefixes);
+	if (err || dns_err) {
+		t->names_again_ns =
+			MIN(MAX(2 * t->names_again_ns, NAMES_AGAIN_NS), NAMES_AGAIN_MAX_NS);
+		t->names_at_ns = loop_now(t->mesh->loop) + t->names_again_ns;
+	} else {
+		t->names_again_ns = 0;
 	}
-	publish_dns(t);
 	edge_set_ready(t->mesh->edge, t->is_carrying);
 }

@@ -59,12 +59,14 @@ struct tailnet {
 	bool is_leaving;    /* the server is being told that we go */
 	uint64_t leave_by_ns;
 	uint64_t names_at_ns; /* when names and mirrors are written next; NEVER_NS: they are true */
-	uint64_t expiry_at_ns; /* when a key runs out next */
-	uint64_t save_at_ns;   /* when the map is saved next; NEVER_NS: nothing new */
+	uint64_t names_again_ns; /* the last time they could not be: how long until the next */
+	uint64_t expiry_at_ns;   /* when a key runs out next */
+	uint64_t save_at_ns;     /* when the map is saved next; NEVER_NS: nothing new */
 	uint32_t logout_ticket;
 	bool has_logout_ticket;
 	uint64_t ignored; /* entries of maps that were invalid or above a limit */
-	struct log_gate save_gate, paths_gate, relay_gate, status_gate, ready_gate, url_gate;
+	struct log_gate names_gate, save_gate, paths_gate, relay_gate, status_gate, ready_gate,
+		url_gate;
 
 	struct tailnet_probe probes[TAILNET_PROBES_MAX];
 	struct tailnet_lookup lookups[TAILNET_LOOKUPS_MAX];

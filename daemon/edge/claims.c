@@ -9,12 +9,10 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "shared/log.h"
 #include "shared/util.h"
 
 void claims_init(struct claims *claims)
@@ -29,35 +27,31 @@ void claims_finish(struct claims *claims)
 		claims_give_back(claims, i);
 }
 
-bool claims_take(void *owner, unsigned block)
+int claims_take(struct claims *claims, unsigned block)
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	struct claims *claims = owner;
-	int fd, len;
+	int fd, len, err;
 
 	assert(block >= CLAIMS_FIRST && block <= CLAIMS_LAST);
 	if (claims->fd[block] >= 0)
-		return true;
+		return 0;
 	len = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "meshwrap.mirror.127.%u",
 		       block);
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0) {
-		log_warn("edge: 127.%u: no socket to claim it with: %s", block, strerror(errno));
-		return false;
-	}
+	if (fd < 0)
+		return -errno;
 	if (bind(fd, (struct sockaddr *)&name,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len)) != 0) {
+		err = -errno;
 		close(fd);
-		return false;
+		return err;
 	}
 	claims->fd[block] = fd;
-	return true;
+	return 0;
 }
 
-void claims_give_back(void *owner, unsigned block)
+void claims_give_back(struct claims *claims, unsigned block)
 {
-	struct claims *claims = owner;
-
 	if (claims->fd[block] >= 0)
 		close(claims->fd[block]);
 	claims->fd[block] = -1;

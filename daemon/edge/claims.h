@@ -7,8 +7,6 @@
 #ifndef MESHWRAP_DAEMON_EDGE_CLAIMS_H
 #define MESHWRAP_DAEMON_EDGE_CLAIMS_H
 
-#include <stdbool.h>
-
 #define CLAIMS_FIRST 2   /* 127.0 is everybody's, 127.1 is used by names of hosts */
 #define CLAIMS_LAST  254 /* 127.255 holds the broadcast address */
 
@@ -18,8 +16,8 @@ struct claims {
 
 void claims_init(struct claims *claims);
 void claims_finish(struct claims *claims);
-/* claims: a struct claims; void, as plan_create() wants it. Ours already counts as success. */
-bool claims_take(void *claims, unsigned block);
-void claims_give_back(void *claims, unsigned block);
+/* 0, also if it is ours already; -EADDRINUSE: another daemon has it; -errno: nobody can tell. */
+int claims_take(struct claims *claims, unsigned block);
+void claims_give_back(struct claims *claims, unsigned block);
 
 #endif

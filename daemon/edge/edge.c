@@ -128,10 +128,26 @@ static int open_hold(struct edge *edge)
 	return 0;
 }
 
-/* As plan_create() wants it. */
-static void keep_living(void *claims, struct plan *plan)
+/* ---- as plan_create() wants it ---- */
+
+static int take_block(void *owner, unsigned block)
 {
-	struct edge *edge = CONTAINER_OF(claims, struct edge, claims);
+	struct edge *edge = owner;
+	int err = claims_take(&edge->claims, block);
+
+	if (err == -EMFILE && flows_free_descriptors(&edge->flows))
+		err = claims_take(&edge->claims, block);
+	return err;
+}
+
+static void give_back_block(void *owner, unsigned block)
+{
+	claims_give_back(&((struct edge *)owner)->claims, block);
+}
+
+static void keep_living(void *owner, struct plan *plan)
+{
+	struct edge *edge = owner;
 
 	flows_keep_mirrors(&edge->flows, plan);
 	dgrams_keep_mirrors(edge->dgrams, plan);
@@ -139,8 +155,7 @@ static void keep_living(void *claims, struct plan *plan)
 
 static int open_parts(struct edge *edge, char *error)
 {
-	const struct plan_blocks blocks = { claims_take, claims_give_back, keep_living,
-					    &edge->claims };
+	const struct plan_blocks blocks = { take_block, give_back_block, keep_living, edge };
 	const char *part = "the random numbers";
 	int err = 0;
 

@@ -16,8 +16,11 @@ struct dns_table;
 struct plan;
 
 struct plan_blocks {
-	/* May 127.block.0.0/16 be used by us? Once taken it is ours until given back. */
-	bool (*take)(void *owner, unsigned block);
+	/*
+	 * May 127.block.0.0/16 be used by us? 0: it is ours until given back; -EADDRINUSE: it is
+	 * somebody's; another -errno: that cannot be told now, of any block.
+	 */
+	int (*take)(void *owner, unsigned block);
 	void (*give_back)(void *owner, unsigned block);
 	/* Calls plan_keep() with the mirror of each flow. NULL: there are none. */
 	void (*keep_living)(void *owner, struct plan *plan);
@@ -33,7 +36,8 @@ void plan_destroy(struct plan *plan);
 /*
  * Fills own addresses, ranges and mirrors of dir. An address that had a mirror
  * keeps it in all later calls, until it was in none of them for PLAN_REST_NS. 0,
- * -EINVAL, -E2BIG, -EADDRNOTAVAIL or -ENOMEM, and error says in one sentence why.
+ * -EINVAL, -E2BIG, -EADDRNOTAVAIL, -ENOMEM or what take() said, and error says in one sentence
+ * why.
  */
 int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count, uint64_t now_ns,
 	       struct map_directory *dir, char error[static 256]);

@@ -94,6 +94,18 @@ static unsigned preferred_block(unsigned upper)
 	return upper >> 8 == 100 && (upper & 0xc0) == 64 ? upper & 0xff : 0;
 }
 
+static bool take(struct plan *plan, unsigned block)
+{
+	int err;
+
+	if (plan->block[block].is_used || plan->err)
+		return false;
+	err = plan->blocks.take(plan->blocks.owner, block);
+	if (err && err != -EADDRINUSE)
+		plan->err = err;
+	return err == 0;
+}
+
 /* All of a run, or nothing. */
 static bool take_run(struct plan *plan, unsigned first, unsigned count)
 {
@@ -101,8 +113,7 @@ static bool take_run(struct plan *plan, unsigned first, unsigned count)
 
 	if (first < CLAIMS_FIRST || first + count - 1 > CLAIMS_LAST)
 		return false;
-	while (taken < count && !plan->block[first + taken].is_used &&
-	       plan->blocks.take(plan->blocks.owner, first + taken))
+	while (taken < count && take(plan, first + taken))
 		taken++;
 	if (taken == count) {
 		for (unsigned i = 0; i < count; i++)
@@ -156,15 +167,25 @@ static bool assign_run(struct plan *plan, unsigned upper, unsigned count)
 	return true;
 }
 
+/* What a search failed by that is not over. */
+static int cannot_ask(struct plan *plan, char *error)
+{
+	snprintf(error, 256, "No block of 127.0.0.0/8 can be claimed: %s.", strerror(-plan->err));
+	return plan->err;
+}
+
 int plan_assign_v4(struct plan *plan, const struct span *s, char *error)
 {
 	unsigned upper = upper_half(&s->first), count = upper_half(&s->last) - upper + 1;
 
+	plan->err = 0;
 	if (count > 1 && assign_run(plan, upper, count))
 		return 0;
 	for (unsigned i = 0; i < count; i++) {
 		if (plan->block_of[upper + i] || assign_run(plan, upper + i, 1))
 			continue;
+		if (plan->err)
+			return cannot_ask(plan, error);
 		snprintf(
 			error, 256,
 			"No block of 127.0.0.0/8 is left for %u.%u.0.0/16: too many mesh networks, or "
@@ -222,6 +243,7 @@ int plan_assign_singles(struct plan *plan, const struct spans *single, char *err
 	unsigned count = plan->single_count;
 	int err = 0;
 
+	plan->err = 0;
 	if (single->count == 0)
 		return 0;
 	grown = realloc(plan->single, (count + single->count) * sizeof(*grown));
@@ -240,7 +262,9 @@ int plan_assign_singles(struct plan *plan, const struct spans *single, char *err
 		else
 			err = -EADDRNOTAVAIL;
 	}
-	if (err)
+	if (err && plan->err)
+		err = cannot_ask(plan, error);
+	else if (err)
 		snprintf(error, 256,
 			 "No block of 127.0.0.0/8 is left for IPv6: too many meshwrap daemons in "
 			 "this network namespace.");

@@ -23,6 +23,7 @@ struct block {
 
 struct plan {
 	struct plan_blocks blocks;
+	int err; /* blocks cannot be asked for now, since this search began */
 	uint64_t now_ns;
 	uint8_t block_of[65536]; /* by the upper half of an IPv4 address; 0: none yet */
 	struct block block[256];

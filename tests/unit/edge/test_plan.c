@@ -15,16 +15,21 @@
 #include "shared/util.h"
 
 static bool taken_by_others[256], taken[256];
+static int take_error; /* of all that are asked for */
+static unsigned asked;
 
-static bool take(void *owner, unsigned block)
+static int take(void *owner, unsigned block)
 {
 	(void)owner;
 	assert_in_range(block, 2, 254);
+	asked++;
+	if (take_error)
+		return take_error;
 	if (taken_by_others[block])
-		return false;
+		return -EADDRINUSE;
 	assert_false(taken[block]);
 	taken[block] = true;
-	return true;
+	return 0;
 }
 
 static void give_back(void *owner, unsigned block)
@@ -56,6 +61,7 @@ static int setup(void **state)
 	struct plan_blocks blocks = { take, give_back, keep_living, f };
 
 	memset(taken_by_others, 0, sizeof(taken_by_others));
+	take_error = 0;
 	f->now_ns = NS_PER_S;
 	f->plan = plan_create(&blocks);
 	f->map = calloc(1, sizeof(*f->map));
@@ -283,6 +289,30 @@ static void test_more_networks_than_blocks_are_refused_with_a_sentence(void **st
 	}
 	assert_int_equal(apply(f, &node, 1), -EADDRNOTAVAIL);
 	assert_non_null(strstr(f->error, "No block"));
+}
+
+/* No descriptor is left to ask with: not the same as none that is free, and it passes. */
+static void test_blocks_that_cannot_be_asked_for_are_told_as_that(void **state)
+{
+	static const char *const peers[] = { "10.9.0.2", "fd00::9" };
+	struct fixture *f = *state;
+	uint32_t mirror;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct ip_prefix own = prefix("100.64.0.1", 10), p = prefix(peers[i], i ? 128 : 32);
+		struct edge_node nodes[] = { { "me", &own, 1, true }, { "peer", &p, 1, false } };
+
+		assert_int_equal(apply(f, nodes, 1), 0);
+		take_error = -EMFILE;
+		asked = 0;
+		assert_int_equal(apply(f, nodes, 2), -EMFILE);
+		assert_string_equal(f->error,
+				    "No block of 127.0.0.0/8 can be claimed: Too many open files.");
+		assert_int_equal(asked, 1);
+		take_error = 0;
+		assert_int_equal(apply(f, nodes, 2), 0);
+		assert_int_equal(verdict(f, peers[i], &mirror), MAP_PEER);
+	}
 }
 
 static void test_more_own_addresses_than_the_map_holds_are_refused(void **state)
@@ -547,6 +577,7 @@ int main(void)
 		TEST(test_networks_of_before_give_their_blocks_back),
 		TEST(test_prefixes_that_cannot_be_on_a_mesh_are_refused),
 		TEST(test_more_networks_than_blocks_are_refused_with_a_sentence),
+		TEST(test_blocks_that_cannot_be_asked_for_are_told_as_that),
 		TEST(test_more_own_addresses_than_the_map_holds_are_refused),
 		TEST(test_more_ranges_than_the_map_holds_are_refused),
 		TEST(test_names_zones_and_search_domains_are_in_the_map),

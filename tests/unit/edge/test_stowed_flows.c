@@ -280,6 +280,44 @@ static void test_when_all_is_used_up_connects_fail_and_stowed_flows_wait(void **
 	}
 }
 
+/* In the loop: with no descriptor left a hears of a network that it has no block of 127/8 for. */
+static void learn_network(void *err)
+{
+	struct ip_prefix own[2] = { { .len = 10 }, { .len = 64 } };
+	struct ip_prefix peer[3] = { { .len = 32 }, { .len = 128 }, { .len = 24 } };
+	const struct edge_node nodes[] = { { "node-a", own, 2, true },
+					   { "node-b", peer, 3, false } };
+	char error[256];
+
+	ip_parse(A_ADDR, &own[0].addr);
+	ip_parse(A_ADDR6, &own[1].addr);
+	ip_parse(B_ADDR, &peer[0].addr);
+	ip_parse(B_ADDR6, &peer[1].addr);
+	ip_parse("10.77.0.0", &peer[2].addr);
+	take_all();
+	*(int *)err = edge_set_nodes(a->edge, nodes, 2, error);
+}
+
+static void test_a_new_network_finds_a_descriptor_while_flows_are_idle(void **state)
+{
+	struct endpoint there = mesh_endpoint("10.77.0.9", 0);
+	uint32_t mirror;
+	int err = -1;
+
+	(void)state;
+	/* None was idle a moment ago, perhaps. */
+	for (int i = 0; i < 500 && err != 0; i++) {
+		nanosleep(&(struct timespec){ 0, 10 * NS_PER_MS }, NULL);
+		two_nodes_call(&t, learn_network, &err);
+	}
+	assert_int_equal(err, 0);
+	assert_int_equal(map_to_mirror(a->map, &there.addr, &mirror), MAP_PEER);
+	while (filled > 0)
+		close(filler[--filled]);
+	for (int i = 0; i < FLOWS; i++)
+		exchange(i);
+}
+
 #define LAST_WORDS "last words"
 
 /* In the loop: with no descriptor left b says that in every flow, and some of them fail. */
@@ -390,6 +428,7 @@ int main(void)
 		TEST(test_a_stowed_flow_keeps_its_port),
 		TEST(test_when_the_daemon_ends_programs_see_a_reset),
 		TEST(test_when_all_is_used_up_connects_fail_and_stowed_flows_wait),
+		TEST(test_a_new_network_finds_a_descriptor_while_flows_are_idle),
 		TEST(test_what_a_far_side_said_before_it_failed_waits_for_a_descriptor),
 		TEST(test_what_a_stowed_socket_still_holds_arrives_before_the_reset),
 	};
