@@ -159,6 +159,7 @@ static json_object *edge_counters(const struct edge_stats *s)
 	add_number(o, "UDPEndpoints", s->udp_endpoints);
 	add_number(o, "UDPEvicted", s->udp_evicted);
 	add_number(o, "UDPOverShare", s->udp_over_share);
+	add_number(o, "UDPIgnored", s->udp_ignored);
 	add_number(o, "Dialled", s->dialled);
 	add_number(o, "DialFailed", s->dial_failed);
 	add_number(o, "Inbound", s->inbound);

@@ -370,11 +370,9 @@ static bool take_port(struct dgram_kind *kind, const void *peer, struct endpoint
 	return false;
 }
 
-static const void *peer_of(const struct edge *edge, const struct endpoint *remote, bool is_service)
+const void *dgram_peer(const struct edge *edge, const struct ip_addr *addr)
 {
-	return is_service || !edge->callbacks.peer
-		       ? NULL
-		       : edge->callbacks.peer(edge->owner, &remote->addr);
+	return edge->callbacks.peer ? edge->callbacks.peer(edge->owner, addr) : NULL;
 }
 
 static int try_open(struct dgram *d, const void *peer)
@@ -412,7 +410,7 @@ static int open_for(struct dgrams *all, struct dgram *d, const void *peer)
 static int make(struct dgrams *all, const struct dgram_key *key, const struct endpoint *remote,
 		bool is_service, struct dgram **out)
 {
-	const void *peer = peer_of(all->edge, remote, is_service);
+	const void *peer = is_service ? NULL : dgram_peer(all->edge, &remote->addr);
 	struct dgram *d = calloc(1, sizeof(*d));
 	int err;
 
@@ -565,6 +563,11 @@ unsigned dgrams_count(const struct dgrams *all)
 	for (unsigned i = 0; i < ARRAY_LEN(all->kind); i++)
 		count += all->kind[i].count - all->kind[i].service_count;
 	return count;
+}
+
+uint64_t dgrams_ignored(const struct dgrams *all)
+{
+	return all->ignored;
 }
 
 void dgrams_get_evicted(const struct dgrams *all, uint64_t *evicted, uint64_t *over_share)

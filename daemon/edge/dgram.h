@@ -29,6 +29,9 @@ unsigned dgrams_count(const struct dgrams *dgrams);
 /* Those that made way, and how many of them because their peer had the most. */
 void dgrams_get_evicted(const struct dgrams *dgrams, uint64_t *evicted, uint64_t *over_share);
 
+/* Datagrams of peers that had sent too many to ports where nobody listens. */
+uint64_t dgrams_ignored(const struct dgrams *dgrams);
+
 /* plan_keep() for the mirror of each. */
 void dgrams_keep_mirrors(const struct dgrams *dgrams, struct plan *plan);
 

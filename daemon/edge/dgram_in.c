@@ -8,6 +8,11 @@
  * errors come as events: the route is forgotten, and the far side is told.
  *
  * A program that has sent from port p is its own proof: the route is known.
+ *
+ * To find that nobody has a port takes a socket, bound, used and closed again, some ten
+ * times what a datagram takes that has a route. So a peer that tries many such ports is
+ * looked after for some of them only, in each tenth of a second; then what it sends to
+ * ports without a route is lost until the next one.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -198,33 +203,70 @@ static int reach(struct dgrams *all, const struct endpoint *to, const struct end
 	return dgram_get(all, remote, v6, d);
 }
 
+/* ---- who tries closed ports ---- */
+
+/* The peer's; else one that is free, or the last, which those share who find none. */
+static struct dgram_refusals *refusals_of(struct dgrams *all, const struct endpoint *remote)
+{
+	struct dgram_refusals *r, *place = &all->refusals[DGRAM_SCANNERS - 1];
+	const void *peer = dgram_peer(all->edge, &remote->addr);
+	uint64_t now_ns = loop_now(all->edge->loop);
+
+	for (r = all->refusals; r < all->refusals + DGRAM_SCANNERS; r++) {
+		if (now_ns - r->since_ns >= DGRAM_REFUSALS_MS * NS_PER_MS)
+			*(place = r) = (struct dgram_refusals){ .since_ns = 0 };
+		else if (r->peer == peer)
+			return r;
+	}
+	return place;
+}
+
+static bool is_scanning(struct dgrams *all, const struct endpoint *remote)
+{
+	return refusals_of(all, remote)->count >= DGRAM_REFUSALS;
+}
+
+static void count_refusal(struct dgrams *all, const struct endpoint *remote)
+{
+	struct dgram_refusals *r = refusals_of(all, remote);
+
+	if (r->count++ > 0)
+		return;
+	r->peer = dgram_peer(all->edge, &remote->addr);
+	r->since_ns = loop_now(all->edge->loop);
+}
+
 /* Looks for who takes it. False: nobody does. */
 static bool find_listener(struct dgrams *all, const struct dgram_route_key *key,
 			  const struct endpoint *local, const struct endpoint *remote,
 			  const uint8_t *data, size_t len)
 {
+	struct dgram *tried[TARGETS_MAX], *d;
 	struct targets targets;
+	unsigned count = 0;
+	bool is_taken = false;
 
 	targets_find(&targets, all->edge->socket_table, SOCK_DGRAM, local, key->own_mirror);
-	for (unsigned i = 0; i < targets.count; i++) {
+	for (unsigned i = 0; i < targets.count && !is_taken; i++) {
 		struct endpoint to =
 			target_endpoint(targets.target[i], key->own_mirror, local->port);
-		struct dgram *d;
 		int err = reach(all, &to, remote, &d);
 
 		if (err == -ENOENT)
 			continue;
+		if (err == 0 && (count == 0 || tried[count - 1] != d))
+			tried[count++] = d;
 		/* What we lack is not the peer's fault: lost, not refused. */
-		if (err || !send_to(d, &to, data, len))
-			return true;
-		if (!was_refused(d, &to)) {
+		is_taken = err || !send_to(d, &to, data, len);
+		if (!is_taken && !was_refused(d, &to)) {
 			dgram_used(d, &to);
 			set_route(all, key, targets.target[i]);
-			return true;
+			is_taken = true;
 		}
-		dgram_drop_unused(d);
 	}
-	return false;
+	while (count > 0)
+		dgram_drop_unused(tried[--count]);
+	return is_taken;
 }
 
 void dgram_received(struct dgrams *all, const struct endpoint *local, const struct endpoint *remote,
@@ -246,7 +288,10 @@ void dgram_received(struct dgrams *all, const struct endpoint *local, const stru
 		to = target_endpoint(route->target, key.own_mirror, local->port);
 		if (reach(all, &to, remote, &d) == 0 && send_to(d, &to, data, len))
 			dgram_used(d, &to);
+	} else if (is_scanning(all, remote)) {
+		all->ignored++;
 	} else if (!find_listener(all, &key, local, remote, data, len)) {
+		count_refusal(all, remote);
 		netstack_refuse_udp(all->edge->ns, local, remote, data, len,
 				    loop_now(all->edge->loop));
 	}

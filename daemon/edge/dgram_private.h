@@ -14,6 +14,10 @@
 
 #define DGRAM_USERS 8  /* local ports in use at once that an endpoint remembers */
 #define DGRAM_BATCH 16 /* datagrams read at once */
+/* What one peer sends to ports where nobody listens is looked after so often in so long. */
+#define DGRAM_REFUSALS    128
+#define DGRAM_REFUSALS_MS 100
+#define DGRAM_SCANNERS    64 /* peers of which that is counted; more share */
 
 struct dgram_key {
 	uint32_t mirror; /* of the peer */
@@ -53,6 +57,13 @@ struct dgram_route {
 	UT_hash_handle hh;
 };
 
+/* Datagrams of a peer that nobody took, in this stretch of time. */
+struct dgram_refusals {
+	const void *peer;  /* as dgram_peer() says */
+	uint64_t since_ns; /* 0: free */
+	unsigned count;
+};
+
 /* A datagram that the stack would not take; bytes follow. */
 struct dgram_kept {
 	struct dgram_kept *next;
@@ -74,6 +85,8 @@ struct dgrams {
 	struct dgram_kind kind[2]; /* by key.v6only */
 	struct log_gate share_gate;
 	struct dgram_route *routes;
+	struct dgram_refusals refusals[DGRAM_SCANNERS];
+	uint64_t ignored;                    /* datagrams that nobody was looked for */
 	struct dgram_kept *kept, **kept_end; /* while not empty nothing is read */
 	LIST_HEAD(, dgram) paused;
 	struct edge_timer retry;
@@ -83,6 +96,8 @@ struct dgrams {
 /* Frees removed endpoints. Not from inside an endpoint's callback. */
 void dgrams_reap(struct dgrams *dgrams);
 struct dgram *dgram_find(struct dgrams *dgrams, uint32_t mirror, uint16_t port, bool v6only);
+/* Who has this address: only compared. */
+const void *dgram_peer(const struct edge *edge, const struct ip_addr *addr);
 /* The endpoint for this peer and port, made when there is none. 0 or -errno. */
 int dgram_get(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,
 	      struct dgram **out);

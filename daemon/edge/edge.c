@@ -469,5 +469,6 @@ void edge_get_stats(const struct edge *edge, struct edge_stats *stats)
 	stats->flows = edge->flows.count;
 	stats->flows_stowed = flows_stowed(&edge->flows);
 	stats->udp_endpoints = dgrams_count(edge->dgrams);
+	stats->udp_ignored = dgrams_ignored(edge->dgrams);
 	dgrams_get_evicted(edge->dgrams, &stats->udp_evicted, &stats->udp_over_share);
 }

@@ -88,6 +88,7 @@ struct edge_stats {
 	uint64_t flows, udp_endpoints; /* now */
 	uint64_t udp_evicted;          /* endpoints that made way for others */
 	uint64_t udp_over_share;       /* of these: their peer had the most */
+	uint64_t udp_ignored;          /* datagrams, of peers that tried many closed ports */
 	uint64_t flows_stowed;         /* of these: idle, and without a descriptor of ours */
 	uint64_t dialled, dial_failed, inbound, inbound_refused;
 	bool synhold;            /* false: the fallback "dial first" */
