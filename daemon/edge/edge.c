@@ -171,6 +171,7 @@ static int open_parts(struct edge *edge, char *error)
 	}
 	if (err == 0) {
 		part = "the table of flows";
+		rests_init(&edge->rests, edge);
 		edge->plan = plan_create(&blocks);
 		err = edge->plan ? flows_open(&edge->flows, edge) : -ENOMEM;
 	}
@@ -281,6 +282,7 @@ void edge_destroy(struct edge *edge)
 	localapi_close(edge->api);
 	if (edge->flows.tables)
 		flows_close(&edge->flows);
+	rests_finish(&edge->rests);
 	dgrams_destroy(edge->dgrams);
 	services_close(&edge->services);
 	apps_close(&edge->apps);

@@ -197,6 +197,8 @@ bool flows_free_descriptors(struct flows *flows)
 {
 	uint64_t now_ns = loop_now(flows->edge->loop);
 
+	if (rests_give_back(&flows->edge->rests))
+		return true;
 	if (flows->pressure_fd == INT_MAX || now_ns < flows->search_again_ns)
 		return false;
 	/* Twice around, and every flow was cold at some time. */

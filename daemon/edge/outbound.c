@@ -161,11 +161,13 @@ void flow_asker_gone(struct flow *flow)
 
 static void met(struct flow *flow)
 {
+	struct endpoint program = flow->program;
 	int fd = flow->stream.fd;
 
 	if (flow->state == FLOW_FAILING) {
 		/* flow_kill() closes with a reset, and the program wakes by that. */
 		flow_kill(flow, true);
+		rest_port(&flow->edge->rests, &program);
 		return;
 	}
 	flow->stream.fd = -1;

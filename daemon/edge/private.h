@@ -9,6 +9,7 @@
 #include "daemon/edge/hold.h"
 #include "daemon/edge/mapfile.h"
 #include "daemon/edge/plan.h"
+#include "daemon/edge/rest.h"
 #include "daemon/edge/service.h"
 #include "daemon/edge/sock.h"
 #include "daemon/edge/socktable.h"
@@ -41,6 +42,7 @@ struct edge {
 	struct edge_timer first_resume;
 	struct apps apps;
 	struct flows flows;
+	struct rests rests;
 	struct dgrams *dgrams;
 	struct services services;
 	struct map_directory *dir_now; /* what the map says; NULL before there is a mesh */

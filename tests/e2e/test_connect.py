@@ -215,6 +215,43 @@ def test_many_refused_connects_have_the_true_errno(world):
 
 
 @pytest.mark.meshwrap
+def test_the_errno_of_a_refused_connect_is_not_anothers(world):
+    """The kernel forgets the port of a refused connect; the next one may get it before the program has asked.
+
+    The daemon keeps the port, but on a busy machine the program may be faster, once."""
+    got = python(world.a, """
+        host, closed = sys.argv[1], int(sys.argv[2])
+        def dial(host, to, port):
+            s = socket()
+            s.setblocking(False)
+            s.setsockopt(IPPROTO_IP, 51, struct.pack("I", port | port << 16))  # IP_LOCAL_PORT_RANGE
+            return s, s.connect_ex((host, to))
+        found = []
+        for i in range(20):
+            with socket() as probe:
+                probe.bind(("0.0.0.0", 0))
+                port = probe.getsockname()[1]
+            try:
+                refused, begun = dial(host, closed, port)
+            except OSError:
+                sys.exit(print('"none"'))
+            if begun != errno.EINPROGRESS:
+                continue  # somebody else has it
+            p = select.poll()
+            p.register(refused, select.POLLOUT)
+            p.poll(20000)
+            other, also = dial("100.64.0.3", 80, port)  # who is down, so it waits
+            found.append(errno.errorcode.get(refused.getsockopt(SOL_SOCKET, SO_ERROR)))
+            refused.close()
+            other.close()
+        print(json.dumps(found))
+    """, world.b.v4, free_port(), timeout=120)
+    if got == "none":
+        pytest.skip("this kernel has no IP_LOCAL_PORT_RANGE")
+    assert got.count("ECONNREFUSED") > len(got) / 2, got
+
+
+@pytest.mark.meshwrap
 def test_far_listener_that_is_full_does_not_look_connected(world):
     """Backlog 0 and nobody accepts: the far side's kernel drops further SYNs, and so we wait."""
     server = python_spawn(world.b, """

@@ -293,6 +293,23 @@ static int try_open(struct thing *t)
 	return -1;
 }
 
+/* The kernel has forgotten a port by which a program is about to ask; as daemon/edge/rest.c. */
+static void keep_port(const struct endpoint *local)
+{
+	static int kept[64];
+	static unsigned turn;
+	struct sockaddr_in addr = sockaddr_v4(ip_v4(&local->addr), local->port);
+	int *fd = &kept[turn++ % ARRAY_LEN(kept)], one = 1;
+
+	if (*fd > 0)
+		close(*fd);
+	*fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	/* The program may have chosen the port itself, and has it still. */
+	if (bind(*fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		CHECK(errno == EADDRINUSE);
+}
+
 static void dial_due(struct thing *t)
 {
 	struct linger reset = { 1, 0 };
@@ -310,6 +327,7 @@ static void dial_due(struct thing *t)
 	if (t->fail) {
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 		close(fd);
+		keep_port(&t->local);
 		return;
 	}
 	thing_add(THING_STREAM, fd);

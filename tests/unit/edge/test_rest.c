@@ -1,0 +1,63 @@
+/* Ports of programs whose dial has failed. */
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "shared/util.h"
+#include "tests/unit/edge/fake_stack.h"
+#include "tests/unit/edge/two_nodes.h"
+
+static struct two_nodes t;
+static struct node *const a = &t.node[0];
+
+static int setup(void **state)
+{
+	(void)state;
+	two_nodes_start(&t, false);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	two_nodes_stop(&t);
+	return 0;
+}
+
+/* By which it finds out why: no other dial may be found there meanwhile. */
+static void test_the_port_of_a_failed_dial_is_nobody_elses_for_a_moment(void **state)
+{
+	struct endpoint local, mirror;
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int fd;
+
+	(void)state;
+	assert_int_equal(shim_prepare(a, B_ADDR, FAKE_PORT_UNREACHABLE, &fd, &local, &mirror), 0);
+	len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
+	connect(fd, (struct sockaddr *)&ss, len);
+	two_nodes_wait_flows(a, 0);
+	/* The kernel has forgotten it, and the program may have closed its socket. */
+	assert_true(sock_is_bound(&local, SOCK_STREAM));
+	close(fd);
+	assert_true(sock_is_bound(&local, SOCK_STREAM));
+	two_nodes_let_pass(a, 2);
+	assert_false(sock_is_bound(&local, SOCK_STREAM));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_the_port_of_a_failed_dial_is_nobody_elses_for_a_moment),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
