@@ -11,12 +11,18 @@
  *
  * Objects are looked at once. A look at what has changed, before each dlsym(), costs the
  * dynamic linker's own count of what it has loaded.
+ *
+ * That is under a lock of the dynamic linker's that glibc does not make anew in a child of fork(),
+ * unlike the one of dlsym() itself. So no thread is there on our behalf while another one forks:
+ * the child would wait for it for ever.
  */
 #include "preload/loaded.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,7 +40,8 @@
 #define LOOKED_ROOM 8192u /* a power of two */
 #define SHORT_CODE  ((size_t)1 << 20)
 #define NAMES_MAX   ((size_t)4 << 20) /* more of the symbols' names is not searched */
-#define PATIENCE_MS 1000              /* with another thread's look */
+#define PATIENCE_MS 1000              /* with another thread's look, or its fork() */
+#define YIELDS      100               /* before that is counted */
 
 static bool is_wanted;
 static _Atomic unsigned long long adds_seen;
@@ -42,6 +49,18 @@ static _Atomic bool is_looking;
 static uint64_t looked[LOOKED_ROOM]; /* only who looks touches these; 0: free */
 static unsigned looked_count;
 static bool has_told;
+
+/*
+ * glibc's pthread_atfork() is linked into who calls it, and needs this one. musl, where this
+ * library may get to as well, has it not, and makes its own locks anew.
+ */
+extern int __register_atfork(void (*before)(void), void (*after)(void), void (*in_child)(void),
+			     void *object);
+#pragma weak __register_atfork
+
+static _Atomic unsigned inside; /* threads that ask the dynamic linker */
+static _Atomic unsigned forking;
+static _Atomic(pthread_t) forker; /* the latest: its own handlers may look up names */
 
 /* ---- what is looked at ---- */
 
@@ -313,30 +332,83 @@ static unsigned long long count_loaded(void)
 	return adds;
 }
 
+/* ---- fork() ---- */
+
+/* The i-th time that another thread is waited for; false: no more. */
+static bool wait_again(int i)
+{
+	const struct timespec ms = { 0, 1000000 };
+
+	if (i < YIELDS)
+		sched_yield();
+	else
+		nanosleep(&ms, NULL);
+	return i < YIELDS + PATIENCE_MS;
+}
+
+static void enter_linker(void)
+{
+	int saved = errno;
+
+	for (int i = 0;; i++) {
+		atomic_fetch_add(&inside, 1);
+		if (atomic_load(&forking) == 0 ||
+		    pthread_equal(atomic_load(&forker), pthread_self()) || i > YIELDS + PATIENCE_MS)
+			break;
+		atomic_fetch_sub(&inside, 1);
+		wait_again(i);
+	}
+	errno = saved;
+}
+
+static void leave_linker(void)
+{
+	atomic_fetch_sub(&inside, 1);
+}
+
+static void before_fork(void)
+{
+	int saved = errno;
+
+	atomic_store(&forker, pthread_self());
+	atomic_fetch_add(&forking, 1);
+	for (int i = 0; atomic_load(&inside) && wait_again(i); i++)
+		;
+	errno = saved;
+}
+
+static void after_fork(void)
+{
+	atomic_fetch_sub(&forking, 1);
+}
+
+static void in_child(void)
+{
+	atomic_store(&forking, 0);
+	atomic_store(&inside, 0);
+	atomic_store(&is_looking, false);
+}
+
+/* ---- when ---- */
+
 /*
  * One thread at a time, and the others wait: what was loaded is not called before. One that
  * was looking when this process was forked is not here any more.
  */
 static void take_turn(void)
 {
-	const struct timespec ms = { 0, 1000000 };
 	bool expected = false;
 
 	for (int i = 0;
-	     i < PATIENCE_MS && !atomic_compare_exchange_strong(&is_looking, &expected, true);
-	     i++) {
+	     !atomic_compare_exchange_strong(&is_looking, &expected, true) && wait_again(i); i++)
 		expected = false;
-		nanosleep(&ms, NULL);
-	}
 }
 
-void loaded_look(void)
+static void look(void)
 {
 	int saved = errno;
 	unsigned long long adds;
 
-	if (!is_wanted)
-		return;
 	adds = count_loaded();
 	if (adds == atomic_load_explicit(&adds_seen, memory_order_acquire))
 		return;
@@ -354,6 +426,15 @@ void loaded_look(void)
 	errno = saved;
 }
 
+void loaded_look(void)
+{
+	if (!is_wanted)
+		return;
+	enter_linker();
+	look();
+	leave_linker();
+}
+
 void loaded_start(void)
 {
 	const char *wish = getenv("MESHWRAP_TRACE");
@@ -361,5 +442,7 @@ void loaded_start(void)
 	if (getenv("MESHWRAP_TRAPPED"))
 		trap_inherit();
 	is_wanted = !(wish && strcmp(wish, "0") == 0);
+	if (is_wanted && __register_atfork)
+		__register_atfork(before_fork, after_fork, in_child, NULL);
 	loaded_look();
 }

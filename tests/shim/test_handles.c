@@ -3,10 +3,12 @@
 
 #include <dlfcn.h>
 #include <ifaddrs.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/shim/behind.h"
@@ -129,6 +131,39 @@ static void test_other_handles_give_what_serves_the_mesh(void **state)
 	close(fd);
 }
 
+static _Atomic bool is_over;
+
+static void *look_up_all_the_time(void *unused)
+{
+	while (!is_over)
+		assert_non_null(dlsym(RTLD_DEFAULT, "getpid"));
+	return unused;
+}
+
+/* It is one thread's child, and the others' locks are as they were. */
+static void test_a_child_may_look_up_what_threads_looked_up_at_its_fork(void **state)
+{
+	pthread_t threads[2];
+	int status;
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, look_up_all_the_time, NULL), 0);
+	for (int i = 0; i < 1000; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			alarm(20);
+			_exit(dlsym(RTLD_DEFAULT, "getppid") ? 0 : 1);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+	}
+	is_over = true;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -137,6 +172,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_other_names_are_as_they_were),
 		cmocka_unit_test(test_a_library_that_wraps_libcs_is_given_libcs),
 		cmocka_unit_test(test_other_handles_give_what_serves_the_mesh),
+		cmocka_unit_test(test_a_child_may_look_up_what_threads_looked_up_at_its_fork),
 	};
 
 	(void)argc;
