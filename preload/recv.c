@@ -236,13 +236,18 @@ static ssize_t told_len(int fd, int flags, ssize_t n, size_t room)
 	return told > (ssize_t)room ? told : n;
 }
 
-/* n bytes of whatever kind were received into room: perhaps the kernel's list of interfaces. */
+/*
+ * n bytes of whatever kind were received into room: perhaps the kernel's list of interfaces. What
+ * a stream's reader throws away (MSG_TRUNC) is written nowhere, and needs no room.
+ */
 static ssize_t show_interface(int fd, void *data, ssize_t n, size_t room)
 {
 	char name[MAP_IFNAME_MAX];
 	int saved = errno;
 
-	if (__builtin_expect(n <= 0 || (size_t)n > room || !netlink_is_list(data, (size_t)n), 1) ||
+	if (__builtin_expect(n <= 0 || (size_t)n > room || !is_plausible(data) ||
+				     !netlink_is_list(data, (size_t)n),
+			     1) ||
 	    !socket_lists_interfaces(fd) || !meshif_name(shim_map(), name) ||
 	    libc.if_nametoindex(name))
 		return n;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -354,6 +355,29 @@ static void test_descriptors_that_cannot_connect_say_so(void **state)
 	close(pipes[1]);
 }
 
+/* By MSG_TRUNC, into no memory: HAProxy empties a socket so before it closes it. */
+static void test_what_came_may_be_thrown_away(void **state)
+{
+	char data[64] = "thrown away";
+	struct iovec nowhere = { NULL, 1 << 20 };
+	struct msghdr msg = { .msg_iov = &nowhere, .msg_iovlen = 1 };
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(write(fd, data, sizeof(data)), sizeof(data));
+		assert_int_equal(recv(fd, data, sizeof(data), MSG_PEEK | MSG_WAITALL),
+				 sizeof(data));
+		assert_int_equal(i == 0   ? recv(fd, NULL, INT_MAX, MSG_TRUNC)
+				 : i == 1 ? recvfrom(fd, NULL, INT_MAX, MSG_TRUNC, NULL, NULL)
+					  : recvmsg(fd, &msg, MSG_TRUNC),
+				 sizeof(data));
+	}
+	assert_echoes(fd);
+	close(fd);
+}
+
 static void test_fastopen_sendto_connects_and_sends(void **state)
 {
 	struct harness_addr to = at(AF_INET, PEER_V4, PORT_ECHO);
@@ -388,6 +412,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_socket_that_failed_on_the_mesh_can_go_elsewhere),
 		cmocka_unit_test(test_a_held_connect_times_out_and_closes_as_the_kernel_does),
 		cmocka_unit_test(test_descriptors_that_cannot_connect_say_so),
+		cmocka_unit_test(test_what_came_may_be_thrown_away),
 		cmocka_unit_test(test_fastopen_sendto_connects_and_sends),
 	};
 
