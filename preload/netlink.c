@@ -7,10 +7,10 @@
  * number and port. The list of all routes has one to each of these two; ours, which follow
  * it, are those the kernel would have made of the interface's addresses, and where these have
  * no network (/32), routes to the peers. A list that was filtered for another
- * interface, or for one table of routes, has none of these, and gets nothing. A
- * question for the mesh interface alone is answered "no such device", with the question
- * inside (or, for a list, with nothing else: only an interface that does not exist is
- * answered so).
+ * interface, or for one table of routes, has none of these, and gets nothing; one of lo's
+ * addresses alone says that it is filtered. A question for the mesh interface alone is answered
+ * "no such device", with the question inside (or, for a list of addresses, with nothing else: only
+ * an interface that does not exist is answered so).
  *
  * The route to one address is another way to ask for this machine's own: its source
  * is shown as primary.h says. To an address of the mesh it is by our interface, also where the
@@ -261,12 +261,16 @@ static bool is_refused_link(const unsigned char *msg, size_t len, const char *na
 	       memcmp(asked, name, strlen(name)) == 0;
 }
 
-/* The end of a list of which there was nothing, since there is no such device. */
+/*
+ * The end of a list of addresses of which there was nothing, since there is no such device. One
+ * of routes ends so, too, but without the flag.
+ */
 static bool is_refused_list(const unsigned char *msg, size_t len, const struct nlmsghdr *head)
 {
 	int32_t error;
 
-	if (head->nlmsg_type != NLMSG_DONE || len < NLMSG_LENGTH(sizeof(error)))
+	if (head->nlmsg_type != NLMSG_DONE || !(head->nlmsg_flags & NLM_F_DUMP_FILTERED) ||
+	    len < NLMSG_LENGTH(sizeof(error)))
 		return false;
 	memcpy(&error, msg + NLMSG_HDRLEN, sizeof(error));
 	return error == -ENODEV;
@@ -489,7 +493,8 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 	}
 	if (at == 0 && is_refused_list(l->data, head->nlmsg_len, head)) {
 		behind = insert_addresses(l, 0, AF_UNSPEC, &like);
-		memcpy(l->data + behind + NLMSG_HDRLEN, &none, sizeof(none));
+		if (behind)
+			memcpy(l->data + behind + NLMSG_HDRLEN, &none, sizeof(none));
 		return l->len;
 	}
 	if (head->nlmsg_type == RTM_NEWLINK && is_lo_link(l->data + at, head->nlmsg_len)) {
@@ -498,7 +503,8 @@ static size_t visit(struct list *l, size_t at, const struct nlmsghdr *head)
 			make_link(&e, l->map, l->name, &like, true);
 		return insert(l, next, &e) ? next + e.len : next;
 	}
-	if (head->nlmsg_type == RTM_NEWADDR &&
+	/* With the flag only lo's were asked for. Routes may have it all the same. */
+	if (head->nlmsg_type == RTM_NEWADDR && !(head->nlmsg_flags & NLM_F_DUMP_FILTERED) &&
 	    is_lo_address(l->data + at, head->nlmsg_len, &family))
 		return insert_addresses(l, next, family, &like);
 	if (head->nlmsg_type == RTM_NEWROUTE && is_lo_route(l->data + at, head->nlmsg_len, &family))

@@ -351,6 +351,64 @@ static void test_a_list_by_netlink_is_as_long_as_was_told(void **state)
 	assert_int_equal(count_by_netlink(RTM_GETRULE, AF_INET), 0);
 }
 
+/* Of one interface, by the strict way: how many addresses of the mesh's are told, or the error. */
+static int count_of_interface(uint16_t type, unsigned index)
+{
+	struct {
+		struct nlmsghdr head;
+		union {
+			struct ifaddrmsg address;
+			struct {
+				struct rtmsg body;
+				struct rtattr head;
+				uint32_t index;
+			} route;
+		};
+	} ask = { .head = { 0, type, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 } };
+	int fd = new_socket(AF_NETLINK, SOCK_RAW), one = 1, found = 0;
+	_Alignas(struct nlmsghdr) char answer[8192];
+
+	assert_int_equal(setsockopt(fd, 270 /* SOL_NETLINK */, 12 /* NETLINK_GET_STRICT_CHK */,
+				    &one, sizeof(one)),
+			 0);
+	if (type == RTM_GETADDR) {
+		ask.head.nlmsg_len = NLMSG_LENGTH(sizeof(ask.address));
+		ask.address.ifa_index = index;
+	} else {
+		ask.head.nlmsg_len = NLMSG_LENGTH(sizeof(ask.route));
+		ask.route.body.rtm_family = AF_INET;
+		ask.route.head.rta_len = RTA_LENGTH(sizeof(index));
+		ask.route.head.rta_type = RTA_OIF;
+		ask.route.index = index;
+	}
+	assert_int_equal(send(fd, &ask, ask.head.nlmsg_len, 0), ask.head.nlmsg_len);
+	for (;;) {
+		ssize_t n = recv(fd, answer, sizeof(answer), 0);
+
+		assert_true(n > 0);
+		for (struct nlmsghdr *h = (void *)answer; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+			struct ifaddrmsg *address = NLMSG_DATA(h);
+
+			if (h->nlmsg_type == NLMSG_DONE) {
+				close(fd);
+				return found ? found : *(int *)NLMSG_DATA(h);
+			}
+			found += h->nlmsg_type == RTM_NEWADDR &&
+				 address->ifa_index == if_nametoindex("tailscale0");
+		}
+	}
+}
+
+static void test_who_asks_netlink_for_one_interface_hears_of_no_other(void **state)
+{
+	unsigned index = if_nametoindex("tailscale0");
+
+	(void)state;
+	assert_int_equal(count_of_interface(RTM_GETADDR, index), 2);
+	assert_int_equal(count_of_interface(RTM_GETADDR, 1), 0);
+	assert_int_equal(count_of_interface(RTM_GETROUTE, index), -ENODEV);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,6 +425,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_the_interface_has_an_index),
 		cmocka_unit_test(test_the_interface_is_among_the_files_that_stand_for_them),
 		cmocka_unit_test(test_a_list_by_netlink_is_as_long_as_was_told),
+		cmocka_unit_test(test_who_asks_netlink_for_one_interface_hears_of_no_other),
 	};
 
 	(void)argc;

@@ -90,6 +90,17 @@ static void add_done(struct datagram *d, int32_t error)
 	append(d, &e);
 }
 
+/* So that the kernel says of all there is that it is a part. */
+static void mark_filtered(struct datagram *d)
+{
+	struct nlmsghdr *h;
+
+	for (size_t at = 0; at < d->len; at += NLMSG_ALIGN(h->nlmsg_len)) {
+		h = (struct nlmsghdr *)(d->data + at);
+		h->nlmsg_flags |= NLM_F_DUMP_FILTERED;
+	}
+}
+
 static unsigned route_index(const struct nlmsghdr *h)
 {
 	const unsigned char *index;
@@ -247,11 +258,36 @@ static void test_a_list_for_it_alone_is_answered(void **state)
 
 	(void)state;
 	add_done(&d, -ENODEV);
+	mark_filtered(&d);
 	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
 	assert_string_equal(shape(&d, len), "AAD");
 	d.len = 0;
 	add_done(&d, -EPERM);
+	mark_filtered(&d);
 	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+	/* Without the flag it was one of routes, by an interface that is not there. */
+	d.len = 0;
+	add_done(&d, -ENODEV);
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+}
+
+static int32_t done_error(const struct datagram *d)
+{
+	int32_t error;
+
+	memcpy(&error, d->data + NLMSG_HDRLEN, sizeof(error));
+	return error;
+}
+
+static void test_a_refused_list_stays_so_without_room(void **state)
+{
+	struct datagram d = { .len = 0 };
+
+	(void)state;
+	add_done(&d, -ENODEV);
+	mark_filtered(&d);
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len, d.len + 20), d.len);
+	assert_int_equal(done_error(&d), -ENODEV);
 }
 
 /* A route by another interface; by lo if the address is lo's own. */
@@ -323,6 +359,33 @@ static void test_a_list_of_one_table_of_routes_is_left_alone(void **state)
 	add_route(&d, "10.0.0.0", 8);
 	add_done(&d, 0);
 	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+}
+
+static void test_a_list_of_los_addresses_alone_is_left_alone(void **state)
+{
+	struct datagram d = { .len = 0 };
+
+	(void)state;
+	add_lo_address(&d, "127.0.0.1");
+	add_lo_address(&d, "::1");
+	add_done(&d, 0);
+	mark_filtered(&d);
+	assert_int_equal(netlink_show_mesh(map, d.data, d.len, sizeof(d.data)), d.len);
+	assert_string_equal(shape(&d, d.len), "aaD");
+}
+
+/* The kernel says so of all routes when any are asked for in the strict way. */
+static void test_routes_that_are_said_to_be_filtered_may_be_all(void **state)
+{
+	struct datagram d = { .len = 0 };
+	size_t len;
+
+	(void)state;
+	add_route(&d, "127.0.0.1", 32);
+	add_done(&d, 0);
+	mark_filtered(&d);
+	len = netlink_show_mesh(map, d.data, d.len, sizeof(d.data));
+	assert_string_equal(shape(&d, len), "rRD");
 }
 
 static void test_an_address_without_a_network_has_routes_to_the_peers(void **state)
@@ -451,8 +514,11 @@ int main(void)
 		cmocka_unit_test(test_what_is_of_no_dump_is_left_alone),
 		cmocka_unit_test(test_a_question_for_the_link_alone_is_answered),
 		cmocka_unit_test(test_a_list_for_it_alone_is_answered),
+		cmocka_unit_test(test_a_refused_list_stays_so_without_room),
 		cmocka_unit_test(test_a_list_of_all_routes_has_those_to_the_mesh),
 		cmocka_unit_test(test_a_list_of_one_table_of_routes_is_left_alone),
+		cmocka_unit_test(test_a_list_of_los_addresses_alone_is_left_alone),
+		cmocka_unit_test(test_routes_that_are_said_to_be_filtered_may_be_all),
 		cmocka_unit_test(test_an_address_without_a_network_has_routes_to_the_peers),
 		cmocka_unit_test(test_the_route_to_one_address),
 		cmocka_unit_test(test_garbage_stays_within_its_buffer),
