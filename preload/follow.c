@@ -34,6 +34,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "preload/address.h"
 #include "preload/binfmt.h"
 #include "preload/explain.h"
 #include "preload/libraries.h"
@@ -472,12 +473,19 @@ static bool wants_tracer(const struct follow *f)
 	       !*traced_for;
 }
 
+/* NULL: an empty one. */
+static bool is_list(const void *given)
+{
+	return !given || is_plausible(given);
+}
+
 void follow_look(struct follow *f, bool needs_path)
 {
 	const char *path = f->path;
 	int saved = errno;
 
-	if (!shim_is_on() || !*library)
+	if (!shim_is_on() || !*library || !is_plausible(f->path) || !is_list(f->argv) ||
+	    !is_list(f->envp))
 		return;
 	if (is_turned_off || is_unwanted(f->envp)) {
 		explain_child(path, ": left alone (asked for by the environment)");

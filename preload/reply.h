@@ -30,8 +30,10 @@ static inline bool reply_may_be_mesh(const struct sockaddr *addr, socklen_t len)
 	const unsigned char *b = (const unsigned char *)addr;
 	static const unsigned char zero[15];
 
+	if (len < 8) /* none at all, perhaps: a stream's recvfrom() touches no name */
+		return false;
 	if (addr->sa_family == AF_INET)
-		return len >= 8 && b[4] == 127;
+		return b[4] == 127;
 	if (addr->sa_family != AF_INET6 || len < 24 || memcmp(b + 8, zero, 10) != 0)
 		return false;
 	return (b[18] == 0xff && b[19] == 0xff && b[20] == 127) ||

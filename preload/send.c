@@ -30,6 +30,10 @@
 #define BATCH       16
 #define LOOPBACK_V4 0x7f000001u
 
+/* What the kernel sends at most, and of control messages, what it may take at all. */
+#define KERNEL_DATA_MAX    ((size_t)0x7ffff000)
+#define KERNEL_CONTROL_MAX ((size_t)1 << 20)
+
 /* What a send needs to know of its socket, asked once a call. */
 struct sender {
 	int fd, type;
@@ -115,10 +119,14 @@ static void append_source(struct msghdr *msg, uint32_t mirror)
 static int copy_control(const struct map *map, const struct msghdr *from, uint32_t mirror,
 			struct outgoing *out)
 {
-	size_t len = from->msg_control ? from->msg_controllen : 0;
+	size_t len = from->msg_controllen;
 	size_t own = mirror ? CMSG_SPACE(sizeof(struct in_pktinfo)) : 0;
 	bool chosen = false;
 
+	if (len > 0 && len <= KERNEL_CONTROL_MAX && !is_plausible(from->msg_control))
+		return -EFAULT;
+	if (len < sizeof(struct cmsghdr)) /* as the kernel has it, nothing */
+		len = 0;
 	if (len > sizeof(out->control) || CMSG_ALIGN(len) + own > sizeof(out->control))
 		return -ENOBUFS;
 	memset(&out->control, 0, sizeof(out->control));
@@ -270,10 +278,13 @@ explain_outside(const char *call, int fd, const struct sockaddr *addr, socklen_t
 	explain_end(&e);
 }
 
-/* What was to leave this machine, and how that went. */
-static inline ssize_t left(int fd, ssize_t result)
+/* What was to leave this machine, if addr is an address at all, and how that went. */
+static inline ssize_t left(int fd, const struct sockaddr *addr, socklen_t len, ssize_t result)
 {
-	if (__builtin_expect(result < 0 && errno == EINVAL, 0))
+	struct endpoint to;
+
+	if (__builtin_expect(result < 0 && errno == EINVAL, 0) && is_plausible(addr) &&
+	    len <= sizeof(struct sockaddr_storage) && endpoint_from_sockaddr(addr, len, &to) == 0)
 		errno = source_explain_invalid(fd);
 	return result;
 }
@@ -297,14 +308,14 @@ SHIM_EXPORT(ssize_t, sendto,
 	    (int fd, const void *data, size_t n, int flags, const struct sockaddr *addr,
 	     socklen_t len))
 {
-	struct iovec iov = { (void *)data, n };
+	struct iovec iov = { (void *)data, MIN(n, KERNEL_DATA_MAX) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct route route;
 
 	if (__builtin_expect(!addr || find_destination(addr, len, &route) == ROUTE_OUTSIDE, 1)) {
 		if (explain_is_on() && addr)
 			explain_outside("sendto", fd, addr, len);
-		return left(fd, libc.sendto(fd, data, n, flags, addr, len));
+		return left(fd, addr, len, libc.sendto(fd, data, n, flags, addr, len));
 	}
 	msg.msg_name = (void *)addr;
 	msg.msg_namelen = len;
@@ -323,6 +334,11 @@ static bool is_outside(const struct msghdr *msg, struct route *route)
 	return find_destination(msg->msg_name, len, route) == ROUTE_OUTSIDE;
 }
 
+static ssize_t left_message(int fd, const struct msghdr *msg, ssize_t result)
+{
+	return is_plausible(msg) ? left(fd, msg->msg_name, msg->msg_namelen, result) : result;
+}
+
 SHIM_EXPORT(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))
 {
 	struct route route;
@@ -330,7 +346,7 @@ SHIM_EXPORT(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags))
 	if (__builtin_expect(is_outside(msg, &route), 1)) {
 		if (explain_is_on() && is_plausible(msg) && msg->msg_name)
 			explain_outside("sendmsg", fd, msg->msg_name, msg->msg_namelen);
-		return left(fd, libc.sendmsg(fd, msg, flags));
+		return left_message(fd, msg, libc.sendmsg(fd, msg, flags));
 	}
 	return send_routed(fd, msg, flags, &route);
 }
@@ -397,7 +413,8 @@ SHIM_EXPORT(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned count, int fl
 	else
 		i = count;
 	if (__builtin_expect(i == count, 1))
-		return (int)left(fd, libc.sendmmsg(fd, msgs, count, flags));
+		return (int)left_message(fd, count ? &msgs->msg_hdr : NULL,
+					 libc.sendmmsg(fd, msgs, count, flags));
 	if (sender_look(fd, &s) < 0 || s.type == SOCK_STREAM ||
 	    (s.local.family != AF_INET && s.local.family != AF_INET6))
 		return libc.sendmmsg(fd, msgs, count, flags);
