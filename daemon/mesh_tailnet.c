@@ -12,6 +12,7 @@
  */
 #include "daemon/mesh_tailnet.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,6 +295,8 @@ static int open_state(struct tailnet *t, char error[static 256])
 	state_data(t->state)->prefs.wants_running = true;
 	return 0;
 }
+
+static_assert(LOGIN_KEY_MAX <= CONTROL_AUTH_KEY_MAX, "what the options take is taken");
 
 static int create_control(struct tailnet *t, char error[static 256])
 {

@@ -286,7 +286,7 @@ static int copy_tags(struct control *c, const struct control_config *config)
 	c->node.tags = calloc(MAX(config->tag_count, 1u), sizeof(*c->node.tags));
 	if (!c->node.tags)
 		return -ENOMEM;
-	for (unsigned i = 0; i < MIN(config->tag_count, CONTROL_TAGS_MAX); i++) {
+	for (unsigned i = 0; i < config->tag_count; i++) {
 		c->node.tags[i] = strdup(config->tags[i]);
 		if (!c->node.tags[i])
 			return -ENOMEM;
@@ -306,7 +306,7 @@ static const char *copy_config(struct control *c, const struct control_config *c
 	if (c->url.is_tls && !config->tls)
 		return "wants TLS, which is not set up";
 	c->server_url = strdup(config->server_url);
-	c->auth_key = secret_alloc(CONTROL_AUTH_KEY_MAX);
+	c->auth_key = secret_alloc(CONTROL_AUTH_KEY_MAX + 1);
 	c->self = calloc(1, sizeof(*c->self));
 	if (!c->server_url || !c->auth_key || !c->self || copy_tags(c, config) != 0)
 		return "cannot be used, no memory";
@@ -323,7 +323,7 @@ static const char *copy_config(struct control *c, const struct control_config *c
 	c->node.is_ephemeral = config->is_ephemeral;
 	if (config->auth_key && config->auth_key_len > 0 &&
 	    control_set_auth_key(c, config->auth_key, config->auth_key_len) != 0)
-		return "cannot be given this auth key: it has other than printable characters";
+		return "cannot be given this auth key: it is too long, or not one plain word";
 	return NULL;
 }
 

@@ -26,7 +26,7 @@ struct tls_context;
 #define CONTROL_CAPABILITY_VERSION 119
 #define CONTROL_ENDPOINTS_MAX      64
 #define CONTROL_LATENCIES_MAX      64
-#define CONTROL_TAGS_MAX           32
+#define CONTROL_AUTH_KEY_MAX       4096 /* bytes */
 #define CONTROL_ROUTES_MAX         64
 #define CONTROL_SENTENCE_MAX       512
 

@@ -30,7 +30,7 @@
 
 static void forget_auth_key(struct control *c)
 {
-	secret_wipe(c->auth_key, CONTROL_AUTH_KEY_MAX);
+	secret_wipe(c->auth_key, CONTROL_AUTH_KEY_MAX + 1);
 }
 
 static bool uses_auth_key(const struct control *c)

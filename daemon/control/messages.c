@@ -19,7 +19,6 @@
 #include "daemon/crypto/keytext.h"
 #include "shared/util.h"
 
-#define AUTH_KEY_MAX  1023
 #define LOGOUT_EXPIRY "1970-01-01T00:02:03Z"
 
 void messages_host_label(const char *text, char label[static MESSAGES_HOST_MAX])
@@ -52,7 +51,7 @@ void messages_host_label(const char *text, char label[static MESSAGES_HOST_MAX])
 
 bool messages_auth_key_ok(const char *key, size_t len)
 {
-	if (len == 0 || len > AUTH_KEY_MAX)
+	if (len == 0 || len > CONTROL_AUTH_KEY_MAX)
 		return false;
 	for (size_t i = 0; i < len; i++)
 		if (key[i] <= ' ' || key[i] >= 0x7f || key[i] == '"' || key[i] == '\\')

@@ -31,7 +31,6 @@ struct net_stream;
 #define CONTROL_REFUSED_NS        (30 * NS_PER_S) /* until a changed key is looked at again */
 #define CONTROL_BACKOFF_MAX_NS    (30 * NS_PER_S)
 #define CONTROL_KEY_BODY_MAX      (64u << 10)
-#define CONTROL_AUTH_KEY_MAX      1024
 #define CONTROL_STATUS_LINES      16 /* in the log at once: a login has a few */
 #define CONTROL_ASKED_MAX         8
 #define CONTROL_WORDS_MAX         200 /* bytes of a failed answer's body that we show */
@@ -101,7 +100,7 @@ struct control {
 	struct messages_node node;
 	struct http1_url url;
 	char *server_url;
-	char *auth_key; /* secret memory, CONTROL_AUTH_KEY_MAX; "": none */
+	char *auth_key; /* secret memory, CONTROL_AUTH_KEY_MAX + 1; "": none */
 	size_t map_max;
 	bool trusts_new_server_key;
 

@@ -18,7 +18,8 @@
 #include <cmocka.h>
 #include <event2/event.h>
 
-#include "daemon/control/client.h"
+#include "daemon/control/private.h"
+#include "daemon/login.h"
 #include "daemon/loop.h"
 #include "daemon/state.h"
 #include "daemon/stream.h"
@@ -309,6 +310,30 @@ static void test_bad_settings_are_refused_at_the_start(void **state)
 	}
 }
 
+/* As many, and as long, as the options take. */
+static void test_all_tags_and_a_long_key_are_taken(void **state)
+{
+	static char key[LOGIN_KEY_MAX];
+	struct control_config config = { .server_url = "http://h",
+					 .auth_key = key,
+					 .auth_key_len = sizeof(key),
+					 .tag_count = LOGIN_TAGS_MAX };
+	const char *tags[LOGIN_TAGS_MAX];
+	char error[CONTROL_SENTENCE_MAX];
+
+	(void)state;
+	memset(key, 'k', sizeof(key));
+	for (size_t i = 0; i < ARRAY_LEN(tags); i++)
+		tags[i] = "tag:a";
+	config.tags = tags;
+	control = control_create(loop, &config, node_state, &callbacks, NULL, error);
+	if (!control)
+		fail_msg("%s", error);
+	assert_int_equal(control->node.tag_count, LOGIN_TAGS_MAX);
+	assert_memory_equal(control->auth_key, key, sizeof(key));
+	assert_int_equal(control->auth_key[sizeof(key)], 0);
+}
+
 static void test_calls_on_a_stopped_client_do_no_harm(void **state)
 {
 	struct control_self self = { 0 };
@@ -334,6 +359,7 @@ int main(void)
 		TEST(test_a_server_whose_key_has_changed_is_refused),
 		TEST(test_a_login_that_cannot_be_saved_goes_on_when_it_can),
 		TEST(test_bad_settings_are_refused_at_the_start),
+		TEST(test_all_tags_and_a_long_key_are_taken),
 		TEST(test_calls_on_a_stopped_client_do_no_harm),
 	};
 
