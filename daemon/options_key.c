@@ -1,7 +1,8 @@
 /*
- * A key is printable ASCII without spaces; white space around it, as an editor
+ * A key is printable ASCII without spaces and quotes; white space around it, as an editor
  * or a secret store leaves it, does not belong to it. A file with anything else is more
- * likely the wrong file, and its content must not travel to a server.
+ * likely the wrong file, and its content must not travel to a server. Quotes come from
+ * files of variables that no shell reads (docker run --env-file).
  */
 #include "daemon/options_key.h"
 
@@ -36,10 +37,11 @@ static int take(struct options_key *key, char *room, size_t len, const char *whe
 	memmove(room, room + start, len);
 	secret_wipe(room + len, LOGIN_KEY_MAX + 1 - len);
 	for (size_t i = 0; i < len; i++) {
-		if (room[i] > ' ' && room[i] < 0x7f)
+		if (room[i] > ' ' && room[i] < 0x7f && !strchr("\"'\\", room[i]))
 			continue;
 		secret_free(room);
-		return fail(error, -EINVAL, where, "is no key: it must be one word");
+		return fail(error, -EINVAL, where,
+			    "is no key: it must be one word, without quotes");
 	}
 	if (len == 0) {
 		secret_free(room);
@@ -83,7 +85,8 @@ int options_key_from_fd(struct options_key *key, int fd, char error[static 256])
 	char where[40];
 	int err;
 
-	snprintf(where, sizeof(where), "descriptor %d", fd);
+	/* By the one meshrun hands over what was in the other. */
+	snprintf(where, sizeof(where), "TS_AUTHKEY or descriptor %d", fd);
 	err = read_key(key, fd, where, error);
 	close(fd);
 	return err;

@@ -324,6 +324,8 @@ static void test_wrong_values_are_told_by_name(void **state)
 		{ "--auth-key-fd", "999", "Bad file descriptor" },
 		{ "word", NULL, "only options" },
 	};
+	char number[16];
+	int pipes[2];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
@@ -340,7 +342,16 @@ static void test_wrong_values_are_told_by_name(void **state)
 	unsetenv("TS_EXTRA_ARGS");
 	setenv("TS_AUTHKEY", KEY " " KEY, 1);
 	assert_refused(parse(NULL), "is no key");
+	setenv("TS_AUTHKEY", "\"" KEY "\"", 1);
+	assert_refused(parse(NULL),
+		       "the environment is no key: it must be one word, without quotes");
 	assert_null(getenv("TS_AUTHKEY"));
+	/* As meshrun hands it over. */
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(write(pipes[1], "'" KEY "'", strlen(KEY) + 2), strlen(KEY) + 2);
+	close(pipes[1]);
+	snprintf(number, sizeof(number), "%d", pipes[0]);
+	assert_refused(PARSE("--auth-key-fd", number), "the auth key in TS_AUTHKEY or descriptor ");
 }
 
 static void test_what_is_too_long_is_refused(void **state)
