@@ -3,7 +3,7 @@
  *
  * What a user did wrong is told in one sentence on standard error, and nothing is
  * left behind: exit status 2 for the command line, 1 for everything else.
- * Warnings come only once the node is up, so that an error stands alone.
+ * What is odd about the file is told only once the node is up, so that an error stands alone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -161,14 +161,19 @@ static int run(struct mesh *mesh)
 	return err;
 }
 
-static struct mesh *create(struct config *config, const struct mesh_options *options)
+/* path: of the file, NULL: a login. What is wrong in a line of it is told with its name. */
+static struct mesh *create(const char *path, struct config *config,
+			   const struct mesh_options *options)
 {
 	struct mesh *mesh;
 	char error[256];
 
 	if (mesh_create(config, options, &mesh, error) == 0)
 		return mesh;
-	fprintf(stderr, "meshd: %s\n", error);
+	if (path && strncmp(error, "line ", 5) == 0)
+		fprintf(stderr, "meshd: %s: %s\n", path, error);
+	else
+		fprintf(stderr, "meshd: %s\n", error);
 	return NULL;
 }
 
@@ -181,7 +186,7 @@ static struct mesh *create_from_file(const char *path, const struct mesh_options
 
 	if (!load_config(path, &config, &mode))
 		return NULL;
-	mesh = create(&config, options);
+	mesh = create(path, &config, options);
 	if (mesh && S_ISREG(mode) && mode & (S_IRGRP | S_IROTH | S_IWGRP | S_IWOTH))
 		log_warn("meshd: %s holds a private key and others may read it; chmod 600 it",
 			 path);
@@ -201,7 +206,7 @@ static struct mesh *create_node(const struct options *o)
 	if (o->mode == OPTIONS_FILE)
 		return create_from_file(o->config_path, &options);
 	options.login = &o->login;
-	return create(NULL, &options);
+	return create(NULL, NULL, &options);
 }
 
 /* False after saying what the sandbox lacks. */

@@ -350,24 +350,24 @@ static int create_edge(struct mesh *mesh, const struct mesh_options *options,
 	return 0;
 }
 
-static int create_udp(struct mesh *mesh, bool any_will_do, char error[static 256])
+static int create_udp(struct mesh *mesh, const struct login_setup *login, char error[static 256])
 {
 	const struct udp_callbacks callbacks = { udp_received, udp_blocked };
+	const char *by = login ? "--port" : "ListenPort";
 	uint16_t port = mesh->config.listen_port;
 	int err = udp_path_create(mesh->loop, port, &callbacks, mesh, &mesh->udp);
 
-	if (err == -EADDRINUSE && any_will_do)
+	if (err == -EADDRINUSE && login && login->port == 0)
 		err = udp_path_create(mesh->loop, 0, &callbacks, mesh, &mesh->udp);
 	if (err == -EADDRINUSE)
 		snprintf(error, 256,
 			 "the UDP port %u is taken by another program; end that one, or choose "
-			 "another ListenPort",
-			 (unsigned)port);
+			 "another %s",
+			 (unsigned)port, by);
 	else if (err == -EACCES)
 		snprintf(error, 256,
-			 "the UDP port %u may not be taken by this user; choose a ListenPort "
-			 "above 1023",
-			 (unsigned)port);
+			 "the UDP port %u may not be taken by this user; choose a %s above 1023",
+			 (unsigned)port, by);
 	else if (err < 0)
 		snprintf(error, 256, "the UDP port %u cannot be opened: %s", (unsigned)port,
 			 strerror(-err));
@@ -480,7 +480,7 @@ static int create_modules(struct mesh *mesh, const struct mesh_options *options,
 	int err = create_edge(mesh, options, error);
 
 	if (err == 0)
-		err = create_udp(mesh, login && login->port == 0, error);
+		err = create_udp(mesh, login, error);
 	if (err == 0)
 		err = create_netstack(mesh, options->congestion, error);
 	if (err == 0)

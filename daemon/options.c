@@ -66,7 +66,7 @@ static const char usage_text[] =
 	"  --accept-dns[=BOOL]    use the tailnet's names; yes                TS_ACCEPT_DNS\n"
 	"  --shields-up[=BOOL]    refuse all that comes in; no                TS_SHIELDS_UP\n"
 	"  --advertise-tags LIST  tag:a,tag:b                              TS_ADVERTISE_TAGS\n"
-	"  --port N               UDP port; default any                            TS_PORT\n"
+	"  --port N               UDP port; default 41641, or any where that is taken  TS_PORT\n"
 	"  --trust-new-server-key the server was set up anew: take its new key, this once\n"
 	"  --capability-version N what to claim to the server    TS_CAPABILITY_VERSION\n"
 	"\n"

@@ -36,7 +36,8 @@ static int raise_descriptor_limit(char *error)
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return 0;
 	if (limit.rlim_max < FILES_LEAST) {
-		snprintf(error, 256, "Only %llu files may be open here (ulimit -n); %d are needed.",
+		snprintf(error, 256,
+			 "Only %llu files may be open here (ulimit -Hn); %d are needed.",
 			 (unsigned long long)limit.rlim_max, FILES_LEAST);
 		return -EMFILE;
 	}

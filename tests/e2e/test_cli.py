@@ -79,7 +79,7 @@ def test_bad_config_is_told_in_one_sentence(pair, find, replace, words):
 def test_own_key_as_a_peer_is_told_in_one_sentence(pair):
     a, b = pair
     a.config.write_text(a.config.read_text().replace(b.public, a.public))
-    check_sentence(run_meshd(a), "key", "node-b|line|own")
+    check_sentence(run_meshd(a), r"wg\.conf: line \d+: .*key")
 
 
 def test_missing_config_is_told_in_one_sentence(pair):
@@ -106,6 +106,8 @@ def test_taken_port_is_told_in_one_sentence(pair, place):
     """, node.port, wrapped=False)
     check_sentence(run_meshd(node), str(node.port), "port", "ListenPort|taken|use")
     assert not (node.dir / "control").exists()
+    login = [node.lab.binary("meshd"), "--login-server", "http://127.0.0.1:1", "--dir", node.dir, "--port", node.port]
+    check_sentence(node.run(login, wrapped=False, check=False, timeout=10), "another --port$")
 
 
 def test_second_daemon_in_one_folder_is_told_in_one_sentence(running):
@@ -456,7 +458,7 @@ def test_a_full_disk_is_told_in_one_sentence(pair):
 
 
 UNFIT = [("exec unshare --net \"$@\"", ("loopback interface is down", "lo up")),
-         ("ulimit -n 20", ("20 files", "ulimit -n", "64")),
+         ("ulimit -n 20", ("20 files", "ulimit -Hn", "64")),
          ("ulimit -f 100", ("map", "File too large")),
          ("mount -t tmpfs none /dev", ("/dev/null", "No such file"))]
 
