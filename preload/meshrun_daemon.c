@@ -35,7 +35,6 @@
 #include "shared/ipc.h"
 #include "shared/util.h"
 
-#define COMMON_DIR    "/run/meshwrap"
 #define LOG_FILE      "meshd.log"
 #define ASK_EVERY_MS  20
 #define LOOK_EVERY_MS 200  /* at the status */
@@ -98,7 +97,7 @@ static bool is_trusted(int fd, const char *dir, const struct daemon_options *o)
 	struct ucred who;
 	socklen_t len = sizeof(who);
 
-	if (o->dir_is_chosen || strcmp(dir, COMMON_DIR) == 0)
+	if (o->dir_is_chosen || strcmp(dir, PATHS_COMMON_DIR) == 0)
 		return true;
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
 	       (who.uid == geteuid() || who.uid == 0);
@@ -549,8 +548,8 @@ static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options
 	struct keeper none = { .pid = 0 };
 	enum readiness answer = ask(dir, o);
 
-	if (answer == NO_DAEMON && !o->dir_is_chosen && ask(COMMON_DIR, o) != NO_DAEMON) {
-		memcpy(dir, COMMON_DIR, sizeof(COMMON_DIR));
+	if (answer == NO_DAEMON && !o->dir_is_chosen && ask(PATHS_COMMON_DIR, o) != NO_DAEMON) {
+		memcpy(dir, PATHS_COMMON_DIR, sizeof(PATHS_COMMON_DIR));
 		answer = ask(dir, o);
 	}
 	if (answer == DAEMON_REFUSES) {

@@ -40,7 +40,6 @@
 #include "shared/util.h"
 
 #define RETRY_NS    (100 * NS_PER_MS)
-#define COMMON_DIR  "/run/meshwrap" /* the daemon of the whole container */
 #define PATH_LENGTH (PATHS_MAX + 16)
 
 enum state { STATE_NEW, STATE_STARTING, STATE_ON, STATE_OFF };
@@ -226,7 +225,7 @@ static void start(void)
 		char own[PATHS_MAX];
 
 		memcpy(own, runtime_dir, sizeof(own));
-		if (!set_dir(COMMON_DIR) || !map_open(NULL))
+		if (!set_dir(PATHS_COMMON_DIR) || !map_open(NULL))
 			set_dir(own);
 	}
 	atomic_store(&state, STATE_ON);

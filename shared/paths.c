@@ -45,7 +45,7 @@ int paths_runtime_dir(const char *meshwrap_dir, const char *xdg_runtime_dir, uid
 		return err ? err : append(dir, PATHS_MAX, &len, "/meshwrap");
 	}
 	if (uid == 0)
-		return append(dir, PATHS_MAX, &len, "/run/meshwrap");
+		return append(dir, PATHS_MAX, &len, PATHS_COMMON_DIR);
 	format_uid(uid, number);
 	err = append(dir, PATHS_MAX, &len, "/tmp/meshwrap-");
 	return err ? err : append(dir, PATHS_MAX, &len, number);

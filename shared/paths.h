@@ -2,9 +2,9 @@
  * Where things lie: the runtime folder and the files in it.
  *
  * The folder is $MESHWRAP_DIR; else $XDG_RUNTIME_DIR/meshwrap; else
- * /run/meshwrap for root; else /tmp/meshwrap-UID. Someone who is not root and
- * has no folder of their own yet also looks into /run/meshwrap, where the
- * daemon of the whole container may be.
+ * /run/meshwrap for root; else /tmp/meshwrap-UID. Where nobody has named one and
+ * no daemon runs in one's own, the shim and the tools also look into /run/meshwrap,
+ * where the daemon of the whole container may be.
  */
 #ifndef MESHWRAP_SHARED_PATHS_H
 #define MESHWRAP_SHARED_PATHS_H
@@ -15,6 +15,8 @@
 #include <sys/types.h>
 
 #define PATHS_MAX 100 /* a folder's length, so that a socket in it fits sun_path */
+
+#define PATHS_COMMON_DIR "/run/meshwrap" /* only root can make it */
 
 #define PATHS_CONTROL "control" /* SOCK_SEQPACKET: ipc.h */
 #define PATHS_API     "api"     /* SOCK_STREAM: HTTP, for meshctl */

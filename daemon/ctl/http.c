@@ -6,7 +6,6 @@
 #include "daemon/ctl/http.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #define REQUEST_MAX 1024
+#define LOOK_MS     1000
 
 static int connect_unix(const char *path, int timeout_ms)
 {
@@ -38,6 +38,15 @@ static int connect_unix(const char *path, int timeout_ms)
 		return err;
 	}
 	return fd;
+}
+
+bool http_is_served(const char *socket_path)
+{
+	int fd = connect_unix(socket_path, LOOK_MS);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || (fd != -ENOENT && fd != -ENOTDIR && fd != -ECONNREFUSED);
 }
 
 static int send_all(int fd, const char *bytes, size_t len)

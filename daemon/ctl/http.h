@@ -2,6 +2,7 @@
 #ifndef MESHWRAP_DAEMON_CTL_HTTP_H
 #define MESHWRAP_DAEMON_CTL_HTTP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #define HTTP_MAX_ANSWER (64u << 20) /* status of the largest mesh, with room */
@@ -19,6 +20,9 @@ struct http_answer {
  */
 int http_ask(const char *socket_path, const char *method, const char *target, int timeout_ms,
 	     struct http_answer *answer);
+
+/* Does somebody listen there, whether we may ask or not? */
+bool http_is_served(const char *socket_path);
 
 /*
  * Splits a whole answer, headers included. Pure. The body is what follows the

@@ -10,6 +10,7 @@
 
 #include "daemon/ctl/ctl.h"
 #include "daemon/ctl/flags.h"
+#include "daemon/ctl/http.h"
 #include "shared/standard.h"
 #include "shared/util.h"
 
@@ -79,6 +80,24 @@ static const struct command {
 	{ "help", run_help },
 };
 
+/* 0 or -ENAMETOOLONG. */
+static int set_dir(struct ctl *ctl, const char *dir)
+{
+	int err = paths_runtime_dir(dir, getenv("XDG_RUNTIME_DIR"), getuid(), ctl->dir);
+
+	return err ? err : paths_join(ctl->dir, PATHS_API, ctl->socket, sizeof(ctl->socket));
+}
+
+/* Nobody is in our own folder: is the daemon of the whole container there? */
+static void look_for_common(struct ctl *ctl)
+{
+	struct ctl common = { .json = ctl->json };
+
+	if (!http_is_served(ctl->socket) && set_dir(&common, PATHS_COMMON_DIR) == 0 &&
+	    http_is_served(common.socket))
+		*ctl = common;
+}
+
 /* The options before the command: how many words they are, or -1 after complaining. */
 static int take_globals(struct ctl *ctl, int argc, char **argv)
 {
@@ -109,15 +128,17 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 	}
 	if (help || version)
 		argv[n] = help ? (char *)"help" : (char *)"version";
-	if (paths_runtime_dir(dir, getenv("XDG_RUNTIME_DIR"), getuid(), ctl->dir) < 0 ||
-	    paths_join(ctl->dir, PATHS_API, ctl->socket, sizeof(ctl->socket)) < 0 ||
-	    (socket && strlen(socket) >= sizeof(ctl->socket))) {
-		fprintf(stderr, "meshctl: the runtime folder's name has more than %d bytes\n",
-			PATHS_MAX - 1);
+	if (set_dir(ctl, dir) < 0) {
+		fputs("meshctl: the runtime folder's name is too long\n", stderr);
 		return -1;
 	}
-	if (socket)
-		snprintf(ctl->socket, sizeof(ctl->socket), "%s", socket);
+	if (socket &&
+	    snprintf(ctl->socket, sizeof(ctl->socket), "%s", socket) >= (int)sizeof(ctl->socket)) {
+		fputs("meshctl: the socket's name is too long\n", stderr);
+		return -1;
+	}
+	if (!socket && (!dir || !*dir))
+		look_for_common(ctl);
 	return n;
 }
 

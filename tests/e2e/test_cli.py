@@ -556,3 +556,31 @@ def test_the_shim_alone_follows_exec_and_shells(running):
 def test_the_runtime_folder_is_private(running):
     a, _ = running
     assert a.dir.stat().st_mode & 0o077 == 0
+@pytest.mark.skipif(not CAN_NETNS, reason="needs mounts of its own")
+@pytest.mark.parametrize("is_for_all", [True, False], ids=["for all users", "for its own"])
+def test_the_daemon_of_the_whole_container_is_found_where_no_folder_is_named(pair, is_for_all):
+    """By meshctl, meshrun and the shim, in /run/meshwrap, when there is none in the own folder."""
+    node, _ = pair
+    log = node.lab.tmp / "common.log"
+    as_user = "setpriv --reuid=65534 --regid=65534 --clear-groups"
+    script = f"""
+        mount -t tmpfs none /run
+        unset MESHWRAP_DIR XDG_RUNTIME_DIR
+        {node.lab.binary("meshd")} --config {node.config} {"--allow-all-users" if is_for_all else ""} 2>{log} &
+        until grep -q ready {log}; do sleep 0.05; done
+        {as_user} {node.lab.binary("meshctl")} ip
+        {as_user} {node.lab.binary("meshrun")} printenv MESHWRAP_DIR
+        {as_user} env LD_PRELOAD={node.lab.binary("shim")} {PYTHON} -c '
+import socket
+s = socket.socket()
+s.bind(("{node.v4}", 0))
+print(s.getsockname()[0])'
+    """
+    result = node.lab.run(["unshare", "--mount", "--pid", "--fork", "sh", "-ec", script], Place(node.place.netns),
+                          check=False, timeout=30)
+    if is_for_all:
+        assert result.stdout.split() == [node.v4, node.v6, "/run/meshwrap", node.v4], result.stderr
+    else:
+        check_sentence(result, "the daemon in /run/meshwrap belongs to another user")
+
+
