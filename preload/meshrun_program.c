@@ -31,6 +31,18 @@
 
 #define MAX_SCRIPTS 4 /* as the kernel follows them */
 
+/* False: errno says why not. */
+static bool is_program(const char *path)
+{
+	struct stat st;
+
+	if (access(path, X_OK) < 0 || stat(path, &st) < 0)
+		return false;
+	if (!S_ISREG(st.st_mode))
+		errno = S_ISDIR(st.st_mode) ? EISDIR : EACCES;
+	return S_ISREG(st.st_mode);
+}
+
 /* The file execvp() would take; false: errno says why not. */
 static bool find_program(const char *name, char path[static PATH_MAX])
 {
@@ -39,12 +51,9 @@ static bool find_program(const char *name, char path[static PATH_MAX])
 	struct stat st;
 
 	if (strchr(name, '/')) {
-		if (snprintf(path, PATH_MAX, "%s", name) >= PATH_MAX)
-			errno = ENAMETOOLONG;
-		else if (access(path, X_OK) == 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode))
-			return true;
-		else if (errno == 0)
-			errno = EACCES;
+		if (snprintf(path, PATH_MAX, "%s", name) < PATH_MAX)
+			return is_program(path);
+		errno = ENAMETOOLONG;
 		return false;
 	}
 	for (dirs = dirs ? dirs : "/bin:/usr/bin"; dirs; dirs = *end ? end + 1 : NULL) {

@@ -326,6 +326,13 @@ def test_meshrun_of_a_file_that_is_no_program_is_126(running):
     assert result.returncode == 126
 
 
+def test_meshrun_of_a_folder_is_126(running):
+    a, _ = running
+    result = a.meshrun("--", a.home, check=False)
+    check_sentence(result, "Is a directory")
+    assert result.returncode == 126
+
+
 def test_meshrun_takes_nobody_elses_daemon_unless_told_to(running):
     a, _ = running
     if a.place.uid == os.geteuid():
@@ -553,9 +560,6 @@ def test_the_shim_alone_follows_exec_and_shells(running):
     assert out.stdout.split() == [a.v4, "1", a.v4]
 
 
-def test_the_runtime_folder_is_private(running):
-    a, _ = running
-    assert a.dir.stat().st_mode & 0o077 == 0
 @pytest.mark.skipif(not CAN_NETNS, reason="needs mounts of its own")
 @pytest.mark.parametrize("is_for_all", [True, False], ids=["for all users", "for its own"])
 def test_the_daemon_of_the_whole_container_is_found_where_no_folder_is_named(pair, is_for_all):
@@ -584,3 +588,6 @@ print(s.getsockname()[0])'
         check_sentence(result, "the daemon in /run/meshwrap belongs to another user")
 
 
+def test_the_runtime_folder_is_private(running):
+    a, _ = running
+    assert a.dir.stat().st_mode & 0o077 == 0
