@@ -3,7 +3,7 @@
  *
  *     meshrun [--config FILE | --login-server URL] [OPTIONS] [--] PROGRAM ARGS
  *
- * After the daemon has answered, all that is left to do is three variables and
+ * After the daemon has answered, all that is left to do is some variables and
  * exec: the program keeps our process id, terminal and signals, and its exit
  * status is nobody's but its own.
  */
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "preload/libraries.h"
@@ -37,7 +38,7 @@ static const char usage_text[] =
 	"                       not see it. Without a key a URL to visit is shown\n"
 	"  --auth-key-file FILE --hostname NAME --state DIR --ca FILE --accept-routes\n"
 	"  --accept-dns=BOOL --shields-up --advertise-tags LIST --port N\n"
-	"  --capability-version N\n"
+	"  --trust-new-server-key --capability-version N\n"
 	"                       for meshd and a login, see there\n"
 	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR\n"
 	"                       for meshd in either case, see there\n"
@@ -48,7 +49,11 @@ static const char usage_text[] =
 	"                       what they are without a mesh               (MESHWRAP_PRIMARY=0)\n"
 	"  --explain[=FILE]     say of every network call what became of it, on standard error or\n"
 	"                       appended to FILE                           (MESHWRAP_EXPLAIN=1|FILE)\n"
-	"  --help, --version\n";
+	"  --help, --version\n"
+	"\n"
+	"MESHWRAP_TRACE=1 has PROGRAM traced as a static one is, whatever it is; 0: no program or\n"
+	"library is looked at for network calls past libc. MESHWRAP_FOLLOW=0: children that PROGRAM\n"
+	"starts without LD_PRELOAD, and static ones, stay off the mesh.\n";
 
 struct options {
 	const char *config, *dir;
@@ -108,6 +113,14 @@ void complain(const char *format, ...)
 	vfprintf(stderr, format, args);
 	va_end(args);
 	fputc('\n', stderr);
+}
+
+uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / NS_PER_MS;
 }
 
 int own_folder(char folder[static PATH_MAX])

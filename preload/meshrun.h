@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "shared/paths.h"
 
@@ -15,6 +16,8 @@
 
 /* "meshrun: ..." on standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+uint64_t now_ms(void);
 
 /* The absolute path of a shim that is installed with us, by its file name; false: there is none. */
 bool library_find(const char *name, char path[static PATH_MAX]);

@@ -27,7 +27,6 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "preload/meshrun.h"
@@ -55,14 +54,6 @@ static volatile sig_atomic_t caught;
 static void on_signal(int number)
 {
 	caught = number;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / NS_PER_MS;
 }
 
 /* HIDDEN: its folder or its socket is closed to us. */
@@ -411,22 +402,22 @@ static bool look_at_login(struct wait *w)
 static bool is_too_late(const struct wait *w)
 {
 	const struct daemon_options *o = w->options;
-	char text[WORDS_MAX], log[PATHS_MAX + 16];
+	char text[WORDS_MAX], where[PATHS_MAX + 32];
 	const char *reason = NULL;
 
 	if (w->for_person && !o->timeout_is_chosen)
 		return false;
 	if (now_ms() - w->began < o->timeout_s * UINT64_C(1000))
 		return false;
-	snprintf(log, sizeof(log), "%s/" LOG_FILE, w->dir);
 	/* Ours ends now, and meshctl would find nobody to ask. */
+	snprintf(where, sizeof(where), w->k->pid ? "%s/" LOG_FILE : "meshctl --dir %s status",
+		 w->dir);
 	if (w->k->pid && read_daemons_words(w->log, w->log_start, text))
 		reason = find_reason(text);
 	complain(
 		"the mesh is not usable after %u s%s%s%s%s%s; wait longer with --timeout, or see %s",
 		o->timeout_s, w->status.state[0] ? " (" : "", w->status.state,
-		w->status.state[0] ? ")" : "", reason ? ": " : "", reason ? reason : "",
-		w->k->pid ? log : "meshctl status");
+		w->status.state[0] ? ")" : "", reason ? ": " : "", reason ? reason : "", where);
 	return true;
 }
 

@@ -13,12 +13,10 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "preload/meshrun.h"
 #include "preload/meshrun_status.h"
-#include "shared/util.h"
 
 #define SAY_WITHIN_MS 4000 /* the last bytes; runtimes give a container 10 s to end */
 #define CALM_MS       300
@@ -79,14 +77,6 @@ static bool reap(pid_t program, int *status)
 		*status = WIFEXITED(seen) ? WEXITSTATUS(seen) : 128 + WTERMSIG(seen);
 	}
 	return ended;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / NS_PER_MS;
 }
 
 /*

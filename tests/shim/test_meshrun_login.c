@@ -218,6 +218,7 @@ static void test_an_approval_that_does_not_come_ends_by_the_timeout(void **state
 	assert_int_equal(run_against(*state, &d, "3"), 1);
 	assert_non_null(strstr(stage_output, "meshrun: waiting until an administrator approves"));
 	assert_non_null(strstr(stage_output, "not usable after 3 s (NeedsMachineAuth)"));
+	assert_non_null(strstr(stage_output, "or see meshctl --dir /"));
 }
 
 int main(void)
