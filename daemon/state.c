@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,18 +28,6 @@
 
 #define FILE_NAME "state.json"
 #define TMP_NAME  "state.tmp"
-
-static int fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static int fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(error, STATE_ERROR_MAX, format, args);
-	va_end(args);
-	return err;
-}
 
 /* ---- reading ---- */
 
@@ -82,19 +69,20 @@ static int load(struct state *state, const char *name, char error[STATE_ERROR_MA
 	int err;
 
 	if (fd < 0)
-		return errno == ENOENT ? -ENOENT : fail(error, -errno, "it cannot be opened: %m");
+		return errno == ENOENT ? -ENOENT
+				       : state_fail(error, -errno, "it cannot be opened: %m");
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
 		close(fd);
-		return fail(error, -EPERM, "it is no file of this user");
+		return state_fail(error, -EPERM, "it is no file of this user");
 	}
 	if ((uint64_t)st.st_size > STATE_FILE_MAX) {
 		close(fd);
-		return fail(error, -EBADMSG, "it is too large");
+		return state_fail(error, -EBADMSG, "it is too large");
 	}
 	text = read_all(fd, (size_t)st.st_size, &len, &err);
 	close(fd);
 	if (!text)
-		return fail(error, err, "it cannot be read: %s", strerror(-err));
+		return state_fail(error, err, "it cannot be read: %s", strerror(-err));
 	err = state_parse(state, text, len, error);
 	secret_wipe(text, len);
 	free(text);
@@ -129,24 +117,25 @@ static int open_folder(struct state *state, const char *folder, char error[STATE
 
 	state->folder = strdup(folder);
 	if (!state->folder)
-		return fail(error, -ENOMEM, "no memory for the state");
+		return state_fail(error, -ENOMEM, "no memory for the state");
 	state->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (state->folder_fd < 0 && errno == ENOENT) {
 		err = make_folder(folder);
 		if (err != 0)
-			return fail(error, err, "the state folder %.300s cannot be made: %s",
-				    folder, strerror(-err));
+			return state_fail(error, err, "the state folder %.300s cannot be made: %s",
+					  folder, strerror(-err));
 		state->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
 	if (state->folder_fd < 0)
-		return fail(error, -errno, "the state folder %.300s cannot be opened: %m", folder);
+		return state_fail(error, -errno, "the state folder %.300s cannot be opened: %m",
+				  folder);
 	if (flock(state->folder_fd, LOCK_EX | LOCK_NB) == 0) {
 		unlinkat(state->folder_fd, TMP_NAME, 0); /* of one that was killed */
 		return 0;
 	}
 	if (errno == EWOULDBLOCK)
-		return fail(error, -errno, "the state folder %.300s is in use by another daemon",
-			    folder);
+		return state_fail(error, -errno,
+				  "the state folder %.300s is in use by another daemon", folder);
 	/* Some network file systems lock no folders. */
 	snprintf(warning, STATE_ERROR_MAX,
 		 "the state folder %.300s cannot be locked (%m): let no other daemon use it",
@@ -164,10 +153,11 @@ static int load_or_begin(struct state *state, char error[STATE_ERROR_MAX])
 		return 0;
 	}
 	if (err != 0)
-		return fail(error, err,
-			    "%.200s/" FILE_NAME ": %.200s; not touching it: repair it, or remove "
-			    "it to log in anew",
-			    state->folder, why);
+		return state_fail(error, err,
+				  "%.200s/" FILE_NAME
+				  ": %.200s; not touching it: repair it, or remove "
+				  "it to log in anew",
+				  state->folder, why);
 	return 0;
 }
 
@@ -178,13 +168,13 @@ struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
 
 	error[0] = warning[0] = '\0';
 	if (!state) {
-		fail(error, -ENOMEM, "no memory for the state");
+		state_fail(error, -ENOMEM, "no memory for the state");
 		return NULL;
 	}
 	state->folder_fd = -1;
 	state->data = secret_alloc(sizeof(*state->data));
 	if (!state->data) {
-		fail(error, -ENOMEM, "no memory for the state");
+		state_fail(error, -ENOMEM, "no memory for the state");
 		goto out;
 	}
 	state->data->prefs.wants_running = true;
@@ -319,7 +309,7 @@ int state_save(struct state *state, char error[static STATE_ERROR_MAX])
 		return 0;
 	err = replace_file(state);
 	if (err != 0)
-		fail(error, err, "the state cannot be written to %.300s: %s", state->folder,
-		     strerror(-err));
+		state_fail(error, err, "the state cannot be written to %.300s: %s", state->folder,
+			   strerror(-err));
 	return err;
 }

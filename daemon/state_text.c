@@ -21,9 +21,7 @@
 #define VERSION   1
 #define DEPTH_MAX 16
 
-static int fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static int fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
+int state_fail(char error[STATE_ERROR_MAX], int err, const char *format, ...)
 {
 	va_list args;
 
@@ -172,18 +170,18 @@ int state_parse(struct state *state, const char *text, size_t len,
 	int err = -EBADMSG;
 
 	if (!data) {
-		err = fail(error, -ENOMEM, "no memory");
+		err = state_fail(error, -ENOMEM, "no memory");
 	} else if (!object) {
-		fail(error, err, "it is torn or damaged");
+		state_fail(error, err, "it is torn or damaged");
 	} else if (!json_object_object_get_ex(object, "Version", &version) ||
 		   !json_object_is_type(version, json_type_int)) {
-		fail(error, err, "it is not a state file of this program");
+		state_fail(error, err, "it is not a state file of this program");
 	} else if (json_object_get_int64(version) != VERSION) {
-		err = fail(error, -EPROTONOSUPPORT,
-			   "it was written by another version of this program (format %lld)",
-			   (long long)json_object_get_int64(version));
+		err = state_fail(error, -EPROTONOSUPPORT,
+				 "it was written by another version of this program (format %lld)",
+				 (long long)json_object_get_int64(version));
 	} else if (!get_data(object, data) || !get_netmap(object, state)) {
-		fail(error, err, "a value in it is damaged");
+		state_fail(error, err, "a value in it is damaged");
 	} else {
 		*state->data = *data;
 		err = 0;

@@ -1,4 +1,4 @@
-/* The text of the state file, for state.c alone. */
+/* The text of the state file, and what is wrong with it. For state.c alone. */
 #ifndef MESHWRAP_DAEMON_STATE_TEXT_H
 #define MESHWRAP_DAEMON_STATE_TEXT_H
 
@@ -17,6 +17,9 @@ struct state {
 	int folder_fd;
 };
 
+/* The sentence into error; returns err. */
+int state_fail(char error[static STATE_ERROR_MAX], int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* '{' and the members with secrets, each followed by a comma: their length. */
 size_t state_make_head(const struct state_data *data, char head[static STATE_HEAD_MAX]);
 /* The members that are no secret. NULL: -ENOMEM. */

@@ -14,7 +14,6 @@
 #include <stdint.h>
 
 #include "daemon/stack/netstack.h"
-#include "daemon/wg/device.h"
 #include "shared/endpoint.h"
 
 struct dns;
