@@ -571,7 +571,7 @@ def test_the_daemon_of_the_whole_container_is_found_where_no_folder_is_named(pai
         mount -t tmpfs none /run
         unset MESHWRAP_DIR XDG_RUNTIME_DIR
         {node.lab.binary("meshd")} --config {node.config} {"--allow-all-users" if is_for_all else ""} 2>{log} &
-        until grep -q ready {log}; do sleep 0.05; done
+        until grep -qs ready {log}; do sleep 0.05; done
         {as_user} {node.lab.binary("meshctl")} ip
         {as_user} {node.lab.binary("meshrun")} printenv MESHWRAP_DIR
         {as_user} env LD_PRELOAD={node.lab.binary("shim")} {PYTHON} -c '
@@ -579,11 +579,13 @@ import socket
 s = socket.socket()
 s.bind(("{node.v4}", 0))
 print(s.getsockname()[0])'
+        {as_user} {node.lab.binary("meshctl")} down
     """
     result = node.lab.run(["unshare", "--mount", "--pid", "--fork", "sh", "-ec", script], Place(node.place.netns),
                           check=False, timeout=30)
     if is_for_all:
         assert result.stdout.split() == [node.v4, node.v6, "/run/meshwrap", node.v4], result.stderr
+        check_sentence(result, "only the daemon's own user and root may do that")
     else:
         check_sentence(result, "the daemon in /run/meshwrap belongs to another user")
 

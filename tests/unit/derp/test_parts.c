@@ -36,6 +36,11 @@ static void test_a_bucket_gives_its_burst_then_its_rate(void **state)
 	for (int i = 0; i < 10000; i++)
 		given += bucket_take(&b, 1, now += 100 * NS_PER_US);
 	assert_in_range(given, 999, 1000);
+	/* Nor what is left over when a token has come: now each is some 200 us old. */
+	given = 0;
+	for (int i = 0; i < 3334; i++)
+		given += bucket_take(&b, 1, now += 300 * NS_PER_US);
+	assert_in_range(given, 999, 1001);
 	assert_true(bucket_take(&b, 300, now + NS_PER_S));
 	assert_false(bucket_take(&b, 301, UINT64_MAX / 2));
 	assert_true(bucket_take(&b, 300, UINT64_MAX / 2));

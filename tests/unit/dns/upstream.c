@@ -62,7 +62,7 @@ static void serve_udp(struct upstream *u)
 	if (strcmp(u->habit, "forger") == 0) {
 		uint8_t forged[4096];
 
-		/* Another id, another question, a question in other letters, too short, a query. */
+		/* Another id, another question, one in other letters, none, too short, a query. */
 		memcpy(forged, out, len);
 		forged[0] ^= 1;
 		sendto(u->udp, forged, len, 0, (struct sockaddr *)&from, from_len);
@@ -72,6 +72,11 @@ static void serve_udp(struct upstream *u)
 		memcpy(forged, out, len);
 		forged[DNS_HEADER_LEN + 1] ^= 0x20;
 		sendto(u->udp, forged, len, 0, (struct sockaddr *)&from, from_len);
+		memcpy(forged, out, DNS_HEADER_LEN);
+		memset(forged + 4, 0, DNS_HEADER_LEN - 4);
+		sendto(u->udp, forged, DNS_HEADER_LEN, 0, (struct sockaddr *)&from, from_len);
+		forged[3] |= DNS_NXDOMAIN;
+		sendto(u->udp, forged, DNS_HEADER_LEN, 0, (struct sockaddr *)&from, from_len);
 		sendto(u->udp, out, 7, 0, (struct sockaddr *)&from, from_len);
 		sendto(u->udp, query, (size_t)n, 0, (struct sockaddr *)&from, from_len);
 		out[len - 1] = 99; /* the true one is told from them */

@@ -322,6 +322,49 @@ static void test_an_expired_key_is_seen_by_the_servers_clock(void **state)
 	netmap_destroy(nm);
 }
 
+static void test_ranges_are_what_they_say_or_nothing(void **state)
+{
+	static const struct {
+		const char *text, *first, *last;
+	} good[] = {
+		{ "100.64.0.1", "100.64.0.1", "100.64.0.1" },
+		{ "100.64.0.0/10", "100.64.0.0", "100.127.255.255" },
+		{ "0.0.0.0/0", "0.0.0.0", "255.255.255.255" },
+		{ "10.0.0.5-10.0.1.2", "10.0.0.5", "10.0.1.2" },
+		{ "10.0.0.5-10.0.0.5", "10.0.0.5", "10.0.0.5" },
+		{ "fd7a:115c:a1e0::/48",
+		  "fd7a:115c:a1e0::", "fd7a:115c:a1e0:ffff:ffff:ffff:ffff:ffff" },
+		{ "fd00::1-fd00::f", "fd00::1", "fd00::f" },
+	};
+	static const char *const bad[] = { "",
+					   "host",
+					   "100.64.0.1/10",
+					   "fd00::1/64",
+					   "10.0.0.0/33",
+					   "10.0.0.0/",
+					   "/8",
+					   "10.0.0.2-10.0.0.1",
+					   "10.0.0.1-fd00::1",
+					   "10.0.0.1-",
+					   "-10.0.0.1",
+					   "10.0.0.1-10.0.0.2-10.0.0.3",
+					   "fd00::2-10.0.0.255" };
+	struct netmap_range range[2];
+	struct ip_addr first, last;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+		assert_int_equal(netmap_range_parse(good[i].text, range), 1);
+		assert_int_equal(ip_parse(good[i].first, &first) | ip_parse(good[i].last, &last),
+				 0);
+		assert_true(ip_equal(&range[0].first, &first) && ip_equal(&range[0].last, &last));
+	}
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		if (netmap_range_parse(bad[i], range) != 0)
+			fail_msg("\"%s\" is taken", bad[i]);
+	assert_int_equal(netmap_range_parse("*", range), 2);
+}
+
 static void test_more_peers_than_the_bound_are_ignored(void **state)
 {
 	char *message = NULL;
@@ -482,6 +525,7 @@ int main(void)
 		cmocka_unit_test(test_names_are_host_names_or_nothing),
 		cmocka_unit_test(test_texts_cannot_steer_a_terminal),
 		cmocka_unit_test(test_an_expired_key_is_seen_by_the_servers_clock),
+		cmocka_unit_test(test_ranges_are_what_they_say_or_nothing),
 		cmocka_unit_test(test_more_peers_than_the_bound_are_ignored),
 		cmocka_unit_test(test_routes_that_all_peers_announce_cost_no_more),
 		cmocka_unit_test(test_names_and_addresses_find_the_node),

@@ -6,6 +6,7 @@
 #include <sodium.h>
 
 #include "bench.h"
+#include "daemon/path/private.h"
 #include "shared/util.h"
 
 #define BIG_CALL 3600 /* endpoints: what fits into a relay's packet */
@@ -174,11 +175,18 @@ static void test_pings_from_everywhere_do_not_grow_the_table(void **state)
 					  { ip_from_v4(0xc6120000 + i), (uint16_t)(i + 1) } };
 
 		d.len = (uint32_t)make_ping(t, &t->a, t->a.key, packet);
+		t->now_ns += NS_PER_MS;
 		paths_received_udp(t->paths, &d, 1, t->now_ns);
 	}
 	t->udp = 0;
 	send_some(t, &t->a);
 	assert_true(t->udp <= 100);
+	/* What the map says stays, and of the others who came last. */
+	assert_int_equal(t->a.peer->candidate_count, CANDIDATES_MAX);
+	assert_true(t->a.peer->candidates[0].is_in_map);
+	for (unsigned i = 1; i < CANDIDATES_MAX; i++)
+		assert_in_range(ip_v4(&t->a.peer->candidates[i].endpoint.addr),
+				0xc6120000 + 5001 - CANDIDATES_MAX, 0xc6120000 + 4999);
 	path_peer_status(t->paths, t->a.peer, t->now_ns, &s);
 	assert_false(s.is_direct); /* a ping alone moves nothing */
 }

@@ -358,6 +358,10 @@ static void test_hostile_counts_and_offsets_stay_inside_the_map(void **state)
 	assert_false(map_own_at(map, MAP_MAX_OWN, &own));
 	assert_true(map_range_at(map, MAP_MAX_RANGES - 1, &range));
 	assert_false(map_range_at(map, MAP_MAX_RANGES, &range));
+	/* With a range that holds everything our own addresses are looked through. */
+	map->dir[0].ranges[0].first = ip("0.0.0.0");
+	mesh = ip("200.1.1.1");
+	assert_int_equal(map_to_mirror(map, &mesh, &mirror), MAP_PEER);
 }
 
 static void test_a_map_of_another_shape_is_not_taken(void **state)
