@@ -286,8 +286,12 @@ static struct tailnet *tailnet_or_error(struct mesh *mesh, char error[static LOC
 
 static int set_running(void *owner, bool running, char error[static LOCALAPI_ERROR_MAX])
 {
-	struct tailnet *t = tailnet_or_error(owner, error);
+	struct mesh *mesh = owner;
+	struct tailnet *t;
 
+	if (running && !mesh->tailnet)
+		return 0; /* the node of a file is up as long as we run */
+	t = tailnet_or_error(mesh, error);
 	return t ? tailnet_set_running(t, running, error) : -EOPNOTSUPP;
 }
 

@@ -221,6 +221,13 @@ def test_meshctl_ip_prints_the_addresses(running):
     assert a.ctl("ip").stdout.split() == [a.v4, a.v6]
 
 
+def test_the_node_of_a_file_is_up_and_cannot_be_taken_down(running):
+    a, _ = running
+    assert not a.ctl("up").stderr
+    for word in ("down", "logout"):
+        check_sentence(a.ctl(word, check=False), "by a WireGuard file.*end meshd")
+
+
 def test_meshctl_status_knows_the_nodes(running):
     a, b = running
     a.ctl("ping", "-c", "1", "node-b")
