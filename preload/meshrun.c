@@ -40,7 +40,8 @@ static const char usage_text[] =
 	"  --accept-dns=BOOL --shields-up --advertise-tags LIST --port N\n"
 	"  --trust-new-server-key --capability-version N\n"
 	"                       for meshd and a login, see there\n"
-	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR\n"
+	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR --allow-all-users\n"
+	"  --congestion NAME --workers N --log-level LEVEL\n"
 	"                       for meshd in either case, see there\n"
 	"  --dir DIR            runtime folder of the daemon               (MESHWRAP_DIR)\n"
 	"  --timeout SECONDS    how long to wait for the mesh; 30 unless told, and without\n"
@@ -97,6 +98,10 @@ static const struct option known[] = {
 	{ "capability-version", required_argument, NULL, FOR_LOGIN },
 	{ "socks5-server", required_argument, NULL, FOR_MESHD },
 	{ "outbound-http-proxy-listen", required_argument, NULL, FOR_MESHD },
+	{ "allow-all-users", no_argument, NULL, FOR_MESHD },
+	{ "congestion", required_argument, NULL, FOR_MESHD },
+	{ "workers", required_argument, NULL, FOR_MESHD },
+	{ "log-level", required_argument, NULL, FOR_MESHD },
 	{ "no-primary", no_argument, NULL, NO_PRIMARY },
 	{ "explain", optional_argument, NULL, EXPLAIN },
 	{ "help", no_argument, NULL, HELP },

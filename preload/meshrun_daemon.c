@@ -550,8 +550,8 @@ static int wait_or_start(char dir[static PATHS_MAX], const struct daemon_options
 		return EXIT_NO_MESH;
 	}
 	if (answer == DAEMON_HIDDEN) {
-		complain("no right to use the runtime folder %s; run as the user whose it is, or "
-			 "choose another with --dir",
+		complain("no right to use the runtime folder %s: run as the user whose it is, "
+			 "start its daemon with --allow-all-users, or choose another with --dir",
 			 dir);
 		return EXIT_NO_MESH;
 	}

@@ -597,6 +597,17 @@ print(s.getsockname()[0])'
         check_sentence(result, "the daemon in /run/meshwrap belongs to another user")
 
 
+@pytest.mark.skipif(not CAN_NETNS, reason="needs a process namespace")
+def test_other_users_of_a_container_are_on_the_mesh_of_its_first_process(pair):
+    """A service that runs as root and gives its children other users, as sshd does."""
+    node, _ = pair
+    words = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-ec", 'mount -t tmpfs none /run; exec "$@"', "-",
+             node.lab.binary("meshrun"), "--config", node.config, "--allow-all-users", "--", "setpriv", "--reuid=65534",
+             "--regid=65534", "--clear-groups", node.lab.binary("meshctl"), "ip"]
+    result = node.lab.run(words, Place(node.place.netns), {"MESHWRAP_DIR": "", "XDG_RUNTIME_DIR": ""})
+    assert result.stdout.split() == [node.v4, node.v6]
+
+
 def test_the_runtime_folder_is_private(running):
     a, _ = running
     assert a.dir.stat().st_mode & 0o077 == 0

@@ -114,6 +114,18 @@ static void test_a_proxy_is_for_the_node_of_a_file_too(void **state)
 	assert_non_null(strstr(read_back(s, "args"), " --socks5-server=127.0.0.1:1055\n"));
 }
 
+static void test_so_is_who_may_use_it_and_how_it_works(void **state)
+{
+	struct stage *s = *state;
+
+	write_login_meshd(s);
+	assert_int_equal(stage_run(s, "--config", s->config, "--allow-all-users", "--workers", "2",
+				   "--congestion=rate", "--log-level", "debug", "true"),
+			 0);
+	assert_non_null(strstr(read_back(s, "args"), " --allow-all-users --workers=2 "
+						     "--congestion=rate --log-level=debug\n"));
+}
+
 /* A daemon that is not ready, with a status. */
 struct starting {
 	int control, api;
@@ -228,6 +240,7 @@ int main(void)
 		meshrun_test(test_the_environment_alone_starts_a_login),
 		meshrun_test(test_logins_that_cannot_be_are_refused),
 		meshrun_test(test_a_proxy_is_for_the_node_of_a_file_too),
+		meshrun_test(test_so_is_who_may_use_it_and_how_it_works),
 		meshrun_test(test_a_login_that_failed_is_told_at_once),
 		meshrun_test(test_the_url_to_visit_is_shown_once),
 		meshrun_test(test_an_approval_that_does_not_come_ends_by_the_timeout),
