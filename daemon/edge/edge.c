@@ -36,8 +36,7 @@ static int raise_descriptor_limit(char *error)
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return 0;
 	if (limit.rlim_max < FILES_LEAST) {
-		snprintf(error, 256,
-			 "Only %llu files may be open here (ulimit -Hn); %d are needed.",
+		snprintf(error, 256, "only %llu files may be open here (ulimit -Hn); %d are needed",
 			 (unsigned long long)limit.rlim_max, FILES_LEAST);
 		return -EMFILE;
 	}
@@ -62,7 +61,7 @@ static int check_loopback(char *error)
 	if (err != -ENETUNREACH)
 		return 0;
 	snprintf(error, 256,
-		 "The loopback interface is down, by which programs reach the mesh; as root run: "
+		 "the loopback interface is down, by which programs reach the mesh; as root run: "
 		 "ip link set lo up");
 	return err;
 }
@@ -190,7 +189,7 @@ static int open_parts(struct edge *edge, char *error)
 		err = localapi_open(edge, &edge->api);
 	}
 	if (err)
-		snprintf(error, 256, "Cannot set up %s in %.150s: %s.", part, edge->dir,
+		snprintf(error, 256, "cannot set up %s in %.150s: %s", part, edge->dir,
 			 strerror(-err));
 	return err;
 }
@@ -202,7 +201,8 @@ static int set_up(struct edge *edge, char *error)
 
 	if ((size_t)snprintf(edge->dir, sizeof(edge->dir), "%s", config->dir) >=
 	    sizeof(edge->dir)) {
-		snprintf(error, 256, "The runtime folder's name is too long.");
+		snprintf(error, 256,
+			 "the runtime folder's name is too long; name another with --dir");
 		return -ENAMETOOLONG;
 	}
 	err = raise_descriptor_limit(error);
@@ -235,7 +235,7 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	int err;
 
 	if (!edge) {
-		snprintf(error, 256, "Out of memory.");
+		snprintf(error, 256, "out of memory");
 		return -ENOMEM;
 	}
 	edge->loop = loop;
@@ -337,7 +337,7 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 	int err;
 
 	if (!dir) {
-		snprintf(error, 256, "Out of memory.");
+		snprintf(error, 256, "out of memory");
 		return -ENOMEM;
 	}
 	err = plan_apply(edge->plan, nodes, count, loop_now(edge->loop), dir, error);
@@ -352,7 +352,7 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 	edge->dir_now = dir;
 	err = publish(edge);
 	if (err)
-		snprintf(error, 256, "The map in %.150s cannot grow: %s.", edge->dir,
+		snprintf(error, 256, "the map in %.150s cannot grow: %s", edge->dir,
 			 strerror(-err));
 	return err;
 }

@@ -27,14 +27,14 @@ static int check_folder(const char *dir, bool allow_all_users, char *error)
 	if (lstat(dir, &st) != 0) {
 		int err = errno;
 
-		snprintf(error, 256, "Cannot look at the runtime folder %.150s: %s.", dir,
+		snprintf(error, 256, "cannot look at the runtime folder %.150s: %s", dir,
 			 strerror(err));
 		return -err;
 	}
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022)) {
 		snprintf(error, 256,
-			 "The runtime folder %.100s must be a folder of your own that "
-			 "nobody else can write to; name another by MESHWRAP_DIR.",
+			 "the runtime folder %.100s must be a folder of your own that "
+			 "nobody else can write to; name another with --dir",
 			 dir);
 		return -EPERM;
 	}
@@ -42,7 +42,7 @@ static int check_folder(const char *dir, bool allow_all_users, char *error)
 	    chmod(dir, (st.st_mode & 07777) | 0111) != 0) {
 		int err = errno;
 
-		snprintf(error, 256, "Cannot open the runtime folder %.150s to all users: %s.", dir,
+		snprintf(error, 256, "cannot open the runtime folder %.150s to all users: %s", dir,
 			 strerror(err));
 		return -err;
 	}
@@ -56,7 +56,8 @@ int folder_lock(const char *dir, bool allow_all_users, int *lock_fd, char error[
 
 	if (mkdir(dir, allow_all_users ? 0755 : 0700) != 0 && errno != EEXIST) {
 		err = errno;
-		snprintf(error, 256, "Cannot make the runtime folder %.150s: %s.", dir,
+		snprintf(error, 256,
+			 "cannot make the runtime folder %.150s: %s; name another with --dir", dir,
 			 strerror(err));
 		return -err;
 	}
@@ -64,24 +65,27 @@ int folder_lock(const char *dir, bool allow_all_users, int *lock_fd, char error[
 	if (err)
 		return err;
 	if (paths_join(dir, PATHS_LOCK, path, sizeof(path)) != 0) {
-		snprintf(error, 256, "The runtime folder's name is longer than %d bytes.",
+		snprintf(error, 256, "the runtime folder's name is longer than %d bytes",
 			 PATHS_MAX - 1);
 		return -ENAMETOOLONG;
 	}
 	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		err = errno;
-		snprintf(error, 256, "Cannot open %.150s: %s.", path, strerror(err));
+		snprintf(error, 256, "cannot open %.150s: %s", path, strerror(err));
 		return -err;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
 		err = errno;
 		close(fd);
 		if (err == EWOULDBLOCK) {
-			snprintf(error, 256, "A daemon already runs in %.150s.", dir);
+			snprintf(error, 256,
+				 "a daemon already runs in %.150s; end it, or name another folder "
+				 "with --dir",
+				 dir);
 			return -EEXIST;
 		}
-		snprintf(error, 256, "Cannot lock %.150s: %s.", path, strerror(err));
+		snprintf(error, 256, "cannot lock %.150s: %s", path, strerror(err));
 		return -err;
 	}
 	*lock_fd = fd;

@@ -66,7 +66,7 @@ static int refuse(char *error, const struct edge_node *node, const struct ip_pre
 {
 	char text[IP_TEXT_MAX];
 
-	snprintf(error, 256, "%s %.*s%s%s/%u %s", node->is_self ? "Own address" : "Peer",
+	snprintf(error, 256, "%s %.*s%s%s/%u %s", node->is_self ? "own address" : "peer",
 		 node->is_self ? 0 : 63, node->is_self ? "" : node->name,
 		 node->is_self ? "" : (node->name[0] ? ": " : ""), ip_format(&p->addr, text),
 		 p->len, why);
@@ -88,11 +88,11 @@ static int check_prefix(const struct edge_node *node, const struct ip_prefix *p,
 
 	if (v4 && p->len < V4_WIDEST && !node->is_self)
 		return refuse(error, node, p,
-			      "is too wide: meshwrap mirrors IPv4 networks of /10 or smaller. "
-			      "List the networks you need instead.");
+			      "is too wide: meshwrap mirrors IPv4 networks of /10 or smaller; "
+			      "list the networks you need instead");
 	if (p->len < V6_WIDEST)
 		return refuse(error, node, p,
-			      "is too wide for a mesh network: it must be /8 or smaller.");
+			      "is too wide for a mesh network: it must be /8 or smaller");
 	if (v4 ? overlaps(&s, "0.0.0.0", "0.255.255.255") ||
 			    overlaps(&s, "127.0.0.0", "127.255.255.255") ||
 			    overlaps(&s, "224.0.0.0", "255.255.255.255")
@@ -100,7 +100,7 @@ static int check_prefix(const struct edge_node *node, const struct ip_prefix *p,
 			    overlaps(&s, "ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))
 		return refuse(error, node, p,
 			      "holds loopback, multicast or unspecified addresses, which cannot be "
-			      "on a mesh.");
+			      "on a mesh");
 	return 0;
 }
 
@@ -125,7 +125,7 @@ static int collect_own(const struct edge_node *node, struct map_directory *dir, 
 {
 	for (unsigned i = 0; i < node->prefix_count; i++) {
 		if (dir->own_count == MAP_MAX_OWN) {
-			snprintf(error, 256, "More than %d own addresses.", MAP_MAX_OWN);
+			snprintf(error, 256, "more than %d own addresses", MAP_MAX_OWN);
 			return -E2BIG;
 		}
 		dir->own[dir->own_count++] = (struct map_own){ .addr = node->prefix[i].addr,
@@ -152,7 +152,7 @@ static int add_range(struct map_directory *dir, const struct span *s, uint32_t m
 		}
 	}
 	if (dir->range_count == MAP_MAX_RANGES) {
-		snprintf(error, 256, "The peers' networks make more than %d ranges of addresses.",
+		snprintf(error, 256, "the peers' networks make more than %d ranges of addresses",
 			 MAP_MAX_RANGES);
 		return -E2BIG;
 	}
@@ -292,7 +292,7 @@ int plan_apply(struct plan *plan, const struct edge_node *nodes, unsigned count,
 	int err;
 
 	plan->now_ns = now_ns;
-	snprintf(error, 256, "Out of memory.");
+	snprintf(error, 256, "out of memory");
 	dir->own_count = dir->range_count = dir->mirror_count = 0;
 	err = collect(nodes, count, &in, dir, error);
 	if (err)
@@ -331,7 +331,7 @@ int plan_single(struct plan *plan, const struct ip_addr *addr, uint32_t *mirror,
 	struct spans single = { &one, 1, 1 };
 	int err;
 
-	snprintf(error, 256, "Out of memory.");
+	snprintf(error, 256, "out of memory");
 	err = plan_assign_singles(plan, &single, error);
 	if (err == 0) {
 		plan_keep_for_ever(plan, addr);
@@ -374,7 +374,7 @@ int plan_add_single(struct plan *plan, const struct ip_addr *addr, struct map_di
 	if (err)
 		return err;
 	if (dir->range_count + 2 > MAP_MAX_RANGES) {
-		snprintf(error, 256, "The peers' networks make more than %d ranges of addresses.",
+		snprintf(error, 256, "the peers' networks make more than %d ranges of addresses",
 			 MAP_MAX_RANGES);
 		return -E2BIG;
 	}

@@ -188,8 +188,8 @@ int plan_assign_v4(struct plan *plan, const struct span *s, char *error)
 			return cannot_ask(plan, error);
 		snprintf(
 			error, 256,
-			"No block of 127.0.0.0/8 is left for %u.%u.0.0/16: too many mesh networks, or "
-			"too many meshwrap daemons in this network namespace.",
+			"no block of 127.0.0.0/8 is left for %u.%u.0.0/16: too many mesh networks, or "
+			"too many meshwrap daemons in this network namespace",
 			(upper + i) >> 8, (upper + i) & 0xff);
 		return -EADDRNOTAVAIL;
 	}
@@ -266,8 +266,8 @@ int plan_assign_singles(struct plan *plan, const struct spans *single, char *err
 		err = cannot_ask(plan, error);
 	else if (err)
 		snprintf(error, 256,
-			 "No block of 127.0.0.0/8 is left for IPv6: too many meshwrap daemons in "
-			 "this network namespace.");
+			 "no block of 127.0.0.0/8 is left for IPv6: too many meshwrap daemons in "
+			 "this network namespace");
 	/* What was given stays so, also if it was not enough for all. */
 	if (count != plan->single_count)
 		qsort(plan->single, count, sizeof(*plan->single), compare_singles);

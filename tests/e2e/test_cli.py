@@ -114,7 +114,7 @@ def test_second_daemon_in_one_folder_is_told_in_one_sentence(running):
     a, b = running
     result = a.run([a.lab.binary("meshd"), "--config", b.config, "--dir", a.dir], wrapped=False, check=False,
                    timeout=10)
-    check_sentence(result, "run(s|ning)", re.escape(str(a.dir)))
+    check_sentence(result, "run(s|ning)", re.escape(str(a.dir)), "--dir")
     assert a.ctl("status").returncode == 0, "the first one goes on"
 
 
