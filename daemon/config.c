@@ -172,12 +172,35 @@ static int set_mtu(struct parser *p, char *value)
 	return 0;
 }
 
+/* Adds "WHAT (line N)" to a line of 512 bytes, as far as there is room. */
+static void note(const struct parser *p, char *line, const char *begin, const char *what)
+{
+	size_t used = strlen(line), room = sizeof(p->config->unused);
+
+	if (used == 0)
+		used = (size_t)snprintf(line, room, "%s: ", begin);
+	else if (room - used < 64)
+		return; /* the reader has got the point */
+	else
+		used += (size_t)snprintf(line + used, room - used, ", ");
+	snprintf(line + used, room - used, "%s (line %u)", what, p->line);
+}
+
+/* To others it is a comment, which says what its writer likes: no reason to refuse the file. */
+static int set_name(const struct parser *p, const char *value, char name[static CONFIG_NAME_MAX])
+{
+	if (config_value_label(value, name) == 0)
+		return 0;
+	name[0] = '\0';
+	note(p, p->config->bad_names,
+	     "no host name (up to 63 letters, digits and hyphens), so taken for a plain comment",
+	     "Name");
+	return 0;
+}
+
 static int set_own_name(struct parser *p, char *value)
 {
-	if (config_value_label(value, p->config->name) < 0)
-		return fail(
-			p, "the Name is not a host name; use up to 63 letters, digits and hyphens");
-	return 0;
+	return set_name(p, value, p->config->name);
 }
 
 static int set_domain(struct parser *p, char *value)
@@ -263,10 +286,7 @@ static int set_keepalive(struct parser *p, char *value)
 
 static int set_peer_name(struct parser *p, char *value)
 {
-	if (config_value_label(value, current_peer(p)->name) < 0)
-		return fail(
-			p, "the Name is not a host name; use up to 63 letters, digits and hyphens");
-	return 0;
+	return set_name(p, value, current_peer(p)->name);
 }
 
 /* ---- lines ---- */
@@ -309,26 +329,12 @@ static const struct key *find_key(const char *name, enum section section)
 	return found;
 }
 
-static void note_unused(struct parser *p, const char *name)
-{
-	char *warning = p->config->warning;
-	size_t used = strlen(warning), room = sizeof(p->config->warning);
-
-	if (used == 0)
-		used = (size_t)snprintf(warning, room, "no effect here: ");
-	else if (room - used < 64)
-		return; /* the reader has got the point */
-	else
-		used += (size_t)snprintf(warning + used, room - used, ", ");
-	snprintf(warning + used, room - used, "%s (line %u)", name, p->line);
-}
-
 static int set_key(struct parser *p, const struct key *key, char *value)
 {
 	uint32_t bit = 1u << (key - key_table);
 
 	if (key->kind == KEY_UNUSED) {
-		note_unused(p, key->name);
+		note(p, p->config->unused, "no effect here", key->name);
 		return 0;
 	}
 	if (key->kind != KEY_MANY && p->seen & bit)

@@ -10,7 +10,7 @@
  *     MTU = 1420
  *
  *     [Peer]
- *     # Name = node-b
+ *     # Name = node-b           one that is no host name is a plain comment
  *     PublicKey = ...
  *     AllowedIPs = 100.64.0.2/32, fd7a:115c:a1e0::2/128
  *     Endpoint = 192.0.2.7:51820
@@ -54,7 +54,9 @@ struct config {
 	uint32_t mtu;
 	struct config_peer *peers;
 	unsigned peer_count;
-	char warning[512]; /* keys we accept but do not act on (PostUp, Table ...); "" when none */
+	/* One line each, "" when there is nothing to say: */
+	char unused[512];    /* keys we accept but do not act on (PostUp, Table ...) */
+	char bad_names[512]; /* comments that say Name, but are no host names: nobody has them */
 };
 
 /*

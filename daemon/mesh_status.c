@@ -441,8 +441,10 @@ void mesh_describe(const struct mesh *mesh, char line[static MESH_LINE_MAX])
 
 void mesh_log_warnings(struct mesh *mesh)
 {
-	if (mesh->config.warning[0])
-		log_warn("config: %s", mesh->config.warning);
+	if (mesh->config.unused[0])
+		log_warn("config: %s", mesh->config.unused);
+	if (mesh->config.bad_names[0])
+		log_warn("config: %s", mesh->config.bad_names);
 	if (!mesh->tailnet && mesh->config.peer_count == 0)
 		log_warn("config: the file has no [Peer], so this node is alone");
 }
