@@ -248,9 +248,34 @@ int wg_peer_set_allowed(struct wg_peer *peer, const struct ip_prefix *allowed, u
 	return err;
 }
 
+int wg_device_reserve(struct wg_device *dev, unsigned prefixes)
+{
+	return wg_allowedips_reserve(&dev->allowed, prefixes, NULL);
+}
+
+void wg_peer_set_preshared_key(struct wg_peer *peer, const uint8_t preshared_key[static WG_KEY_LEN])
+{
+	memcpy(peer->handshake.preshared.byte, preshared_key, KEY_LEN);
+}
+
+void wg_peer_set_keepalive(struct wg_peer *peer, uint16_t keepalive_s)
+{
+	wg_timers_set_persistent(&peer->timers, keepalive_s);
+	if (peer->has_endpoint)
+		wg_timers_endpoint_set(&peer->timers);
+	wg_peer_rearm(peer);
+}
+
 void wg_peer_renew(struct wg_peer *peer)
 {
 	peer->is_renewing = peer->keypairs.current != NULL;
+}
+
+void wg_peer_rekey(struct wg_peer *peer, uint64_t now_ns)
+{
+	wg_enter(peer->dev, now_ns);
+	wg_peer_initiate(peer, false, now_ns);
+	wg_leave(peer->dev);
 }
 
 void wg_peer_wake(struct wg_peer *peer, uint64_t now_ns)

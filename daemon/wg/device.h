@@ -109,10 +109,25 @@ void wg_peer_set_endpoint(struct wg_peer *peer, const struct endpoint *endpoint)
  */
 int wg_peer_set_allowed(struct wg_peer *peer, const struct ip_prefix *allowed, unsigned count);
 /*
+ * Room for so many prefixes more than there are: until then wg_peer_set_allowed() has memory. 0,
+ * -E2BIG or -ENOMEM.
+ */
+int wg_device_reserve(struct wg_device *dev, unsigned prefixes);
+/* Of the next handshakes; the session goes on until then. All zero: none. */
+void wg_peer_set_preshared_key(struct wg_peer *peer,
+			       const uint8_t preshared_key[static WG_KEY_LEN]);
+/* Persistent keepalive, 0: off. The first is sent soon. */
+void wg_peer_set_keepalive(struct wg_peer *peer, uint16_t keepalive_s);
+/*
  * The other side has probably forgotten our session (it has started again):
  * what is sent next asks for a new one first. What still comes under the old one is taken.
  */
 void wg_peer_renew(struct wg_peer *peer);
+/*
+ * New keys at once (subject to the rate limits); the session goes on meanwhile, in case the
+ * other side still has it.
+ */
+void wg_peer_rekey(struct wg_peer *peer, uint64_t now_ns);
 /* Starts a handshake now if there is no session (subject to the rate limits). */
 void wg_peer_wake(struct wg_peer *peer, uint64_t now_ns);
 /*

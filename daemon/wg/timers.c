@@ -40,6 +40,12 @@ void wg_timers_init(struct wg_timers *t, uint16_t keepalive_s)
 	};
 }
 
+void wg_timers_set_persistent(struct wg_timers *t, uint16_t keepalive_s)
+{
+	t->persistent_interval_ns = keepalive_s * NS_PER_S;
+	t->persistent_ns = NEVER_NS;
+}
+
 void wg_timers_endpoint_set(struct wg_timers *t)
 {
 	if (t->persistent_interval_ns)

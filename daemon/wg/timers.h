@@ -36,6 +36,8 @@ enum wg_due {
 };
 
 void wg_timers_init(struct wg_timers *t, uint16_t keepalive_s);
+/* Persistent keepalive, 0: off. It starts with wg_timers_endpoint_set(). */
+void wg_timers_set_persistent(struct wg_timers *t, uint16_t keepalive_s);
 /* Persistent keepalive starts now, wherever it stood. */
 void wg_timers_endpoint_set(struct wg_timers *t);
 

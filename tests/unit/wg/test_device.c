@@ -162,6 +162,35 @@ static void test_a_peer_may_change_more_than_half_of_all_prefixes(void **state)
 	free(prefixes);
 }
 
+static void test_prefixes_that_have_room_need_no_memory(void **state)
+{
+	struct ip_prefix prefixes[1000];
+	struct wg_device *dev = quiet_device();
+	struct wg_peer_config config = { .keepalive_s = 0 };
+	struct wg_peer *peer[2];
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(prefixes); i++)
+		prefixes[i] = (struct ip_prefix){ ip_from_v4(i), 32 };
+	for (int i = 0; i < 2; i++) {
+		random_key(config.public_key);
+		assert_int_equal(wg_device_add_peer(dev, &config, &peer[i]), 0);
+	}
+	assert_int_equal(wg_device_reserve(dev, WG_PREFIXES_MAX + 1), -E2BIG);
+	assert_int_equal(wg_device_reserve(dev, ARRAY_LEN(prefixes)), 0);
+	fail_after = 0;
+	assert_int_equal(wg_peer_set_allowed(peer[0], prefixes, ARRAY_LEN(prefixes) / 2), 0);
+	/* Half of them change sides. */
+	assert_int_equal(wg_peer_set_allowed(peer[1], prefixes + ARRAY_LEN(prefixes) / 4,
+					     ARRAY_LEN(prefixes) / 2),
+			 0);
+	assert_int_equal(fail_after, 0);
+	fail_after = -1;
+	assert_ptr_equal(wg_device_route(dev, &prefixes[0].addr), peer[0]);
+	assert_ptr_equal(wg_device_route(dev, &prefixes[ARRAY_LEN(prefixes) / 2].addr), peer[1]);
+	wg_device_destroy(dev);
+}
+
 static void test_an_ephemeral_of_low_order_is_refused(void **state)
 {
 	struct world *w = world_create(&(struct world_options){ 0 });
@@ -372,6 +401,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_impossible_peers_are_refused),
 		cmocka_unit_test(test_a_peer_may_change_more_than_half_of_all_prefixes),
+		cmocka_unit_test(test_prefixes_that_have_room_need_no_memory),
 		cmocka_unit_test(test_an_ephemeral_of_low_order_is_refused),
 		cmocka_unit_test(test_a_stranger_gets_no_answer),
 		cmocka_unit_test(test_creation_survives_any_allocation_failing),

@@ -44,6 +44,30 @@ static void test_different_preshared_keys_make_no_session(void **state)
 	world_destroy(w);
 }
 
+static void test_a_new_preshared_key_is_that_of_the_next_session(void **state)
+{
+	static const uint8_t key[WG_KEY_LEN] = { 7 };
+	struct world *w = world_create(&plain);
+
+	(void)state;
+	world_connect(w);
+	wg_peer_set_preshared_key(w->node[0].peer, key);
+	world_exchange(w, 0);
+	world_exchange(w, 1);
+	/* One side alone makes none with it. */
+	wg_peer_renew(w->node[0].peer);
+	world_run(w, 6 * NS_PER_S);
+	world_send(w, 0, 1, 1, 100);
+	world_run(w, 6 * NS_PER_S);
+	assert_int_equal(w->node[0].established, 1);
+	wg_peer_set_preshared_key(w->node[1].peer, key);
+	world_run(w, 12 * NS_PER_S);
+	assert_int_equal(w->node[0].established, 2);
+	world_exchange(w, 0);
+	world_exchange(w, 1);
+	world_destroy(w);
+}
+
 static void test_crossed_initiations_end_in_one_working_session(void **state)
 {
 	struct world *w = world_create(&plain);
@@ -367,6 +391,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_either_side_may_start_with_or_without_a_preshared_key),
 		cmocka_unit_test(test_different_preshared_keys_make_no_session),
+		cmocka_unit_test(test_a_new_preshared_key_is_that_of_the_next_session),
 		cmocka_unit_test(test_crossed_initiations_end_in_one_working_session),
 		cmocka_unit_test(test_crossed_initiations_cost_no_time),
 		cmocka_unit_test(test_crossed_initiations_do_not_cross_for_ever),

@@ -317,6 +317,28 @@ static void test_a_persistent_keepalive_outlives_an_absent_peer(void **state)
 	world_destroy(w);
 }
 
+static void test_a_persistent_keepalive_may_begin_change_and_end(void **state)
+{
+	struct world *w = world_create(&plain);
+	struct node *a = &w->node[0];
+	unsigned before;
+
+	(void)state;
+	world_connect(w);
+	world_run(w, 20 * NS_PER_S); /* what connecting left to say is said */
+	before = a->keepalives;
+	wg_peer_set_keepalive(a->peer, 25);
+	world_run(w, 50 * NS_PER_S + 1);
+	assert_int_equal(a->keepalives, before + 3);
+	wg_peer_set_keepalive(a->peer, 10);
+	world_run(w, 20 * NS_PER_S + 1);
+	assert_int_equal(a->keepalives, before + 6);
+	wg_peer_set_keepalive(a->peer, 0);
+	world_run(w, 1000 * NS_PER_S);
+	assert_int_equal(a->keepalives, before + 6);
+	world_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -333,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_a_peer_that_does_not_answer_data_gets_a_new_handshake),
 		cmocka_unit_test(test_a_persistent_keepalive_connects_and_stays),
 		cmocka_unit_test(test_a_persistent_keepalive_outlives_an_absent_peer),
+		cmocka_unit_test(test_a_persistent_keepalive_may_begin_change_and_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
