@@ -370,9 +370,9 @@ static bool take_port(struct dgram_kind *kind, const void *peer, struct endpoint
 	return false;
 }
 
-const void *dgram_peer(const struct edge *edge, const struct ip_addr *addr)
+static const void *peer_of(const struct edge *edge, const struct endpoint *remote, bool is_service)
 {
-	return edge->callbacks.peer ? edge->callbacks.peer(edge->owner, addr) : NULL;
+	return is_service ? NULL : edge_peer_of(edge, &remote->addr);
 }
 
 static int try_open(struct dgram *d, const void *peer)
@@ -410,7 +410,7 @@ static int open_for(struct dgrams *all, struct dgram *d, const void *peer)
 static int make(struct dgrams *all, const struct dgram_key *key, const struct endpoint *remote,
 		bool is_service, struct dgram **out)
 {
-	const void *peer = is_service ? NULL : dgram_peer(all->edge, &remote->addr);
+	const void *peer = peer_of(all->edge, remote, is_service);
 	struct dgram *d = calloc(1, sizeof(*d));
 	int err;
 
@@ -419,6 +419,7 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 	d->dgrams = all;
 	d->key = *key;
 	d->remote = *remote;
+	d->peer = peer;
 	d->fd = -1;
 	d->timer.fired = timer_fired;
 	d->at.addr = key->v6only ? (struct ip_addr){ .byte = { [15] = 1 } }
@@ -548,6 +549,16 @@ void dgrams_destroy(struct dgrams *all)
 	edge_timer_cancel(&all->edge->timers, &all->retry);
 	dgram_forget_routes(all);
 	free(all);
+}
+
+void dgrams_leave_gone_peers(struct dgrams *all)
+{
+	struct dgram *d, *next;
+
+	HASH_ITER(hh, all->table, d, next)
+	if (peer_of(all->edge, &d->remote, d->is_service) != d->peer)
+		remove_dgram(d);
+	dgrams_reap(all);
 }
 
 void dgrams_keep_mirrors(const struct dgrams *all, struct plan *plan)

@@ -209,7 +209,7 @@ static int reach(struct dgrams *all, const struct endpoint *to, const struct end
 static struct dgram_refusals *refusals_of(struct dgrams *all, const struct endpoint *remote)
 {
 	struct dgram_refusals *r, *place = &all->refusals[DGRAM_SCANNERS - 1];
-	const void *peer = dgram_peer(all->edge, &remote->addr);
+	const void *peer = edge_peer_of(all->edge, &remote->addr);
 	uint64_t now_ns = loop_now(all->edge->loop);
 
 	for (r = all->refusals; r < all->refusals + DGRAM_SCANNERS; r++) {
@@ -232,7 +232,7 @@ static void count_refusal(struct dgrams *all, const struct endpoint *remote)
 
 	if (r->count++ > 0)
 		return;
-	r->peer = dgram_peer(all->edge, &remote->addr);
+	r->peer = edge_peer_of(all->edge, &remote->addr);
 	r->since_ns = loop_now(all->edge->loop);
 }
 

@@ -29,6 +29,7 @@ struct dgram {
 	struct dgrams *dgrams;
 	struct dgram_key key;
 	struct endpoint remote; /* on the mesh */
+	const void *peer;       /* who had it when this was made; only compared */
 	struct endpoint at;     /* our socket on loopback */
 	int fd;                 /* -1 while it sulks */
 	struct event event;
@@ -59,7 +60,7 @@ struct dgram_route {
 
 /* Datagrams of a peer that nobody took, in this stretch of time. */
 struct dgram_refusals {
-	const void *peer;  /* as dgram_peer() says */
+	const void *peer;  /* as edge_peer_of() says */
 	uint64_t since_ns; /* 0: free */
 	unsigned count;
 };
@@ -96,8 +97,6 @@ struct dgrams {
 /* Frees removed endpoints. Not from inside an endpoint's callback. */
 void dgrams_reap(struct dgrams *dgrams);
 struct dgram *dgram_find(struct dgrams *dgrams, uint32_t mirror, uint16_t port, bool v6only);
-/* Who has this address: only compared. */
-const void *dgram_peer(const struct edge *edge, const struct ip_addr *addr);
 /* The endpoint for this peer and port, made when there is none. 0 or -errno. */
 int dgram_get(struct dgrams *dgrams, const struct endpoint *remote, bool v6only,
 	      struct dgram **out);

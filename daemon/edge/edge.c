@@ -357,6 +357,12 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 	return err;
 }
 
+void edge_peers_changed(struct edge *edge)
+{
+	flows_leave_gone_peers(&edge->flows);
+	dgrams_leave_gone_peers(edge->dgrams);
+}
+
 /* Names, routes or this machine's servers are others now; addresses are not. */
 static void names_changed(void *owner)
 {
@@ -398,6 +404,11 @@ bool edge_own_address(const struct edge *edge, uint32_t mirror, bool want_v6, st
 		if (own->mirror == mirror && ip_is_v4(&own->addr) != want_v6)
 			return true;
 	return map_own(map, want_v6, own);
+}
+
+const void *edge_peer_of(const struct edge *edge, const struct ip_addr *mesh)
+{
+	return edge->callbacks.peer ? edge->callbacks.peer(edge->owner, mesh) : NULL;
 }
 
 int edge_check_peer(const struct edge *edge, const struct ip_addr *mesh, uint32_t *mirror)

@@ -57,6 +57,11 @@ void edge_destroy(struct edge *edge);
 int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
 		   char error[static 256]);
 /*
+ * Addresses have other peers than before, or none: what programs have with those of before
+ * ends with an error. For an owner whose peers' pointers (callbacks.peer) live until then.
+ */
+void edge_peers_changed(struct edge *edge);
+/*
  * Whose names programs see, and who answers at the resolver's address and in
  * place of this machine's name servers. Once, before or after edge_set_nodes(); the
  * edge then follows every dns_set() by itself. dns_destroy() comes right before

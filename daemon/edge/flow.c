@@ -101,6 +101,7 @@ struct flow *flow_create(struct edge *edge, const struct endpoint *local,
 	flow->is_inbound = state == FLOW_CALLING;
 	flow->local = *local;
 	flow->remote = *remote;
+	flow->peer = edge_peer_of(edge, &remote->addr);
 	flow->stream.fd = -1;
 	flow->timer.fired = timer_fired;
 	flow->next = flows->all;
@@ -423,6 +424,22 @@ void flows_close(struct flows *flows)
 	flows->has_pump = false;
 	free(flows->tables);
 	flows->tables = NULL;
+}
+
+void flows_leave_gone_peers(struct flows *flows)
+{
+	struct edge *edge = flows->edge;
+	struct flow *next;
+
+	for (struct flow *flow = flows->all; flow; flow = next) {
+		next = flow->next; /* not of the dead */
+		if (flow->is_service || edge_peer_of(edge, &flow->remote.addr) == flow->peer)
+			continue;
+		if (flow->is_parked)
+			inbound_ignore(flow);
+		else if (flow->conn)
+			tcp_cut_off(flow->conn, EHOSTUNREACH, loop_now(edge->loop));
+	}
 }
 
 void flows_keep_mirrors(const struct flows *flows, struct plan *plan)

@@ -60,6 +60,9 @@ void flows_round_ended(struct flows *flows);
 /* flows_round_ended() is to be called, whatever the time is. */
 bool flows_want_round(const struct flows *flows);
 
+/* Those whose address has another peer than at their begin, or none, fail: EHOSTUNREACH. */
+void flows_leave_gone_peers(struct flows *flows);
+
 /* plan_keep() for the mirror of each. */
 void flows_keep_mirrors(const struct flows *flows, struct plan *plan);
 

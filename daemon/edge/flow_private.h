@@ -29,6 +29,7 @@ struct flow {
 	struct endpoint program; /* its end on loopback; inbound: the listener */
 	struct endpoint local, remote;
 	uint32_t peer_mirror;
+	const void *peer;      /* who had the address at its begin; only compared */
 	struct tcp_conn *conn; /* NULL: none, or released */
 	struct stream stream;
 	struct edge_timer timer;
@@ -115,5 +116,7 @@ void outbound_tcp_event(struct flow *flow, unsigned events);
 void outbound_timer(struct flow *flow, uint64_t now_ns);
 void inbound_timer(struct flow *flow, uint64_t now_ns);
 void inbound_unpark(struct flow *flow);
+/* Nobody answers the SYN that waits. */
+void inbound_ignore(struct flow *flow);
 
 #endif

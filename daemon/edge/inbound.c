@@ -123,7 +123,7 @@ static void refuse(struct flow *flow)
 }
 
 /* The peer asks again by itself, perhaps when there are descriptors. */
-static void ignore(struct flow *flow)
+void inbound_ignore(struct flow *flow)
 {
 	struct tcp_conn *conn = flow->conn;
 
@@ -147,7 +147,7 @@ static void call_went(struct flow *flow, int err)
 		if (err == -EMFILE || err == -ENFILE)
 			flow_lacks_descriptor(flow);
 		hang_up(flow);
-		ignore(flow);
+		inbound_ignore(flow);
 	} else {
 		hang_up(flow);
 		if (++flow->target == flow->targets.count)
@@ -184,7 +184,7 @@ void inbound_timer(struct flow *flow, uint64_t now_ns)
 	int err = sock_connect(flow->stream.fd, &flow->program);
 
 	if (err == -EINPROGRESS && now_ns >= flow->give_up_ns)
-		ignore(flow);
+		inbound_ignore(flow);
 	else
 		call_went(flow, err);
 }
@@ -216,7 +216,7 @@ void flow_incoming(struct edge *edge, struct tcp_conn *conn, const struct endpoi
 	HASH_ADD(by_conn, edge->flows.tables->by_conn, conn, sizeof(flow->conn), flow);
 	flow->is_parked = flow->by_conn.tbl != NULL;
 	if (!flow->is_parked) {
-		ignore(flow);
+		inbound_ignore(flow);
 		return;
 	}
 	targets_find(&flow->targets, edge->socket_table, SOCK_STREAM, local, own_mirror);

@@ -450,6 +450,13 @@ void tcp_ignore(struct tcp_conn *conn)
 	drop_parked(conn);
 }
 
+void tcp_cut_off(struct tcp_conn *conn, int error, uint64_t now_ns)
+{
+	conn->tcp->now_ns = now_ns;
+	if (conn->in_table)
+		tcp_conn_fail(conn, error);
+}
+
 void tcp_abort(struct tcp_conn *conn, uint64_t now_ns)
 {
 	conn->tcp->now_ns = now_ns;

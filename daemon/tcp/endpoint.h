@@ -147,6 +147,11 @@ bool tcp_recv_ended(const struct tcp_conn *conn);
 /* After TCP_EVENT_FAILED: ECONNREFUSED, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH. */
 int tcp_conn_error(const struct tcp_conn *conn);
 void tcp_conn_info(const struct tcp_conn *conn, struct tcp_conn_info *info);
+/*
+ * There is no way to the far side any more: fails with error, as if everything that can be
+ * waited for had been. Nothing is sent. Of one that the owner holds.
+ */
+void tcp_cut_off(struct tcp_conn *conn, int error, uint64_t now_ns);
 /* RST if the state calls for one; conn is gone. */
 void tcp_abort(struct tcp_conn *conn, uint64_t now_ns);
 /*

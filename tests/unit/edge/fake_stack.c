@@ -268,6 +268,13 @@ int tcp_conn_error(const struct tcp_conn *conn)
 	return conn->error;
 }
 
+void tcp_cut_off(struct tcp_conn *conn, int error, uint64_t now_ns)
+{
+	(void)now_ns;
+	if (!(conn->events & TCP_EVENT_FAILED) && !conn->error)
+		fail(conn, error);
+}
+
 void tcp_abort(struct tcp_conn *conn, uint64_t now_ns)
 {
 	(void)now_ns;

@@ -160,6 +160,119 @@ static void test_large_datagrams_cross_in_fragments(void **state)
 	close(server);
 }
 
+static void change_peers(void *arg)
+{
+	struct node *node = arg;
+
+	node->is_v6_another_peers = node->is_net_nobodys = true;
+	edge_peers_changed(node->edge);
+}
+
+static void test_flows_end_when_their_address_is_another_peers(void **state)
+{
+	int client4, server4, client6, server6;
+	char words[8];
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client4, &server4);
+	two_nodes_join(&t, B_ADDR6, &client6, &server6);
+	program_say(server6, client6, "hello");
+	program_send(server6, "bye", 3);
+	/* Until that lies in the program's socket. */
+	assert_int_equal(recv(client6, words, 3, MSG_PEEK | MSG_WAITALL), 3);
+	two_nodes_call(&t, change_peers, a);
+	assert_int_equal(recv(client6, words, sizeof(words), 0), 3);
+	assert_int_equal(recv(client6, words, sizeof(words), 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	two_nodes_wait_flows(a, 1);
+	program_say(client4, server4, "still");
+	program_say(server4, client4, "there");
+	close(client6);
+	close(server6);
+	two_nodes_hang_up(&t, client4, server4);
+}
+
+static void *connect_to_nobody(void *error)
+{
+	*(int *)error = shim_connect(a, "100.64.9.5", 80);
+	return NULL;
+}
+
+static void test_a_dial_fails_when_its_address_is_nobodys_any_more(void **state)
+{
+	pthread_t thread;
+	int error = 0;
+
+	(void)state;
+	assert_int_equal(pthread_create(&thread, NULL, connect_to_nobody, &error), 0);
+	two_nodes_wait_flows(a, 1);
+	two_nodes_call(&t, change_peers, a);
+	pthread_join(thread, NULL);
+	assert_int_equal(error, -EHOSTUNREACH);
+	two_nodes_wait_flows(a, 0);
+}
+
+/* Its queue is full, so a peer's SYN waits; then that is nobody's, and has no answer. */
+static void test_a_syn_that_waits_is_forgotten_when_its_address_is_another_peers(void **state)
+{
+	struct endpoint any = mesh_endpoint("::", 0), local, mirror, at = mesh_endpoint("::1", 0);
+	struct tcp_stats before, after;
+	struct sockaddr_storage ss;
+	int fillers[2], listener, client;
+	socklen_t len;
+
+	(void)state;
+	listener = program_listen(&any, &at.port);
+	assert_int_equal(listen(listener, 0), 0);
+	len = endpoint_to_sockaddr(&at, AF_INET6, &ss);
+	for (int i = 0; i < 2; i++) {
+		fillers[i] = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
+		(void)connect(fillers[i], (struct sockaddr *)&ss, len);
+	}
+	assert_int_equal(shim_prepare(b, A_ADDR6, at.port, &client, &local, &mirror), 0);
+	two_nodes_wait_flows(a, 1);
+	tcp_get_stats(netstack_tcp(a->ns), &before);
+	two_nodes_call(&t, change_peers, a);
+	two_nodes_wait_flows(a, 0);
+	tcp_get_stats(netstack_tcp(a->ns), &after);
+	assert_int_equal(after.refused, before.refused);
+	assert_int_equal(after.parked, 0);
+	assert_int_equal(two_nodes_stats(b).flows, 1);
+	for (int i = 0; i < 2; i++)
+		close(fillers[i]);
+	close(client);
+	close(listener);
+}
+
+static void test_datagrams_end_when_their_address_is_another_peers(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0);
+	struct endpoint four = mesh_endpoint(B_ADDR, 7), six = mesh_endpoint(B_ADDR6, 7), at;
+	struct ipc_reply reply;
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int client = socket(AF_INET, SOCK_DGRAM, 0);
+
+	(void)state;
+	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &any, &four, 0, &reply), 0);
+	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &any, &six, 0, &reply), 0);
+	at = (struct endpoint){ reply.mirror, reply.mirror_port };
+	len = endpoint_to_sockaddr(&at, AF_INET, &ss);
+	assert_int_equal(connect(client, (struct sockaddr *)&ss, len), 0);
+	assert_int_equal(two_nodes_stats(a).udp_endpoints, 2);
+	two_nodes_call(&t, change_peers, a);
+	assert_int_equal(two_nodes_stats(a).udp_endpoints, 1);
+	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), 7, &(uint32_t){ 0 },
+				  &(uint16_t){ 0 }));
+	assert_false(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR6), 7, &(uint32_t){ 0 },
+				   &(uint16_t){ 0 }));
+	/* A program that is connected there hears it from the kernel. */
+	assert_int_equal(send(client, "x", 1, 0), 1);
+	assert_int_equal(send(client, "x", 1, 0), -1);
+	assert_int_equal(errno, ECONNREFUSED);
+	close(client);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -170,6 +283,10 @@ int main(void)
 		TEST(test_a_reset_crosses),
 		TEST(test_what_a_program_said_last_outlives_it_by_minutes),
 		TEST(test_large_datagrams_cross_in_fragments),
+		TEST(test_flows_end_when_their_address_is_another_peers),
+		TEST(test_a_dial_fails_when_its_address_is_nobodys_any_more),
+		TEST(test_a_syn_that_waits_is_forgotten_when_its_address_is_another_peers),
+		TEST(test_datagrams_end_when_their_address_is_another_peers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,6 +117,8 @@ static const void *peer(void *owner, const struct ip_addr *mesh)
 {
 	struct node *node = owner;
 
+	if (node->is_net_nobodys && ip_is_v4(mesh) && (ip_v4(mesh) >> 8 & 0xff) == 9)
+		return NULL;
 	return node->is_v6_another_peers && !ip_is_v4(mesh) ? (const void *)node : node->other;
 }
 

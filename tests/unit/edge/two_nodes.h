@@ -30,6 +30,7 @@ struct node {
 	uint64_t packets;
 	int reachable; /* what the edge is told */
 	bool is_v6_another_peers;
+	bool is_net_nobodys; /* B_NET */
 };
 
 struct two_nodes {
