@@ -54,6 +54,7 @@ struct config {
 	uint32_t mtu;
 	struct config_peer *peers;
 	unsigned peer_count;
+	bool is_exposed; /* others may read or write the file */
 	/* One line each, "" when there is nothing to say: */
 	char unused[512];    /* keys we accept but do not act on (PostUp, Table ...) */
 	char bad_names[512]; /* comments that say Name, but are no host names: nobody has them */

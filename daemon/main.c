@@ -6,7 +6,6 @@
  * What is odd about the file is told only once the node is up, so that an error stands alone.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,94 +13,17 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <event2/event.h>
-#include <sodium.h>
 
 #include "daemon/calls.h"
+#include "daemon/config_file.h"
 #include "daemon/mesh.h"
 #include "daemon/options.h"
 #include "daemon/trim.h"
 #include "shared/log.h"
 #include "shared/standard.h"
 #include "shared/util.h"
-
-/* The file, and what the file system told of it. */
-struct file {
-	char *text;
-	size_t len;
-	mode_t mode;
-};
-
-static int read_fd(int fd, struct file *file)
-{
-	struct stat st;
-	ssize_t n;
-
-	if (fstat(fd, &st) != 0)
-		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return -EISDIR;
-	file->mode = st.st_mode;
-	/* One byte more than allowed, so that the parser sees it is too long; also for a pipe. */
-	file->text = malloc(CONFIG_MAX_BYTES + 1);
-	if (!file->text)
-		return -ENOMEM;
-	while (file->len <= CONFIG_MAX_BYTES) {
-		n = read(fd, file->text + file->len, CONFIG_MAX_BYTES + 1 - file->len);
-		if (n == 0)
-			break;
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0)
-			file->len += (size_t)n;
-	}
-	return 0;
-}
-
-static void file_finish(struct file *file)
-{
-	if (file->text)
-		sodium_memzero(file->text, file->len);
-	free(file->text);
-	file->text = NULL;
-}
-
-static int read_file(const char *path, struct file *file)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), err;
-
-	if (fd < 0)
-		return -errno;
-	err = read_fd(fd, file);
-	close(fd);
-	return err;
-}
-
-/* Reads and parses the file. False after saying what is wrong. */
-static bool load_config(const char *path, struct config *config, mode_t *mode)
-{
-	struct file file = { 0 };
-	char error[256];
-	int err = read_file(path, &file);
-
-	if (err < 0) {
-		file_finish(&file);
-		fprintf(stderr, "meshd: cannot read %s: %s; give the path of a WireGuard file\n",
-			path, strerror(-err));
-		return false;
-	}
-	*mode = file.mode;
-	err = config_parse(file.text, file.len, config, error);
-	file_finish(&file);
-	if (err < 0) {
-		config_finish(config);
-		fprintf(stderr, "meshd: %s: %s\n", path, error);
-		return false;
-	}
-	return true;
-}
 
 /* No new privileges, and no way for keys to leave by a core file or a debugger. */
 static void drop_privileges(void)
@@ -161,10 +83,10 @@ static int run(struct mesh *mesh)
 	return err;
 }
 
-/* path: of the file, NULL: a login. What is wrong in a line of it is told with its name. */
-static struct mesh *create(const char *path, struct config *config,
-			   const struct mesh_options *options)
+/* What is wrong in a line of the file is told with its name. */
+static struct mesh *create(struct config *config, const struct mesh_options *options)
 {
+	const char *path = options->config_path;
 	struct mesh *mesh;
 	char error[256];
 
@@ -177,20 +99,16 @@ static struct mesh *create(const char *path, struct config *config,
 	return NULL;
 }
 
-/* The node of a WireGuard file. NULL after saying what is wrong. */
 static struct mesh *create_from_file(const char *path, const struct mesh_options *options)
 {
 	struct config config;
-	struct mesh *mesh;
-	mode_t mode;
+	char error[CONFIG_FILE_ERROR_MAX];
 
-	if (!load_config(path, &config, &mode))
-		return NULL;
-	mesh = create(path, &config, options);
-	if (mesh && S_ISREG(mode) && mode & (S_IRGRP | S_IROTH | S_IWGRP | S_IWOTH))
-		log_warn("meshd: %s holds a private key and others may read it; chmod 600 it",
-			 path);
-	return mesh;
+	if (config_file_read(path, false, &config, error) == 0)
+		return create(&config, options);
+	config_finish(&config);
+	fprintf(stderr, "meshd: %s\n", error);
+	return NULL;
 }
 
 static struct mesh *create_node(const struct options *o)
@@ -203,10 +121,12 @@ static struct mesh *create_node(const struct options *o)
 					.socks5_listen = o->socks5_listen,
 					.http_listen = o->http_listen };
 
-	if (o->mode == OPTIONS_FILE)
+	if (o->mode == OPTIONS_FILE) {
+		options.config_path = o->config_path;
 		return create_from_file(o->config_path, &options);
+	}
 	options.login = &o->login;
-	return create(NULL, NULL, &options);
+	return create(NULL, &options);
 }
 
 /* False after saying what the sandbox lacks. */

@@ -506,6 +506,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 		mesh->config = *config;
 		sodium_memzero(config, sizeof(*config));
 		choose_name(&mesh->config);
+		mesh->config_path = options->config_path;
 	} else {
 		login_config(&mesh->config, options->login);
 	}

@@ -17,7 +17,8 @@ struct mesh;
 #define MESH_LINE_MAX 512
 
 struct mesh_options {
-	const char *dir; /* the runtime folder */
+	const char *dir;         /* the runtime folder */
+	const char *config_path; /* the file, to be read again; NULL: it cannot be */
 	bool allow_all_users;
 	enum tcp_congestion congestion;
 	unsigned workers;                /* threads that encrypt; 0: as many as are worth it here */

@@ -63,6 +63,7 @@ struct mesh {
 	struct wg_device *wg;    /* tailnet mode: NULL while there is no node key */
 	struct netstack *netstack;
 	struct resolver *resolver; /* tailnet mode */
+	const char *config_path;   /* file mode */
 	struct mesh_peer *peers;   /* file mode: config.peer_count of them */
 	uint64_t greeting_ns;      /* when peers are told that we are here; NEVER_NS: they were */
 	struct resolver *look_ups[MESH_LOOK_UPS];

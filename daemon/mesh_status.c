@@ -441,6 +441,9 @@ void mesh_describe(const struct mesh *mesh, char line[static MESH_LINE_MAX])
 
 void mesh_log_warnings(struct mesh *mesh)
 {
+	if (mesh->config.is_exposed)
+		log_warn("meshd: %s holds a private key and others may read it; chmod 600 it",
+			 mesh->config_path);
 	if (mesh->config.unused[0])
 		log_warn("config: %s", mesh->config.unused);
 	if (mesh->config.bad_names[0])
