@@ -35,14 +35,17 @@ struct mesh_peer {
 	struct wg_peer *wg;
 	/* File mode. */
 	const struct config_peer *config;
-	bool has_host_name;          /* its endpoint is looked up, and again when it fails */
+	bool is_new;        /* it has not been greeted yet */
+	bool has_host_name; /* its endpoint is looked up, and again when it fails */
+	bool has_moved;     /* its name is another now: looked up whether it answers or not */
 	uint64_t looked_up_tx_bytes; /* what had been sent then */
-	bool is_looked_up;           /* now, by: */
+	unsigned look_up;            /* the one that runs, by: */
 	struct resolver *resolver;
 	bool was_looked_up; /* once at least */
 	bool was_told;      /* that it failed */
-	/* Tailnet mode. */
+	/* Both modes: as in the map. */
 	int64_t id;
+	/* Tailnet mode. */
 	uint8_t key[NETMAP_KEY_LEN], disco_key[NETMAP_KEY_LEN];
 	struct path_peer *path;
 	struct filter_source source;
@@ -63,12 +66,15 @@ struct mesh {
 	struct wg_device *wg;    /* tailnet mode: NULL while there is no node key */
 	struct netstack *netstack;
 	struct resolver *resolver; /* tailnet mode */
-	const char *config_path;   /* file mode */
-	struct mesh_peer *peers;   /* file mode: config.peer_count of them */
+	const char *config_path;   /* file mode: read again by mesh_reload(); NULL: unknown */
+	struct mesh_peer **peers;  /* file mode: config.peer_count of them */
+	struct mesh_peer *by_id;   /* the same */
+	int64_t last_id;           /* given to a peer; none is given twice */
 	uint64_t greeting_ns;      /* when peers are told that we are here; NEVER_NS: they were */
 	struct resolver *look_ups[MESH_LOOK_UPS];
 	uint64_t next_look_up_ns;
 	uint64_t ready_ns;       /* when programs are told, at the latest; NEVER_NS: they were */
+	unsigned last_look_up;   /* each has a number, 0 is none */
 	unsigned first_look_ups; /* that have not ended */
 	unsigned look_up_at;     /* peers before it had their turn in this pass */
 	const struct packet_batch *sending; /* the batch that is on its way out */
@@ -104,9 +110,38 @@ void mesh_dns_install(struct mesh *mesh);
 /* Device, peers and names. 0 or -errno with a sentence. */
 int mesh_file_create(struct mesh *mesh, char error[static 256]);
 void mesh_file_destroy(struct mesh *mesh);
-/* Greets peers soon after start; looks host names up, and again where a peer does not answer. */
+/* A peer as the file has it, but without AllowedIPs: nothing is for it yet. As above. */
+int mesh_file_add_peer(struct mesh *mesh, const struct config_peer *config, struct mesh_peer **peer,
+		       char error[static 256]);
+void mesh_file_remove_peer(struct mesh *mesh, struct mesh_peer *peer);
+/*
+ * Map, mirrors and names as the file has them; peers[i] is file->peers[i]. As above; what was
+ * shown before is to be shown again after a failure.
+ */
+int mesh_file_show(struct mesh *mesh, const struct config *file, struct mesh_peer *const *peers,
+		   char error[static 256]);
+
+/* ---- mesh_endpoints.c: where the peers of a WireGuard file are ---- */
+
+/* 0, or -ENOENT with a sentence: its Endpoint cannot exist. */
+int mesh_endpoint_check(const struct config_peer *config, char error[static 256]);
+bool mesh_endpoint_is_name(const struct config_peer *config);
+bool mesh_endpoint_is_address(const struct config_peer *config, struct endpoint *at);
+/* So that as many names can be looked up. 0 or -ENOMEM with a sentence. */
+int mesh_endpoints_prepare(struct mesh *mesh, unsigned names, char error[static 256]);
+void mesh_endpoints_finish(struct mesh *mesh);
+/* The peers are others now, and so many Endpoints are names. */
+void mesh_endpoints_begin(struct mesh *mesh, unsigned names);
+/* At start: programs are told that the mesh is ready when names are known, or soon anyway. */
+void mesh_endpoints_wait(struct mesh *mesh);
+void mesh_endpoint_added(struct mesh *mesh, struct mesh_peer *peer);
+void mesh_endpoint_removed(struct mesh *mesh, struct mesh_peer *peer);
+/* The peer's config has another Endpoint than before. */
+void mesh_endpoint_moved(struct mesh *mesh, struct mesh_peer *peer);
+/* Greets new peers soon; looks host names up, and again where a peer does not answer. */
 uint64_t mesh_peers_deadline(const struct mesh *mesh);
 void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns);
+
 /* ---- mesh_api.c: what meshctl asks ---- */
 
 struct control_ping;

@@ -39,10 +39,8 @@ static struct mesh_peer *peer_of(const struct mesh *mesh, const struct netmap_no
 {
 	struct mesh_peer *peer = NULL;
 
-	if (mesh->tailnet)
-		HASH_FIND(by_id, mesh->tailnet->peers, &node->id, sizeof(node->id), peer);
-	else if (node->id >= 2 && node->id < (int64_t)mesh->config.peer_count + 2)
-		peer = &mesh->peers[node->id - 2]; /* as mesh_file.c numbers them */
+	HASH_FIND(by_id, mesh->tailnet ? mesh->tailnet->peers : mesh->by_id, &node->id,
+		  sizeof(node->id), peer);
 	return peer;
 }
 
@@ -192,7 +190,7 @@ static json_object *wg_counters(const struct mesh *mesh)
 			add_wg_counters(peer, &sum);
 	}
 	for (unsigned i = 0; !mesh->tailnet && i < mesh->config.peer_count; i++)
-		add_wg_counters(&mesh->peers[i], &sum);
+		add_wg_counters(mesh->peers[i], &sum);
 	add_number(o, "DroppedWithoutSession", sum.dropped_staged);
 	add_number(o, "DroppedInvalid", sum.dropped_invalid);
 	add_number(o, "DroppedForeignSource", sum.dropped_source);

@@ -1,12 +1,7 @@
-/*
- * Whole nodes in one process, over loopback: WireGuard, the stack, the edge's
- * folder and API are the real ones. The two loops take turns of a millisecond;
- * who asks the API does so from a thread, since that waits.
- */
+/* Whole nodes: what they do together, and what is told where one cannot start. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,237 +11,18 @@
 
 #include <arpa/inet.h>
 #include <cmocka.h>
-#include <dlfcn.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <json.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <sodium.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "daemon/ctl/http.h"
-#include "daemon/mesh.h"
-#include "shared/log.h"
 #include "shared/map.h"
 #include "shared/paths.h"
 #include "shared/util.h"
-
-#define KEY_TEXT sodium_base64_ENCODED_LEN(WG_KEY_LEN, sodium_base64_VARIANT_ORIGINAL)
-
-struct node {
-	char dir[64], private_text[KEY_TEXT], public_text[KEY_TEXT];
-	struct mesh *mesh;
-	struct event *turn;
-	unsigned port;
-	char error[256];
-};
-
-static struct node a, b;
-
-/*
- * Names under ".slow" get no answer until the test says so, and then a failure. Those under
- * ".both" have two addresses, of which the first leads nowhere.
- */
-static pthread_mutex_t slow_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t slow_cond = PTHREAD_COND_INITIALIZER;
-static bool is_slow_over;
-
-int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
-		struct addrinfo **found)
-{
-	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
-
-	*(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-	if (host && strstr(host, ".both")) {
-		const struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST,
-						  .ai_socktype = SOCK_DGRAM };
-
-		assert_int_equal(real("100::1", service, &numeric, found), 0);
-		return real("127.0.0.1", service, &numeric, &(*found)->ai_next);
-	}
-	if (!host || !strstr(host, ".slow"))
-		return real(host, service, hints, found);
-	pthread_mutex_lock(&slow_mutex);
-	while (!is_slow_over)
-		pthread_cond_wait(&slow_cond, &slow_mutex);
-	pthread_mutex_unlock(&slow_mutex);
-	return EAI_AGAIN;
-}
-
-/* The nodes' time runs ahead by so much. */
-static _Atomic time_t ahead_s;
-
-int clock_gettime(clockid_t id, struct timespec *ts)
-{
-	int (*real)(clockid_t, struct timespec *);
-	int err;
-
-	*(void **)&real = dlsym(RTLD_NEXT, "clock_gettime");
-	err = real(id, ts);
-	if (id == CLOCK_BOOTTIME)
-		ts->tv_sec += ahead_s;
-	return err;
-}
-
-static void end_slow(void)
-{
-	pthread_mutex_lock(&slow_mutex);
-	is_slow_over = true;
-	pthread_cond_broadcast(&slow_cond);
-	pthread_mutex_unlock(&slow_mutex);
-}
-
-static void make_keys(struct node *n)
-{
-	uint8_t private[WG_KEY_LEN], public[WG_KEY_LEN];
-
-	randombytes_buf(private, sizeof(private));
-	crypto_scalarmult_base(public, private);
-	sodium_bin2base64(n->private_text, KEY_TEXT, private, sizeof(private),
-			  sodium_base64_VARIANT_ORIGINAL);
-	sodium_bin2base64(n->public_text, KEY_TEXT, public, sizeof(public),
-			  sodium_base64_VARIANT_ORIGINAL);
-}
-
-static void end_turn(evutil_socket_t fd, short events, void *arg)
-{
-	(void)fd;
-	(void)events;
-	mesh_stop(arg);
-}
-
-/* Parses and starts; what is wrong is in n->error then. */
-static int start(struct node *n, const char *format, ...)
-{
-	const struct timeval millisecond = { 0, 1000 };
-	const struct mesh_options options = { .dir = n->dir };
-	char *text, line[MESH_LINE_MAX];
-	struct config config;
-	va_list args;
-	int err;
-
-	va_start(args, format);
-	assert_true(vasprintf(&text, format, args) > 0);
-	va_end(args);
-	assert_int_equal(config_parse(text, strlen(text), &config, n->error), 0);
-	free(text);
-	err = mesh_create(&config, &options, &n->mesh, n->error);
-	if (err < 0) {
-		n->mesh = NULL;
-		return err;
-	}
-	n->turn = event_new(mesh_base(n->mesh), -1, EV_PERSIST, end_turn, n->mesh);
-	assert_int_equal(event_add(n->turn, &millisecond), 0);
-	mesh_describe(n->mesh, line);
-	assert_int_equal(sscanf(strstr(line, "udp port "), "udp port %u", &n->port), 1);
-	return 0;
-}
-
-static void stop_node(struct node *n)
-{
-	if (n->turn)
-		event_free(n->turn);
-	n->turn = NULL;
-	mesh_destroy(n->mesh);
-	n->mesh = NULL;
-}
-
-static bool has_file(const struct node *n, const char *file)
-{
-	char path[128];
-
-	assert_int_equal(paths_join(n->dir, file, path, sizeof(path)), 0);
-	return access(path, F_OK) == 0;
-}
-
-static int setup(void **state)
-{
-	struct node *nodes[] = { &a, &b };
-
-	(void)state;
-	log_set_level(LOG_ERR);
-	for (int i = 0; i < 2; i++) {
-		memset(nodes[i], 0, sizeof(*nodes[i]));
-		snprintf(nodes[i]->dir, sizeof(nodes[i]->dir), "/tmp/meshwrap-test-XXXXXX");
-		assert_non_null(mkdtemp(nodes[i]->dir));
-		make_keys(nodes[i]);
-	}
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	static const char *const files[] = { PATHS_CONTROL, PATHS_API, PATHS_MAP, PATHS_LOCK };
-	struct node *nodes[] = { &a, &b };
-	char path[128];
-
-	(void)state;
-	for (int i = 0; i < 2; i++) {
-		stop_node(nodes[i]);
-		assert_false(has_file(nodes[i], PATHS_CONTROL));
-		assert_false(has_file(nodes[i], PATHS_API));
-		for (size_t k = 0; k < ARRAY_LEN(files); k++) {
-			assert_int_equal(paths_join(nodes[i]->dir, files[k], path, sizeof(path)),
-					 0);
-			(void)unlink(path);
-		}
-		assert_int_equal(rmdir(nodes[i]->dir), 0);
-	}
-	return 0;
-}
-
-struct question {
-	const struct node *node;
-	const char *method, *target;
-	struct http_answer answer;
-	int err;
-	atomic_bool is_answered;
-};
-
-static void *ask_in_thread(void *arg)
-{
-	struct question *q = arg;
-	char path[128];
-
-	q->err = paths_join(q->node->dir, PATHS_API, path, sizeof(path));
-	if (q->err == 0)
-		q->err = http_ask(path, q->method, q->target, 20000, &q->answer);
-	q->is_answered = true;
-	return NULL;
-}
-
-/* The answer's text while both nodes run; to be freed. */
-static char *ask(const struct node *node, const char *method, const char *target)
-{
-	struct question q = { .node = node, .method = method, .target = target };
-	pthread_t thread;
-
-	assert_int_equal(pthread_create(&thread, NULL, ask_in_thread, &q), 0);
-	while (!q.is_answered) {
-		if (a.mesh)
-			assert_int_equal(mesh_run(a.mesh), 0);
-		if (b.mesh)
-			assert_int_equal(mesh_run(b.mesh), 0);
-	}
-	pthread_join(thread, NULL);
-	assert_int_equal(q.err, 0);
-	return q.answer.body;
-}
-
-static void assert_answer(const struct node *node, const char *method, const char *target,
-			  const char *expected)
-{
-	char *text = ask(node, method, target);
-
-	if (!strstr(text, expected))
-		fail_msg("%s is not in %s", expected, text);
-	free(text);
-}
+#include "tests/unit/daemon/nodes.h"
 
 static void start_a(void)
 {
@@ -578,8 +354,6 @@ static void test_a_node_without_a_name_takes_the_machines(void **state)
 	mesh_describe(a.mesh, line);
 	assert_non_null(strstr(line, "(no name)"));
 }
-
-#define mesh_test(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
