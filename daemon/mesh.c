@@ -316,7 +316,7 @@ static uint64_t round_end(void *owner, uint64_t now_ns)
 /* ---- life ---- */
 
 /* Without a Name the machine's own will do, unless a peer has it. */
-static void choose_name(struct config *c)
+void mesh_choose_name(struct config *c)
 {
 	char host[256] = "";
 	char label[CONFIG_NAME_MAX];
@@ -505,7 +505,7 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 	if (config) {
 		mesh->config = *config;
 		sodium_memzero(config, sizeof(*config));
-		choose_name(&mesh->config);
+		mesh_choose_name(&mesh->config);
 		mesh->config_path = options->config_path;
 	} else {
 		login_config(&mesh->config, options->login);

@@ -340,7 +340,8 @@ void mesh_api_install(struct mesh *mesh)
 {
 	const struct localapi_backend backend = { status, mesh_status_all, whois,
 						  ping,   netcheck,        set_running,
-						  login,  logout,          mesh };
+						  login,  logout,          mesh_reload,
+						  mesh };
 
 	localapi_set_backend(api(mesh), &backend);
 }

@@ -35,6 +35,7 @@ struct mesh_peer {
 	struct wg_peer *wg;
 	/* File mode. */
 	const struct config_peer *config;
+	bool is_listed;     /* in the file that is being read again */
 	bool is_new;        /* it has not been greeted yet */
 	bool has_host_name; /* its endpoint is looked up, and again when it fails */
 	bool has_moved;     /* its name is another now: looked up whether it answers or not */
@@ -98,6 +99,8 @@ void mesh_send_udp(struct mesh *mesh, const struct endpoint *to, const uint8_t *
 void mesh_give_to_wg(struct mesh *mesh, const struct udp_datagram *datagrams, unsigned count);
 void mesh_set_blocked(struct mesh *mesh);
 
+/* A node of a file without a Name. */
+void mesh_choose_name(struct config *config);
 /* Who has this address: the peer's filter_source, or NULL. owner is the mesh. */
 const void *mesh_source_of(void *owner, const struct ip_addr *addr);
 
@@ -141,6 +144,11 @@ void mesh_endpoint_moved(struct mesh *mesh, struct mesh_peer *peer);
 /* Greets new peers soon; looks host names up, and again where a peer does not answer. */
 uint64_t mesh_peers_deadline(const struct mesh *mesh);
 void mesh_peers_expire(struct mesh *mesh, uint64_t now_ns);
+
+/* ---- mesh_reload.c: the file, read again ---- */
+
+/* For localapi_backend; owner is the mesh. */
+char *mesh_reload(void *owner, char *error);
 
 /* ---- mesh_api.c: what meshctl asks ---- */
 

@@ -29,6 +29,7 @@ int ctl_netcheck(const struct ctl *ctl, int argc, char **argv);
 int ctl_up(const struct ctl *ctl, int argc, char **argv);
 int ctl_down(const struct ctl *ctl, int argc, char **argv);
 int ctl_logout(const struct ctl *ctl, int argc, char **argv);
+int ctl_reload(const struct ctl *ctl, int argc, char **argv);
 int ctl_version(const struct ctl *ctl, int argc, char **argv);
 
 /* ---- asking the daemon ---- */

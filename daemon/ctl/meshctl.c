@@ -32,6 +32,8 @@ static void usage(FILE *to)
 	      "  up [--timeout 30s]  joins again after down, logs in where that is needed\n"
 	      "  down                leaves the mesh, stays logged in\n"
 	      "  logout              leaves the mesh and forgets this node's key\n"
+	      "  reload [--json]     reads the WireGuard file of this node again: other peers, and\n"
+	      "                      what else it says of them; programs and flows go on\n"
 	      "  version             of this program\n"
 	      "  help                this text\n"
 	      "--dir, or the variable MESHWRAP_DIR, names the daemon's runtime folder.\n",
@@ -76,8 +78,8 @@ static const struct command {
 	{ "ping", ctl_ping },         { "whois", ctl_whois },
 	{ "netcheck", ctl_netcheck }, { "up", ctl_up },
 	{ "login", ctl_up },          { "down", ctl_down },
-	{ "logout", ctl_logout },     { "version", ctl_version },
-	{ "help", run_help },
+	{ "logout", ctl_logout },     { "reload", ctl_reload },
+	{ "version", ctl_version },   { "help", run_help },
 };
 
 /* 0 or -ENAMETOOLONG. */

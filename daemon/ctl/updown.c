@@ -1,4 +1,4 @@
-/* meshctl up, down, logout: what changes the node. */
+/* meshctl up, down, logout, reload: what changes the node. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -9,7 +9,8 @@
 
 #define LOOK_EVERY_US  200000
 #define LOGOUT_MS      35000
-#define LOGIN_AFTER_MS 1000 /* without a URL: ask for one */
+#define RELOAD_MS      30000 /* thousands of peers, on a busy machine */
+#define LOGIN_AFTER_MS 1000  /* without a URL: ask for one */
 
 static int64_t now_ms(void)
 {
@@ -19,7 +20,7 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Words after flags are wrong for all three. -1: go on; else the exit status. */
+/* Words after flags are wrong for all of them. -1: go on; else the exit status. */
 static int take_flags(const struct flag *flags, int argc, char **argv)
 {
 	char error[FLAGS_ERROR_MAX];
@@ -143,4 +144,30 @@ int ctl_logout(const struct ctl *ctl, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	return post(ctl, "logout", LOGOUT_MS) ? 0 : 1;
+}
+
+int ctl_reload(const struct ctl *ctl, int argc, char **argv)
+{
+	bool json = ctl->json;
+	const struct flag flags[] = { { "json", FLAG_BOOL, { .is_set = &json } },
+				      { NULL, FLAG_BOOL, { NULL } } };
+	struct ctl_answer answer;
+	int status = take_flags(flags, argc, argv);
+
+	if (status >= 0)
+		return status;
+	if (!ctl_ask_or_tell(ctl, "POST", "reload", RELOAD_MS, &answer))
+		return 1;
+	if (json) {
+		ctl_print_json(answer.json);
+		putchar('\n');
+	} else {
+		printf("peers: %lld added, %lld changed, %lld removed, %lld as before\n",
+		       (long long)ctl_number(answer.json, "Added"),
+		       (long long)ctl_number(answer.json, "Changed"),
+		       (long long)ctl_number(answer.json, "Removed"),
+		       (long long)ctl_number(answer.json, "Unchanged"));
+	}
+	ctl_answer_finish(&answer);
+	return 0;
 }

@@ -378,6 +378,25 @@ static void serve_logout(struct localapi *api, struct evhttp_request *request,
 	serve_late(api, request, api->backend.logout, LOCALAPI_LOGOUT_S);
 }
 
+static void serve_reload(struct localapi *api, struct evhttp_request *request,
+			 struct evkeyvalq *query)
+{
+	const struct localapi_backend *b = &api->backend;
+	char error[LOCALAPI_RELOAD_ERROR_MAX] = "", *text;
+
+	(void)query;
+	if (!b->reload) {
+		answer_send_problem(request, HTTP_NOTIMPLEMENTED, no_backend);
+		return;
+	}
+	text = b->reload(b->owner, error);
+	if (text)
+		answer_send_text(request, HTTP_OK, text);
+	else
+		answer_send_problem(request, HTTP_SERVUNAVAIL, error);
+	free(text);
+}
+
 /* ---- the server ---- */
 
 enum who { ANY_USER, OWNER };
@@ -397,6 +416,7 @@ static const struct route {
 	{ "down", EVHTTP_REQ_POST, OWNER, serve_down },
 	{ "login-interactive", EVHTTP_REQ_POST, OWNER, serve_login },
 	{ "logout", EVHTTP_REQ_POST, OWNER, serve_logout },
+	{ "reload", EVHTTP_REQ_POST, OWNER, serve_reload },
 };
 
 static const struct route *find_route(const char *path)

@@ -6,29 +6,31 @@
  *	GET  /localapi/v0/whois?addr=IP[:PORT]
  *	POST /localapi/v0/ping?ip=IP&type=disco|TSMP|ICMP[&size=N]
  *	POST /localapi/v0/netcheck
- *	POST /localapi/v0/up | down | login-interactive | logout    owner and root only
+ *	POST /localapi/v0/up | down | login-interactive | logout | reload    owner and root only
  *
  * An answer may be late: the request waits under a ticket, for a bounded time.
  */
 #ifndef MESHWRAP_DAEMON_EDGE_LOCALAPI_H
 #define MESHWRAP_DAEMON_EDGE_LOCALAPI_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "daemon/pong.h"
 #include "shared/endpoint.h"
 
-#define LOCALAPI_WAITING_MAX 64 /* requests whose answers are to come */
-#define LOCALAPI_TICKET_MAX  INT32_MAX
-#define LOCALAPI_PING_S      60 /* callers have shorter limits of their own */
-#define LOCALAPI_NETCHECK_S  30
-#define LOCALAPI_LOGOUT_S    30
-#define LOCALAPI_STATUS_S    30
-#define LOCALAPI_IDLE_S      90
-#define LOCALAPI_MAX_BYTES   16384 /* of a request */
-#define LOCALAPI_ERROR_MAX   256
-#define LOCALAPI_NO_ANSWER   "no answer in time" /* of a ping that got none */
+#define LOCALAPI_WAITING_MAX      64 /* requests whose answers are to come */
+#define LOCALAPI_TICKET_MAX       INT32_MAX
+#define LOCALAPI_PING_S           60 /* callers have shorter limits of their own */
+#define LOCALAPI_NETCHECK_S       30
+#define LOCALAPI_LOGOUT_S         30
+#define LOCALAPI_STATUS_S         30
+#define LOCALAPI_IDLE_S           90
+#define LOCALAPI_MAX_BYTES        16384 /* of a request */
+#define LOCALAPI_ERROR_MAX        256
+#define LOCALAPI_RELOAD_ERROR_MAX (PATH_MAX + 512)
+#define LOCALAPI_NO_ANSWER        "no answer in time" /* of a ping that got none */
 
 struct edge;
 struct localapi;
@@ -63,6 +65,12 @@ struct localapi_backend {
 	int (*login)(void *owner, char error[static LOCALAPI_ERROR_MAX]);
 	/* localapi_answered() with json "" or an error follows when 0. */
 	int (*logout)(void *owner, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);
+	/*
+	 * Reads the WireGuard file again, and does all that it says or nothing. JSON of how many
+	 * peers are "Added", "Changed", "Removed", "Unchanged"; NULL with a sentence of up to
+	 * LOCALAPI_RELOAD_ERROR_MAX.
+	 */
+	char *(*reload)(void *owner, char *error);
 	void *owner;
 };
 

@@ -14,6 +14,7 @@
 
 #include "daemon/dns/dns.h"
 #include "daemon/edge/edge.h"
+#include "daemon/edge/localapi.h"
 #include "daemon/edge/private.h"
 #include "daemon/loop.h"
 #include "daemon/mesh_tailnet.h"
@@ -198,6 +199,16 @@ static void test_addresses_that_could_not_be_had_are_asked_for_again(void **stat
 	assert_int_equal(tailnet.names_at_ns, NEVER_NS);
 }
 
+static void test_there_is_no_file_to_read_again(void **state)
+{
+	char error[LOCALAPI_RELOAD_ERROR_MAX] = "";
+
+	(void)state;
+	assert_null(mesh_reload(&mesh, error));
+	assert_non_null(strstr(error, "run by a coordination server, which tells it of every "
+				      "change: there is no file to read again"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -206,6 +217,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_addresses_that_could_not_be_had_are_asked_for_again, set_up_edge,
 			tear_down_edge),
+		cmocka_unit_test_setup_teardown(test_there_is_no_file_to_read_again, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "daemon/edge/localapi.h"
+#include "daemon/edge/private.h"
 #include "shared/paths.h"
 #include "tests/unit/edge/two_nodes.h"
 
@@ -106,6 +107,7 @@ static void test_wrong_questions_get_their_status(void **state)
 	assert_int_equal(status_of("DELETE", "/localapi/v0/whois"), 405);
 	assert_int_equal(status_of("GET", "/localapi/v0/ping?ip=node-b"), 405);
 	assert_int_equal(status_of("GET", "/localapi/v0/logout"), 405);
+	assert_int_equal(status_of("GET", "/localapi/v0/reload"), 405);
 	assert_non_null(strstr(answer, "Allow: POST"));
 	assert_int_equal(status_of("POST", "/localapi/v0/ping"), 400);
 	assert_int_equal(status_of("POST", "/localapi/v0/ping?who=node-b"), 400);
@@ -132,6 +134,7 @@ static void test_without_a_backend_most_is_not_available(void **state)
 	assert_int_equal(status_of("POST", "/localapi/v0/down"), 501);
 	assert_int_equal(status_of("POST", "/localapi/v0/logout"), 501);
 	assert_int_equal(status_of("POST", "/localapi/v0/login-interactive"), 501);
+	assert_int_equal(status_of("POST", "/localapi/v0/reload"), 501);
 	two_nodes_call(&t, set_none, a);
 	assert_int_equal(status_of("GET", "/localapi/v0/status"), 501);
 	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b"), 501);
@@ -221,12 +224,23 @@ static int back_login(void *owner, char error[static LOCALAPI_ERROR_MAX])
 	return refuse(owner, error);
 }
 
+static char *back_reload(void *owner, char *error)
+{
+	struct backend *b = owner;
+
+	/* As long as a sentence with a path may be. */
+	if (b->err)
+		snprintf(error, LOCALAPI_RELOAD_ERROR_MAX, "%04000d it refuses", 7);
+	return b->err ? NULL : strdup("{\"Added\":1}");
+}
+
 static void set_backend(void *arg)
 {
 	struct backend *b = arg;
-	const struct localapi_backend backend = { back_status, NULL,      back_whois,
-						  back_ping,   back_late, back_set_running,
-						  back_login,  back_fail, b };
+	const struct localapi_backend backend = {
+		back_status,      NULL,       back_whois, back_ping,   back_late,
+		back_set_running, back_login, back_fail,  back_reload, b
+	};
 
 	b->api = edge_localapi(a->edge);
 	localapi_set_backend(b->api, &backend);
@@ -260,6 +274,8 @@ static void test_a_backend_answers_everything(void **state)
 	assert_int_equal(status_of("POST", "/localapi/v0/login-interactive"), 200);
 	assert_int_equal(status_of("POST", "/localapi/v0/logout"), 503);
 	assert_non_null(strstr(answer, "{\"error\":\"the server is gone\"}"));
+	assert_int_equal(status_of("POST", "/localapi/v0/reload"), 200);
+	assert_non_null(strstr(answer, "\r\n\r\n{\"Added\":1}"));
 }
 
 static void test_a_backends_refusal_is_told(void **state)
@@ -277,6 +293,8 @@ static void test_a_backends_refusal_is_told(void **state)
 	}
 	assert_int_equal(status_of("GET", "/localapi/v0/whois?addr=100.64.0.9"), 404);
 	assert_non_null(strstr(answer, "{\"error\":\"it refuses\"}"));
+	assert_int_equal(status_of("POST", "/localapi/v0/reload"), 503);
+	assert_non_null(strstr(answer, "07 it refuses\"}"));
 	assert_int_equal(status_of("POST", "/localapi/v0/ping?ip=node-b"), 200);
 	assert_non_null(strstr(answer, "\"Err\":\"it refuses\""));
 }
@@ -336,6 +354,50 @@ static void test_another_user_is_refused(void **state)
 	assert_int_equal(status, 0);
 }
 
+static void allow_all_users(void *arg)
+{
+	((struct edge *)arg)->config.allow_all_users = true;
+}
+
+static bool all_are_refused(void)
+{
+	static const char *const posts[] = { "up", "down", "login-interactive", "logout",
+					     "reload" };
+	char path[64];
+
+	for (size_t i = 0; i < sizeof(posts) / sizeof(posts[0]); i++) {
+		snprintf(path, sizeof(path), "/localapi/v0/%s", posts[i]);
+		if (status_of("POST", path) != 403)
+			return false;
+	}
+	return true;
+}
+
+static void test_who_may_read_may_not_change_the_node(void **state)
+{
+	struct backend b = { 0 };
+	char path[PATHS_MAX + 8];
+	int status;
+	pid_t child;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	two_nodes_call(&t, set_backend, &b);
+	two_nodes_call(&t, allow_all_users, a->edge);
+	paths_join(a->dir, PATHS_API, path, sizeof(path));
+	assert_int_equal(chmod(a->dir, 0755), 0);
+	assert_int_equal(chmod(path, 0666), 0);
+	child = fork();
+	if (child == 0)
+		_exit(setuid(65534) == 0 && status_of("GET", "/localapi/v0/status") == 200 &&
+				      all_are_refused()
+			      ? 0
+			      : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -350,6 +412,7 @@ int main(void)
 		TEST(test_a_backends_refusal_is_told),
 		TEST(test_a_silent_peer_is_an_error_and_a_late_answer_nothing),
 		TEST(test_another_user_is_refused),
+		TEST(test_who_may_read_may_not_change_the_node),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
