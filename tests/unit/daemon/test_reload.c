@@ -15,7 +15,7 @@
 #define RELOAD "/localapi/v0/reload"
 #define STATUS "/localapi/v0/status"
 
-static struct node c, d; /* their keys only */
+static struct node c; /* its keys only */
 
 static void write_file(const struct node *n, const char *text)
 {
@@ -106,7 +106,6 @@ static int setup_pair(void **state)
 {
 	setup(state);
 	make_keys(&c);
-	make_keys(&d);
 	say(&a, PEER_B, b.public_text);
 	start_from_file(&a);
 	say(&b, PEER_A "Endpoint = 127.0.0.1:%u\n", a.public_text, a.port);
@@ -231,6 +230,43 @@ static void test_an_answer_for_an_older_name_is_not_taken(void **state)
 	assert_answer(&a, "GET", STATUS, "gpu-7.mesh.");
 }
 
+/* What a has sent to its only peer; nothing is left to say. */
+static long long sent_by_a(void)
+{
+	char *status;
+	const char *at;
+	long long bytes = -1;
+
+	ahead_s += 30;
+	free(ask(&a, "GET", STATUS));
+	status = ask(&a, "GET", STATUS);
+	at = strstr(status, "\"Peer\":");
+	assert_non_null(at);
+	at = strstr(at, "\"TxBytes\":");
+	assert_non_null(at);
+	assert_int_equal(sscanf(at, "\"TxBytes\":%lld", &bytes), 1);
+	free(status);
+	return bytes;
+}
+
+static void test_a_keepalive_begins_and_ends(void **state)
+{
+	long long sent;
+
+	(void)state;
+	sent_by_a();
+	sent = sent_by_a();
+	assert_int_equal(sent_by_a(), sent);
+	say(&a, PEER_B "PersistentKeepalive = 5\n", b.public_text);
+	assert_reload(&a, 0, 1, 0, 0);
+	assert_true(sent_by_a() > sent);
+	say(&a, PEER_B, b.public_text);
+	assert_reload(&a, 0, 1, 0, 0);
+	sent_by_a();
+	sent = sent_by_a();
+	assert_int_equal(sent_by_a(), sent);
+}
+
 static void test_all_or_nothing(void **state)
 {
 	static const struct {
@@ -241,13 +277,11 @@ static void test_all_or_nothing(void **state)
 		{ "AllowedIPs = 100.64.0.1/32\n", "AllowedIPs holds this node's own Address" },
 		{ "Hello\n", "neither a [section] nor 'key = value'" },
 	};
-	const struct node *const keys[] = { &c, &d };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		/* Others come, and the one that is there would go. */
-		say(&a, PEER_C "AllowedIPs = fd7a::7/128\n%s", keys[i % 2]->public_text,
-		    bad[i].peer);
+		say(&a, PEER_C "AllowedIPs = fd7a::7/128\n%s", c.public_text, bad[i].peer);
 		assert_answer(&a, "POST", RELOAD, bad[i].sentence);
 		assert_answer(&a, "POST", "/localapi/v0/ping?ip=node-b", "\"Err\":\"\"");
 		assert_answer(&a, "POST", "/localapi/v0/ping?ip=gpu-7", "no node of this name");
@@ -303,6 +337,7 @@ int main(void)
 		pair_test(test_an_address_goes_from_one_peer_to_another),
 		pair_test(test_a_new_endpoint_is_where_the_peer_is_found),
 		pair_test(test_an_answer_for_an_older_name_is_not_taken),
+		pair_test(test_a_keepalive_begins_and_ends),
 		pair_test(test_all_or_nothing),
 		pair_test(test_what_needs_a_restart_is_named),
 		pair_test(test_a_node_without_a_file_says_so),

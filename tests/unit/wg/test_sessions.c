@@ -68,6 +68,33 @@ static void test_a_new_preshared_key_is_that_of_the_next_session(void **state)
 	world_destroy(w);
 }
 
+static void test_new_keys_are_made_while_the_old_ones_go_on(void **state)
+{
+	struct world *w = world_create(&plain);
+	unsigned before;
+
+	(void)state;
+	world_connect(w);
+	world_run(w, 6 * NS_PER_S);
+	before = w->node[0].established;
+	wg_peer_rekey(w->node[0].peer, w->now_ns);
+	world_drop_all(w);
+	world_exchange(w, 0); /* under the old ones, since nobody has answered */
+	assert_int_equal(w->node[0].established, before);
+	world_run(w, 6 * NS_PER_S);
+	assert_int_equal(w->node[0].established, before + 1);
+	world_exchange(w, 0);
+	world_exchange(w, 1);
+	/* With one that has forgotten all. */
+	world_restart(w, 1, &plain);
+	world_run(w, 6 * NS_PER_S);
+	wg_peer_rekey(w->node[0].peer, w->now_ns);
+	world_settle(w);
+	world_exchange(w, 0);
+	world_exchange(w, 1);
+	world_destroy(w);
+}
+
 static void test_crossed_initiations_end_in_one_working_session(void **state)
 {
 	struct world *w = world_create(&plain);
@@ -392,6 +419,7 @@ int main(void)
 		cmocka_unit_test(test_either_side_may_start_with_or_without_a_preshared_key),
 		cmocka_unit_test(test_different_preshared_keys_make_no_session),
 		cmocka_unit_test(test_a_new_preshared_key_is_that_of_the_next_session),
+		cmocka_unit_test(test_new_keys_are_made_while_the_old_ones_go_on),
 		cmocka_unit_test(test_crossed_initiations_end_in_one_working_session),
 		cmocka_unit_test(test_crossed_initiations_cost_no_time),
 		cmocka_unit_test(test_crossed_initiations_do_not_cross_for_ever),
