@@ -98,6 +98,35 @@ static void test_it_works_without_a_free_descriptor(void **state)
 	close(datagram);
 }
 
+/* The shim asks the daemon by a name in the old root; the tracer is not in the new one. */
+static void test_in_another_root_what_is_there_goes_on(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM), expected = harness_is_traced() ? 0 : ENETUNREACH;
+	char root[] = "/tmp/meshwrap-root-XXXXXX", data[4];
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip(); /* chroot() is root's */
+	assert_int_equal(dial(fd, PORT_ECHO), 0);
+	assert_non_null(mkdtemp(root));
+	pid = fork();
+	if (pid == 0) {
+		if (chroot(root) < 0 || chdir("/") < 0)
+			_exit(100);
+		if (write(fd, "ping", 4) != 4 || read(fd, data, 4) != 4 ||
+		    strcmp(peer_ip(fd), PEER_V4) != 0)
+			_exit(101);
+		_exit(dial(socket(AF_INET, SOCK_STREAM, 0), PORT_ECHO) == 0 ? 0 : errno);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(rmdir(root), 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), expected);
+	close(fd);
+}
+
 static int alarms;
 
 static void on_alarm(int number)
@@ -344,6 +373,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_no_descriptor_is_kept),
 		cmocka_unit_test(test_it_works_with_every_descriptor_closed),
 		cmocka_unit_test(test_it_works_without_a_free_descriptor),
+		cmocka_unit_test(test_in_another_root_what_is_there_goes_on),
 		cmocka_unit_test(test_signal_handlers_may_use_the_mesh_while_it_is_used),
 		cmocka_unit_test(test_blocked_calls_are_cancellation_points),
 		cmocka_unit_test(test_threads_and_forks_dial_at_once),
