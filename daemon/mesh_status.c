@@ -16,7 +16,11 @@
 #include "daemon/path/paths.h"
 #include "shared/util.h"
 
-#define HEALTH_MAX 4
+#define HEALTH_MAX      4
+#define HEALTH_TEXT_MAX 384
+
+/* Two initiations, the second 5 s after the first. */
+#define UNANSWERED_BYTES 296
 
 static void add_text(json_object *to, const char *key, const char *text)
 {
@@ -320,12 +324,44 @@ static void add_own(struct mesh *mesh, json_object *status)
 	}
 }
 
-/* Texts of our own for the health list. */
-static unsigned health(struct mesh *mesh, const struct control_info *info,
-		       const char *texts[static HEALTH_MAX])
+/*
+ * What is wrong with a key, a clock or a firewall shows as silence, and nobody else tells.
+ * NULL: every peer of the file has answered, or was asked only just now.
+ */
+static const char *unanswered(const struct mesh *mesh, char text[static HEALTH_TEXT_MAX])
 {
+	const struct mesh_peer *first = NULL;
+	struct wg_peer_stats stats;
+	char more[32] = "";
 	unsigned count = 0;
 
+	for (unsigned i = 0; !mesh->tailnet && i < mesh->config.peer_count; i++) {
+		wg_peer_stats(mesh->peers[i]->wg, &stats);
+		if (stats.rx_bytes > 0 || stats.tx_bytes < UNANSWERED_BYTES)
+			continue;
+		if (count++ == 0)
+			first = mesh->peers[i];
+	}
+	if (!first)
+		return NULL;
+	if (count > 1)
+		snprintf(more, sizeof(more), " (nor have %u others)", count - 1);
+	snprintf(text, HEALTH_TEXT_MAX,
+		 "%s has not answered%s: if it runs, look at its Endpoint and PublicKey here, at "
+		 "this node's PublicKey there, at both clocks, and whether UDP gets through",
+		 first->config->name[0] ? first->config->name : "a peer without a name", more);
+	return text;
+}
+
+/* Texts of our own for the health list; room: for one of them. */
+static unsigned health(struct mesh *mesh, const struct control_info *info,
+		       char room[static HEALTH_TEXT_MAX], const char *texts[static HEALTH_MAX])
+{
+	const char *silence = unanswered(mesh, room);
+	unsigned count = 0;
+
+	if (silence)
+		texts[count++] = silence;
 	if (info->sentence && info->sentence[0])
 		texts[count++] = info->sentence;
 	if (info->problem && info->problem[0])
@@ -381,6 +417,7 @@ char *mesh_status(struct mesh *mesh, bool want_peers)
 	const struct tailnet *t = mesh->tailnet;
 	struct endpoint addrs[PATHS_SELF_MAX];
 	struct control_info info = { .login_url = "" };
+	char room[HEALTH_TEXT_MAX];
 	const char *texts[HEALTH_MAX];
 	struct status_source source = source_of(mesh);
 	json_object *status;
@@ -393,7 +430,7 @@ char *mesh_status(struct mesh *mesh, bool want_peers)
 	source.self_addr_count = self_addresses(mesh, addrs);
 	source.self_derp = t && t->paths ? paths_home(t->paths) : 0;
 	source.health = texts;
-	source.health_count = health(mesh, &info, texts);
+	source.health_count = health(mesh, &info, room, texts);
 	source.without_peers = !want_peers;
 	status = status_build(mesh->netmap, &source);
 	if (!status)

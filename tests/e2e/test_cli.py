@@ -236,6 +236,14 @@ def test_meshctl_status_knows_the_nodes(running):
         assert word in status, status
 
 
+def test_meshctl_status_says_who_has_not_answered_and_why_that_may_be(running):
+    """A wrong key, a wrong clock and a closed port look the same from here: nothing comes."""
+    a, b = running
+    a.ctl("ping", "-c", "1", "node-b")
+    status = wait_until(lambda: a.ctl("status").stdout.partition("# Health check:")[2], 30, "a second handshake in vain")
+    assert "node-c has not answered" in status and "PublicKey" in status and "node-b" not in status, status
+
+
 def test_what_a_peer_says_of_itself_cannot_control_a_terminal(lab):
     """Its host name and its system are its own words."""
     node = {"HostName": "a\x1b]0;b\x07c", "OS": "lin\x1b[2Jux", "TailscaleIPs": ["100.64.0.9"]}
