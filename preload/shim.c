@@ -9,7 +9,8 @@
  *
  * Start-up happens in our constructor, or in the first hooked call if another
  * library's constructor comes first. While it runs, calls made by the dynamic
- * linker or an allocator from inside it pass straight through.
+ * linker or an allocator from inside it pass straight through, and those of other threads
+ * wait for its end, but not for ever: it may need a lock that such a thread has.
  *
  * A map is believed only if the folder was named by the user (MESHWRAP_DIR) or
  * the file belongs to root or to this user: a folder in /tmp can be made by
@@ -19,6 +20,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,12 +41,15 @@
 #include "shared/paths.h"
 #include "shared/util.h"
 
-#define RETRY_NS    (100 * NS_PER_MS)
-#define PATH_LENGTH (PATHS_MAX + 16)
+#define RETRY_NS        (100 * NS_PER_MS)
+#define START_WAITS_MAX 2000
+#define PATH_LENGTH     (PATHS_MAX + 16)
 
 enum state { STATE_NEW, STATE_STARTING, STATE_ON, STATE_OFF };
 
 static _Atomic int state;
+static _Atomic(pthread_t) starter;
+static _Atomic unsigned start_waits; /* ms, of all threads together */
 static _Atomic(const struct map *) current;
 static _Atomic uint64_t map_ino;
 static _Atomic uint64_t next_try_ns;
@@ -214,6 +219,7 @@ static void start(void)
 
 	if (!atomic_compare_exchange_strong(&state, &expected, STATE_STARTING))
 		return;
+	atomic_store(&starter, pthread_self());
 	libc_bind();
 	if (!read_environment()) {
 		atomic_store(&state, STATE_OFF);
@@ -242,10 +248,26 @@ __attribute__((constructor)) static void shim_constructor(void)
 }
 #endif
 
+static void wait_for_start(void)
+{
+	const struct timespec ms = { 0, NS_PER_MS };
+	int saved = errno;
+
+	while (atomic_load(&state) == STATE_STARTING &&
+	       !pthread_equal(atomic_load(&starter), pthread_self()) &&
+	       atomic_fetch_add(&start_waits, 1) < START_WAITS_MAX)
+		nanosleep(&ms, NULL);
+	errno = saved;
+}
+
 bool shim_is_on(void)
 {
-	if (__builtin_expect(atomic_load_explicit(&state, memory_order_acquire) == STATE_NEW, 0))
+	int now = atomic_load_explicit(&state, memory_order_acquire);
+
+	if (__builtin_expect(now == STATE_NEW, 0))
 		start();
+	if (__builtin_expect(now == STATE_NEW || now == STATE_STARTING, 0))
+		wait_for_start();
 	return atomic_load_explicit(&state, memory_order_acquire) == STATE_ON;
 }
 

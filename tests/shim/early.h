@@ -10,8 +10,11 @@ struct early {
 	char name[IF_NAMESIZE];
 	bool has_name, has_list;
 	int exec_error;
+	int look_up_error, dial_error; /* of a thread, while the shim was starting */
 };
 
 extern struct early early;
+/* Call first: the thread's answers are there. */
+void early_end(void);
 
 #endif

@@ -15,13 +15,22 @@ static void test_constructors_of_other_libraries_may_ask(void **state)
 	assert_true(early.exec_error == ENOENT || early.exec_error == EACCES);
 }
 
+static void test_threads_wait_until_the_shim_has_started(void **state)
+{
+	(void)state;
+	assert_int_equal(early.dial_error, 0);
+	assert_int_equal(early.look_up_error, 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_constructors_of_other_libraries_may_ask),
+		cmocka_unit_test(test_threads_wait_until_the_shim_has_started),
 	};
 
 	(void)argc;
 	harness_enter(argv, HARNESS_DAEMON);
+	early_end();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
