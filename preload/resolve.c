@@ -42,6 +42,7 @@
 struct answer {
 	const char *service;
 	struct addrinfo hints;
+	int flags; /* the program's own, as glibc gives them back */
 	struct addrinfo *first, **end;
 };
 
@@ -58,8 +59,11 @@ static int add_address(struct answer *a, const struct ip_addr *ip, int family)
 	if (err)
 		return err;
 	*a->end = list;
-	for (; *a->end; a->end = &(*a->end)->ai_next)
+	for (; *a->end; a->end = &(*a->end)->ai_next) {
 		(*a->end)->ai_canonname = NULL; /* musl's: the number as text, within the answer */
+		if (libc_is_glibc)
+			(*a->end)->ai_flags = a->flags;
+	}
 	return 0;
 }
 
@@ -166,7 +170,7 @@ static int resolve(const struct lookup *l, const char *service, const struct add
 {
 	int flags = hints ? hints->ai_flags : AI_V4MAPPED | AI_ADDRCONFIG;
 	int family = hints ? hints->ai_family : AF_UNSPEC;
-	struct answer a = { .service = service };
+	struct answer a = { .service = service, .flags = flags };
 	int err;
 
 	if (hints)

@@ -112,6 +112,27 @@ static void test_getaddrinfo_without_hints_gives_every_socket_type(void **state)
 	assert_int_equal(count_answers("node-b", NULL), 2 * count_answers("127.0.0.1", NULL));
 }
 
+static int flags_of(const char *name, const struct addrinfo *hints)
+{
+	struct addrinfo *list;
+	int flags;
+
+	assert_int_equal(getaddrinfo(name, NULL, hints, &list), 0);
+	flags = list->ai_flags;
+	freeaddrinfo(list);
+	return flags;
+}
+
+/* Some take what they are given for the hints of their next question. */
+static void test_getaddrinfo_gives_back_the_flags_that_libc_would(void **state)
+{
+	struct addrinfo hints = { .ai_flags = AI_PASSIVE };
+
+	(void)state;
+	assert_int_equal(flags_of("node-b", NULL), flags_of("127.0.0.1", NULL));
+	assert_int_equal(flags_of("node-b", &hints), flags_of("127.0.0.1", &hints));
+}
+
 static void test_getaddrinfo_gives_the_full_name_when_asked(void **state)
 {
 	struct addrinfo hints = { .ai_flags = AI_CANONNAME }, *list;
@@ -417,6 +438,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_getaddrinfo_errors_are_libcs),
 		cmocka_unit_test(test_getaddrinfo_leaves_other_names_alone),
 		cmocka_unit_test(test_getaddrinfo_without_hints_gives_every_socket_type),
+		cmocka_unit_test(test_getaddrinfo_gives_back_the_flags_that_libc_would),
 		cmocka_unit_test(test_getaddrinfo_gives_the_full_name_when_asked),
 		cmocka_unit_test(test_getnameinfo_names_mesh_addresses),
 		cmocka_unit_test(test_gethostbyname_family),
