@@ -236,6 +236,47 @@ def test_meshctl_status_knows_the_nodes(running):
         assert word in status, status
 
 
+def test_meshctl_tells_what_its_flags_ask_for(running):
+    a, b = running
+    a.ctl("ping", "-c", "1", "node-b")
+
+    def ctl(*words):
+        return a.ctl(*words).stdout
+    assert ctl("ip", "-4").split() == ctl("ip", "-1").split() == [a.v4]
+    assert ctl("ip", "-6", "node-b").split() == [b.v6]
+    assert json.loads(ctl("--json", "ip", "node-b.mesh")) == [b.v4, b.v6]
+    assert a.ctl("ip", f"--assert={a.v6}").returncode == 0
+    check_sentence(a.ctl("ip", "--assert", b.v4, check=False), f'IP "{b.v4}" not found among')
+    check_sentence(a.ctl("ip", "-4", "-6", check=False), "mutually exclusive")
+    for words, names in ((("--peers=false",), {"node-a"}), (("--self=false",), {"node-b", "node-c"}),
+                         (("--active", "--self=false"), {"node-b"}), ((), {"node-a", "node-b", "node-c"})):
+        assert {line.split()[1] for line in ctl("status", *words).splitlines() if line.startswith("100.")} == names, words
+    full = json.loads(ctl("status", "--json"))
+    assert {peer["HostName"] for peer in full["Peer"].values()} == {"node-b", "node-c"} and full["Self"]["HostName"] == "node-a"
+    active = json.loads(ctl("status", "--json", "--active", "--self=false"))
+    assert [peer["HostName"] for peer in active["Peer"].values()] == ["node-b"] and active["Self"] is None
+    assert not json.loads(ctl("status", "--json", "--peers=false"))["Peer"]
+    assert json.loads(ctl("whois", "--json", f"{b.v4}:80"))["Node"]["Name"].rstrip(".") == "node-b.mesh"
+    assert b.v4 in ctl("whois", b.v6) and ctl("version").strip() == ctl("--version").strip()
+    check_sentence(a.ctl("status", "--nonsense", check=False), "not defined: -nonsense")
+    check_sentence(a.ctl("nonsense", check=False), 'unknown command "nonsense"')
+
+
+def test_a_log_level_says_how_much_meshd_tells(pair):
+    node, other = pair
+    other.start()
+    node.config.chmod(0o644)
+    words = [node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir]
+    for level in ("debug", "info", "warning"):
+        meshd = node.spawn([*words, "--log-level", level], wrapped=False)
+        meshd.wait_for("others may read it")
+        assert "pong" in node.ctl("ping", "-c", "1", "node-b").stdout
+        meshd.kill(signal.SIGTERM)
+        assert meshd.wait(10) == 0
+        handshake = "debug: mesh: node-b: handshake done" in meshd.text
+        assert (handshake, "ready" in meshd.text) == (level == "debug", level != "warning"), meshd.text
+
+
 def test_meshctl_status_says_who_has_not_answered_and_why_that_may_be(running):
     """A wrong key, a wrong clock and a closed port look the same from here: nothing comes."""
     a, b = running
