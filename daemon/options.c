@@ -538,7 +538,8 @@ static int finish_reading(struct reading *r, struct seen environment)
 	if (status >= 0)
 		return status;
 	if (paths_runtime_dir(r->dir, getenv("XDG_RUNTIME_DIR"), getuid(), o->dir) < 0)
-		return complain("", "the name of the runtime folder is too long");
+		return complain("",
+				"the runtime folder's name is too long; choose another with --dir");
 	if (o->mode == OPTIONS_FILE) {
 		options_key_finish(&o->memory->key);
 		return -1;

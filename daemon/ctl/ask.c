@@ -14,16 +14,16 @@ static void explain(const struct ctl *ctl, int err)
 		fprintf(stderr,
 			"meshctl: no daemon runs in %s; start one with meshd (or name its folder "
 			"with --dir)\n",
-			ctl->dir);
+			ctl->where);
 	else if (err == -EACCES || err == -EPERM)
 		fprintf(stderr,
 			"meshctl: the daemon in %s belongs to another user; run meshctl as that "
 			"user or as root\n",
-			ctl->dir);
+			ctl->where);
 	else if (err == -ETIMEDOUT)
-		fprintf(stderr, "meshctl: the daemon in %s did not answer in time\n", ctl->dir);
+		fprintf(stderr, "meshctl: the daemon in %s did not answer in time\n", ctl->where);
 	else
-		fprintf(stderr, "meshctl: no usable answer from the daemon in %s: %s\n", ctl->dir,
+		fprintf(stderr, "meshctl: no usable answer from the daemon in %s: %s\n", ctl->where,
 			strerror(-err));
 }
 

@@ -16,7 +16,8 @@
 struct ctl {
 	char dir[PATHS_MAX];
 	char socket[PATHS_MAX + 8];
-	bool json; /* --json before the command */
+	const char *where; /* of the two, for messages */
+	bool json;         /* --json before the command */
 };
 
 /* ---- commands: argv[0] is the first word after the command's name ---- */

@@ -131,7 +131,9 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 	if (help || version)
 		argv[n] = help ? (char *)"help" : (char *)"version";
 	if (set_dir(ctl, dir) < 0) {
-		fputs("meshctl: the runtime folder's name is too long\n", stderr);
+		fputs("meshctl: the runtime folder's name is too long; choose another with "
+		      "--dir\n",
+		      stderr);
 		return -1;
 	}
 	if (socket &&
@@ -141,6 +143,7 @@ static int take_globals(struct ctl *ctl, int argc, char **argv)
 	}
 	if (!socket && (!dir || !*dir))
 		look_for_common(ctl);
+	ctl->where = socket ? ctl->socket : ctl->dir;
 	return n;
 }
 

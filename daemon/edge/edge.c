@@ -202,7 +202,7 @@ static int set_up(struct edge *edge, char *error)
 	if ((size_t)snprintf(edge->dir, sizeof(edge->dir), "%s", config->dir) >=
 	    sizeof(edge->dir)) {
 		snprintf(error, 256,
-			 "the runtime folder's name is too long; name another with --dir");
+			 "the runtime folder's name is too long; choose another with --dir");
 		return -ENAMETOOLONG;
 	}
 	err = raise_descriptor_limit(error);

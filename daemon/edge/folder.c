@@ -34,7 +34,7 @@ static int check_folder(const char *dir, bool allow_all_users, char *error)
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022)) {
 		snprintf(error, 256,
 			 "the runtime folder %.100s must be a folder of your own that "
-			 "nobody else can write to; name another with --dir",
+			 "nobody else can write to; choose another with --dir",
 			 dir);
 		return -EPERM;
 	}
@@ -57,8 +57,8 @@ int folder_lock(const char *dir, bool allow_all_users, int *lock_fd, char error[
 	if (mkdir(dir, allow_all_users ? 0755 : 0700) != 0 && errno != EEXIST) {
 		err = errno;
 		snprintf(error, 256,
-			 "cannot make the runtime folder %.150s: %s; name another with --dir", dir,
-			 strerror(err));
+			 "cannot make the runtime folder %.150s: %s; choose another with --dir",
+			 dir, strerror(err));
 		return -err;
 	}
 	err = check_folder(dir, allow_all_users, error);
@@ -79,10 +79,11 @@ int folder_lock(const char *dir, bool allow_all_users, int *lock_fd, char error[
 		err = errno;
 		close(fd);
 		if (err == EWOULDBLOCK) {
-			snprintf(error, 256,
-				 "a daemon already runs in %.150s; end it, or name another folder "
-				 "with --dir",
-				 dir);
+			snprintf(
+				error, 256,
+				"a daemon already runs in %.150s; end it, or choose another folder "
+				"with --dir",
+				dir);
 			return -EEXIST;
 		}
 		snprintf(error, 256, "cannot lock %.150s: %s", path, strerror(err));

@@ -150,6 +150,7 @@ def test_a_runtime_folder_of_somebody_else_is_told_in_one_sentence(pair):
 def test_meshctl_without_a_daemon_is_told_in_one_sentence(pair, words):
     node, _ = pair
     check_sentence(node.ctl(*words, check=False), "meshd|daemon", re.escape(str(node.dir)))
+    check_sentence(node.ctl("--socket", "/no/such", *words, check=False), "no daemon runs in /no/such;")
 
 
 CLOSE_ALL = 'exec "$@" <&- >&- 2>&-'

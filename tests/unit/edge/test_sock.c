@@ -409,7 +409,7 @@ static void test_one_daemon_a_folder(void **state)
 	unlink(lock);
 	assert_int_equal(chmod(dir, 0777), 0);
 	assert_int_equal(folder_lock(dir, false, &fd, error), -EPERM);
-	assert_non_null(strstr(error, "name another with --dir"));
+	assert_non_null(strstr(error, "choose another with --dir"));
 	rmdir(dir);
 	assert_int_equal(folder_lock("/nowhere/at/all", false, &fd, error), -ENOENT);
 }
