@@ -200,14 +200,25 @@ bool dialled_flow(const struct map *map, const struct endpoint *local, struct ma
 
 bool flow_fits(const struct map *map, const struct map_flow *flow, const struct endpoint *peer)
 {
+	struct ip_addr other;
 	uint32_t mirror;
 
 	if (!map_is_dial_port(map, peer->port) || !ip_is_v4(&peer->addr))
 		return false;
 	if (flow->remote_port == MAP_DNS_PORT && map_server_mirror(map, &flow->remote, &mirror))
 		return mirror == ip_v4(&peer->addr);
-	return map_to_mirror(map, &flow->remote, &mirror) == MAP_PEER &&
-	       mirror == ip_v4(&peer->addr);
+	switch (map_to_mirror(map, &flow->remote, &mirror)) {
+	case MAP_PEER:
+		return mirror == ip_v4(&peer->addr);
+	case MAP_OWN:
+		return false;
+	case MAP_NO_MIRROR:
+	case MAP_OUTSIDE:
+		break;
+	}
+	/* It has gone from the mesh since, and for a while its mirror is nobody's. */
+	return !is_plain_loopback(ip_v4(&peer->addr)) &&
+	       !map_from_mirror(map, ip_v4(&peer->addr), &other);
 }
 
 /* A loopback end that is a mirror, or a pair of table that stands for one. */

@@ -205,13 +205,26 @@ def test_a_program_that_waits_for_a_peer_hears_that_it_is_gone(three):
     silent = Peer("node-s", 9)
     a.write_config([b, silent])
     reload(a, Added=1, Unchanged=1)
-    user = User(a)
-    user.process.popen.stdin.write(f'0 create_connection(("{silent.v4}", 80), 100)\n'.encode())
-    user.process.popen.stdin.flush()
-    wait_until(lambda: json.loads(a.ctl("status", "--json").stdout)["Edge"]["Flows"] == 1, 10, "a dial")
+    waiting = python_spawn(a, """
+        errors = []
+        def dial(host, timeout):
+            try:
+                errors.append(str(create_connection((host, 80), timeout)))
+            except OSError as e:
+                errors.append(errno.errorcode.get(e.errno, str(e)))
+        threads = [threading.Thread(target=dial, args=(host, timeout)) for host in sys.argv[1:]
+                   for timeout in (None, 100) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        say("ready")
+        for thread in threads:
+            thread.join()
+        say("ended", json.dumps({error: errors.count(error) for error in errors}))
+    """, silent.v4, silent.v6)
+    wait_until(lambda: json.loads(a.ctl("status", "--json").stdout)["Edge"]["Flows"] == 40, 20, "40 dials")
     a.write_config([b])
     reload(a, Removed=1, Unchanged=1)
-    user.process.wait_for("answer 0 EHOSTUNREACH", 10)
+    assert json.loads(waiting.wait_for("ended (.*)", 20).group(1)) == {"EHOSTUNREACH": 40}
 
 
 def test_an_address_may_go_to_another_peer(three, port_c):
