@@ -25,7 +25,8 @@
 #include "daemon/netmap/netmap.h"
 #include "shared/util.h"
 
-#define SELF_ID 1 /* peers' are above */
+#define SELF_ID       1 /* peers' are above */
+#define FULL_NAME_MAX (CONFIG_NAME_MAX + 260)
 
 static int connect_peer(struct mesh *mesh, struct mesh_peer *peer, char error[static 256])
 {
@@ -143,18 +144,26 @@ static void add_text(json_object *to, const char *key, const char *text)
 	json_object_object_add(to, key, json_object_new_string(text));
 }
 
+/* "" for none. */
+static const char *full_name(const struct config *c, const char *name,
+			     char full[static FULL_NAME_MAX])
+{
+	full[0] = '\0';
+	if (name[0])
+		snprintf(full, FULL_NAME_MAX, "%s.%s", name, c->domain);
+	return full;
+}
+
 static json_object *map_node(const struct config *c, int64_t id, const char *name,
 			     const uint8_t key[static WG_KEY_LEN])
 {
 	json_object *node = json_object_new_object(), *info = json_object_new_object();
-	char text[KEYTEXT_MAX], full[CONFIG_NAME_MAX + 260] = "";
+	char text[KEYTEXT_MAX], full[FULL_NAME_MAX];
 
-	if (name[0])
-		snprintf(full, sizeof(full), "%s.%s", name, c->domain);
 	json_object_object_add(node, "ID", json_object_new_int64(id));
 	snprintf(text, sizeof(text), "file-%lld", (long long)id);
 	add_text(node, "StableID", text);
-	add_text(node, "Name", full);
+	add_text(node, "Name", full_name(c, name, full));
 	add_text(node, "Key", keytext_format(KEYTEXT_NODE, key, text));
 	add_text(info, "Hostname", name);
 	json_object_object_add(node, "Hostinfo", info);
@@ -177,42 +186,95 @@ static json_object *map_dns(const struct config *c)
 	return dns;
 }
 
-static json_object *map_of_file(const struct mesh *mesh, const struct config *c,
+static json_object *map_peer(const struct config *c, int64_t id, const struct config_peer *p)
+{
+	json_object *node = map_node(c, id, p->name, p->public_key);
+
+	json_object_object_add(node, "Addresses",
+			       prefix_list(p->allowed, p->allowed_count, false, false));
+	json_object_object_add(node, "AllowedIPs",
+			       prefix_list(p->allowed, p->allowed_count, true, false));
+	return node;
+}
+
+static bool is_in_map(const struct netmap *nm, const struct config *c, int64_t id,
+		      const struct config_peer *p)
+{
+	const struct netmap_node *node = netmap_peer_by_id(nm, id);
+	char full[FULL_NAME_MAX];
+
+	if (!node || strcmp(node->name, full_name(c, p->name, full)) != 0 ||
+	    node->allowed_count != p->allowed_count)
+		return false;
+	for (unsigned i = 0; i < p->allowed_count; i++)
+		if (node->allowed[i].len != p->allowed[i].len ||
+		    !ip_equal(&node->allowed[i].addr, &p->allowed[i].addr))
+			return false;
+	return true;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Those of the map that are none of these any more. NULL: no memory. */
+static json_object *map_removed(const struct netmap *nm, struct mesh_peer *const *peers,
+				unsigned count)
+{
+	int64_t *ids = calloc(count + 1u, sizeof(*ids));
+	json_object *list = ids ? json_object_new_array() : NULL;
+
+	for (unsigned i = 0; ids && i < count; i++)
+		ids[i] = peers[i]->id;
+	if (ids)
+		qsort(ids, count, sizeof(*ids), compare_ids);
+	for (unsigned i = 0; list && i < netmap_peer_count(nm); i++) {
+		int64_t id = netmap_peer_at(nm, i)->id;
+
+		if (!bsearch(&id, ids, count, sizeof(*ids), compare_ids))
+			json_object_array_add(list, json_object_new_int64(id));
+	}
+	free(ids);
+	return list;
+}
+
+/* A message as a server would send it: of peers only what is another in the map. NULL: no memory.
+ */
+static json_object *map_message(const struct mesh *mesh, const struct config *c,
 				struct mesh_peer *const *peers)
 {
 	json_object *map = json_object_new_object(), *list = json_object_new_array();
+	json_object *removed = map_removed(mesh->netmap, peers, c->peer_count), *node;
 	uint8_t key[WG_KEY_LEN];
-	json_object *node;
 
 	wg_device_public_key(mesh->wg, key);
 	node = map_node(c, SELF_ID, c->name, key);
 	json_object_object_add(node, "Addresses", prefix_list(c->own, c->own_count, false, true));
 	json_object_object_add(map, "Node", node);
-	for (unsigned i = 0; i < c->peer_count; i++) {
-		const struct config_peer *p = &c->peers[i];
-
-		node = map_node(c, peers[i]->id, p->name, p->public_key);
-		json_object_object_add(node, "Addresses",
-				       prefix_list(p->allowed, p->allowed_count, false, false));
-		json_object_object_add(node, "AllowedIPs",
-				       prefix_list(p->allowed, p->allowed_count, true, false));
-		json_object_array_add(list, node);
-	}
-	json_object_object_add(map, "Peers", list);
+	for (unsigned i = 0; i < c->peer_count; i++)
+		if (!is_in_map(mesh->netmap, c, peers[i]->id, &c->peers[i]))
+			json_object_array_add(list, map_peer(c, peers[i]->id, &c->peers[i]));
+	json_object_object_add(map, "PeersChanged", list);
+	json_object_object_add(map, "PeersRemoved", removed);
 	json_object_object_add(map, "DNSConfig", map_dns(c));
 	json_object_object_add(map, "Domain", json_object_new_string(c->domain));
-	return map;
+	if (removed)
+		return map;
+	json_object_put(map);
+	return NULL;
 }
 
 static int apply_map(struct mesh *mesh, const struct config *c, struct mesh_peer *const *peers)
 {
-	json_object *map = map_of_file(mesh, c, peers);
-	const char *text = json_object_to_json_string_ext(map, JSON_C_TO_STRING_PLAIN);
+	json_object *map = map_message(mesh, c, peers);
+	const char *text = map ? json_object_to_json_string_ext(map, JSON_C_TO_STRING_PLAIN) : NULL;
 	struct netmap_changes changes;
 	int err = -ENOMEM;
 
 	if (text) {
-		netmap_stream_started(mesh->netmap);
 		err = netmap_apply(mesh->netmap, text, strlen(text), (int64_t)time(NULL), &changes);
 		netmap_changes_finish(&changes);
 	}
