@@ -13,6 +13,8 @@
 #define LOGIN_KEY_MAX        4096
 #define LOGIN_TAGS_MAX       64
 
+struct outproxies;
+
 struct login_setup {
 	const char *server_url; /* http:// or https://, checked, without a trailing slash */
 	char *auth_key;         /* secret memory, zero-terminated; NULL: interactive login */
@@ -20,6 +22,7 @@ struct login_setup {
 	const char *hostname;             /* "": choose the machine's */
 	const char *state_dir;            /* absolute; NULL: keep the state in memory */
 	const char *ca_file;              /* PEM, trusted besides the system's; NULL: none */
+	const struct outproxies *proxies; /* that lead to the server and the relays; NULL: none */
 	const char *tags[LOGIN_TAGS_MAX]; /* "tag:..." each */
 	unsigned tag_count;
 	unsigned capability_version; /* 0: the one this program was made for */

@@ -14,6 +14,7 @@
 #include "daemon/loop.h"
 #include "daemon/mesh_tailnet.h"
 #include "daemon/netmap/status.h"
+#include "daemon/outproxy.h"
 #include "daemon/path/netcheck_report.h"
 #include "daemon/path/paths.h"
 #include "shared/util.h"
@@ -256,6 +257,32 @@ static int netcheck(void *owner, uint32_t ticket, char error[static LOCALAPI_ERR
 	return err;
 }
 
+static const struct outproxy *proxy_to(const struct outproxies *proxies,
+				       const struct derp_region *region)
+{
+	const struct outproxy *p = NULL;
+
+	for (unsigned i = 0; i < region->node_count && !p; i++)
+		p = outproxies_for(proxies, region->nodes[i].host_name,
+				   (uint16_t)region->nodes[i].derp_port, true);
+	return p && !p->problem ? p : NULL;
+}
+
+/* That leads to relays; for those who print text, as the names of the regions are. */
+static void add_proxy(json_object *json, const struct outproxies *proxies,
+		      const struct derp_map *map)
+{
+	const struct outproxy *p = NULL;
+	char text[OUTPROXY_AUTHORITY_MAX];
+
+	for (unsigned i = 0; proxies && i < map->region_count && !p; i++)
+		p = proxy_to(proxies, &map->regions[i]);
+	if (p)
+		json_object_object_add(
+			json, "Proxy",
+			json_object_new_string(outproxy_authority(p->host, p->port, text)));
+}
+
 void mesh_api_netchecked(struct mesh *mesh, uint32_t ticket, const struct netcheck_report *report)
 {
 	struct timespec now;
@@ -267,6 +294,8 @@ void mesh_api_netchecked(struct mesh *mesh, uint32_t ticket, const struct netche
 		json_object_put(json);
 		json = NULL;
 	}
+	if (json)
+		add_proxy(json, mesh->tailnet->login->proxies, netmap_derp(mesh->netmap));
 	localapi_answered(api(mesh), ticket,
 			  json ? json_object_to_json_string_ext(json, JSON_C_TO_STRING_PLAIN) : "",
 			  json ? NULL : "out of memory");

@@ -270,6 +270,7 @@ static json_object *control_counters(const struct tailnet *t)
 
 	control_get_info(t->control, &info);
 	add_text(o, "Server", info.server_url ? info.server_url : "");
+	add_text(o, "Proxy", info.proxy);
 	add_flag(o, "Connected", info.is_connected);
 	add_number(o, "Connects", info.connects);
 	add_number(o, "Messages", info.messages);

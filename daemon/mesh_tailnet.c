@@ -310,6 +310,7 @@ static int create_control(struct tailnet *t, char error[static 256])
 					 .host_name = t->mesh->config.name,
 					 .version = MESHWRAP_VERSION,
 					 .capability_version = (int)login->capability_version,
+					 .proxies = login->proxies,
 					 .auth_key = login->auth_key,
 					 .auth_key_len = login->auth_key_len,
 					 .tags = login->tags,
@@ -321,6 +322,7 @@ static int create_control(struct tailnet *t, char error[static 256])
 	t->tls = tls_context_create(login->ca_file, error);
 	if (!t->tls)
 		return -EINVAL;
+	tls_context_set_proxies(t->tls, login->proxies);
 	config.tls = t->tls;
 	t->control = control_create(t->mesh->loop, &config, t->state, &callbacks, t, why);
 	if (t->control)

@@ -28,6 +28,7 @@
 #include "daemon/crypto/keys.h"
 #include "daemon/crypto/workers.h"
 #include "daemon/options_key.h"
+#include "daemon/options_proxy.h"
 #include "daemon/options_value.h"
 #include "shared/log.h"
 #include "shared/util.h"
@@ -40,6 +41,7 @@ struct options_memory {
 	struct options_key key;
 	char url[2048], hostname[VALUE_HOSTNAME_MAX + 1], tags[4096];
 	char state_dir[PATH_MAX], extra[EXTRA_MAX];
+	struct outproxies proxies;
 };
 
 static const char usage_text[] =
@@ -86,7 +88,9 @@ static const char usage_text[] =
 	"  --no-syn-hold          dial first, then let programs connect, as where the kernel\n"
 	"                         does not support holding a SYN\n"
 	"\n"
-	"TS_EXTRA_ARGS may hold --login-server and others of these, as for the stock client.\n";
+	"TS_EXTRA_ARGS may hold --login-server and others of these, as for the stock client.\n"
+	"HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, or in lower case, name the proxy that\n"
+	"leads to the server and the relays, as http://user:password@proxy:3128.\n";
 
 enum id {
 	CONFIG = 1,
@@ -552,6 +556,8 @@ static int finish_reading(struct reading *r, struct seen environment)
 	o->login.ephemeral = !o->login.state_dir;
 	o->login.auth_key = o->memory->key.text;
 	o->login.auth_key_len = o->memory->key.len;
+	options_read_proxies(&o->memory->proxies, o);
+	o->login.proxies = &o->memory->proxies;
 	return -1;
 }
 
@@ -582,8 +588,10 @@ int options_parse(int argc, char **argv, struct options *options)
 
 void options_finish(struct options *options)
 {
-	if (options->memory)
+	if (options->memory) {
 		options_key_finish(&options->memory->key);
+		secret_wipe(&options->memory->proxies, sizeof(options->memory->proxies));
+	}
 	free(options->memory);
 	options->memory = NULL;
 	options->login.auth_key = NULL;

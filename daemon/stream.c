@@ -1,5 +1,5 @@
 /*
- * One outgoing connection: look-up, dial, handshake, then bytes both ways.
+ * One outgoing connection: the way there (stream_way.c), handshake, then bytes both ways.
  *
  * Writing: bytes wait in one linear queue and leave at the end of the loop's round,
  * or earlier when 64 KiB are there, so that many small writes share records and
@@ -25,7 +25,7 @@
 #include <event2/event.h>
 
 #include "daemon/loop.h"
-#include "daemon/resolve.h"
+#include "daemon/outproxy.h"
 #include "daemon/stream_private.h"
 #include "shared/util.h"
 
@@ -43,10 +43,8 @@ struct net_stream {
 	char alpn[32];
 	const struct tls_context *context;
 	uint32_t notsent_max;
-	uint64_t limit_ns, attempt_ns; /* of the whole, of dialing */
 
-	struct resolver *resolver;
-	struct dial *dial;
+	struct way *way;
 	int fd;
 	struct event *read_event, *write_event, *timer;
 	struct tls_check check;
@@ -69,8 +67,7 @@ static void set_timer(struct net_stream *s, uint64_t in_ns)
 
 static void release_connection(struct net_stream *s)
 {
-	resolver_destroy(s->resolver);
-	dial_destroy(s->dial);
+	way_destroy(s->way);
 	if (s->read_event)
 		event_free(s->read_event);
 	if (s->write_event)
@@ -78,8 +75,7 @@ static void release_connection(struct net_stream *s)
 	tls_session_destroy(s->tls);
 	if (s->fd >= 0)
 		close(s->fd);
-	s->resolver = NULL;
-	s->dial = NULL;
+	s->way = NULL;
 	s->read_event = s->write_event = NULL;
 	s->tls = NULL;
 	s->fd = -1;
@@ -261,16 +257,8 @@ static void tell_closed(struct net_stream *s)
 
 static void timed_out(struct net_stream *s)
 {
-	if (s->state == NET_STREAM_LOOKING_UP)
-		snprintf(s->sentence, sizeof(s->sentence), "looking up %.100s takes too long",
-			 s->host);
-	else if (s->state == NET_STREAM_DIALING)
-		snprintf(s->sentence, sizeof(s->sentence),
-			 "cannot connect to %.80s in time: %.120s", s->host,
-			 dial_sentence(s->dial));
-	else
-		snprintf(s->sentence, sizeof(s->sentence), "the TLS handshake takes too long");
-	fail(s, s->sentence);
+	fail(s, s->state == NET_STREAM_CONNECTING ? way_is_late(s->way)
+						  : "the TLS handshake takes too long");
 }
 
 static void timer_fired(evutil_socket_t fd, short events, void *arg)
@@ -287,19 +275,21 @@ static void timer_fired(evutil_socket_t fd, short events, void *arg)
 		deliver(s);
 }
 
-static void dialed(void *owner, int fd, const char *sentence)
+static void way_found(void *owner, int fd, const char *sentence)
 {
 	struct net_stream *s = owner;
 	struct event_base *base = loop_base(s->loop);
 
 	if (fd < 0) {
-		snprintf(s->sentence, sizeof(s->sentence), "cannot connect to %.80s: %.120s",
-			 s->host, sentence);
-		fail(s, s->sentence);
+		fail(s, sentence);
 		return;
 	}
-	dial_destroy(s->dial);
-	s->dial = NULL;
+	if (s->state == NET_STREAM_CLOSED) { /* its time had run out in this very round */
+		close(fd);
+		return;
+	}
+	way_destroy(s->way);
+	s->way = NULL;
 	s->fd = fd;
 	dial_tune(fd, s->notsent_max);
 	s->read_event = event_new(base, fd, EV_READ | EV_PERSIST, socket_ready, s);
@@ -313,42 +303,9 @@ static void dialed(void *owner, int fd, const char *sentence)
 		opened(s);
 	} else {
 		s->state = NET_STREAM_SHAKING;
-		set_timer(s, s->limit_ns - MIN(loop_now(s->loop), s->limit_ns));
 		event_add(s->read_event, NULL);
 		shake(s);
 	}
-}
-
-static void start_dial(struct net_stream *s, const struct endpoint *candidates, unsigned count)
-{
-	s->state = NET_STREAM_DIALING;
-	s->dial = dial_create(loop_base(s->loop), candidates, count, dialed, s);
-	if (!s->dial) {
-		fail(s, "out of memory");
-		return;
-	}
-	if (s->attempt_ns)
-		set_timer(s, MIN(s->attempt_ns, s->limit_ns - MIN(loop_now(s->loop), s->limit_ns)));
-}
-
-static void looked_up(void *owner, unsigned token, const char *error, const struct endpoint *ep)
-{
-	struct net_stream *s = owner;
-	const struct endpoint *found;
-	unsigned count;
-
-	(void)token;
-	(void)ep;
-	if (s->state != NET_STREAM_LOOKING_UP)
-		return;
-	if (error) {
-		snprintf(s->sentence, sizeof(s->sentence), "cannot look up %.100s: %.100s", s->host,
-			 error);
-		fail(s, s->sentence);
-		return;
-	}
-	count = resolver_found(s->resolver, &found);
-	start_dial(s, found, count);
 }
 
 static void set_options(struct net_stream *s, const struct net_stream_options *o)
@@ -363,29 +320,21 @@ static void set_options(struct net_stream *s, const struct net_stream_options *o
 	s->check.is_insecure = o->is_insecure;
 	s->context = o->tls;
 	s->notsent_max = o->notsent_max;
-	s->attempt_ns = o->attempt_ns;
-	s->limit_ns = o->limit_ns ? o->limit_ns : LIMIT_NS;
-	set_timer(s, s->limit_ns);
-	s->limit_ns += loop_now(s->loop);
+	set_timer(s, o->limit_ns ? o->limit_ns : LIMIT_NS);
 	s->queue_max = o->queue_max ? o->queue_max : QUEUE_MAX;
 	s->queue_low = o->queue_low ? o->queue_low : s->queue_max / 4;
 }
 
 static void start(struct net_stream *s, const struct net_stream_options *o)
 {
-	struct endpoint literal = { .port = o->port };
+	const struct outproxies *proxies = o->tls ? tls_context_proxies(o->tls) : o->proxies;
+	const struct outproxy *proxy = NULL;
 
-	if (o->candidates) {
-		start_dial(s, o->candidates, o->candidate_count);
-		return;
-	}
-	if (ip_parse(s->host, &literal.addr) == 0) {
-		start_dial(s, &literal, 1);
-		return;
-	}
-	s->resolver = resolver_create(s->loop, looked_up, s);
-	if (!s->resolver || resolver_start(s->resolver, s->host, o->port, 0) != 0)
-		fail(s, "cannot start looking the name up");
+	if (proxies)
+		proxy = outproxies_for(proxies, s->host, o->port, o->tls != NULL);
+	s->way = way_create(s->loop, o, proxy, way_found, s);
+	if (!s->way)
+		fail(s, "out of memory");
 }
 
 struct net_stream *net_stream_open(struct loop *loop, const struct net_stream_options *options,

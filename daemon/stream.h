@@ -17,6 +17,7 @@
 
 struct loop;
 struct net_stream;
+struct outproxies;
 struct tls_context;
 
 #define NET_STREAM_CANDIDATES_MAX 16
@@ -29,6 +30,8 @@ struct tls_context;
  */
 struct tls_context *tls_context_create(const char *ca_file, char error[static 256]);
 void tls_context_destroy(struct tls_context *tls);
+/* The proxies that may lead to servers, for all its streams; they outlive them. NULL: none. */
+void tls_context_set_proxies(struct tls_context *tls, const struct outproxies *proxies);
 
 /* Copied by net_stream_open(); zero means the default everywhere. */
 struct net_stream_options {
@@ -36,18 +39,21 @@ struct net_stream_options {
 	 * is asked for (SNI, none for a literal) and that the certificate must be for. */
 	const char *host;
 	uint16_t port;
-	/* Addresses in the order of trying; their ports are used as given. NULL: look host up. */
+	/* Addresses in the order of trying; their ports are used as given. NULL: look host up. A
+	 * proxy is not told them, but the name. */
 	const struct endpoint *candidates;
 	unsigned candidate_count;
-	const struct tls_context *tls; /* NULL: plain TCP */
-	const char *verify_name;       /* the certificate must be for this name, not for host */
+	const struct tls_context *tls; /* NULL: plain TCP, by one of these, if any: */
+	const struct outproxies *proxies;
+	const char *verify_name; /* the certificate must be for this name, not for host */
 	/* 64 lower case hex digits: exactly this certificate, for host, and not expired; its
 	 * issuer does not matter. */
 	const char *pin_sha256;
 	bool is_insecure;    /* no certificate check at all */
 	const char *alpn;    /* one protocol; NULL: none is offered */
 	uint64_t limit_ns;   /* until connected(), in all; default 10 s */
-	uint64_t attempt_ns; /* for the TCP connections of all addresses; default: limit_ns */
+	uint64_t attempt_ns; /* for the TCP connections of all addresses, and a proxy's answer;
+			      * default: limit_ns */
 	size_t queue_max;    /* bytes accepted by net_stream_write(); default 256 KiB */
 	size_t queue_low;    /* drained() when the queue falls to it; default queue_max / 4 */
 	uint32_t
@@ -55,7 +61,7 @@ struct net_stream_options {
 };
 
 struct net_stream_callbacks {
-	/* TCP, and TLS where asked for, stand. */
+	/* TCP, through the proxy where there is one, and TLS where asked for, stand. */
 	void (*connected)(void *owner);
 	/* There may be bytes: net_stream_read() until -EAGAIN, or stop early and be called again
 	 * in the next round. */
@@ -102,7 +108,7 @@ void net_stream_set_paused(struct net_stream *s, bool paused);
 
 /* ---- after connected() ---- */
 
-/* The address that answered, and ours. */
+/* The address that answered (a proxy's, where there is one), and ours. */
 void net_stream_addresses(const struct net_stream *s, struct endpoint *remote,
 			  struct endpoint *local);
 bool net_stream_has_alpn(const struct net_stream *s); /* the server chose options.alpn */

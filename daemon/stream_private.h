@@ -8,16 +8,33 @@
 
 struct event;
 struct event_base;
+struct outproxy;
 
 #define STREAM_NAME_MAX 256
 
 enum net_stream_state {
-	NET_STREAM_LOOKING_UP, /* -> DIALING, CLOSED */
-	NET_STREAM_DIALING,    /* -> SHAKING, OPEN, CLOSED */
+	NET_STREAM_CONNECTING, /* -> SHAKING, OPEN, CLOSED */
 	NET_STREAM_SHAKING,    /* TLS handshake -> OPEN, CLOSED */
 	NET_STREAM_OPEN,       /* -> CLOSED */
 	NET_STREAM_CLOSED,
 };
+
+/* ---- stream_way.c: from a server's name to one connected socket ---- */
+
+struct way;
+
+/* fd >= 0: connected to the server and the callee's; else why not. Once. */
+typedef void way_done(void *owner, int fd, const char *sentence);
+/*
+ * By the proxy (NULL: straight), which outlives it. Only the attempt has a time limit, which is
+ * of the options. NULL: -ENOMEM; done() is never called from inside.
+ */
+struct way *way_create(struct loop *loop, const struct net_stream_options *options,
+		       const struct outproxy *proxy, way_done *done, void *owner);
+/* Also from inside done(). NULL is fine. */
+void way_destroy(struct way *way);
+/* What it still waits for, as a sentence. */
+const char *way_is_late(struct way *way);
 
 /* ---- stream_dial.c: from addresses to one connected socket ---- */
 
@@ -37,6 +54,8 @@ const char *dial_sentence(const struct dial *dial);
 void dial_tune(int fd, uint32_t notsent_max);
 
 /* ---- stream_tls.c: certificates and records ---- */
+
+const struct outproxies *tls_context_proxies(const struct tls_context *tls);
 
 struct tls_check {
 	char name[STREAM_NAME_MAX]; /* the certificate must be for it */

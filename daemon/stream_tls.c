@@ -39,6 +39,7 @@
 struct tls_context {
 	SSL_CTX *ssl;
 	BIO_METHOD *method;
+	const struct outproxies *proxies; /* NULL: none */
 };
 
 struct tls_session {
@@ -349,6 +350,16 @@ void tls_context_destroy(struct tls_context *tls)
 	SSL_CTX_free(tls->ssl);
 	BIO_meth_free(tls->method);
 	free(tls);
+}
+
+void tls_context_set_proxies(struct tls_context *tls, const struct outproxies *proxies)
+{
+	tls->proxies = proxies;
+}
+
+const struct outproxies *tls_context_proxies(const struct tls_context *tls)
+{
+	return tls->proxies;
 }
 
 /* ---- sessions ---- */

@@ -327,6 +327,20 @@ static const char *copy_config(struct control *c, const struct control_config *c
 	return NULL;
 }
 
+/* For status and log: which one leads to the server. */
+static void name_proxy(struct control *c)
+{
+	const struct outproxy *p = NULL;
+
+	if (c->proxies)
+		p = outproxies_for(c->proxies, c->url.host, c->url.port, c->url.is_tls);
+	if (!p || p->problem)
+		return;
+	outproxy_authority(p->host, p->port, c->proxy);
+	log_info("control: %s: %s names the proxy %s that leads there", c->server_url, p->variable,
+		 c->proxy);
+}
+
 struct control *control_create(struct loop *loop, const struct control_config *config,
 			       struct state *state, const struct control_callbacks *callbacks,
 			       void *owner, char error[static CONTROL_SENTENCE_MAX])
@@ -341,6 +355,7 @@ struct control *control_create(struct loop *loop, const struct control_config *c
 	c->callbacks = *callbacks;
 	c->owner = owner;
 	c->tls = config->tls;
+	c->proxies = config->proxies;
 	c->map_max = config->map_max;
 	c->trusts_new_server_key = config->trusts_new_server_key;
 	c->next_token = 1;
@@ -355,6 +370,7 @@ struct control *control_create(struct loop *loop, const struct control_config *c
 	fault = copy_config(c, config);
 	if (fault)
 		goto fail;
+	name_proxy(c);
 	return c;
 fail:
 	snprintf(error, CONTROL_SENTENCE_MAX, "the login server %.200s %s", config->server_url,
@@ -488,6 +504,7 @@ void control_get_info(const struct control *control, struct control_info *info)
 		.problem = control->has_first ? "" : control->problem,
 		.login_url = control->login_url,
 		.server_url = control->server_url,
+		.proxy = control->proxy,
 		.messages = control->messages,
 		.bad_messages = control->bad_messages,
 		.connects = control->connects,

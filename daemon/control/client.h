@@ -20,6 +20,7 @@
 
 struct control;
 struct loop;
+struct outproxies;
 struct state;
 struct tls_context;
 
@@ -43,6 +44,8 @@ struct control_config {
 	bool is_ephemeral;
 	bool trusts_new_server_key; /* the user's answer to a changed server key; for this start */
 	size_t map_max;             /* bytes of one decoded map message; 0: 64 MiB */
+	/* That may lead to the server, and outlive the client; NULL: none. tls has them, too. */
+	const struct outproxies *proxies;
 };
 
 /*
@@ -167,6 +170,7 @@ struct control_info {
 	const char *problem;      /* why there is no connection just now; "" */
 	const char *login_url;    /* "" */
 	const char *server_url;
+	const char *proxy; /* "host:port" that leads to the server; "": none */
 	uint64_t messages, bad_messages, connects, registrations, updates;
 };
 /* Texts live until the loop runs again. */

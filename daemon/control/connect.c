@@ -486,6 +486,7 @@ void control_connect(struct control *c)
 		.host = c->url.host,
 		.port = c->url.port,
 		.tls = c->url.is_tls ? c->tls : NULL,
+		.proxies = c->proxies,
 		.alpn = c->url.is_tls ? "http/1.1" : NULL,
 		.limit_ns = CONTROL_DIAL_LIMIT_NS,
 		.queue_max = OUTPUT_MAX,

@@ -72,6 +72,7 @@ static void send_outside(struct control *c, const struct http1_url *url, const v
 		.host = url->host,
 		.port = url->port,
 		.tls = url->is_tls ? c->tls : NULL,
+		.proxies = c->proxies,
 		.alpn = url->is_tls ? "http/1.1" : NULL,
 		.limit_ns = CONTROL_PING_LIMIT_NS,
 	};

@@ -10,6 +10,7 @@
 #include "daemon/control/h2.h"
 #include "daemon/control/messages.h"
 #include "daemon/http1.h"
+#include "daemon/outproxy.h"
 #include "shared/log.h"
 
 struct channel;
@@ -97,6 +98,8 @@ struct control {
 	void *owner;
 	struct state *state;
 	const struct tls_context *tls;
+	const struct outproxies *proxies;
+	char proxy[OUTPROXY_AUTHORITY_MAX]; /* "host:port" that leads to the server; "": none */
 	struct messages_node node;
 	struct http1_url url;
 	char *server_url;

@@ -80,6 +80,8 @@ static void print(json_object *report, json_object *regions)
 	char id[24];
 
 	printf("\nReport:\n\t* Time: %s\n", ctl_text(report, "Now"));
+	if (*ctl_text(report, "Proxy"))
+		printf("\t* Proxy to relays: %s\n", ctl_text(report, "Proxy"));
 	printf("\t* UDP: %s\n", ctl_flag(report, "UDP") ? "true" : "false");
 	print_address("IPv4", *ctl_text(report, "GlobalV4"), ctl_text(report, "GlobalV4"),
 		      "(no addr found)");
@@ -96,7 +98,7 @@ static void print(json_object *report, json_object *regions)
 	print_latencies(regions, latency);
 }
 
-/* Regions are for people's eyes, no part of the report. */
+/* Regions and the proxy are for people's eyes, no part of the report. */
 static void print_json(json_object *report, bool is_line)
 {
 	int how = is_line ? JSON_C_TO_STRING_PLAIN
@@ -104,6 +106,7 @@ static void print_json(json_object *report, bool is_line)
 				    JSON_C_TO_STRING_SPACED;
 
 	json_object_object_del(report, "Regions");
+	json_object_object_del(report, "Proxy");
 	fputs("# Warning: this JSON format is not yet considered a stable interface\n", stderr);
 	puts(json_object_to_json_string_ext(report, how | JSON_C_TO_STRING_NOSLASHESCAPE));
 }

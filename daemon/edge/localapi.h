@@ -55,7 +55,7 @@ struct localapi_backend {
 	int (*ping)(void *owner, const struct ip_addr *ip, enum ping_type type, unsigned size,
 		    uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);
 	/*
-	 * The JSON report with one key more, "Regions": {"id": {"Code", "Name"}}, for
+	 * The JSON report with keys more, "Regions": {"id": {"Code", "Name"}} and "Proxy", for
 	 * people's eyes. localapi_answered() follows when 0.
 	 */
 	int (*netcheck)(void *owner, uint32_t ticket, char error[static LOCALAPI_ERROR_MAX]);

@@ -2,6 +2,7 @@
 import json
 import re
 import signal
+import subprocess
 
 from peers import PEERS, QUIET
 from wire import SERVER
@@ -122,3 +123,21 @@ class Coordinator(Server):
         path = self.folder / "policy.json"
         path.write_text(json.dumps(policy))
         self("policy", "set", "-f", str(path))
+
+
+def certified(net, name):
+    """A second Headscale, with a certificate for a name ("IP:..." or "DNS:...") of a CA of its own. (server, CA)"""
+    folder = net.lab.folder("ca")
+
+    def openssl(*words):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key",
+            "-out", "ca.pem", "-subj", "/CN=lab CA", "-days", "30", "-addext", "basicConstraints=critical,CA:TRUE")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key",
+            "-out", "server.csr", "-subj", "/CN=headscale")
+    (folder / "ext").write_text(f"subjectAltName={name}\n")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-out", "server.pem", "-days", "30", "-extfile", "ext")
+    server = Coordinator(net, tls=(folder / "server.pem", folder / "server.key"), port=8443).write(net.relays)
+    server.start().make_user()
+    return server, folder / "ca.pem"

@@ -11,7 +11,7 @@ import pytest
 
 from flow import Flow
 from peers import REFERENCE
-from servers import Coordinator
+from servers import certified
 from tailnet import Tailnet
 from wire import SERVER, Site
 
@@ -303,20 +303,8 @@ def test_a_server_with_another_key_is_refused(net, node, real):
 @pytest.fixture(scope="module")
 def https(net):
     """A second Headscale, with a certificate that only its own CA vouches for. (server, CA)"""
-    folder = net.lab.folder("ca")
-
-    def openssl(*words):
-        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key",
-            "-out", "ca.pem", "-subj", "/CN=lab CA", "-days", "30", "-addext", "basicConstraints=critical,CA:TRUE")
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key",
-            "-out", "server.csr", "-subj", "/CN=headscale")
-    (folder / "ext").write_text(f"subjectAltName=IP:{SERVER}\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", "server.pem", "-days", "30", "-extfile", "ext")
-    server = Coordinator(net, tls=(folder / "server.pem", folder / "server.key"), port=8443).write(net.relays)
-    server.start().make_user()
-    yield server, folder / "ca.pem"
+    server, ca = certified(net, f"IP:{SERVER}")
+    yield server, ca
     server.stop()
 
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/options.h"
+#include "daemon/outproxy.h"
 
 #define KEY "hskey-auth-0123456789abcdef"
 
@@ -90,6 +91,29 @@ static void test_a_file_is_enough(void **state)
 	assert_string_equal(o.dir, "/run/some-dir");
 	assert_true(o.allow_all_users && o.refuse_synhold);
 	assert_null(o.socks5_listen);
+}
+
+static void test_proxies_are_the_environments_but_for_its_own(void **state)
+{
+	const struct outproxy *p;
+
+	(void)state;
+	setenv("https_proxy", "http://user:secret@proxy:3128", 1);
+	setenv("HTTP_PROXY", "http://localhost:1055", 1);
+	setenv("NO_PROXY", "example.com", 1);
+	assert_int_equal(PARSE("--login-server", "https://host"), -1);
+	p = outproxies_for(o.login.proxies, "host", 443, true);
+	assert_string_equal(p->host, "proxy");
+	assert_null(outproxies_for(o.login.proxies, "a.example.com", 443, true));
+	assert_string_equal(outproxies_for(o.login.proxies, "host", 80, false)->host, "localhost");
+	options_finish(&o);
+	assert_int_equal(PARSE("--login-server", "https://host", "--outbound-http-proxy-listen",
+			       "127.0.0.1:1055"),
+			 -1);
+	assert_non_null(outproxies_for(o.login.proxies, "host", 443, true));
+	assert_null(outproxies_for(o.login.proxies, "host", 80, false));
+	assert_non_null(strstr(said, "this daemon's own"));
+	assert_null(strstr(said, "secret"));
 }
 
 static void test_a_login_by_the_command_line(void **state)
@@ -418,6 +442,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_a_file_is_enough),
 		TEST(test_a_login_by_the_command_line),
+		TEST(test_proxies_are_the_environments_but_for_its_own),
 		TEST(test_the_environment_alone_is_enough),
 		TEST(test_only_a_key_means_the_default_server_in_memory),
 		TEST(test_without_a_key_the_login_is_interactive),
