@@ -312,6 +312,16 @@ void tcp_recv_ack_sent(struct tcp_conn *conn);
 uint8_t tcp_recv_choose_scale(const struct tcp *tcp);
 void tcp_recv_tune(struct tcp_conn *conn, uint64_t now_ns);
 
+/* bare.c: all that send return false where the link is blocked */
+void tcp_send_timestamp(const struct tcp_conn *conn, struct tcp_options *o, uint64_t now_ns);
+bool tcp_send_syn(struct tcp_conn *conn, uint64_t now_ns);
+bool tcp_send_acks(struct tcp_conn *conn, uint64_t now_ns);
+bool tcp_send_probe(struct tcp_conn *conn, uint64_t now_ns);
+/* Beyond what the peer allows by now, and by more than what its scale rounds. */
+bool tcp_send_is_beyond(const struct tcp_conn *conn, uint32_t end);
+/* The sequence number of a segment without data. */
+uint32_t tcp_send_bare_seq(const struct tcp_conn *conn);
+
 /* send.c */
 /* Sends what may be sent now. False: the link is blocked. */
 bool tcp_conn_output(struct tcp_conn *conn, uint64_t now_ns);

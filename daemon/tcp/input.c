@@ -235,6 +235,16 @@ static bool fin_acked(struct tcp_conn *conn, uint64_t now_ns)
 	}
 }
 
+/*
+ * What it acknowledges counts all the same. So stand those of a peer whose window we took back, and
+ * who has not heard how far we have come since (tcp_send_bare_seq()).
+ */
+static bool is_old_ack(const struct tcp_conn *conn, const struct tcp_segment *s)
+{
+	return tcp_state_is_synchronized(conn->state) && seq_lt(s->seq, conn->rcv_nxt) &&
+	       tcp_segment_space(s) == 0 && !(s->flags & (TCP_RST | TCP_SYN));
+}
+
 static bool ack_is_sane(const struct tcp_conn *conn, uint32_t ack)
 {
 	return seq_le(ack, conn->snd_nxt) && seq_le(conn->snd_una - conn->snd_wnd_max, ack);
@@ -265,7 +275,8 @@ void tcp_conn_input(struct tcp_conn *conn, const struct tcp_segment *received, u
 	}
 	if (!tcp_recv_acceptable(conn, s)) {
 		unacceptable(conn, s, now_ns);
-		return;
+		if (!is_old_ack(conn, s))
+			return;
 	}
 	if (s->flags & TCP_RST) {
 		reset_input(conn, s, now_ns);

@@ -56,7 +56,7 @@ void tcp_reply_abort(struct tcp_conn *conn)
 {
 	struct tcp_reply reply = { .key = conn->flow.key, .flags = TCP_RST | TCP_ACK };
 
-	reply.seq = conn->snd_nxt;
+	reply.seq = tcp_send_bare_seq(conn);
 	reply.ack = conn->rcv_nxt;
 	tcp_reply_segment(conn->tcp, &reply);
 }

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from flow import Flow
 from servers import certified
 from tailnet import Tailnet
 from wire import SERVER, Site
@@ -175,7 +176,7 @@ def test_a_proxy_goes_and_comes_back(net, node, proxy, real):
     node.begin(key=net.reusable, env=proxies()).wait_running()
     node.wait_peer(real.name)
     real.wait_peer(node.name)
-    talks(node, real)
+    flow = Flow(node, real, speed=200_000)
     proxy.stop()
     try:
         wait_until(lambda: "cannot connect to the proxy" in json.dumps(node.status()["Health"]), 30, "it is told")
@@ -183,7 +184,8 @@ def test_a_proxy_goes_and_comes_back(net, node, proxy, real):
         proxy.start()
     wait_until(lambda: not node.status()["Health"], 90, "healthy again")
     wait_until(lambda: node.status()["Relays"][0]["Connected"], 90, "the relay again")
-    talks(node, real)
+    flow.goes_on(60)
+    flow.finish()
 
 
 def test_exceptions_are_reached_straight(net, proxy):

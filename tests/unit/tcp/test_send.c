@@ -183,6 +183,88 @@ static void test_a_path_that_turns_out_short_is_paced_no_more(void **state)
 	script_finish(&t);
 }
 
+/*
+ * What a peer does that runs out of memory: it takes back what it had allowed. From then on it
+ * drops what lies or reaches beyond, with the acknowledgement in it (as Linux 6.18 does).
+ */
+static void shrink_window(struct script *t, uint16_t window)
+{
+	script_begin(t);
+	script_write_segments(t, 4);
+	script_expect_train(t, 1, 4);
+	t->window = window;
+	script_send(t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + M });
+	script_expect_none(t);
+}
+
+static void test_acknowledgements_stay_inside_a_window_that_was_taken_back(void **state)
+{
+	static const struct {
+		uint16_t window;
+		uint32_t seq;
+	} cases[] = { { 0, 1 + M }, { 4, 1 + M + 512 }, { 29, 1 + 4 * M } };
+	struct script t;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		shrink_window(&t, cases[i].window);
+		/* Twice, so that the answer does not wait. */
+		script_queue(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + M, .len = M });
+		script_send(&t, (struct peer){ .flags = A, .seq = 1 + M, .ack = 1 + M, .len = M });
+		script_expect(&t, A, cases[i].seq, 1 + 2 * M, 0);
+		script_expect_none(&t);
+		tcp_abort(t.conn, t.now_ns);
+		script_flush(&t);
+		script_expect(&t, R | A, cases[i].seq, 1 + 2 * M, 0);
+		script_finish(&t);
+	}
+}
+
+/* Where two sides have taken back their windows, each stands at the edge that it knows. */
+static void test_what_an_old_acknowledgement_says_counts(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 2);
+	script_expect_train(&t, 1, 2);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = M });
+	script_send(&t, (struct peer){ .flags = A, .seq = 1 + M, .ack = 1, .len = M });
+	t.first = t.count = 0;
+	script_events(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 2 * M });
+	assert_true(script_events(&t) & TCP_EVENT_SENT);
+	script_expect(&t, A, 1 + 2 * M, 1 + 2 * M, 0); /* so that the far side hears of it */
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 3 * M }); /* of nothing */
+	assert_int_equal(script_events(&t), 0);
+	script_wait_ms(&t, 30000);
+	assert_int_equal(script_stats(&t).retransmitted, 0);
+	script_finish(&t);
+}
+
+static void test_what_is_sent_again_stays_inside_a_window_that_was_taken_back(void **state)
+{
+	struct script t;
+
+	(void)state;
+	shrink_window(&t, 4);
+	script_wait_ms(&t, 1500);
+	script_expect(&t, A, 1 + 3 * M, 1, M); /* a tail probe */
+	script_expect(&t, A, 1 + M, 1, 512);
+	t.first = t.count = 0;
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + M + 512 });
+	t.window = 1000;
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + M + 512 });
+	script_wait_ms(&t, 4000);
+	script_expect(&t, A, 1 + M + 512, 1, M - 512);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 2 * M });
+	script_wait_ms(&t, 4000);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + 4 * M });
+	assert_true(script_events(&t) & TCP_EVENT_SENT);
+	script_finish(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -192,6 +274,9 @@ int main(void)
 		cmocka_unit_test(test_an_answered_shut_window_is_waited_for),
 		cmocka_unit_test(test_a_window_that_shuts_over_what_is_in_flight_is_waited_for),
 		cmocka_unit_test(test_a_window_that_opens_over_lost_bytes_brings_them_at_once),
+		cmocka_unit_test(test_acknowledgements_stay_inside_a_window_that_was_taken_back),
+		cmocka_unit_test(test_what_is_sent_again_stays_inside_a_window_that_was_taken_back),
+		cmocka_unit_test(test_what_an_old_acknowledgement_says_counts),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
 		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
