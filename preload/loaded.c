@@ -33,6 +33,7 @@
 #include "preload/binfmt.h"
 #include "preload/explain.h"
 #include "preload/own_calls.h"
+#include "preload/raw.h"
 #include "preload/trap.h"
 #include "shared/util.h"
 
@@ -334,7 +335,7 @@ static unsigned long long count_loaded(void)
 
 /* ---- fork() ---- */
 
-/* The i-th time that another thread is waited for; false: no more. */
+/* The i-th time that another thread is waited for; false: no more. No place to be cancelled at. */
 static bool wait_again(int i)
 {
 	const struct timespec ms = { 0, 1000000 };
@@ -342,7 +343,7 @@ static bool wait_again(int i)
 	if (i < YIELDS)
 		sched_yield();
 	else
-		nanosleep(&ms, NULL);
+		raw_syscall(SYS_nanosleep, &ms, NULL);
 	return i < YIELDS + PATIENCE_MS;
 }
 

@@ -256,7 +256,7 @@ static void wait_for_start(void)
 	while (atomic_load(&state) == STATE_STARTING &&
 	       !pthread_equal(atomic_load(&starter), pthread_self()) &&
 	       atomic_fetch_add(&start_waits, 1) < START_WAITS_MAX)
-		nanosleep(&ms, NULL);
+		raw_syscall(SYS_nanosleep, &ms, NULL);
 	errno = saved;
 }
 
