@@ -418,36 +418,6 @@ static void test_abort_resets(void **state)
 	script_finish(&t);
 }
 
-static void test_cut_off_fails_in_silence_and_leaves_what_came(void **state)
-{
-	struct script t;
-
-	(void)state;
-	script_begin(&t);
-	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 10 });
-	script_wait_ms(&t, 100);
-	script_expect(&t, A, 1, 11, 0);
-	script_write(&t, 10);
-	script_events(&t);
-	tcp_cut_off(t.conn, EHOSTUNREACH, t.now_ns);
-	script_flush(&t);
-	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
-	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
-	assert_int_equal(script_read(&t), 10);
-	/* It is dead, and stays so. */
-	tcp_cut_off(t.conn, ETIMEDOUT, t.now_ns);
-	script_wait_ms(&t, 10000);
-	assert_int_equal(script_events(&t), 0);
-	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
-	script_expect_none(&t);
-	tcp_release(t.conn, t.now_ns);
-	script_flush(&t);
-	script_expect_none(&t);
-	assert_int_equal(script_stats(&t).conns, 0);
-	assert_int_equal(script_stats(&t).memory, 0);
-	script_finish(&t);
-}
-
 static void test_release_delivers_what_was_written(void **state)
 {
 	struct script t;
@@ -596,7 +566,6 @@ int main(void)
 		cmocka_unit_test(test_a_reset_ends_it),
 		cmocka_unit_test(test_a_blind_reset_or_syn_is_challenged),
 		cmocka_unit_test(test_abort_resets),
-		cmocka_unit_test(test_cut_off_fails_in_silence_and_leaves_what_came),
 		cmocka_unit_test(test_release_delivers_what_was_written),
 		cmocka_unit_test(test_release_with_unread_or_later_bytes_resets),
 		cmocka_unit_test(test_silence_ends_it_after_a_quarter_of_an_hour),

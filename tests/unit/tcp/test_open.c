@@ -1,4 +1,5 @@
-/* Opening: dialled, accepted, refused, parked, crossed, blocked, timed out; limits and ICMP. */
+/* Opening: dialled, accepted, refused, parked, crossed, blocked, timed out; limits, ICMP; being cut
+ * off. */
 #include <errno.h>
 #include <string.h>
 
@@ -445,6 +446,53 @@ static void test_a_blocked_link_loses_nothing(void **state)
 	script_finish(&t);
 }
 
+static void test_cut_off_fails_in_silence_and_leaves_what_came(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 10 });
+	script_wait_ms(&t, 100);
+	script_expect(&t, A, 1, 11, 0);
+	script_write(&t, 10);
+	script_events(&t);
+	tcp_cut_off(t.conn, EHOSTUNREACH, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
+	assert_int_equal(script_read(&t), 10);
+	/* It is dead, and stays so. */
+	tcp_cut_off(t.conn, ETIMEDOUT, t.now_ns);
+	script_wait_ms(&t, 10000);
+	assert_int_equal(script_events(&t), 0);
+	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
+	script_expect_none(&t);
+	tcp_release(t.conn, t.now_ns);
+	script_flush(&t);
+	script_expect_none(&t);
+	assert_int_equal(script_stats(&t).conns, 0);
+	assert_int_equal(script_stats(&t).memory, 0);
+	script_finish(&t);
+}
+
+static void test_cut_off_fails_a_dial(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	tcp_cut_off(t.conn, EHOSTUNREACH, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
+	tcp_release(t.conn, t.now_ns);
+	script_wait_ms(&t, 10000);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +519,8 @@ int main(void)
 		cmocka_unit_test(test_ipv6_segments_are_not_cut_below_its_least_mtu),
 		cmocka_unit_test(test_a_segment_for_nobody_is_reset),
 		cmocka_unit_test(test_a_blocked_link_loses_nothing),
+		cmocka_unit_test(test_cut_off_fails_in_silence_and_leaves_what_came),
+		cmocka_unit_test(test_cut_off_fails_a_dial),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
