@@ -170,7 +170,7 @@ static bool assign_run(struct plan *plan, unsigned upper, unsigned count)
 /* What a search failed by that is not over. */
 static int cannot_ask(struct plan *plan, char *error)
 {
-	snprintf(error, 256, "No block of 127.0.0.0/8 can be claimed: %s.", strerror(-plan->err));
+	snprintf(error, 256, "no block of 127.0.0.0/8 can be claimed: %s", strerror(-plan->err));
 	return plan->err;
 }
 

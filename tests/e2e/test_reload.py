@@ -302,7 +302,7 @@ BAD = [
     (r"PublicKey = (.{40}).*", r"PublicKey = \1", "line 9: PublicKey is not a key"),
     (r"PublicKey = .*", "PublicKey = " + "A" * 43 + "=", "line 9: PublicKey is not a key"),
     (r"AllowedIPs = .*", "AllowedIPs = 100.64.0.0/33", "line 10: AllowedIPs: 100.64.0.0/33 is not"),
-    (r"AllowedIPs = .*", "AllowedIPs = 0.0.0.0/0", "Peer node-b: 0.0.0.0/0 is too wide"),
+    (r"AllowedIPs = .*", "AllowedIPs = 0.0.0.0/0", "peer node-b: 0.0.0.0/0 is too wide"),
     (r"Endpoint = .*", "Endpoint = no-such-host.invalid:1", "no-such-host.invalid does not exist"),
     (r"\[Peer\]", "[Pear]", "line 7: not a section"),
     (r"\Z", "[Peer]\nPublicKey = OWN\n", "this peer's PublicKey is this node's own"),

@@ -273,7 +273,7 @@ static void test_all_or_nothing(void **state)
 		const char *peer, *sentence;
 	} bad[] = {
 		{ "Endpoint = x.invalid:1\n", "the Endpoint's host x.invalid does not exist" },
-		{ "AllowedIPs = 0.0.0.0/1\n", "Peer gpu-7: 0.0.0.0/1 is too wide" },
+		{ "AllowedIPs = 0.0.0.0/1\n", "peer gpu-7: 0.0.0.0/1 is too wide" },
 		{ "AllowedIPs = 100.64.0.1/32\n", "AllowedIPs holds this node's own Address" },
 		{ "Hello\n", "neither a [section] nor 'key = value'" },
 	};

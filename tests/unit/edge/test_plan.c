@@ -307,7 +307,7 @@ static void test_blocks_that_cannot_be_asked_for_are_told_as_that(void **state)
 		asked = 0;
 		assert_int_equal(apply(f, nodes, 2), -EMFILE);
 		assert_string_equal(f->error,
-				    "No block of 127.0.0.0/8 can be claimed: Too many open files.");
+				    "no block of 127.0.0.0/8 can be claimed: Too many open files");
 		assert_int_equal(asked, 1);
 		take_error = 0;
 		assert_int_equal(apply(f, nodes, 2), 0);
