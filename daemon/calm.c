@@ -1,3 +1,4 @@
+/* Looks a few times a second until a stretch had hardly a round: see the header. */
 #include "daemon/calm.h"
 
 #include "shared/util.h"

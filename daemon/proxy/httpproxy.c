@@ -1,3 +1,4 @@
+/* A head is cut into lines and these into pieces, which point into its bytes: see the header. */
 #include "daemon/proxy/httpproxy.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Each message is read only when it is whole: 0 asks for more, an error ends the client. */
 #include "daemon/proxy/socks.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* HOST, HOST:PORT and [IPV6]:PORT. What is no address must look like a host name. */
 #include "daemon/proxy/target.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Texts of keys and the encrypted channel against recorded ones, and what is no handshake. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

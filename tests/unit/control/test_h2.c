@@ -1,3 +1,4 @@
+/* A recorded conversation by HTTP/2, and servers that reset, go away or talk rubbish. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* Map messages out of a stream: recorded ones in any pieces, and what is refused. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

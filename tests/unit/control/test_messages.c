@@ -1,3 +1,4 @@
+/* The JSON of requests and answers against what the reference writes, and hostile answers. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

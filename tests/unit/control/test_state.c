@@ -1,3 +1,4 @@
+/* The state file: what it keeps, what it refuses, and that it is never half written. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

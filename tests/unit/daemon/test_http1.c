@@ -1,3 +1,4 @@
+/* Heads, bodies and URLs: what is taken, and what two readers could take for two things. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* Disco, STUN and the telling apart of datagrams, against recordings. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* Reports about relays and NATs, with answers by hand and a clock by hand. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

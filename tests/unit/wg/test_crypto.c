@@ -1,3 +1,4 @@
+/* Keys, BLAKE2s, AEADs, Noise and timestamps against recorded values. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,3 +1,4 @@
+/* Handshakes, cookies and transport packets against recorded ones, and messages that are wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
