@@ -21,6 +21,9 @@ void options_read_proxies(struct outproxies *proxies, const struct options *opti
 	const char *const own[] = { options->socks5_listen, options->http_listen };
 
 	outproxies_read(proxies, variable);
+	if (proxies->ignored)
+		log_info("meshd: ALL_PROXY %s. Servers and relays are reached without it",
+			 proxies->ignored);
 	for (size_t i = 0; i < ARRAY_LEN(own); i++)
 		if (own[i] && outproxies_forget(proxies, own[i]))
 			log_info("meshd: the proxy at %s is this daemon's own, and leads to no "

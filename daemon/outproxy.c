@@ -6,7 +6,8 @@
  * Behind them comes ALL_PROXY, which is curl's.
  *
  * A variable that cannot be used is an error for each server that it is for: whoever set it has no
- * other way, or wants none to be taken.
+ * other way, or wants none to be taken. Not so ALL_PROXY, which the stock client does not read: in
+ * its containers it names the client's own SOCKS proxy for the programs beside it.
  *
  * A value may hold a password. No sentence has more of it than host and port.
  */
@@ -174,12 +175,19 @@ static const char *first_of(outproxy_lookup *lookup, const char *const *names, u
 	return NULL;
 }
 
-static void read_first(struct outproxy *p, outproxy_lookup *lookup, const char *const names[4])
+/* The third and the fourth are ALL_PROXY. */
+static void read_first(struct outproxies *proxies, struct outproxy *p, outproxy_lookup *lookup,
+		       const char *const names[4])
 {
 	const char *value = first_of(lookup, names, 4, &p->variable);
 
-	if (value)
-		read_url(p, value);
+	if (!value)
+		return;
+	read_url(p, value);
+	if (p->problem && (p->variable == names[2] || p->variable == names[3])) {
+		proxies->ignored = p->problem;
+		sodium_memzero(p, sizeof(*p));
+	}
 }
 
 void outproxies_read(struct outproxies *proxies, outproxy_lookup *lookup)
@@ -195,8 +203,8 @@ void outproxies_read(struct outproxies *proxies, outproxy_lookup *lookup)
 	*proxies = (struct outproxies){ .except = first_of(lookup, except, 2, &name) };
 	if (!proxies->except)
 		proxies->except = "";
-	read_first(&proxies->https, lookup, https);
-	read_first(&proxies->http, lookup, is_cgi ? cgi : http);
+	read_first(proxies, &proxies->https, lookup, https);
+	read_first(proxies, &proxies->http, lookup, is_cgi ? cgi : http);
 	if (is_cgi && proxies->http.variable && strcmp(proxies->http.variable, "HTTP_PROXY") == 0)
 		proxies->http.problem = CGI;
 }

@@ -27,6 +27,7 @@ struct outproxy {
 struct outproxies {
 	struct outproxy https, http; /* for servers of this kind */
 	const char *except;          /* NO_PROXY, as it is set; "": nothing */
+	const char *ignored;         /* why ALL_PROXY is, said after its name; NULL: it is not */
 };
 
 /* What a variable is set to, or NULL. What it gives outlives the struct that is read from it. */

@@ -197,8 +197,8 @@ def test_exceptions_are_reached_straight(net, proxy):
 
 
 def test_a_socks_proxy_is_refused_in_a_sentence(net, node):
-    node.begin(key=net.reusable, env={"ALL_PROXY": f"socks5h://u:secret@{PROXY}"}).complaint(
-        r"ALL_PROXY names a SOCKS proxy")
+    node.begin(key=net.reusable, env={"HTTP_PROXY": f"socks5h://u:secret@{PROXY}"}).complaint(
+        r"HTTP_PROXY names a SOCKS proxy")
     assert "secret" not in node.said() + json.dumps(node.status())
 
 

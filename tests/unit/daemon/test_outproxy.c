@@ -62,6 +62,8 @@ static void test_the_variable_of_the_servers_kind_names_it(void **state)
 		{ { "ALL_PROXY=http://all:1" }, "all:1", "all:1" },
 		{ { "all_proxy=http://all:1", "HTTPS_PROXY=http://p:1" }, "p:1", "all:1" },
 		{ { "ALL_PROXY=http://up:1", "all_proxy=http://low:1" }, "up:1", "up:1" },
+		{ { "ALL_PROXY=socks5://s:1", "HTTP_PROXY=http://p:1" }, "straight", "p:1" },
+		{ { "all_proxy=ftp://what", "HTTPS_PROXY=http://p:1" }, "p:1", "straight" },
 		{ { "REQUEST_METHOD=", "HTTP_PROXY=http://p:1" }, "straight", "p:1" },
 		{ { "REQUEST_METHOD=GET", "HTTP_PROXY=http://p:1", "http_proxy=http://q:1",
 		    "HTTPS_PROXY=http://p:2" },
@@ -78,6 +80,23 @@ static void test_the_variable_of_the_servers_kind_names_it(void **state)
 		assert_string_equal(way_to(&p, "control.example.com", 443, true), cases[i].https);
 		assert_string_equal(way_to(&p, "control.example.com", 80, false), cases[i].http);
 	}
+}
+
+/* In the stock client's containers it is for the programs, and the client does not read it. */
+static void test_an_all_proxy_of_another_kind_is_ignored_and_told(void **state)
+{
+	struct outproxies p;
+
+	(void)state;
+	READ(&p, "ALL_PROXY=socks5://u:secret@localhost:1055/");
+	assert_non_null(strstr(p.ignored, "names a SOCKS proxy"));
+	assert_null(strstr(p.ignored, "secret"));
+	assert_string_equal(way_to(&p, "h", 443, true), "straight");
+	assert_string_equal(p.https.login, "");
+	READ(&p, "ALL_PROXY=http://all:1");
+	assert_null(p.ignored);
+	READ(&p, "NO_PROXY=x");
+	assert_null(p.ignored);
 }
 
 static void test_what_cgi_could_forge_is_not_believed(void **state)
@@ -330,7 +349,7 @@ static void test_its_own_proxy_leads_nowhere(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		bool is_straight;
 
-		snprintf(set, sizeof(set), "ALL_PROXY=%s", cases[i].value);
+		snprintf(set, sizeof(set), "HTTPS_PROXY=%s", cases[i].value);
 		READ(&p, set, "HTTP_PROXY=http://other:1");
 		assert_int_equal(outproxies_forget(&p, cases[i].listen), cases[i].is_own);
 		is_straight = strcmp(way_to(&p, "h", 443, true), "straight") == 0;
@@ -533,6 +552,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_variable_of_the_servers_kind_names_it),
+		cmocka_unit_test(test_an_all_proxy_of_another_kind_is_ignored_and_told),
 		cmocka_unit_test(test_what_cgi_could_forge_is_not_believed),
 		cmocka_unit_test(test_urls_of_proxies),
 		cmocka_unit_test(test_what_cannot_be_used_is_said_and_shows_no_password),
