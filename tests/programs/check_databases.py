@@ -93,6 +93,43 @@ def redis_cluster(pair):
     return version_of("redis-server", "--version")
 
 
+@check("sentinel", "Redis Sentinel", "three sentinels on two nodes find one another and the replica by mesh addresses; the master is lost, the replica takes over and "
+       "clients are sent there, the old master comes back as its replica", apt=("redis-server", "redis-tools"), programs=("redis-server", "redis-cli"))
+def sentinel(pair):
+    for new, old, host in list(pair.ways)[::3]:
+        port = free_port()
+        master = start_redis(old, port)
+        start_redis(new, port, "--replicaof", old.v4, port)
+        watching = []
+        for side in (old, new, new):
+            home, own = side.folder("sentinel"), free_port()
+            conf = (f"port {own}\nbind {side.v4}\ndir {home}\nprotected-mode no\nsentinel resolve-hostnames yes\n"
+                    f"sentinel monitor mesh {host if side is new else old.v4} {port} 2\nsentinel down-after-milliseconds mesh 3000\n")
+            path = side.write(home / "conf", conf, 0o666)
+            os.chown(path, side.node.place.uid, side.node.place.uid)
+            side.spawn("redis-server", path, "--sentinel").wait_for(r"\+monitor master mesh")
+            watching.append((side, own))
+
+        def ask(number, *words):
+            side, own = watching[number]
+            return new.run("redis-cli", "-h", side.v4, "-p", own, "sentinel", *words).split()
+
+        def others(number):
+            lines = ask(number, "sentinels", "mesh")
+            return sorted(value for name, value in zip(lines, lines[1:]) if name == "ip")
+        for number, wanted in enumerate(([new.v4, new.v4], sorted([old.v4, new.v4]), sorted([old.v4, new.v4]))):
+            wait_until(lambda: others(number) == wanted, 40, f"sentinel {number} knows the others")
+            wait_until(lambda: new.v4 in ask(number, "replicas", "mesh"), 40, f"sentinel {number} knows the replica")
+            expect(ask(number, "get-master-addr-by-name", "mesh") == [old.v4, str(port)], f"the master of sentinel {number}")
+        master.stop()
+        for number in range(3):
+            wait_until(lambda: ask(number, "get-master-addr-by-name", "mesh") == [new.v4, str(port)], 90, f"sentinel {number} names the new master")
+        old.run("redis-cli", "-h", new.v4, "-p", port, "set", "after", "word")
+        start_redis(old, port)
+        wait_until(lambda: new.run("redis-cli", "-h", old.v4, "-p", port, "get", "after") == "word\n", 60, "the old master follows the new one")
+    return version_of("redis-server", "--version")
+
+
 POSTGRES = """
     listen_addresses = '{address}'
     port = {port}

@@ -53,6 +53,28 @@ def ucx(pair):
     return pip_version("libucx-cu12")
 
 
+DDS = ("<CycloneDDS><Domain><General>{general}<AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>"
+       "<Peers><Peer address='{peer}'/></Peers></Discovery></Domain></CycloneDDS>")
+DDS_INTERFACES = "<Interfaces><NetworkInterface {which}/></Interfaces>"
+
+
+@check("dds", "Cyclone DDS", "what ROS 2 speaks: two participants that name one another, 200 kB each way over both families, the interface given by name and by address",
+       setting="`NetworkInterface name=\"tailscale0\"`, no multicast, `Peers` with mesh addresses or names", pip=("cyclonedds",))
+def dds(pair):
+    for number, (one, two, host) in enumerate(pair.ways):
+        running = []
+        for side, other in ((one, two), (two, one)):
+            own, peer = (side.v4, other.v4) if number < 2 else (side.v6, other.v6)
+            which = f'address="{own}"' if host == two.v4 else 'name="tailscale0"'
+            general = DDS_INTERFACES.format(which=which) + f"<Transport>udp{'' if number < 2 else '6'}</Transport>"
+            conf = DDS.format(general=general, peer=peer if host == two.v4 else other.name)
+            running.append(side.spawn(VENV / "bin/python3", HERE / "dds_work.py", own, peer, env={"CYCLONEDDS_URI": conf}, log="dds"))
+        for process in running:
+            process.wait_for("heard .*", 70)
+            process.wait()
+    return pip_version("cyclonedds")
+
+
 ERLANG = """
     N = '{far}', pong = net_adm:ping(N), B = crypto:strong_rand_bytes(3000000),
     true = B =:= rpc:call(N, erlang, list_to_binary, [binary_to_list(B)]),

@@ -1,4 +1,6 @@
 """What a network has of services: names, directories, accounts, shares, measurements, logs."""
+import json
+
 from base import check, expect, first_version, free_port, re, version_of, wait_until
 
 NAMED = """
@@ -49,6 +51,38 @@ def prometheus(pair):
         url = f"http://{host.replace('node-b', pair.b.v4).replace('node-a', pair.a.v4)}:{web}/api/v1/query?query=sum(up)"
         wait_until(lambda: '"4"]' in client.run("curl", "-sSf", url), 30, f"four targets that are up, at {host}")
     return f"{version_of('prometheus', '--version')}, {version_of('prometheus-node-exporter', '--version')}"
+
+
+@check("alertmanager", "Alertmanager", "a cluster of two (Go: meshrun traces it) that gossips by UDP and TCP, on the mesh address and on all; a silence set here is known there",
+       setting="`--cluster.advertise-address` with the mesh address where it listens on all", apt=("prometheus-alertmanager", "curl"), programs=("prometheus-alertmanager", "curl"))
+def alertmanager(pair):
+    for number, (one, two, host) in enumerate(pair.ways):
+        web, gossip = free_port(), free_port()
+        url = {}
+        running = []
+        for side, peer in ((two, None), (one, host)):
+            home = side.folder("alertmanager")
+            conf = side.write(home / "conf", "{route: {receiver: none}, receivers: [{name: none}]}\n")
+            words = [f"--cluster.listen-address={'0.0.0.0' if number > 1 else side.v4}:{gossip}"]
+            words += [f"--cluster.advertise-address={side.v4}:{gossip}"] if number > 1 else []
+            words += [f"--cluster.peer={peer}:{gossip}"] if peer else []
+            running.append(side.spawn("prometheus-alertmanager", f"--config.file={conf}", f"--storage.path={home}", f"--web.listen-address={side.v4}:{web}",
+                                      "--cluster.settle-timeout=1s", *words))
+            running[-1].wait_for("Listening", 40)
+            url[side] = f"http://{side.v4}:{web}/api/v2"
+
+        def peers(side):
+            return sorted(peer["address"] for peer in json.loads(side.run("curl", "-sSf", f"{url[side]}/status"))["cluster"]["peers"])
+        wanted = sorted(f"{side.v4}:{gossip}" for side in (one, two))
+        for side in (one, two):
+            wait_until(lambda: peers(side) == wanted, 40, f"the cluster as {side.name} sees it")
+        silence = {"matchers": [{"name": "word", "value": "x" * 3000, "isRegex": False}], "startsAt": "2020-01-01T00:00:00Z", "endsAt": "2099-01-01T00:00:00Z",
+                   "createdBy": "mesh", "comment": "none"}
+        two.run("curl", "-sSf", f"{url[one]}/silences", "-H", "Content-Type: application/json", "-d", json.dumps(silence))
+        wait_until(lambda: "x" * 3000 in one.run("curl", "-sSf", f"{url[two]}/silences"), 40, "the silence on the other node")
+        for process in running:
+            process.stop()
+    return version_of("prometheus-alertmanager", "--version")
 
 
 SLAPD = """
