@@ -55,6 +55,7 @@ class Check:
     apt: tuple = ()       # Debian's packages
     pip: tuple = ()
     programs: tuple = ()  # that must be there
+    build: object = None  # makes those that no registry has, from source
 
     def missing(self):
         """What is not installed, or None."""

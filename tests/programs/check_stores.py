@@ -1,5 +1,10 @@
-"""Stores and doors: Tarantool, Galera, PgBouncer, Subversion, Mercurial, RADIUS, SIP."""
-from base import check, expect, find, first_version, free_port, re, version_of, wait_until
+"""Stores and doors: Tarantool, Galera, PgBouncer, MinIO, Subversion, Mercurial, RADIUS, SIP."""
+import os
+import subprocess
+
+from base import CACHE, check, expect, find, first_version, free_port, re, version_of, wait_until
+
+MINIO = CACHE / "gobin/minio"
 
 TARANTOOL = """
     box.cfg{{ listen = '{own}:{port}', memtx_dir = '{home}', wal_dir = '{home}', memtx_memory = 33554432, replication = {replication},
@@ -117,6 +122,43 @@ def pgbouncer(pair):
         out = client.run("pgbench", "-h", host, "-p", pool, "-U", "u", "-n", "-S", "-c", "20", "-t", "50", "far", timeout=90)
         expect("actually processed: 1000/1000" in out, f"pgbench: {out}")
     return version_of("pgbouncer", "--version")
+
+
+def build_minio():
+    subprocess.run([find("go") or "go", "install", "github.com/minio/minio@latest"], check=True,
+                   env={**os.environ, "GOBIN": str(MINIO.parent), "CGO_ENABLED": "0"})
+
+
+@check("minio", "MinIO, restic", "Go programs (meshrun traces them): two servers with two drives each, which know one another by address and by name; "
+       "8 MB written to one and read from the other, a backup by restic, read again", apt=("restic", "curl"), programs=("restic", "curl", str(MINIO)), build=build_minio)
+def minio(pair):
+    keys = {"MINIO_ROOT_USER": "mesh", "MINIO_ROOT_PASSWORD": "meshmesh", "MINIO_CI_CD": "1", "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
+    for ways in (list(pair.ways)[::2], list(pair.ways)[1::2]):
+        port, homes = free_port(), {server: server.folder("minio") for _, server, _ in ways}
+        drives = [f"http://{host}:{port}{homes[server]}/d{{1...2}}" for _, server, host in ways]
+        serving = [server.spawn(MINIO, "server", "--address", f":{port}", *drives, env={**keys, "HOME": str(homes[server])}) for _, server, _ in ways]
+        for client, server, host in ways:
+            url = f"http://{host}:{port}"
+            wait_until(lambda: client.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{url}/minio/health/cluster", check=False) == "200", 90,
+                       f"both servers, asked at {host}")
+            curl = ["curl", "-sSf", "--aws-sigv4", "aws:amz:us-east-1:s3", "-u", "mesh:meshmesh"]
+            blob = client.folder("blob") / "blob"
+            blob.write_bytes(pair.blob)
+            client.run(*curl, "-X", "PUT", f"{url}/{server.name}")
+            client.run(*curl, "-T", blob, f"{url}/{server.name}/blob", timeout=60)
+            back = server.run(*curl, f"http://{client.v4}:{port}/{server.name}/blob", text=False, timeout=60)
+            expect(back == pair.blob, f"another file than was written to {host}")
+            env = {"AWS_ACCESS_KEY_ID": "mesh", "AWS_SECRET_ACCESS_KEY": "meshmesh", "RESTIC_PASSWORD": "word", "HOME": str(homes[client])}
+            restic = ["restic", "--no-cache", "-r", f"s3:{url}/{server.name}/backup"]
+            for words in (["init"], ["backup", blob], ["check", "--read-data"]):
+                client.run(*restic, *words, env=env, timeout=90)
+            back = client.run(*restic, "dump", "latest", blob, env=env, text=False, timeout=90)
+            expect(back == pair.blob, f"another backup than was written to {host}")
+        for process in serving:
+            process.stop()
+    told = subprocess.run([find("go") or "go", "version", "-m", MINIO], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"mod\s+\S+\s+\S*?-(\d{8})", told)
+    return f"{version.group(1) if version else '?'}, {version_of('restic', 'version')}"
 
 
 @check("svn", "Subversion, Mercurial", "checked out, committed and read again by svnserve and by hg serve",
