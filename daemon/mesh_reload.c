@@ -283,6 +283,17 @@ static char *tell(const struct reload *r, char *error)
 	return NULL;
 }
 
+/* As at start: what is wrong in a line is told with the file's name. */
+static void name_file(const char *path, char *error)
+{
+	char said[256];
+
+	if (strncmp(error, "line ", 5) != 0)
+		return;
+	snprintf(said, sizeof(said), "%s", error);
+	snprintf(error, LOCALAPI_RELOAD_ERROR_MAX, "%s: %s", path, said);
+}
+
 char *mesh_reload(void *owner, char *error)
 {
 	struct mesh *mesh = owner;
@@ -309,6 +320,7 @@ char *mesh_reload(void *owner, char *error)
 		err = show(&r, error);
 	if (err) {
 		undo(&r);
+		name_file(mesh->config_path, error);
 		log_warn("mesh: the file was read again, and refused: %s", error);
 		return NULL;
 	}
