@@ -305,9 +305,16 @@ static void test_a_new_network_finds_a_descriptor_while_flows_are_idle(void **st
 	int err = -1;
 
 	(void)state;
-	/* None was idle a moment ago, perhaps. */
-	for (int i = 0; i < 500 && err != 0; i++) {
-		nanosleep(&(struct timespec){ 0, 10 * NS_PER_MS }, NULL);
+	/*
+	 * All may have given theirs away by now: some are given one again, and are idle when what
+	 * they said is acknowledged.
+	 */
+	for (int i = 0; i < 50 && err != 0; i++) {
+		while (filled > 0)
+			close(filler[--filled]);
+		for (int k = 0; i > 0 && k < 32; k++)
+			exchange(k);
+		nanosleep(&(struct timespec){ 0, 100 * NS_PER_MS }, NULL);
 		two_nodes_call(&t, learn_network, &err);
 	}
 	assert_int_equal(err, 0);
