@@ -69,7 +69,7 @@ s.bind(("{node.v4}", 0))
 print(s.getsockname()[0])'
         {as_user} {node.lab.binary("meshctl")} down
     """
-    result = node.lab.run(["unshare", "--mount", "--pid", "--fork", "sh", "-ec", script], Place(node.place.netns),
+    result = node.lab.run(["unshare", "--mount-proc", "--pid", "--fork", "sh", "-ec", script], Place(node.place.netns),
                           check=False, timeout=30)
     if is_for_all:
         assert result.stdout.split() == [node.v4, node.v6, "/run/meshwrap", node.v4], result.stderr
