@@ -1,4 +1,4 @@
-"""A stream between two nodes that runs while a test does something to them."""
+"""What passes between two nodes: a word each way, and a stream that runs while a test acts on them."""
 import itertools
 import re
 import time
@@ -6,6 +6,22 @@ import time
 from lab import Failure, wait_until
 
 _numbers = itertools.count()
+
+
+def talks(node, other):
+    """A TCP connection each way."""
+    for client, server in ((node, other), (other, node)):
+        with server.served("""
+                s = listener("0.0.0.0")
+                say("ready", s.getsockname()[1])
+                c, _ = s.accept()
+                c.sendall(recv_exactly(c, 5))
+                """) as port:
+            client.program("""
+                s = dial(sys.argv[1], sys.argv[2])
+                s.sendall(b"hello")
+                assert recv_exactly(s, 5) == b"hello"
+                """, server.v4, port)
 
 
 class Flow:

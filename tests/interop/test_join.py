@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flow import Flow
+from flow import Flow, talks
 from peers import REFERENCE
 from servers import certified
 from tailnet import Tailnet
@@ -44,22 +44,6 @@ def node(net, site):
 @pytest.fixture(scope="module")
 def real(net):
     return net.node("tun")
-
-
-def talks(node, other):
-    """A TCP connection each way."""
-    for client, server in ((node, other), (other, node)):
-        with server.served("""
-                s = listener("0.0.0.0")
-                say("ready", s.getsockname()[1])
-                c, _ = s.accept()
-                c.sendall(recv_exactly(c, 5))
-                """) as port:
-            client.program("""
-                s = dial(sys.argv[1], sys.argv[2])
-                s.sendall(b"hello")
-                assert recv_exactly(s, 5) == b"hello"
-                """, server.v4, port)
 
 
 # ---- keys ----

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from flow import Flow
+from flow import Flow, talks
 from servers import certified
 from tailnet import Tailnet
 from wire import SERVER, Site
@@ -91,22 +91,6 @@ def node(net, site, proxy):
 
 def proxies(url=f"http://{PROXY}"):
     return {"HTTP_PROXY": url, "https_proxy": url}
-
-
-def talks(node, other):
-    """A TCP connection each way."""
-    for client, server in ((node, other), (other, node)):
-        with server.served("""
-                s = listener("0.0.0.0")
-                say("ready", s.getsockname()[1])
-                c, _ = s.accept()
-                c.sendall(recv_exactly(c, 5))
-                """) as port:
-            client.program("""
-                s = dial(sys.argv[1], sys.argv[2])
-                s.sendall(b"hello")
-                assert recv_exactly(s, 5) == b"hello"
-                """, server.v4, port)
 
 
 def test_a_node_joins_and_reaches_others_by_relay(net, node, proxy, real):
