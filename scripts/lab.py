@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+BUILD = Path(os.environ.get("MESHWRAP_BUILD") or ROOT / "build")
 PYTHON = "/usr/bin/python3"
 BINARIES = {"meshd": "daemon/meshd", "meshctl": "daemon/ctl/meshctl", "meshrun": "preload/meshrun",
             "shim": "preload/libmeshwrap.so"}
@@ -161,7 +162,7 @@ class Place:
     def argv(self, argv):
         front = ["ip", "netns", "exec", self.netns] if self.netns else []
         if self.rented:
-            front += [PYTHON, str(ROOT / "tests/rented")]
+            front.append(str(BUILD / "tests/rented"))
             front += {"root": ["--root"], "gvisor": ["--gvisor-like"]}.get(self.rented, [])
         return front + [str(word) for word in argv]
 
@@ -171,7 +172,7 @@ HERE = Place()
 
 class Lab:
     def __init__(self, build=None, keep=False):
-        self.build = Path(build or os.environ.get("MESHWRAP_BUILD") or ROOT / "build")
+        self.build = Path(build or BUILD)
         self.tmp = Path(tempfile.mkdtemp(prefix="meshwrap-", dir="/tmp"))
         self.tmp.chmod(0o755)
         self.nodes, self.counter = [], 0

@@ -500,10 +500,11 @@ os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
-@pytest.mark.skipif(not CAN_RENT, reason="needs python3-seccomp and root")
+@pytest.mark.skipif(not CAN_RENT, reason="needs root")
 @pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
 @pytest.mark.parametrize("call", ["accept4", "eventfd2", "getsockopt", "recvmmsg", "sendmmsg", "timerfd_create", "timerfd_settime"])
 def test_a_system_call_that_the_sandbox_refuses_is_named(pair, call, error):
+    pytest.importorskip("seccomp")
     node, _ = pair
     result = node.run([PYTHON, "-c", REFUSING, call, error, node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir],
                       wrapped=False, check=False, timeout=20)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worlds import CAN_NETNS, IS_ROOT, PRELUDE, Place, python, python_spawn, rented, wait_until
+from worlds import CAN_NETNS, IS_ROOT, Place, python, python_spawn, rented, script, wait_until
 
 pytestmark = pytest.mark.skipif(not (IS_ROOT and CAN_NETNS), reason="needs root for namespaces")
 SERVER = "10.53.0.1"
@@ -284,7 +284,7 @@ print(json.dumps([ask(mode, *n) for mode in (0, 1) for n in ((b"node-b", b"www.e
 
 @pytest.mark.skipif(not importlib.util.find_spec("pycares"), reason="pycares is not installed")
 def test_c_ares(names):
-    code = PRELUDE + """
+    code = script("""
 import pycares
 got = {}
 channel = pycares.Channel()
@@ -303,7 +303,7 @@ while len(got) < 4 and time.time() < end:
 def plain(v):
     return [a.decode() if isinstance(a, bytes) else a for a in v] if isinstance(v, list) else "error"
 print(json.dumps({k: plain(v) for k, v in got.items()}))
-"""
+""")
     # As root: this Python may lie where others may not look.
     words = names.a.argv([sys.executable, "-c", code])
     out = json.loads(names.a.lab.run(words, Place(names.space), names.a.env).stdout)

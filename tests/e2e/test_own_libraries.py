@@ -20,8 +20,8 @@ TOLD = " makes network calls of its own, past libc. "
 served = pytest.mark.skipif(platform.machine() != "x86_64", reason="traps are for x86-64")
 
 # What a library's main() does with these words; what a Go library's function does with an address.
-CALL = worlds.PRELUDE + """
-import ctypes, re, subprocess
+CALL = """
+import ctypes, os, re, subprocess
 def call(library, *words):
     words = [b"own", *(str(w).encode() for w in words)]
     return library.run((len(words)), (ctypes.c_char_p * (len(words) + 1))(*words, None))
@@ -71,7 +71,7 @@ def go_library(go_build):
 
 
 def words(node, code, *args):
-    return meshrun(node, "--", PYTHON, "-c", CALL + code, *args)
+    return meshrun(node, "--", PYTHON, "-c", worlds.script(CALL, code), *args)
 
 
 def python(node, code, *args, **options):
@@ -155,7 +155,7 @@ say("done")
 def test_children_are_on_the_mesh_and_nothing_else_of_them_changes(world, library, static, echo):
     """A filter stays over exec: libraries lie elsewhere there, and static programs are traced as ever."""
     dial = f"hello {world.a.v4} {world.b.v4}\n"
-    again = CALL + LOAD + "call(library, 'dial', *sys.argv[2:])"
+    again = worlds.script(CALL, LOAD, "call(library, 'dial', *sys.argv[2:])")
     code = LOAD + f"""
 call(library, 'none', '-', '-')
 for words in [sys.executable, "-c", {again!r}, *sys.argv[1:4]], ["env", "-i", sys.executable, "-c", {again!r}, *sys.argv[1:4]]:

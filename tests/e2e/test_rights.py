@@ -27,7 +27,7 @@ def gaining(request, session_lab):
 
 
 def run(node, *words, **options):
-    """As an ordinary user, who may still gain rights: not under tests/rented, which forbids that."""
+    """As an ordinary user, who may still gain rights: not under tests/rented.c, which forbids that."""
     front = ["ip", "netns", "exec", node.place.netns, "setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY),
              "--clear-groups"]
     return node.lab.run([*front, node.lab.binary("meshrun"), *words], env=node.env, check=False, **options)

@@ -1,11 +1,11 @@
 """Worlds for the end-to-end tests: two nodes, and where they run.
 
 - one:  both nodes in one network namespace, which has nothing but lo; as uid 65534 under
-        tests/rented (no capability, no_new_privs, Docker's seccomp profile, no TUN).
+        tests/rented.c (no capability, no_new_privs, Docker's seccomp profile, no TUN).
 - gvisor: the same as one where seccomp's notification is refused, too; only for traced programs.
 - traced: the same as one, but programs are traced instead of wrapped, also those that the shim could
         enter. For the behaviours; MESHWRAP_E2E=traced asks for it everywhere.
-- two:  each node in a namespace of its own, joined by a wire; under tests/rented --root. Whatever
+- two:  each node in a namespace of its own, joined by a wire; under tests/rented.c --root. Whatever
         leaves on the wire for a mesh address is counted, and the count must stay 0.
 - reference: no meshwrap at all: two namespaces with the mesh addresses on a wire. What the kernel
         does there is what a program may expect, so the tests must pass there, too. Only when
@@ -15,6 +15,7 @@ Without root there is only "one", here, with the privileges we have.
 """
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -30,13 +31,15 @@ from lab import HERE, NOBODY, PYTHON, Failure, Lab, Peer, Place, WireGuardGo, fr
 IS_ROOT = os.geteuid() == 0
 REFERENCE = os.environ.get("MESHWRAP_E2E") == "reference"
 TRACED = os.environ.get("MESHWRAP_E2E") == "traced"
+# What programs of the tests find; script() adds the modules that they name.
+MODULES = ("asyncio", "errno", "hashlib", "json", "os", "random", "select", "signal", "struct", "threading", "time")
 PRELUDE = """
-import asyncio, errno, hashlib, json, os, random, select, signal, socket, struct, sys, threading, time
 from socket import *
 def say(*words):
     print(*words, flush=True)
 def sha(data):
-    return hashlib.sha256(data).hexdigest()
+    from hashlib import sha256
+    return sha256(data).hexdigest()
 def recv_exactly(s, n):
     out = bytearray()
     while len(out) < n:
@@ -76,7 +79,7 @@ def can(*argv):
 
 
 CAN_NETNS = IS_ROOT and can("unshare", "--net", "--mount", "true")
-CAN_RENT = IS_ROOT and can(PYTHON, str(lab_module.ROOT / "tests/rented"), "true")
+CAN_RENT = IS_ROOT and can(str(lab_module.BUILD / "tests/rented"), "true")
 CAN_TUN = CAN_NETNS and os.path.exists("/dev/net/tun")
 
 
@@ -84,9 +87,17 @@ def rented(kind):
     return kind if CAN_RENT else None
 
 
+def script(*parts):
+    """A program of these parts behind PRELUDE. Only what it names is imported: all of MODULES takes
+    longer than what most tests do, and thousands of programs are started."""
+    text = "\n".join(textwrap.dedent(part) for part in parts)
+    used = [name for name in MODULES if re.search(rf"\b{name}\b", text)]
+    return f"import {', '.join(['sys', *used])}\n{PRELUDE}\n{text}"
+
+
 def python(node, code, *args, **options):
     """Runs Python in a node, and gives what it printed (as a value when it is JSON)."""
-    words = [PYTHON, "-c", PRELUDE + textwrap.dedent(code), *map(str, args)]
+    words = [PYTHON, "-c", script(code), *map(str, args)]
     out = node.run(words, **options).stdout
     try:
         return json.loads(out)
@@ -96,7 +107,7 @@ def python(node, code, *args, **options):
 
 def python_spawn(node, code, *args, ready=r"ready", **options):
     """Starts Python in a node and waits until it says ready."""
-    words = [PYTHON, "-c", PRELUDE + textwrap.dedent(code), *map(str, args)]
+    words = [PYTHON, "-c", script(code), *map(str, args)]
     process = node.spawn(words, log="python", **options)
     process.wait_for(ready)
     return process

@@ -1,23 +1,22 @@
 """Nodes of a tailnet, ours and real ones, that speak one language: run, spawn, ctl, status, ...
 
-Ours is meshd and meshctl as uid 65534 under tests/rented; Real is tailscaled and tailscale, with a
+Ours is meshd and meshctl as uid 65534 under tests/rented.c; Real is tailscaled and tailscale, with a
 TUN or without.
 """
 import json
 import os
 import re
 import signal
-import textwrap
 from contextlib import contextmanager
 
 from peers import PEERS, QUIET
 
 from lab import PYTHON, SANITIZER, Failure, Place, wait_until
-from worlds import PRELUDE
+from worlds import script
 
 # Programs of the tests: what worlds.py gives, and the mesh through tailscaled's proxy where there is
 # no TUN, so that one text runs on every kind of node.
-MESH_PRELUDE = PRELUDE + '''
+MESH_PRELUDE = '''
 SOCKS = os.environ.get("MESH_SOCKS")
 def socks_address(host, port):
     family = family_of(host)
@@ -49,11 +48,17 @@ class Datagrams:
         self.s.sendto(self.head + data, self.to)
     def recv(self):
         return self.s.recv(65536)[len(self.head):]
+'''
+BLOCKS = '''
 def block(n, size=16384):
     """The n-th piece of an endless stream which is the same everywhere."""
     return n.to_bytes(8, "big") + FILLER[: size - 8]
 FILLER = random.Random(7).randbytes(1 << 16)
 '''
+
+
+def mesh_script(code):
+    return script(MESH_PRELUDE, BLOCKS if "block(" in code else "", code)
 
 
 class MeshNode:
@@ -127,14 +132,14 @@ class MeshNode:
 
     def program(self, code, *args, **options):
         """Runs Python there; what it printed, as a value where it is JSON."""
-        out = self.run([PYTHON, "-c", MESH_PRELUDE + textwrap.dedent(code), *map(str, args)], **options).stdout
+        out = self.run([PYTHON, "-c", mesh_script(code), *map(str, args)], **options).stdout
         try:
             return json.loads(out)
         except ValueError:
             return out
 
     def begin_program(self, code, *args, ready=r"ready", **options):
-        process = self.spawn([PYTHON, "-c", MESH_PRELUDE + textwrap.dedent(code), *map(str, args)],
+        process = self.spawn([PYTHON, "-c", mesh_script(code), *map(str, args)],
                              log="python", **options)
         process.wait_for(ready)
         return process
@@ -288,9 +293,7 @@ class Ours(MeshNode):
                               cwd=self.home, **options)
 
     def ctl(self, *words, **options):
-        # Not under rented: it takes a quarter of a second to get there, and this is asked often.
-        return self.lab.run([self.lab.binary("meshctl"), *words], Place(self.site.space),
-                            {**self.env, **options.pop("env", {})}, **options)
+        return self.run([self.lab.binary("meshctl"), *words], wrapped=False, **options)
 
     def meshrun(self, *words, **options):
         return self.run([self.lab.binary("meshrun"), *words], wrapped=False, **options)

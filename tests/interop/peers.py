@@ -25,7 +25,7 @@ def missing():
     if not CAN_TUN:
         return "needs a TUN device for the real peers"
     if not CAN_RENT and not REFERENCE:
-        return "needs python3-seccomp for tests/rented"
+        return "needs a sandbox as tests/rented.c makes it"
     lost = [name for name in NEEDED if not (PEERS / name).exists()]
     return f"{', '.join(lost)} not in {PEERS}: run tests/peers/build (needs Go)" if lost else None
 

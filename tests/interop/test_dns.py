@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from nodes import MESH_PRELUDE
+from nodes import mesh_script
 from tailnet import Tailnet
 
 from lab import PYTHON, Failure, Place, wait_until
@@ -100,7 +100,7 @@ class World:
         self.own = node.begin_program(NAME_SERVER, OURS, json.dumps({"x.ours.example": ["203.0.113.5"]}))
 
     def bare(self, space, address, zone):
-        process = self.net.lab.spawn([PYTHON, "-c", MESH_PRELUDE + textwrap.dedent(NAME_SERVER), address,
+        process = self.net.lab.spawn([PYTHON, "-c", mesh_script(NAME_SERVER), address,
                                       json.dumps(zone)], Place(space), log="name-server")
         process.wait_for("ready")
         return process
@@ -254,7 +254,7 @@ def test_java(world):
 
 @pytest.mark.skipif(not importlib.util.find_spec("pycares"), reason="pycares is not installed")
 def test_c_ares(world):
-    code = MESH_PRELUDE + """
+    code = mesh_script("""
 import pycares
 got = {}
 channel = pycares.Channel()
@@ -272,7 +272,7 @@ while len(got) < len(names) and time.time() < end:
         for fd in r: channel.process_fd(fd, pycares.ARES_SOCKET_BAD)
         for fd in w: channel.process_fd(pycares.ARES_SOCKET_BAD, fd)
 print(json.dumps(got))
-"""
+""")
     asked = [case for case in CASES if "." in case[0]]
     # As root: this Python may lie where others may not look.
     words = world.node.wrapped([sys.executable, "-c", code, *(name for name, _ in asked), "nobody.mesh.test"])

@@ -340,7 +340,7 @@ def test_sigkill_during_the_first_join_costs_no_second_node(net, site):
         node = net.make("ours", site, name=f"torn-{int(delay * 1000)}")
         key = net.hs.key()
         node.begin(key=key)
-        time.sleep(0.25 + delay)  # rented takes about that long to begin
+        time.sleep(delay)
         node.stop(signal.SIGKILL)
         node.again().wait_running()
         node.stop()

@@ -2,7 +2,7 @@
 
 A check is a function of a Pair. It starts its program on the nodes with nothing but meshrun in
 front, and returns the version it tested; a Failure says what was wrong. The nodes are meshd in file
-mode, each in a network namespace of its own, both under tests/rented as nobody.
+mode, each in a network namespace of its own, both under tests/rented.c as nobody.
 
 What a check needs and Debian does not have comes by pip into a virtual environment in the cache
 folder, with scripts/programs --install.
@@ -174,7 +174,7 @@ class Side:
 
 
 class Rented(Place):
-    """A namespace, under tests/rented, whose user is called mesh there and has a shell (sshd wants that)."""
+    """A namespace, under tests/rented.c, whose user is called mesh there and has a shell (sshd wants that)."""
 
     def __init__(self, lab, netns):
         super().__init__(netns, "user")

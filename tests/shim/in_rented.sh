@@ -6,8 +6,7 @@ set -eu
 launcher=$1 test=$2
 shift 2
 [ "$(id -u)" -eq 0 ] || exit 77
-/usr/bin/python3 -c 'import seccomp' 2>/dev/null || exit 77
-/usr/bin/python3 "$launcher" true 2>/dev/null || exit 77
+"$launcher" true 2>/dev/null || exit 77
 unshare --net ip link set lo up 2>/dev/null || exit 77
 stage=$(mktemp -d /tmp/meshwrap-rented-XXXXXX)
 trap 'rm -rf "$stage"' EXIT
@@ -24,4 +23,4 @@ cd /
 # In a network of its own: others on this machine would take ports that a test counts on.
 # shellcheck disable=SC2086 # flags are words
 unshare --net sh -c 'ip link set lo up && exec "$@"' sh \
-	/usr/bin/python3 "$launcher" ${RENTED-} "$stage/test" "$@"
+	"$launcher" ${RENTED-} "$stage/test" "$@"
