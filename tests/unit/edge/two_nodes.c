@@ -541,7 +541,8 @@ void two_nodes_join(struct two_nodes *t, const char *addr, int *client, int *ser
 	int listener = program_listen(&any, &port);
 
 	*client = shim_connect(&t->node[0], addr, port);
-	assert_true(*client >= 0);
+	if (*client < 0)
+		fail_msg("connect: %s", strerror(-*client));
 	*server = accept(listener, NULL, NULL);
 	assert_true(*server >= 0);
 	program_limit(*client);
