@@ -456,6 +456,19 @@ def daemons(node):
     return found
 
 
+@pytest.mark.parametrize("content, words", [(None, "No such file"), ("no certificate\n", "no start line|no certificate")])
+def test_a_ca_that_cannot_be_read_is_told_in_one_sentence(pair, content, words):
+    node, _ = pair
+    ca = node.home / "ca.pem"
+    if content:
+        node.write(ca, content)
+    options = ["--login-server", "https://127.0.0.1:1", "--ca", ca, "--dir", node.dir]
+    for name, program in (("meshd", []), ("meshrun", ["--", "echo", "ran"])):
+        result = node.run([node.lab.binary(name), *options, *program], wrapped=False, check=False, timeout=10)
+        check_sentence(result, f"{re.escape(str(ca))} holds no certificate", words)
+        assert not result.stdout
+
+
 def test_meshrun_with_a_bad_config_starts_nothing(pair):
     node, _ = pair
     node.config.write_text("[Interface]\n")
