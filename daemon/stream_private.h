@@ -84,6 +84,14 @@ const char *tls_session_error(struct tls_session *t);
 bool tls_session_has_alpn(const struct tls_session *t);
 bool tls_session_relay_key(const struct tls_session *t, uint8_t key[static 32]);
 
+/* ---- stream_refuse.c: why a certificate is refused, as check's sentence ---- */
+
+/* who: whose certificate it is, which may be an authority's. cert may be NULL. */
+void refuse_date(struct tls_check *check, const char *who, X509 *cert, bool is_over);
+void refuse_name(struct tls_check *check, X509 *cert);
+/* What OpenSSL has found. ca_file: the CA that was given, or NULL. */
+void refuse_chain(struct tls_check *check, X509_STORE_CTX *store, const char *ca_file);
+
 /* ---- stream_roots.c ---- */
 
 /* Certificates of authorities (PEM), for systems that bring none. NULL ends the list. */

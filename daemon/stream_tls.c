@@ -33,18 +33,19 @@
 #define GATHER_MAX      (4 * RECORD_ROOM)
 #define META_PREFIX     "derpkey"
 #define META_PREFIX_LEN 7
-#define NAMES_MAX       128
 #define NAME_FLAGS      (X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
 
 struct tls_context {
 	SSL_CTX *ssl;
 	BIO_METHOD *method;
+	char *ca_file;                    /* NULL: none was given */
 	const struct outproxies *proxies; /* NULL: none */
 };
 
 struct tls_session {
 	SSL *ssl;
 	struct tls_check *check;
+	const char *ca_file; /* of the context */
 	int fd;
 	int io_error; /* of the socket, 0: none */
 	bool is_ended;
@@ -149,72 +150,6 @@ static bool is_for_name(X509 *cert, const char *name)
 	return X509_check_host(cert, name, 0, NAME_FLAGS, NULL) == 1;
 }
 
-/* "a.test, b.test" of the certificate, or "no name". */
-static const char *names_of(X509 *cert, char text[static NAMES_MAX])
-{
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-	size_t len = 0;
-
-	text[0] = '\0';
-	for (int i = 0; names && i < sk_GENERAL_NAME_num(names); i++) {
-		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-		char one[96] = "";
-
-		if (name->type == GEN_DNS) {
-			int n = MIN(ASN1_STRING_length(name->d.dNSName), (int)sizeof(one) - 1);
-
-			memcpy(one, ASN1_STRING_get0_data(name->d.dNSName), (size_t)n);
-			for (int c = 0; c < n; c++) /* it goes to logs */
-				if (one[c] <= ' ' || one[c] > '~')
-					one[c] = '?';
-		} else if (name->type == GEN_IPADD && ASN1_STRING_length(name->d.iPAddress) == 4) {
-			const uint8_t *b = ASN1_STRING_get0_data(name->d.iPAddress);
-
-			snprintf(one, sizeof(one), "%u.%u.%u.%u", b[0], b[1], b[2], b[3]);
-		}
-		if (one[0] && len + strlen(one) + 3 < NAMES_MAX)
-			len += (size_t)snprintf(text + len, NAMES_MAX - len, "%s%s",
-						len ? ", " : "", one);
-	}
-	GENERAL_NAMES_free(names);
-	return text[0] ? text : "no name";
-}
-
-static void refuse(struct tls_check *check, X509 *cert, int error)
-{
-	char text[160], *out = check->sentence;
-	const size_t max = sizeof(check->sentence);
-
-	switch (error) {
-	case X509_V_ERR_CERT_HAS_EXPIRED:
-		snprintf(out, max, "the certificate of %.100s has expired", check->name);
-		break;
-	case X509_V_ERR_CERT_NOT_YET_VALID:
-		snprintf(out, max,
-			 "the certificate of %.100s is not valid yet: is the clock right?",
-			 check->name);
-		break;
-	case X509_V_ERR_HOSTNAME_MISMATCH:
-	case X509_V_ERR_IP_ADDRESS_MISMATCH:
-		snprintf(out, max, "the certificate of %.80s is for another name (%.120s)",
-			 check->name, cert ? names_of(cert, text) : "no name");
-		break;
-	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-		snprintf(out, max,
-			 "the certificate of %.100s is from an unknown issuer: give the CA with "
-			 "--ca, or install ca-certificates",
-			 check->name);
-		break;
-	default:
-		snprintf(out, max, "the certificate of %.100s is refused: %.100s", check->name,
-			 X509_verify_cert_error_string(error));
-	}
-}
-
 static bool matches_pin(X509 *cert, const char *pin)
 {
 	uint8_t hash[EVP_MAX_MD_SIZE];
@@ -248,11 +183,11 @@ static bool check_pinned(struct tls_check *check, STACK_OF(X509) * chain, const 
 		snprintf(check->sentence, sizeof(check->sentence),
 			 "the certificate of %.100s is not the pinned one", check->name);
 	else if (!is_for_name(only, check->name))
-		refuse(check, only, X509_V_ERR_HOSTNAME_MISMATCH);
+		refuse_name(check, only);
 	else if (X509_cmp_current_time(X509_get0_notBefore(only)) >= 0)
-		refuse(check, only, X509_V_ERR_CERT_NOT_YET_VALID);
+		refuse_date(check, check->name, only, false);
 	else if (X509_cmp_current_time(X509_get0_notAfter(only)) <= 0)
-		refuse(check, only, X509_V_ERR_CERT_HAS_EXPIRED);
+		refuse_date(check, check->name, only, true);
 	else
 		return true;
 	return false;
@@ -277,7 +212,7 @@ static int verify_chain(X509_STORE_CTX *store, void *arg)
 	}
 	if (X509_verify_cert(store) == 1)
 		return 1;
-	refuse(check, X509_STORE_CTX_get0_cert(store), X509_STORE_CTX_get_error(store));
+	refuse_chain(check, store, t->ca_file);
 	return 0;
 }
 
@@ -333,6 +268,11 @@ struct tls_context *tls_context_create(const char *ca_file, char error[static 25
 			 reason ? reason : "unreadable");
 		goto fail;
 	}
+	if (ca_file && ca_file[0]) {
+		tls->ca_file = strdup(ca_file);
+		if (!tls->ca_file)
+			goto out_of_memory;
+	}
 	ERR_clear_error();
 	return tls;
 out_of_memory:
@@ -349,6 +289,7 @@ void tls_context_destroy(struct tls_context *tls)
 		return;
 	SSL_CTX_free(tls->ssl);
 	BIO_meth_free(tls->method);
+	free(tls->ca_file);
 	free(tls);
 }
 
@@ -394,6 +335,7 @@ struct tls_session *tls_session_create(const struct tls_context *tls, int fd, co
 		return NULL;
 	t->fd = fd;
 	t->check = check;
+	t->ca_file = tls->ca_file;
 	t->ssl = SSL_new(tls->ssl);
 	bio = BIO_new(tls->method);
 	if (!t->ssl || !bio || set_names(t->ssl, sni, alpn, check) != 0) {

@@ -3,6 +3,7 @@ to let nobody in, and a server's new key. And netcheck, in each of its forms."""
 import json
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -47,6 +48,17 @@ def test_a_server_with_a_private_ca_is_joined(https, node):
     server, ca = https
     node.begin(key=server.key(), login=server.url, flags=["--ca", ca]).wait_running()
     assert node.status()["Self"]["Online"]
+
+
+def test_another_ca_is_not_enough_and_the_sentence_names_it(net, https, node):
+    server, _ = https
+    other = net.lab.folder("other-ca") / "other.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                    "-keyout", other.with_suffix(".key"), "-out", other, "-subj", "/CN=another CA", "-days", "30"],
+                   check=True, capture_output=True)
+    node.begin(key=server.key(), login=server.url, flags=["--ca", other]).complaint(
+        rf"certificate of {re.escape(SERVER)} is from an issuer that is not in {re.escape(str(other))}")
+    assert node.backend() != "Running" and node.name not in server.nodes()
 
 
 # ---- --advertise-tags ----

@@ -228,6 +228,7 @@ static void test_a_refused_certificate_says_why_and_what_to_do(void **state)
 		  false,
 		  "is from an unknown issuer: give the CA with --ca, or install ca-certificates" },
 	};
+	const char *clock = "this machine's clock says 20";
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -247,7 +248,33 @@ static void test_a_refused_certificate_says_why_and_what_to_do(void **state)
 		assert_false(t.is_connected);
 		assert_non_null(strstr(t.sentence, "relay.test"));
 		assert_non_null(strstr(t.sentence, cases[i].sentence));
+		/* Both dates, so that a person sees which of them is wrong. */
+		assert_int_equal(strstr(t.sentence, clock) != NULL, cases[i].cert.valid_to_s != 0);
+		if (cases[i].cert.valid_to_s != 0)
+			assert_non_null(strstr(t.sentence, " UTC, and this machine's"));
 	}
+}
+
+static void test_a_ca_that_is_another_servers_is_named(void **state)
+{
+	struct fake_relay f = { .kind = FAKE_HTTP, .cert.dns_san = "relay.test" };
+	struct fake_relay other = { .kind = FAKE_HTTP, .cert.dns_san = "relay.test" };
+	char ca[64] = "/tmp/meshwrap-test-ca-XXXXXX", want[128];
+	struct net_stream_options o = { 0 };
+	int fd = mkstemp(ca);
+
+	(void)state;
+	assert_true(fd >= 0);
+	close(fd);
+	fake_relay_start(&other);
+	fake_relay_write_ca(&other, ca);
+	fake_relay_stop(&other);
+	fake_relay_start(&f);
+	open_stream(&f, &o, ca);
+	unlink(ca);
+	assert_false(t.is_connected);
+	snprintf(want, sizeof(want), "is from an issuer that is not in %s: give the CA of", ca);
+	assert_non_null(strstr(t.sentence, want));
 }
 
 /* Anybody can send a certificate that he has seen: what counts is whose key signed the handshake.
@@ -382,6 +409,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_recorded_combination_ends_as_with_the_real_client),
 		cmocka_unit_test(test_a_refused_certificate_says_why_and_what_to_do),
+		cmocka_unit_test(test_a_ca_that_is_another_servers_is_named),
 		cmocka_unit_test(test_the_pinned_certificate_beside_another_key_is_refused),
 		cmocka_unit_test(test_a_given_ca_another_name_and_a_protocol_are_accepted),
 		cmocka_unit_test(test_servers_that_do_not_speak_tls_are_told_apart),
