@@ -158,12 +158,14 @@ static json_object *map_node(const struct config *c, int64_t id, const char *nam
 			     const uint8_t key[static WG_KEY_LEN])
 {
 	json_object *node = json_object_new_object(), *info = json_object_new_object();
-	char text[KEYTEXT_MAX], full[FULL_NAME_MAX];
+	char text[KEYTEXT_MAX], full[FULL_NAME_MAX], dotted[FULL_NAME_MAX + 1];
 
+	full_name(c, name, full);
+	snprintf(dotted, sizeof(dotted), "%s%s", full, full[0] ? "." : "");
 	json_object_object_add(node, "ID", json_object_new_int64(id));
 	snprintf(text, sizeof(text), "file-%lld", (long long)id);
 	add_text(node, "StableID", text);
-	add_text(node, "Name", full_name(c, name, full));
+	add_text(node, "Name", dotted);
 	add_text(node, "Key", keytext_format(KEYTEXT_NODE, key, text));
 	add_text(info, "Hostname", name);
 	json_object_object_add(node, "Hostinfo", info);

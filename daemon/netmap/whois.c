@@ -1,16 +1,21 @@
 /*
  * Who a node is, and which node is meant. The capabilities that whois tells are
  * the application grants of the filter's rules: those whose sources hold the
- * node and whose destinations hold us.
+ * node and whose destinations hold us. Besides what the server says of a node
+ * there are two names for people, which the stock client makes, and programs read.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "daemon/crypto/keytext.h"
 #include "daemon/netmap/build.h"
 #include "daemon/netmap/read.h"
 #include "daemon/netmap/status.h"
 #include "shared/util.h"
+
+#define LABEL_MAX 63
 
 static bool in_range(const struct netmap_range *r, const struct ip_addr *ip)
 {
@@ -110,15 +115,71 @@ static struct json_object *caps_of(struct build *b, const struct netmap *nm,
 	return caps;
 }
 
+/* A host name as one label: "My Laptop.local" is my-laptop. */
+static void make_label(const char *host, char label[static LABEL_MAX + 1])
+{
+	static const char *const home[] = { ".local", ".localdomain", ".lan" };
+	size_t end = strlen(host), start = 0, len = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(home); i++) {
+		size_t tail = strlen(home[i]);
+
+		if (end > tail && strncasecmp(host + end - tail, home[i], tail) == 0) {
+			end -= tail;
+			break;
+		}
+	}
+	end = MIN(end, (size_t)LABEL_MAX);
+	while (start < end && !isalnum((unsigned char)host[start]))
+		start++;
+	while (end > start && !isalnum((unsigned char)host[end - 1]))
+		end--;
+	for (; start < end; start++) {
+		unsigned char c = (unsigned char)host[start];
+
+		if (isalnum(c) || c == '-')
+			label[len++] = (char)tolower(c);
+		else if (strchr(" .@_", c))
+			label[len++] = '-';
+	}
+	label[len] = '\0';
+}
+
+static void add_names(struct build *b, struct json_object *o, const struct netmap *nm,
+		      const struct netmap_node *node)
+{
+	const char *suffix = netmap_suffix(nm);
+	size_t len = strlen(node->name), tail = strlen(suffix);
+	char name[READ_NAME_MAX + 1], host[LABEL_MAX + 1], key[KEYTEXT_MAX];
+	char both[sizeof(name) + sizeof(host) + 4];
+	const char *shown = name;
+
+	make_label(node->host_name, host);
+	if (tail && len > tail && node->name[len - tail - 1] == '.' &&
+	    strcmp(node->name + len - tail, suffix) == 0)
+		len -= tail + 1;
+	snprintf(name, sizeof(name), "%.*s", (int)len, node->name);
+	if (!name[0])
+		shown = host[0] ? host : keytext_format(KEYTEXT_NODE, node->key, key);
+	build_text(b, o, "ComputedName", shown);
+	if (host[0] && name[0] && strcasecmp(name, host) != 0)
+		snprintf(both, sizeof(both), "%s (%s)", name, host);
+	else
+		snprintf(both, sizeof(both), "%s", shown);
+	build_text(b, o, "ComputedNameWithHost", both);
+}
+
 struct json_object *status_build_whois(const struct netmap *nm, const struct netmap_node *node)
 {
 	struct build b = { .failed = false };
-	struct json_object *o = build_object(&b), *caps = caps_of(&b, nm, node);
+	struct json_object *o = build_object(&b), *caps = caps_of(&b, nm, node), *json;
 	int64_t id = node->sharer ? node->sharer : node->user;
 	const struct netmap_user *user = netmap_user(nm, id);
 	const struct netmap_user nobody = { id, "", "", "" };
 
-	build_add(&b, o, "Node", json_tokener_parse(node->json));
+	json = json_tokener_parse(node->json);
+	add_names(&b, json, nm, node);
+	build_add(&b, o, "Node", json);
 	build_add(&b, o, "UserProfile", status_build_user(user ? user : &nobody));
 	if (!b.failed && json_object_object_length(caps) == 0) {
 		build_add_null(&b, o, "CapMap");

@@ -323,9 +323,16 @@ def test_the_real_whois_knows_ours(pair):
     assert whois["Node"]["MachineAuthorized"] is True
 
 
+# What programs read of it.
+WHOIS = ("ID", "StableID", "Name", "ComputedName", "ComputedNameWithHost", "User", "Key", "Addresses", "AllowedIPs",
+         "MachineAuthorized")
+
+
 def test_our_whois_knows_the_real_one(pair):
     ours, other, _ = pair
     mine = json.loads(ours.ctl("whois", "--json", other.v4).stdout)
+    usual = json.loads(other.ctl("whois", "--json", other.v4).stdout)
+    assert [mine["Node"][key] for key in WHOIS] == [usual["Node"][key] for key in WHOIS]
     assert mine["Node"]["Name"] == f"{other.name}.mesh.test."
     assert mine["Node"]["Addresses"] == [f"{other.v4}/32", f"{other.v6}/128"]
     assert mine["UserProfile"]["LoginName"]

@@ -197,6 +197,42 @@ static void test_whois_tells_the_grants_of_the_filter(void **state)
 	netmap_destroy(nm);
 }
 
+static void test_whois_names_a_node_as_the_stock_client_does(void **state)
+{
+	static const struct {
+		const char *name, *host, *computed, *with_host;
+	} cases[] = {
+		{ "b.t.example.", "b", "b", "b" },
+		{ "b.t.example.", "B", "b", "b" },
+		{ "b-2.t.example.", "B", "b-2", "b-2 (b)" },
+		{ "c.other.example.", "My Laptop.local", "c.other.example",
+		  "c.other.example (my-laptop)" },
+		{ "", "-Pod_7!-", "pod-7", "pod-7" },
+		{ "", "", PEER_KEY, PEER_KEY },
+	};
+	struct netmap *nm = netmap_create();
+	char text[512];
+
+	(void)state;
+	apply_text(nm, map, NULL);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct json_object *o;
+
+		snprintf(text, sizeof(text),
+			 "{\"PeersChanged\":[{\"ID\":2,\"Key\":\"" PEER_KEY "\",\"Name\":\"%s\","
+			 "\"Hostinfo\":{\"Hostname\":\"%s\"}}]}",
+			 cases[i].name, cases[i].host);
+		apply_text(nm, text, NULL);
+		o = status_build_whois(nm, netmap_peer_at(nm, 0));
+		assert_string_equal(member(vectors_get(o, "Node"), "ComputedName"),
+				    cases[i].computed);
+		assert_string_equal(member(vectors_get(o, "Node"), "ComputedNameWithHost"),
+				    cases[i].with_host);
+		json_object_put(o);
+	}
+	netmap_destroy(nm);
+}
+
 static void test_no_time_is_the_zero_time(void **state)
 {
 	char text[STATUS_TIME_TEXT];
@@ -212,6 +248,7 @@ int main(void)
 		cmocka_unit_test(test_status_before_the_first_map_is_mostly_null),
 		cmocka_unit_test(test_live_data_and_everything_optional_is_shown),
 		cmocka_unit_test(test_whois_tells_the_grants_of_the_filter),
+		cmocka_unit_test(test_whois_names_a_node_as_the_stock_client_does),
 		cmocka_unit_test(test_no_time_is_the_zero_time),
 	};
 
