@@ -88,7 +88,15 @@ static void refused_key(struct control *c, const char *error)
 	}
 	if (had_key)
 		forget_auth_key(c);
-	if (had_key)
+	if (had_key && c->node.tag_count > 0 && strstr(error, "tag"))
+		/* As Headscale does with every key that is a user's. */
+		control_set_status(
+			c, CONTROL_NEEDS_LOGIN,
+			"the server refused the auth key with these tags: %s. Make a key that has "
+			"them (Headscale: headscale preauthkeys create --tags %s) and start again "
+			"with it, without --advertise-tags",
+			error, c->node.tags[0]);
+	else if (had_key)
 		control_set_status(
 			c, CONTROL_NEEDS_LOGIN,
 			"the server refused the auth key: %s. Make a new one (Headscale: "

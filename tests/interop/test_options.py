@@ -84,6 +84,16 @@ def test_a_tag_that_is_not_ones_own_is_refused(https, node):
     assert node.backend() == "NeedsLogin" and node.name not in https[0].nodes()
 
 
+def test_with_a_users_key_the_sentence_says_where_tags_come_from(https, node):
+    server, ca = https
+    node.begin(key=server.key(), login=server.url, flags=["--ca", ca, "--advertise-tags", "tag:web"]).complaint(
+        r"requested tags \[tag:web\] .*Make a key that has them .*--tags tag:web\).*without --advertise-tags")
+    assert node.backend() == "NeedsLogin"
+    node.stop()
+    node.begin(key=server.key("--tags", "tag:web"), login=server.url, flags=["--ca", ca]).wait_running()
+    assert node.status()["Self"]["Tags"] == ["tag:web"]
+
+
 # ---- --trust-new-server-key ----
 
 def test_a_server_that_was_set_up_anew_is_trusted_only_when_the_user_says_so(https, node):
