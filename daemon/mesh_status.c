@@ -4,9 +4,11 @@
  * look for, and after it what only this daemon counts. And the lines that the log has of it.
  */
 #include <json-c/json.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/derp/relays.h"
 #include "daemon/dns/dns.h"
@@ -297,12 +299,26 @@ static json_object *paths_counters(const struct tailnet *t)
 	return o;
 }
 
+/* The file of this node, by the name it was given: meshrun may be told of another one. */
+static void add_config_file(const struct mesh *mesh, json_object *status)
+{
+	char path[PATH_MAX], cwd[PATH_MAX] = "";
+	const char *name = mesh->config_path;
+
+	if (!name || (*name != '/' && !getcwd(cwd, sizeof(cwd))) ||
+	    snprintf(path, sizeof(path), "%s%s%s", cwd, *name == '/' ? "" : "/", name) >=
+		    (int)sizeof(path))
+		return;
+	add_text(status, "ConfigFile", path);
+}
+
 /* What only we have, after what every client shows. */
 static void add_own(struct mesh *mesh, json_object *status)
 {
 	struct edge_stats edge;
 
 	edge_get_stats(mesh->edge, &edge);
+	add_config_file(mesh, status);
 	add_number(status, "ListenPort", udp_path_port(mesh->udp));
 	add_number(status, "MTU", mesh->config.mtu);
 	add_flag(status, "SynHold", edge.synhold);

@@ -42,7 +42,8 @@ static const char usage_text[] =
 	"                       for meshd and a login, see there\n"
 	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR --allow-all-users\n"
 	"  --congestion NAME --workers N --log-level LEVEL\n"
-	"                       for meshd in either case, see there\n"
+	"                       for meshd in either case, see there; all of meshd's options count\n"
+	"                       only where it is started\n"
 	"  --dir DIR            runtime folder of the daemon               (MESHWRAP_DIR)\n"
 	"  --timeout SECONDS    how long to wait for the mesh; 30 unless told, and without\n"
 	"                       limit while a person is to log this node in\n"
@@ -301,6 +302,7 @@ static void choose_daemon(struct options *o, struct daemon_options *daemon)
 	daemon->timeout_is_chosen = o->timeout_is_chosen;
 	if (!o->for_login && (o->config || (config && *config)))
 		daemon->config = o->config ? o->config : config;
+	daemon->config_is_chosen = o->config != NULL;
 	if (daemon->config || o->login.count || o->login.is_wanted_by_environment)
 		daemon->login = &o->login;
 }
@@ -412,6 +414,8 @@ int main(int argc, char **argv)
 		return status;
 	choose_daemon(&o, &daemon);
 	status = daemon_wait(dir, &daemon);
+	if (!status)
+		status = daemon_check_wanted(dir, &daemon);
 	login_finish(&o.login);
 	if (!status)
 		status = set_environment(dir);

@@ -56,9 +56,10 @@ int login_key_pipe(struct login *login);
 void login_finish(struct login *login);
 
 struct daemon_options {
-	const char *config;  /* NULL: not by a file */
-	struct login *login; /* with a file: just the words; both NULL: do not start one */
-	bool dir_is_chosen;  /* dir was named by the user: look nowhere else */
+	const char *config;    /* NULL: not by a file */
+	bool config_is_chosen; /* on the command line */
+	struct login *login;   /* with a file: just the words; both NULL: do not start one */
+	bool dir_is_chosen;    /* dir was named by the user: look nowhere else */
 	unsigned timeout_s;
 	bool timeout_is_chosen; /* else waiting for a person has no limit */
 };
@@ -67,6 +68,12 @@ struct daemon_options {
  * may become the folder of the whole container. 0, or the exit status after having complained.
  */
 int daemon_wait(char dir[static PATHS_MAX], const struct daemon_options *options);
+
+/*
+ * Whether the daemon that runs in dir is of the file or the server that is asked for. 0, or the
+ * exit status; where they differ the user was told.
+ */
+int daemon_check_wanted(const char *dir, const struct daemon_options *options);
 
 /* As PID 1: runs the program as a child, reaps all, forwards signals; the exit status. */
 int init_run(char **argv, const char *dir);

@@ -1,5 +1,5 @@
 /*
- * A look at GET /localapi/v0/status for three strings and two numbers, without a library: a walk
+ * A look at GET /localapi/v0/status for some strings and two numbers, without a library: a walk
  * over the text that counts braces and knows strings is all it takes. What comes from
  * a server goes to a terminal, so control characters become spaces.
  */
@@ -198,6 +198,30 @@ bool status_ask(const char *dir, struct login_status *status)
 		status_find(body, len, "BackendState", status->state, sizeof(status->state));
 		status_find(body, len, "AuthURL", status->url, sizeof(status->url));
 		status_find(body, len, "LoginError", status->error, sizeof(status->error));
+	}
+	free(answer);
+	return body != NULL;
+}
+
+bool status_ask_origin(const char *dir, struct daemon_origin *origin)
+{
+	static const char section[] = "\"Control\":";
+	char *answer = malloc(ANSWER_MAX);
+	int fd = answer ? connect_api(dir) : -1;
+	const char *body = NULL, *control;
+	size_t len;
+
+	memset(origin, 0, sizeof(*origin));
+	if (fd >= 0) {
+		body = fetch(fd, answer, ANSWER_MAX, &len);
+		close(fd);
+	}
+	if (body) {
+		status_find(body, len, "ConfigFile", origin->config, sizeof(origin->config));
+		control = memmem(body, len, section, sizeof(section) - 1);
+		if (control && !origin->config[0])
+			status_find(control, (size_t)(body + len - control), "Server",
+				    origin->server, sizeof(origin->server));
 	}
 	free(answer);
 	return body != NULL;

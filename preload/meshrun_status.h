@@ -14,8 +14,16 @@ struct login_status {
 	char error[STATUS_TEXT_MAX]; /* why the login has failed for good */
 };
 
+/* What made the daemon a node: one of them, the other is "". */
+struct daemon_origin {
+	char config[STATUS_TEXT_MAX * 4]; /* absolute, as it was named */
+	char server[STATUS_TEXT_MAX * 2]; /* URL */
+};
+
 /* Asks the daemon of dir. False: it does not answer, nothing is known. */
 bool status_ask(const char *dir, struct login_status *status);
+/* The same; what it does not tell is "". */
+bool status_ask_origin(const char *dir, struct daemon_origin *origin);
 /* What the daemon has on its way. */
 struct traffic {
 	pid_t daemon; /* 0: not among our processes */

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, TRACED, BareLab, Failure, Lab, World, behaviour_world_names,
-                    make_foreign_pair, python_spawn, shared_world, world_names)
+from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, TRACED, BareLab, Failure, Lab, Peer, Place, World,
+                    behaviour_world_names, make_foreign_pair, python_spawn, rented, shared_world, world_names)
 
 HERE = Path(__file__).resolve().parent
 BEHAVIOUR_FILES = ["test_behaviours", "test_connect", "test_addresses", "test_streams"]
@@ -74,6 +74,30 @@ def own_world(request):
 def lab():
     with Lab() as lab:
         yield lab
+
+
+@pytest.fixture
+def place(lab):
+    return Place(lab.namespace("cli") if CAN_NETNS else None, rented("user"))
+
+
+@pytest.fixture
+def pair(lab, place):
+    """Two nodes of a file each in one place, which have not begun; the first knows of a third, which is down."""
+    a, b = lab.node("node-a", 1, place), lab.node("node-b", 2, place)
+    a.write_config([b, Peer("node-c", 3)])
+    b.write_config([a])
+    yield a, b
+    for node in (a, b):
+        node.check_logs()
+
+
+@pytest.fixture
+def running(pair):
+    a, b = pair
+    a.start()
+    b.start()
+    return a, b
 
 
 def pytest_generate_tests(metafunc):

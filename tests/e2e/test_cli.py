@@ -9,40 +9,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 
 import pytest
 
-from worlds import CAN_NETNS, CAN_RENT, PYTHON, Peer, Place, free_port, python, python_spawn, rented, wait_until
-
-
-@pytest.fixture
-def place(lab):
-    return Place(lab.namespace("cli") if CAN_NETNS else None, rented("user"))
-
-
-@pytest.fixture
-def pair(lab, place):
-    a, b = lab.node("node-a", 1, place), lab.node("node-b", 2, place)
-    a.write_config([b, Peer("node-c", 3)])
-    b.write_config([a])
-    yield a, b
-    for node in (a, b):
-        node.check_logs()
-
-
-@pytest.fixture
-def running(pair):
-    a, b = pair
-    a.start()
-    b.start()
-    return a, b
-
-
-def check_sentence(result, *words):
-    """One line on stderr that has these words, a status that says failure, and no key."""
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert result.returncode != 0, "it must not succeed"
-    assert len(lines) == 1, result.stderr
-    for word in words:
-        assert re.search(word, lines[0]), f"{word!r} not in: {lines[0]}"
-    assert not re.search(r"[A-Za-z0-9+/]{42,}=", lines[0]), "a key is shown"
+from worlds import CAN_NETNS, CAN_RENT, PYTHON, Place, check_sentence, free_port, python, python_spawn, wait_until
 
 
 def run_meshd(node, **options):

@@ -142,6 +142,16 @@ def echo_server(node, host="0.0.0.0", datagrams=False):
     server.stop()
 
 
+def check_sentence(result, *words):
+    """One line on stderr that has these words, a status that says failure, and no key."""
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert result.returncode != 0, "it must not succeed"
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert re.search(word, lines[0]), f"{word!r} not in: {lines[0]}"
+    assert not re.search(r"[A-Za-z0-9+/]{42,}=", lines[0]), "a key is shown"
+
+
 class Traced:
     """A node whose programs are traced, also those that the shim could enter."""
 

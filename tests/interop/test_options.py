@@ -44,10 +44,16 @@ def node(net, site):
 
 # ---- --ca ----
 
-def test_a_server_with_a_private_ca_is_joined(https, node):
+def test_a_server_with_a_private_ca_is_joined_and_named_again(https, node):
     server, ca = https
     node.begin(key=server.key(), login=server.url, flags=["--ca", ca]).wait_running()
     assert node.status()["Self"]["Online"]
+    assert node.meshrun("--login-server", f"{server.url}/", "--", "echo", "ran").stdout == "ran\n"
+    for words, but in ((["--login-server", "https://elsewhere.test"], "not of https://elsewhere.test"),
+                       (["--config", ca], f"and was not started from {ca}")):
+        refused = node.meshrun(*words, "--", "echo", "ran", check=False)
+        assert refused.returncode == 1 and not refused.stdout
+        assert f"is a node of {server.url}, {but}: end it" in refused.stderr
 
 
 def test_another_ca_is_not_enough_and_the_sentence_names_it(net, https, node):
