@@ -10,6 +10,7 @@
 #include "preload/meshrun.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -185,11 +186,23 @@ static int set(const char *variable, const char *value)
 	return EXIT_NO_MESH;
 }
 
-/* The same for a file, which PROGRAM may open from another folder. */
-static int set_file(const char *variable, const char *file)
+/*
+ * A file, which PROGRAM may open from another folder. It could not say that it cannot be written. A
+ * pipe that nobody reads yet may have a reader by then.
+ */
+static int set_explain_file(const char *file)
 {
+	static const char variable[] = "MESHWRAP_EXPLAIN";
 	char absolute[PATH_MAX], cwd[PATH_MAX];
+	int fd =
+		open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
 
+	if (fd < 0 && errno != ENXIO) {
+		complain("--explain cannot write %s: %s", file, strerror(errno));
+		return EXIT_USAGE;
+	}
+	if (fd >= 0)
+		close(fd);
 	if (*file == '/')
 		return set(variable, file);
 	if (!getcwd(cwd, sizeof(cwd)) ||
@@ -214,7 +227,10 @@ static int take(struct options *o, int id, const char *name)
 	switch (id) {
 	case CONFIG:
 		o->config = optarg;
-		return -1;
+		if (*optarg)
+			return -1;
+		complain("--config needs a value; see meshrun --help");
+		return EXIT_USAGE;
 	case DIR_:
 		o->dir = optarg;
 		return -1;
@@ -237,7 +253,7 @@ static int take(struct options *o, int id, const char *name)
 	case NO_PRIMARY:
 		return set("MESHWRAP_PRIMARY", "0");
 	case EXPLAIN:
-		return optarg ? set_file("MESHWRAP_EXPLAIN", optarg) : set("MESHWRAP_EXPLAIN", "1");
+		return optarg ? set_explain_file(optarg) : set("MESHWRAP_EXPLAIN", "1");
 	case 'h':
 	case HELP:
 		fputs(usage_text, stdout);

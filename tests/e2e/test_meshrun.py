@@ -34,3 +34,19 @@ def test_meshrun_beside_the_daemon_of_the_same_file_says_nothing(running):
     a.write(a.config, "another one, which meshctl reload is to read\n", 0o600)
     said = a.meshrun("--config", a.config, *words, env={"MESHWRAP_CONFIG": str(a.config)})
     assert (said.stdout, said.stderr) == ("ran\n", "")
+
+
+def test_a_file_for_explanations_that_cannot_be_written_is_told_in_one_sentence(running):
+    a, _ = running
+    for name, why in (("/no/such/folder/file", "No such file"), (str(a.home), "Is a directory")):
+        result = a.meshrun(f"--explain={name}", "--dir", a.dir, "--", "echo", "ran", check=False)
+        check_sentence(result, f"--explain.* {re.escape(name)}: {why}")
+        assert result.returncode == 2 and not result.stdout
+
+
+def test_a_config_without_a_name_is_told_in_one_sentence(running):
+    """As of "$CONFIG", which is not set: also where a daemon runs."""
+    a, _ = running
+    result = a.meshrun("--config", "", "--dir", a.dir, "--", "echo", "ran", check=False)
+    check_sentence(result, "--config needs a value")
+    assert result.returncode == 2 and not result.stdout
