@@ -405,6 +405,7 @@ static int set_environment(const char *dir)
 int main(int argc, char **argv)
 {
 	struct daemon_options daemon = { 0 };
+	const char *child = getenv("MESHWRAP_EXEC");
 	static struct options o;
 	char dir[PATHS_MAX];
 	int status;
@@ -415,8 +416,8 @@ int main(int argc, char **argv)
 		return EXIT_NO_MESH;
 	}
 	/* A child of a wrapped program that the shim cannot enter: all words are its own. */
-	if (getenv("MESHWRAP_EXEC"))
-		return program_continue(getenv("MESHWRAP_EXEC"), argv + 1);
+	if (child && *child)
+		return program_continue(child, argv + 1);
 	/* First of all, so that the key is gone from the environment whatever follows. */
 	if (!login_read_environment(&o.login))
 		return EXIT_USAGE;

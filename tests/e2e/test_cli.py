@@ -9,7 +9,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 
 import pytest
 
-from worlds import CAN_NETNS, CAN_RENT, PYTHON, Place, check_sentence, free_port, python, python_spawn, wait_until
+from worlds import CAN_NETNS, CAN_RENT, PYTHON, Place, check_sentence, daemons, free_port, python, python_spawn, wait_until
 
 
 def run_meshd(node, **options):
@@ -409,19 +409,6 @@ def test_meshrun_starts_the_daemon_and_the_program_is_on_the_mesh(pair):
         assert a.ctl("ip").stdout.split()[0] == a.v4
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda p=pid: p not in daemons(a), 10, "the daemon's end")
-
-
-def daemons(node):
-    """Process ids of meshd for this node's folder, by their command lines."""
-    found = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
-        except OSError:
-            continue
-        if words[0].endswith(b"meshd") and (str(node.dir).encode() in words or str(node.config).encode() in words):
-            found.add(int(pid))
-    return found
 
 
 @pytest.mark.parametrize("content, words", [(None, "No such file"), ("no certificate\n", "no start line|no certificate")])

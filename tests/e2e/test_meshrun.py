@@ -1,7 +1,9 @@
-"""meshrun: what a person may do wrong with it, and what is there already when it begins."""
+"""The commands: what a person may get wrong, and what is there already when meshrun begins."""
+import os
 import re
+import signal
 
-from worlds import check_sentence
+from worlds import check_sentence, daemons, wait_until
 
 
 def test_meshrun_beside_the_daemon_of_another_file_refuses(running):
@@ -50,3 +52,22 @@ def test_a_config_without_a_name_is_told_in_one_sentence(running):
     result = a.meshrun("--config", "", "--dir", a.dir, "--", "echo", "ran", check=False)
     check_sentence(result, "--config needs a value")
     assert result.returncode == 2 and not result.stdout
+
+
+EMPTY = """TS_AUTHKEY TS_AUTH_KEY TS_LOGIN_SERVER TS_HOSTNAME TS_STATE_DIR TS_ACCEPT_ROUTES TS_ACCEPT_DNS TS_SHIELDS_UP
+    TS_ADVERTISE_TAGS TS_PORT TS_CAPABILITY_VERSION TS_SOCKS5_SERVER TS_OUTBOUND_HTTP_PROXY_LISTEN TS_EXTRA_ARGS
+    MESHWRAP_CONFIG MESHWRAP_CA MESHWRAP_LOG_LEVEL MESHWRAP_CONGESTION MESHWRAP_WORKERS MESHWRAP_EXPLAIN MESHWRAP_LOG
+    MESHWRAP_TRACE MESHWRAP_FOLLOW MESHWRAP_PRIMARY MESHWRAP_EXEC MESHWRAP_TRACED LD_PRELOAD HTTPS_PROXY NO_PROXY"""
+
+
+def test_variables_that_are_empty_are_as_those_that_are_not_set(pair):
+    """As compose files and charts leave them. For the daemon that meshrun starts, too."""
+    a, b = pair
+    b.start()
+    env = dict.fromkeys(EMPTY.split(), "")
+    for time in ("first", "again"):
+        said = a.meshrun("--config", a.config, "--dir", a.dir, "--", a.lab.binary("meshctl"), "ping", "-c", "1", "node-b", env=env)
+        assert "pong from node-b" in said.stdout and not said.stderr, time
+    pid, = daemons(a)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not daemons(a), 10, "the daemon's end")
