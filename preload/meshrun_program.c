@@ -335,7 +335,13 @@ static int run(const char *path, char **argv)
 	error = errno;
 	if (error == ENOEXEC)
 		return -1;
-	complain("%s: %s", argv[0], strerror(error));
+	if (error == ENOENT && access(path, F_OK) == 0)
+		complain(
+			"%s is there, but not what is to run it: the program of its \"#!\" line, or "
+			"its dynamic linker",
+			argv[0]);
+	else
+		complain("%s: %s", argv[0], strerror(error));
 	return error == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_OURS;
 }
 

@@ -71,3 +71,11 @@ def test_variables_that_are_empty_are_as_those_that_are_not_set(pair):
     pid, = daemons(a)
     os.kill(pid, signal.SIGTERM)
     wait_until(lambda: not daemons(a), 10, "the daemon's end")
+
+
+def test_a_program_without_its_interpreter_is_told_as_that(running):
+    a, _ = running
+    script = a.write(a.home / "script", "#!/no/such/shell\n", 0o755)
+    result = a.meshrun("--dir", a.dir, "--", script, check=False)
+    check_sentence(result, f"{re.escape(str(script))} is there, but not what is to run it")
+    assert result.returncode == 127
