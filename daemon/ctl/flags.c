@@ -128,9 +128,10 @@ int flags_take(const struct flag *flags, int argc, char **argv, char error[stati
 			value = ++i < argc ? argv[i] : NULL;
 		if (!value || !set(f, value)) {
 			snprintf(error, FLAGS_ERROR_MAX,
-				 value ? "invalid value \"%.60s\" for flag -%s"
-				       : "flag needs an argument: %.0s-%s",
-				 value ? value : "", f->name);
+				 value ? "invalid value \"%.60s\" for flag -%s%s"
+				       : "flag needs an argument: %.0s-%s%.0s",
+				 value ? value : "", f->name,
+				 f->kind == FLAG_DURATION ? ": a time has a unit, as in 5s" : "");
 			return -1;
 		}
 	}

@@ -79,3 +79,9 @@ def test_a_program_without_its_interpreter_is_told_as_that(running):
     result = a.meshrun("--dir", a.dir, "--", script, check=False)
     check_sentence(result, f"{re.escape(str(script))} is there, but not what is to run it")
     assert result.returncode == 127
+
+
+def test_a_time_without_a_unit_is_told_as_that(running):
+    a, _ = running
+    result = a.ctl("ping", "--timeout", "5", "node-b", check=False)
+    check_sentence(result, 'invalid value "5" for flag -timeout: a time has a unit, as in 5s')

@@ -57,8 +57,10 @@ static void test_wrong_flags_are_told(void **state)
 		{ "-c=-1", "invalid value \"-1\" for flag -c" },
 		{ "-c=3x", "invalid value \"3x\" for flag -c" },
 		{ "-c", "flag needs an argument: -c" },
-		{ "--timeout=5", "invalid value \"5\" for flag -timeout" },
-		{ "--timeout=", "invalid value \"\" for flag -timeout" },
+		{ "--timeout=5",
+		  "invalid value \"5\" for flag -timeout: a time has a unit, as in 5s" },
+		{ "--timeout=",
+		  "invalid value \"\" for flag -timeout: a time has a unit, as in 5s" },
 	};
 	char *argv[1], error[FLAGS_ERROR_MAX];
 
