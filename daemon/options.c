@@ -29,6 +29,7 @@
 #include "daemon/crypto/workers.h"
 #include "daemon/options_key.h"
 #include "daemon/options_proxy.h"
+#include "daemon/options_unused.h"
 #include "daemon/options_value.h"
 #include "shared/log.h"
 #include "shared/util.h"
@@ -558,6 +559,7 @@ static int finish_reading(struct reading *r, struct seen environment)
 	o->login.auth_key_len = o->memory->key.len;
 	options_read_proxies(&o->memory->proxies, o);
 	o->login.proxies = &o->memory->proxies;
+	options_note_unused();
 	return -1;
 }
 

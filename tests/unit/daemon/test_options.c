@@ -253,6 +253,20 @@ static void test_the_stock_clients_options_are_understood(void **state)
 	assert_non_null(strstr(said, "-advertise-exit-node has no meaning"));
 }
 
+static void test_variables_of_the_stock_container_without_a_meaning_are_told(void **state)
+{
+	(void)state;
+	setenv("TS_LOGIN_SERVER", "http://h", 1);
+	setenv("TS_ROUTES", "10.0.0.0/8", 1);
+	setenv("TS_SERVE_CONFIG", "", 1);
+	assert_int_equal(PARSE("--hostname", "mine"), -1);
+	assert_non_null(strstr(said, "TS_ROUTES has no meaning here and is left out"));
+	assert_null(strstr(said, "TS_SERVE_CONFIG"));
+	options_finish(&o);
+	assert_int_equal(PARSE("--config", "wg.conf"), -1); /* they are for a login */
+	assert_null(strstr(said, "TS_ROUTES"));
+}
+
 static void test_the_command_line_says_which_kind_of_node(void **state)
 {
 	(void)state;
@@ -449,6 +463,7 @@ int main(void)
 		TEST(test_the_key_leaves_the_environment),
 		TEST(test_the_key_may_lie_in_a_file_or_come_by_a_descriptor),
 		TEST(test_the_stock_clients_options_are_understood),
+		TEST(test_variables_of_the_stock_container_without_a_meaning_are_told),
 		TEST(test_the_command_line_says_which_kind_of_node),
 		TEST(test_what_only_a_login_uses_is_refused_beside_a_file),
 		TEST(test_a_logins_variables_may_be_set_beside_a_file),
