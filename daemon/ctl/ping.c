@@ -35,7 +35,8 @@ static const char *type_of(const struct pinging *p)
 
 static void print_pong(const struct pinging *p, json_object *pong)
 {
-	const char *via = ctl_text(pong, "Endpoint");
+	/* Neither path nor relay: it was no disco. A plain WireGuard peer is asked by ICMP. */
+	const char *via = ctl_text(pong, "Endpoint"), *without = p->tsmp ? "TSMP" : "ICMP";
 	double seconds = json_object_get_double(ctl_part(pong, "LatencySeconds"));
 	char text[128], port[16] = "";
 
@@ -46,7 +47,7 @@ static void print_pong(const struct pinging *p, json_object *pong)
 	if (ctl_number(pong, "PeerAPIPort"))
 		snprintf(port, sizeof(port), ", %lld", (long long)ctl_number(pong, "PeerAPIPort"));
 	printf("pong from %s (%s%s) via %s in %.0fms\n", ctl_text(pong, "NodeName"),
-	       ctl_text(pong, "NodeIP"), port, *via ? via : type_of(p), seconds * 1000);
+	       ctl_text(pong, "NodeIP"), port, *via ? via : without, seconds * 1000);
 }
 
 static enum outcome judge(struct pinging *p, const struct ctl_answer *answer)

@@ -295,6 +295,7 @@ def test_meshctl_ping_gets_an_answer(running, target):
     a, b = running
     out = a.ctl("ping", "-c", "1", {"name": "node-b", "v4": b.v4, "v6": b.v6}[target]).stdout
     assert re.search(r"\d(\.\d+)? ?m?s", out), out
+    assert re.fullmatch(rf"pong from node-b \({b.v6 if target == 'v6' else b.v4}\) via ICMP in \d+ms\n", out), "no disco here"
 
 
 def test_meshctl_ping_of_a_node_that_is_down_fails(running):
