@@ -219,6 +219,16 @@ static void note_login(struct options *o, const char *name)
 		o->for_login = name;
 }
 
+/* Of a variable that is not set nothing is left, and would mean another file, or another daemon. */
+static int take_path(const char **path, const char *name)
+{
+	*path = optarg;
+	if (*optarg)
+		return -1;
+	complain("--%s needs a value; see meshrun --help", name);
+	return EXIT_USAGE;
+}
+
 /* -1: go on; else the exit status. */
 static int take(struct options *o, int id, const char *name)
 {
@@ -226,14 +236,9 @@ static int take(struct options *o, int id, const char *name)
 
 	switch (id) {
 	case CONFIG:
-		o->config = optarg;
-		if (*optarg)
-			return -1;
-		complain("--config needs a value; see meshrun --help");
-		return EXIT_USAGE;
+		return take_path(&o->config, name);
 	case DIR_:
-		o->dir = optarg;
-		return -1;
+		return take_path(&o->dir, name);
 	case TIMEOUT:
 		o->timeout_is_chosen = true;
 		if (parse_seconds(optarg, &o->timeout_s))

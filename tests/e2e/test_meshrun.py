@@ -46,12 +46,14 @@ def test_a_file_for_explanations_that_cannot_be_written_is_told_in_one_sentence(
         assert result.returncode == 2 and not result.stdout
 
 
-def test_a_config_without_a_name_is_told_in_one_sentence(running):
+def test_a_file_or_a_folder_without_a_name_is_told_in_one_sentence(running):
     """As of "$CONFIG", which is not set: also where a daemon runs."""
     a, _ = running
-    result = a.meshrun("--config", "", "--dir", a.dir, "--", "echo", "ran", check=False)
-    check_sentence(result, "--config needs a value")
-    assert result.returncode == 2 and not result.stdout
+    for option in ("--config", "--dir"):
+        for words in ((option, ""), (f"{option}=",)):
+            result = a.meshrun(*words, "--", "echo", "ran", check=False)
+            check_sentence(result, f"{option} needs a value")
+            assert result.returncode == 2 and not result.stdout
 
 
 EMPTY = """TS_AUTHKEY TS_AUTH_KEY TS_LOGIN_SERVER TS_HOSTNAME TS_STATE_DIR TS_ACCEPT_ROUTES TS_ACCEPT_DNS TS_SHIELDS_UP
