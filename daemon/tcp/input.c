@@ -237,11 +237,13 @@ static bool fin_acked(struct tcp_conn *conn, uint64_t now_ns)
 
 /*
  * What it acknowledges counts all the same. So stand those of a peer whose window we took back, and
- * who has not heard how far we have come since (tcp_send_bare_seq()).
+ * who has not heard how far we have come since (tcp_send_bare_seq()). That is not further than the
+ * widest window we have promised; of all numbers below ours every second one would do for a guess.
  */
 static bool is_old_ack(const struct tcp_conn *conn, const struct tcp_segment *s)
 {
 	return tcp_state_is_synchronized(conn->state) && seq_lt(s->seq, conn->rcv_nxt) &&
+	       conn->rcv_nxt - s->seq <= conn->rcv_limit + conn->rcv_limit / 8 &&
 	       tcp_segment_space(s) == 0 && !(s->flags & (TCP_RST | TCP_SYN));
 }
 

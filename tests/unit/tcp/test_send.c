@@ -215,7 +215,8 @@ static void test_acknowledgements_stay_inside_a_window_that_was_taken_back(void 
 		script_expect_none(&t);
 		tcp_abort(t.conn, t.now_ns);
 		script_flush(&t);
-		script_expect(&t, R | A, cases[i].seq, 1 + 2 * M, 0);
+		assert_int_equal(script_expect(&t, R | A, 0, 1 + 2 * M, 0)->seq - t.iss,
+				 cases[i].seq);
 		script_finish(&t);
 	}
 }
@@ -240,6 +241,28 @@ static void test_what_an_old_acknowledgement_says_counts(void **state)
 	assert_int_equal(script_events(&t), 0);
 	script_wait_ms(&t, 30000);
 	assert_int_equal(script_stats(&t).retransmitted, 0);
+	script_finish(&t);
+}
+
+/* Whoever cannot see the stream has to guess where it stands (RFC 5961, 5). */
+static void test_an_acknowledgement_from_far_below_counts_for_nothing(void **state)
+{
+	static const uint32_t behind[] = { 1u << 18, 1u << 24, 1u << 30, (1u << 31) - 1 };
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 2);
+	script_expect_train(&t, 1, 2);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = M });
+	script_events(&t);
+	for (size_t i = 0; i < ARRAY_LEN(behind); i++) {
+		script_send(&t, (struct peer){
+					.flags = A, .seq = 1 + M - behind[i], .ack = 1 + 2 * M });
+		assert_int_equal(script_events(&t), 0);
+	}
+	script_send(&t, (struct peer){ .flags = A, .seq = 0, .ack = 1 + 2 * M });
+	assert_true(script_events(&t) & TCP_EVENT_SENT);
 	script_finish(&t);
 }
 
@@ -277,6 +300,7 @@ int main(void)
 		cmocka_unit_test(test_acknowledgements_stay_inside_a_window_that_was_taken_back),
 		cmocka_unit_test(test_what_is_sent_again_stays_inside_a_window_that_was_taken_back),
 		cmocka_unit_test(test_what_an_old_acknowledgement_says_counts),
+		cmocka_unit_test(test_an_acknowledgement_from_far_below_counts_for_nothing),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
 		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
