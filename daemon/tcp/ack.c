@@ -85,13 +85,28 @@ static void window_opened(struct tcp_conn *conn)
 	tcp_send_arm(conn, conn->tcp->now_ns);
 }
 
-void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s)
+/*
+ * Did it leave the peer before the segment that told the window? RFC 9293 goes by the sequence
+ * number alone. But a peer that we have shut out acknowledges from the edge that it knows, below
+ * what it had sent, and takes back its window there. What acknowledges more than any before it is
+ * younger than they, wherever it stands; and so is what a timestamp says it of.
+ */
+static bool window_is_old(const struct tcp_conn *conn, const struct tcp_segment *s)
+{
+	if (seq_lt(conn->snd_wl1, s->seq) ||
+	    (conn->snd_wl1 == s->seq && seq_le(conn->snd_wl2, s->ack)))
+		return false;
+	if (s->ack == conn->snd_una && conn->has_timestamps && s->has_timestamp)
+		return seq_le(s->ts_value, conn->snd_wl_ts);
+	return seq_le(s->ack, conn->snd_una);
+}
+
+static void take_window(struct tcp_conn *conn, const struct tcp_segment *s)
 {
 	uint32_t window = (uint32_t)s->window << conn->snd_scale;
 	bool was_shut;
 
-	if (seq_lt(s->seq, conn->snd_wl1) ||
-	    (s->seq == conn->snd_wl1 && seq_lt(s->ack, conn->snd_wl2)))
+	if (window_is_old(conn, s))
 		return;
 	if (conn->snd_wnd < window && conn->rtx == TCP_RTX_PERSIST) {
 		conn->rtx = TCP_RTX_NONE;
@@ -101,8 +116,10 @@ void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s)
 	was_shut = conn->snd_wnd == 0;
 	conn->snd_wnd = window;
 	conn->snd_wnd_max = MAX(conn->snd_wnd_max, window);
-	conn->snd_wl1 = s->seq;
+	conn->snd_wl1 = seq_max(conn->snd_wl1, s->seq);
 	conn->snd_wl2 = s->ack;
+	if (s->has_timestamp)
+		conn->snd_wl_ts = s->ts_value;
 	if (was_shut && window > 0)
 		window_opened(conn);
 }
@@ -425,7 +442,7 @@ void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t 
 	uint32_t from = conn->snd_una, lost_before = b->lost_count;
 	uint64_t rtt_ns = 0;
 
-	tcp_ack_window(conn, s);
+	take_window(conn, s);
 	/* The window may have opened, or an acknowledged SYN let data go. */
 	tcp_conn_want_output(conn);
 	if (seq_lt(s->ack, conn->snd_una) || tcp_board_count(b) == 0)

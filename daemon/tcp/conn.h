@@ -141,6 +141,7 @@ struct tcp_conn {
 	uint32_t iss, snd_una, snd_nxt;
 	uint32_t snd_end; /* after the last byte committed */
 	uint32_t snd_wnd, snd_wl1, snd_wl2, snd_wnd_max;
+	uint32_t snd_wl_ts; /* the timestamp of the segment that set it */
 	uint32_t peer_mss;
 	uint32_t mss; /* bytes of data in a full segment, options taken off */
 	uint32_t path_mtu;
@@ -279,7 +280,6 @@ void tcp_share_leave(struct tcp_conn *conn);
 
 /* ack.c */
 void tcp_ack_input(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns);
-void tcp_ack_window(struct tcp_conn *conn, const struct tcp_segment *s);
 void tcp_rtt_sample(struct tcp_conn *conn, uint64_t rtt_ns);
 void tcp_enter_recovery(struct tcp_conn *conn, uint64_t now_ns);
 /* Marks lost what RACK finds, enters recovery if need be, sets the deadline. */

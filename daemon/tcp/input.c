@@ -93,6 +93,7 @@ static void established(struct tcp_conn *conn, const struct tcp_segment *s, uint
 	conn->snd_una = s->ack;
 	conn->snd_wl1 = s->seq;
 	conn->snd_wl2 = s->ack;
+	conn->snd_wl_ts = s->ts_value;
 	conn->snd_wnd = (uint32_t)s->window << (s->flags & TCP_SYN ? 0 : conn->snd_scale);
 	conn->snd_wnd_max = conn->snd_wnd;
 	conn->rtx = TCP_RTX_NONE;

@@ -266,6 +266,51 @@ static void test_an_acknowledgement_from_far_below_counts_for_nothing(void **sta
 	script_finish(&t);
 }
 
+/* It has not heard how far we have come, and takes back its window. */
+static void test_an_old_acknowledgement_that_is_news_tells_the_window(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write_segments(&t, 4);
+	script_expect_train(&t, 1, 4);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = M });
+	script_send(&t, (struct peer){ .flags = A, .seq = 1 + M, .ack = 1, .len = M });
+	t.first = t.count = 0;
+	t.window = 4;
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1 + M });
+	script_expect(&t, A, 1 + M + 512, 1 + 2 * M, 0);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
+static void test_a_younger_timestamp_tells_the_window_too(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.has_timestamps = true;
+	script_start(&t);
+	script_connect(&t);
+	script_write(&t, 4000);
+	script_flush(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = M, .ts = 1500 });
+	script_send(&t, (struct peer){ .flags = A, .seq = 1 + M, .ack = 1, .len = 1, .ts = 1500 });
+	t.first = t.count = 0;
+	t.window = 4;
+	/* Overtaken by that: it was true before. */
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .ts = 1500 });
+	script_expect(&t, A, 1 + 4000, 2 + M, 0);
+	t.window = 8;
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .ts = 1501 });
+	tcp_abort(t.conn, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_expect(&t, R | A, 0, 2 + M, 0)->seq - t.iss, 1 + 1024);
+	script_finish(&t);
+}
+
 static void test_what_is_sent_again_stays_inside_a_window_that_was_taken_back(void **state)
 {
 	struct script t;
@@ -301,6 +346,8 @@ int main(void)
 		cmocka_unit_test(test_what_is_sent_again_stays_inside_a_window_that_was_taken_back),
 		cmocka_unit_test(test_what_an_old_acknowledgement_says_counts),
 		cmocka_unit_test(test_an_acknowledgement_from_far_below_counts_for_nothing),
+		cmocka_unit_test(test_an_old_acknowledgement_that_is_news_tells_the_window),
+		cmocka_unit_test(test_a_younger_timestamp_tells_the_window_too),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
 		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
