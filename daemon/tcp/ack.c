@@ -346,7 +346,9 @@ static void count_duplicates(struct tcp_conn *conn, const struct tcp_segment *s,
 			lose_first(conn);
 		return;
 	}
-	if (s->len > 0 || s->ack != conn->snd_una || tcp_board_count(&conn->board) == 0)
+	/* One below what we have received is a probe, which was sent for another reason. */
+	if (s->len > 0 || s->ack != conn->snd_una || seq_lt(s->seq, conn->rcv_nxt) ||
+	    tcp_board_count(&conn->board) == 0)
 		return;
 	d->bytes += conn->mss;
 	if (++conn->dupacks == DUPACKS && conn->recovery == TCP_OPEN)

@@ -311,6 +311,25 @@ static void test_a_younger_timestamp_tells_the_window_too(void **state)
 	script_finish(&t);
 }
 
+/* RFC 5681, 2: one that asks whether we live, or whether our window has opened, is none. */
+static void test_a_probe_of_the_far_side_is_no_duplicate(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	t.has_sack = false;
+	script_start(&t);
+	script_connect(&t);
+	script_write_segments(&t, 10);
+	script_expect_train(&t, 1, 10);
+	for (unsigned i = 0; i < 5; i++)
+		script_send(&t, (struct peer){ .flags = A, .seq = 0, .ack = 1 });
+	script_expect(&t, A, 1 + 10 * M, 1, 0);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
 static void test_what_is_sent_again_stays_inside_a_window_that_was_taken_back(void **state)
 {
 	struct script t;
@@ -348,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_an_acknowledgement_from_far_below_counts_for_nothing),
 		cmocka_unit_test(test_an_old_acknowledgement_that_is_news_tells_the_window),
 		cmocka_unit_test(test_a_younger_timestamp_tells_the_window_too),
+		cmocka_unit_test(test_a_probe_of_the_far_side_is_no_duplicate),
 		cmocka_unit_test(test_writing_goes_on_when_space_grows),
 		cmocka_unit_test(test_a_handshake_that_had_to_wait_does_not_slow_the_data),
 		cmocka_unit_test(test_a_path_that_turns_out_short_is_paced_no_more),
