@@ -144,14 +144,6 @@ int http1_parse_head(const char *bytes, size_t len, struct http1_head *head)
 	return head->is_chunked && head->has_length ? -EBADMSG : 0;
 }
 
-const struct http1_text *http1_header(const struct http1_head *head, const char *name)
-{
-	for (unsigned i = 0; i < head->header_count; i++)
-		if (text_is(&head->headers[i].name, name))
-			return &head->headers[i].value;
-	return NULL;
-}
-
 static bool list_has(const struct http1_text *list, const char *token)
 {
 	const char *at = list->at, *end = list->at + list->len;

@@ -34,8 +34,6 @@ struct http1_head {
  * lines; -EBADMSG: not HTTP/1, or ambiguous (two lengths, length and chunks).
  */
 int http1_parse_head(const char *bytes, size_t len, struct http1_head *head);
-/* The first header of this name (of any case), or NULL. */
-const struct http1_text *http1_header(const struct http1_head *head, const char *name);
 /* 101, with Upgrade: protocol and Connection: upgrade. */
 bool http1_is_upgrade(const struct http1_head *head, const char *protocol);
 

@@ -52,7 +52,7 @@ struct net_stream {
 
 	uint8_t *queue;
 	size_t at, end, room, queue_max, queue_low;
-	bool is_paused, is_flush_due, is_above_low, is_write_dead, is_destroyed;
+	bool is_flush_due, is_above_low, is_write_dead, is_destroyed;
 	bool may_have_more; /* the owner stopped reading before -EAGAIN */
 	char sentence[NET_STREAM_REASON_MAX];
 };
@@ -114,10 +114,6 @@ static long send_some(struct net_stream *s)
 
 static void write_failed(struct net_stream *s)
 {
-	if (s->is_paused) {
-		fail(s, "the connection broke while sending");
-		return;
-	}
 	s->is_write_dead = true; /* reading tells how it ended */
 	s->at = s->end = 0;
 	event_del(s->write_event);
@@ -190,7 +186,7 @@ static void deliver(struct net_stream *s)
 	if (s->is_destroyed || s->state != NET_STREAM_OPEN)
 		return;
 	/* The socket may be silent while bytes wait inside the TLS library. */
-	if (s->may_have_more && !s->is_paused && s->tls && tls_session_has_pending(s->tls))
+	if (s->may_have_more && s->tls && tls_session_has_pending(s->tls))
 		set_timer(s, 0);
 	/* A change of keys is answered while reading. */
 	if (s->tls && tls_session_unsent(s->tls) > 0)
@@ -209,7 +205,7 @@ static void opened(struct net_stream *s)
 	/* What the server sent along with its handshake. */
 	if (!s->is_destroyed && s->tls && s->state == NET_STREAM_OPEN)
 		set_timer(s, 0);
-	if (!s->is_destroyed && s->state == NET_STREAM_OPEN && !s->is_paused)
+	if (!s->is_destroyed && s->state == NET_STREAM_OPEN)
 		event_add(s->read_event, NULL);
 }
 
@@ -271,7 +267,7 @@ static void timer_fired(evutil_socket_t fd, short events, void *arg)
 		tell_closed(s);
 	else if (s->state != NET_STREAM_OPEN)
 		timed_out(s);
-	else if (!s->is_paused)
+	else
 		deliver(s);
 }
 
@@ -488,23 +484,6 @@ long net_stream_read(struct net_stream *s, void *bytes, size_t max)
 	return -EAGAIN;
 }
 
-void net_stream_set_paused(struct net_stream *s, bool paused)
-{
-	if (s->is_paused == paused)
-		return;
-	s->is_paused = paused;
-	if (s->state != NET_STREAM_OPEN)
-		return;
-	if (paused) {
-		event_del(s->read_event);
-		evtimer_del(s->timer);
-	} else {
-		event_add(s->read_event, NULL);
-		if (s->tls)
-			set_timer(s, 0); /* what was read ahead */
-	}
-}
-
 void net_stream_wake_at(struct net_stream *s, size_t bytes)
 {
 	int mark = (int)bytes;
@@ -513,8 +492,7 @@ void net_stream_wake_at(struct net_stream *s, size_t bytes)
 		return;
 	/* Where it is refused, each arrival goes on waking us. */
 	(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof(mark));
-	if (!s->is_paused)
-		set_timer(s, 0); /* for what is there already */
+	set_timer(s, 0); /* for what is there already */
 }
 
 void net_stream_addresses(const struct net_stream *s, struct endpoint *remote,

@@ -103,8 +103,6 @@ long net_stream_read(struct net_stream *s, void *bytes, size_t max);
  * more than one must come back in time for a rest that stays below; it is told with this call.
  */
 void net_stream_wake_at(struct net_stream *s, size_t bytes);
-/* While paused no readable() comes, and the server is held back by TCP. */
-void net_stream_set_paused(struct net_stream *s, bool paused);
 
 /* ---- after connected() ---- */
 

@@ -263,20 +263,6 @@ static void test_a_reader_that_stops_early_is_called_again(void **state)
 	assert_true(w.reads >= 2);
 }
 
-static void test_a_paused_stream_reads_nothing(void **state)
-{
-	(void)state;
-	open_connected();
-	net_stream_set_paused(w.s, true);
-	assert_int_equal(write(w.server_fd, "x", 1), 1);
-	for (unsigned i = 0; i < 3; i++)
-		event_base_loop(loop_base(w.loop), EVLOOP_NONBLOCK);
-	assert_int_equal(w.reads, 0);
-	net_stream_set_paused(w.s, false);
-	event_base_loop(loop_base(w.loop), EVLOOP_NONBLOCK);
-	assert_int_equal(w.received, 1);
-}
-
 static void turn_loop(unsigned times)
 {
 	while (times-- > 0)
@@ -554,7 +540,6 @@ int main(void)
 		TEST(test_a_full_queue_refuses_and_says_when_it_is_empty),
 		TEST(test_last_words_are_read_before_the_end_is_told),
 		TEST(test_a_reader_that_stops_early_is_called_again),
-		TEST(test_a_paused_stream_reads_nothing),
 		TEST(test_it_waits_for_as_much_as_it_is_told),
 		TEST(test_a_reset_is_told),
 		TEST(test_it_may_be_destroyed_in_its_callback_and_at_any_time),
