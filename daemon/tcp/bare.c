@@ -64,7 +64,7 @@ bool tcp_send_is_beyond(const struct tcp_conn *conn, uint32_t end)
 {
 	uint32_t edge = conn->snd_una + conn->snd_wnd;
 
-	return seq_lt(edge, end) && end - edge >= 1u << conn->snd_scale;
+	return seq_lt(edge, end) && (end - edge >= 1u << conn->snd_scale || conn->retries > 0);
 }
 
 /*

@@ -317,7 +317,10 @@ void tcp_send_timestamp(const struct tcp_conn *conn, struct tcp_options *o, uint
 bool tcp_send_syn(struct tcp_conn *conn, uint64_t now_ns);
 bool tcp_send_acks(struct tcp_conn *conn, uint64_t now_ns);
 bool tcp_send_probe(struct tcp_conn *conn, uint64_t now_ns);
-/* Beyond what the peer allows by now, and by more than what its scale rounds. */
+/*
+ * Beyond what the peer allows by now, and by more than what its scale rounds; after a timeout
+ * however little that is.
+ */
 bool tcp_send_is_beyond(const struct tcp_conn *conn, uint32_t end);
 /* The sequence number of a segment without data. */
 uint32_t tcp_send_bare_seq(const struct tcp_conn *conn);

@@ -221,6 +221,33 @@ static void test_acknowledgements_stay_inside_a_window_that_was_taken_back(void 
 	}
 }
 
+/*
+ * By less than a unit of its scale it may only have rounded. But where that costs us a timeout,
+ * it means what it says.
+ */
+static void test_a_window_taken_back_by_little_is_believed_after_a_timeout(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_write(&t, 100);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, 100);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .no_window = true });
+	script_send(&t,
+		    (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = M, .no_window = true });
+	script_expect(&t, A, 101, 1 + M, 0);
+	script_wait_ms(&t, 3000);
+	assert_true(script_stats(&t).timeouts > 0);
+	t.first = t.count = 0;
+	script_send(&t,
+		    (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = M, .no_window = true });
+	script_expect(&t, A, 1, 1 + M, 0);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
 /* Where two sides have taken back their windows, each stands at the edge that it knows. */
 static void test_what_an_old_acknowledgement_says_counts(void **state)
 {
@@ -362,6 +389,7 @@ int main(void)
 		cmocka_unit_test(test_a_window_that_shuts_over_what_is_in_flight_is_waited_for),
 		cmocka_unit_test(test_a_window_that_opens_over_lost_bytes_brings_them_at_once),
 		cmocka_unit_test(test_acknowledgements_stay_inside_a_window_that_was_taken_back),
+		cmocka_unit_test(test_a_window_taken_back_by_little_is_believed_after_a_timeout),
 		cmocka_unit_test(test_what_is_sent_again_stays_inside_a_window_that_was_taken_back),
 		cmocka_unit_test(test_what_an_old_acknowledgement_says_counts),
 		cmocka_unit_test(test_an_acknowledgement_from_far_below_counts_for_nothing),
