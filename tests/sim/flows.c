@@ -118,6 +118,17 @@ static void finish(struct flow_end *end)
 	release_if_over(end);
 }
 
+static void read_some(struct flow_end *end);
+
+/* Like a program that reads no answers before its question is out. */
+static bool is_waiting_to_write(const struct flow_end *end)
+{
+	struct iovec space[2];
+
+	return end->side->strict && end->side->index == 1 && end->conn &&
+	       end->sent < end->to_send && tcp_send_space(end->conn, space) == 0;
+}
+
 static void write_some(struct flow_end *end)
 {
 	struct world *w = end->side->world;
@@ -188,6 +199,8 @@ static void read_some(struct flow_end *end)
 	struct world *w = end->side->world;
 
 	end->read_ns = NEVER_NS;
+	if (is_waiting_to_write(end))
+		return;
 	while (end->conn) {
 		struct iovec data[3];
 		unsigned count;
@@ -219,6 +232,13 @@ static void read_some(struct flow_end *end)
 	end->read_ns = NEVER_NS;
 	if (end->conn && tcp_recv_ended(end->conn))
 		ended(end);
+}
+
+static void write_and_read(struct flow_end *end)
+{
+	write_some(end);
+	if (end->side->strict && end->conn && end->read_ns == NEVER_NS)
+		read_some(end);
 }
 
 static void failed(struct flow_end *end)
@@ -258,7 +278,7 @@ static void flow_event(struct side *side, struct tcp_conn *conn, void *user, uns
 		}
 	}
 	if (events & TCP_EVENT_WRITABLE && end->write_ns == NEVER_NS)
-		write_some(end);
+		write_and_read(end);
 	if (end->conn && events & TCP_EVENT_READABLE && end->read_ns == NEVER_NS)
 		read_some(end);
 }
@@ -401,7 +421,7 @@ static void flows_run(struct world *w)
 			if (end->decide_ns <= w->now_ns)
 				decide(end);
 			if (end->conn && end->write_ns <= w->now_ns)
-				write_some(end);
+				write_and_read(end);
 			if (end->conn && end->read_ns <= w->now_ns)
 				read_some(end);
 		}

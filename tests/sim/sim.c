@@ -6,6 +6,9 @@
  *   sim --seed N      one run, with a summary
  *   sim --trace N     one run, with a line for each packet
  *   sim --seeds A-B   many; the first that fails is named with its command
+ *
+ * With --strict before these both sides drop what a kernel drops (strict.h) and are short of
+ * memory, and the programs of one read nothing while they wait to write.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -134,16 +137,20 @@ static void summarise(struct world *w)
 }
 
 static volatile unsigned long long current_seed;
+static unsigned long long strict_drops;
+static const char *mode = "";
 
 /* An assertion failed: say where before dying of it. */
 static void aborted(int signal)
 {
 	(void)signal;
-	fprintf(stderr, "repeat: sim --seed %llu\n", current_seed);
+	fprintf(stderr, "repeat: sim %s--seed %llu\n", mode, current_seed);
 }
 
-static bool run_seed(uint64_t seed, bool is_verbose, bool is_traced)
+static bool run_seed(uint64_t seed, bool is_verbose, bool is_traced, bool is_strict)
 {
+	static const uint64_t scarce[] = { 1u << 20, 300000, 200000, 140000 };
+	static struct strict strict[2];
 	static struct flows flows;
 	uint64_t random = seed * UINT64_C(0x2545f4914f6cdd1d) + 1;
 	struct link_config links[2];
@@ -153,11 +160,16 @@ static bool run_seed(uint64_t seed, bool is_verbose, bool is_traced)
 
 	current_seed = seed;
 	config.congestion = seed % 2 ? TCP_RATE : TCP_CUBIC;
+	if (is_strict)
+		config.memory_max = pick(&random, scarce, ARRAY_LEN(scarce));
 	links[0] = random_link(&random);
 	links[1] = below(&random, 2) ? random_link(&random) : links[0];
 	world_init(&w, &config, links, below(&random, 2), link_random(&random));
 	for (unsigned i = 0; i < 2; i++)
 		w.side[i].batch_max = below(&random, 3) == 0 ? 1 + (unsigned)below(&random, 64) : 0;
+	memset(strict, 0, sizeof(strict));
+	for (unsigned i = 0; i < 2 && is_strict; i++)
+		w.side[i].strict = &strict[i];
 	w.is_traced = is_traced;
 	w.app = &flows_app;
 	w.app_state = &flows;
@@ -165,9 +177,10 @@ static bool run_seed(uint64_t seed, bool is_verbose, bool is_traced)
 	wrong = run_world(&w, &flows);
 	if (is_verbose)
 		summarise(&w);
+	strict_drops += strict[0].drops + strict[1].drops;
 	if (wrong) {
-		fprintf(stderr, "sim: seed %llu: %s, at %.3f s\nrepeat: sim --seed %llu\n",
-			(unsigned long long)seed, wrong, (double)w.now_ns / 1e9 - 1000,
+		fprintf(stderr, "sim: seed %llu: %s, at %.3f s\nrepeat: sim %s--seed %llu\n",
+			(unsigned long long)seed, wrong, (double)w.now_ns / 1e9 - 1000, mode,
 			(unsigned long long)seed);
 		flows_describe(&flows);
 	}
@@ -177,19 +190,28 @@ static bool run_seed(uint64_t seed, bool is_verbose, bool is_traced)
 
 int main(int argc, char **argv)
 {
+	bool is_strict = argc > 1 && strcmp(argv[1], "--strict") == 0;
 	unsigned long long from, to;
 
+	mode = is_strict ? "--strict " : "";
+	argv += is_strict;
+	argc -= is_strict;
 	signal(SIGABRT, aborted);
 	if (argc == 3 && (strcmp(argv[1], "--seed") == 0 || strcmp(argv[1], "--trace") == 0))
-		return run_seed(strtoull(argv[2], NULL, 10), true, argv[1][2] == 't') ? 0 : 1;
+		return run_seed(strtoull(argv[2], NULL, 10), true, argv[1][2] == 't', is_strict)
+			       ? 0
+			       : 1;
 	if (argc == 3 && strcmp(argv[1], "--seeds") == 0 &&
 	    sscanf(argv[2], "%llu-%llu", &from, &to) == 2 && from <= to) {
 		for (unsigned long long seed = from; seed <= to; seed++)
-			if (!run_seed(seed, false, false))
+			if (!run_seed(seed, false, false, is_strict))
 				return 1;
-		printf("sim: %llu seeds, every byte right, no stall\n", to - from + 1);
+		printf("sim: %llu seeds, every byte right, no stall", to - from + 1);
+		if (is_strict)
+			printf(", %llu segments dropped beyond a window", strict_drops);
+		printf("\n");
 		return 0;
 	}
-	fprintf(stderr, "usage: sim --seed N | --trace N | --seeds A-B\n");
+	fprintf(stderr, "usage: sim [--strict] --seed N | --trace N | --seeds A-B\n");
 	return 2;
 }

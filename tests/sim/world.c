@@ -56,6 +56,8 @@ static void packet_commit(void *owner, size_t len)
 	side->in_batch++;
 	if (side->world->is_traced)
 		trace(side, packet);
+	if (side->strict)
+		strict_sent(side->strict, side->tcp, packet->data, len);
 	link_send(&side->link, packet, side->world->now_ns);
 }
 
@@ -131,6 +133,9 @@ static void receive(struct side *side, struct link *from, uint64_t now_ns)
 	unsigned count = 0;
 
 	while (count++ < BATCH && (packet = link_receive(from, now_ns))) {
+		if (side->strict)
+			packet->len =
+				strict_filter(side->strict, side->tcp, packet->data, packet->len);
 		tcp_input(side->tcp, packet->data, packet->len, now_ns);
 		link_give_back(from, packet);
 	}

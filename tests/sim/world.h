@@ -6,6 +6,7 @@
 
 #include "daemon/tcp/endpoint.h"
 #include "link.h"
+#include "strict.h"
 
 struct world;
 
@@ -19,6 +20,7 @@ struct side {
 	unsigned in_batch, batch_max; /* packets since unblocked; 0: no limit */
 	uint64_t unblock_ns;          /* NEVER_NS: not blocked */
 	uint64_t awake_ns;            /* it naps until then */
+	struct strict *strict;        /* NULL: it takes what it can */
 };
 
 /* What the application does; owner of the endpoints' callbacks is the side. */
