@@ -400,6 +400,17 @@ static int send_batches(const struct sender *s, struct mmsghdr *msgs, unsigned c
 	return (int)sent;
 }
 
+/* It connects, and the next could not; fewer than asked for are an answer. */
+static int send_first(int fd, struct mmsghdr *msgs, int flags)
+{
+	ssize_t n = shim_sendmsg(fd, &msgs->msg_hdr, flags);
+
+	if (n < 0)
+		return -1;
+	msgs->msg_len = (unsigned)n;
+	return 1;
+}
+
 SHIM_EXPORT(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned count, int flags))
 {
 	struct sender s;
@@ -415,7 +426,9 @@ SHIM_EXPORT(int, sendmmsg, (int fd, struct mmsghdr *msgs, unsigned count, int fl
 	if (__builtin_expect(i == count, 1))
 		return (int)left_message(fd, count ? &msgs->msg_hdr : NULL,
 					 libc.sendmmsg(fd, msgs, count, flags));
-	if (sender_look(fd, &s) < 0 || s.type == SOCK_STREAM ||
+	if (sender_look(fd, &s) == 0 && s.type == SOCK_STREAM && (flags & MSG_FASTOPEN))
+		return send_first(fd, msgs, flags);
+	if (s.type < 0 || s.type == SOCK_STREAM ||
 	    (s.local.family != AF_INET && s.local.family != AF_INET6))
 		return libc.sendmmsg(fd, msgs, count, flags);
 	if (s.type != SOCK_DGRAM && route.kind == ROUTE_SERVER)

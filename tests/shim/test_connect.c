@@ -391,6 +391,32 @@ static void test_fastopen_sendto_connects_and_sends(void **state)
 	close(fd);
 }
 
+/* One message at a time: the second finds the socket connected, as the kernel would say of it. */
+static void test_fastopen_batches_connect_and_send(void **state)
+{
+	struct harness_addr to = at(AF_INET, PEER_V4, PORT_ECHO);
+	struct iovec word = { "fast", 4 };
+	struct mmsghdr msgs[2] = { 0 };
+	const struct timeval soon = { .tv_sec = 5 };
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+	char data[8];
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		msgs[i].msg_hdr = (struct msghdr){ .msg_name = sa(&to),
+						   .msg_namelen = to.len,
+						   .msg_iov = &word,
+						   .msg_iovlen = 1 };
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon)), 0);
+	assert_int_equal(sendmmsg(fd, msgs, 2, MSG_FASTOPEN), 1);
+	assert_int_equal(msgs[0].msg_len, 4);
+	assert_int_equal(read(fd, data, sizeof(data)), 4);
+	assert_string_equal(peer_text(fd), PEER_V4 ":20000");
+	assert_int_equal(sendmmsg(fd, msgs + 1, 1, MSG_FASTOPEN), -1);
+	assert_int_equal(errno, EISCONN);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +440,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_descriptors_that_cannot_connect_say_so),
 		cmocka_unit_test(test_what_came_may_be_thrown_away),
 		cmocka_unit_test(test_fastopen_sendto_connects_and_sends),
+		cmocka_unit_test(test_fastopen_batches_connect_and_send),
 	};
 
 	(void)argc;
