@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include <linux/netlink.h>
+#include <linux/tcp.h>
 
 #include "preload/libc.h"
 #include "preload/shim.h"
@@ -153,6 +154,17 @@ int socket_type(int fd)
 	if (type == SOCK_DGRAM && socket_option(fd, SO_PROTOCOL) == IPPROTO_UDP)
 		return type;
 	return SOCK_RAW;
+}
+
+bool socket_has_received(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	int saved = errno;
+	bool known = libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0;
+
+	errno = saved;
+	return known && info.tcpi_bytes_received > 0;
 }
 
 bool socket_lists_interfaces(int fd)

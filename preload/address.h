@@ -61,6 +61,8 @@ int socket_peer(int fd, struct socket_end *end);
 int socket_option(int fd, int name);
 /* SOCK_STREAM, SOCK_DGRAM for UDP, SOCK_RAW for all others ("ping" sockets too), or -errno. */
 int socket_type(int fd);
+/* Has this stream brought a byte at any time, also one that was reset since? */
+bool socket_has_received(int fd);
 /* Is it a netlink socket on which the kernel lists links and addresses? */
 bool socket_lists_interfaces(int fd);
 

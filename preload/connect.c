@@ -88,6 +88,8 @@ int dial_verdict(int fd, const struct map *map, const struct endpoint *local)
 		if (!flow_fits(map, &flow, &peer.ep))
 			return 0;
 		disconnect(fd);
+	} else if (socket_has_received(fd)) {
+		return 0; /* another connection, which has the port now, and was reset */
 	}
 	forget_error(fd);
 	return flow.error > 0 ? flow.error : ECONNREFUSED;

@@ -141,6 +141,7 @@ static int true_error(int fd, int error)
 	const struct map *map = shim_map();
 	struct socket_end local, peer;
 	struct map_flow flow;
+	int verdict;
 
 	if (!map || (error != 0 && error != ECONNRESET))
 		return error;
@@ -149,7 +150,8 @@ static int true_error(int fd, int error)
 		return error;
 	if (error == 0 && socket_peer(fd, &peer) < 0 && kernel_error(fd) == 0)
 		return 0;
-	return dial_verdict(fd, map, &local.ep);
+	verdict = dial_verdict(fd, map, &local.ep);
+	return verdict ? verdict : error;
 }
 
 static void correct_error(int fd, int *error)

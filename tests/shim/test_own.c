@@ -309,6 +309,62 @@ static void test_an_inbound_flow_from_a_stand_in_port_shows_the_real_one(void **
 	close(server);
 }
 
+/* A dial from port that failed: the map knows it by the port until another dials from there. */
+static void fail_from(uint16_t port)
+{
+	struct harness_addr own = at(AF_INET, SELF_V4, port);
+	int fd = new_socket(AF_INET, SOCK_STREAM), one = 1;
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+	assert_int_equal(bind(fd, sa(&own), own.len), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_FAIL_LATER + EHOSTUNREACH), -1);
+	assert_int_equal(errno, EHOSTUNREACH);
+	close(fd);
+}
+
+/* A connection to fd that has brought a byte, and was reset by its other end. */
+static int reset_connection(int fd, uint16_t port)
+{
+	const struct linger reset = { 1, 0 };
+	int client = new_socket(AF_INET, SOCK_STREAM), conn;
+	struct pollfd p = { .events = 0 };
+	char byte;
+
+	assert_int_equal(dial(client, AF_INET, SELF_V4, port), 0);
+	p.fd = conn = accept(fd, NULL, NULL);
+	assert_true(conn >= 0);
+	assert_int_equal(write(client, "x", 1), 1);
+	assert_int_equal(read(conn, &byte, 1), 1);
+	assert_int_equal(setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+	close(client);
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	return conn;
+}
+
+static void test_a_reset_on_the_port_of_a_failed_dial_is_a_reset(void **state)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM), one = 1, conn;
+	struct harness_addr own;
+	uint16_t port;
+	char byte;
+
+	(void)state;
+	close(listener(AF_INET, SELF_V4, &port));
+	fail_from(port);
+	own = at(AF_INET, SELF_V4, port);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+	assert_int_equal(bind(fd, sa(&own), own.len), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	conn = reset_connection(fd, port);
+	assert_int_equal(recv(conn, &byte, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(conn);
+	conn = reset_connection(fd, port);
+	assert_int_equal(so_error(conn), ECONNRESET);
+	close(conn);
+	close(fd);
+}
+
 static void test_short_buffers_are_cut_off_as_the_kernel_does(void **state)
 {
 	uint16_t port;
@@ -395,6 +451,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_an_inbound_peer_to_a_loopback_service_still_sees_the_mesh),
 		cmocka_unit_test(test_inbound_families_are_shown_as_the_listener_expects),
 		cmocka_unit_test(test_an_inbound_flow_from_a_stand_in_port_shows_the_real_one),
+		cmocka_unit_test(test_a_reset_on_the_port_of_a_failed_dial_is_a_reset),
 		cmocka_unit_test(test_short_buffers_are_cut_off_as_the_kernel_does),
 		cmocka_unit_test(test_bad_pointers_are_refused_by_the_kernel),
 		cmocka_unit_test(test_loopback_traffic_stays_loopback),
