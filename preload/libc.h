@@ -16,6 +16,7 @@
 #include <spawn.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <time.h>
@@ -113,7 +114,9 @@ typedef int dirent_order(const struct dirent **a, const struct dirent **b);
 	X(int, posix_spawn_file_actions_addchdir_np,                                     \
 	  (posix_spawn_file_actions_t * actions, const char *path))                      \
 	X(int, posix_spawn_file_actions_addfchdir_np,                                    \
-	  (posix_spawn_file_actions_t * actions, int fd))
+	  (posix_spawn_file_actions_t * actions, int fd))                                \
+	X(int, system, (const char *line))                                               \
+	X(FILE *, popen, (const char *line, const char *type))
 
 #define LIBC_SIGNAL_CALLS(X)                                                                   \
 	X(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old))                     \
@@ -144,6 +147,14 @@ LIBC_HOOK(int, ioctl, (int fd, unsigned long request, void *arg))
  * it: by a system() or a system call that exec.c does not see.
  */
 extern bool libc_is_glibc;
+
+/*
+ * glibc's pthread_atfork() is linked into who calls it, and needs this one. musl, where this
+ * library may get to as well, has it not, and makes its own locks anew.
+ */
+extern int __register_atfork(void (*before)(void), void (*after)(void), void (*in_child)(void),
+			     void *object);
+#pragma weak __register_atfork
 
 /* May be called again; not from a signal handler the first time. */
 void libc_bind(void);

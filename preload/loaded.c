@@ -32,6 +32,7 @@
 
 #include "preload/binfmt.h"
 #include "preload/explain.h"
+#include "preload/libc.h"
 #include "preload/own_calls.h"
 #include "preload/raw.h"
 #include "preload/trap.h"
@@ -50,14 +51,6 @@ static _Atomic bool is_looking;
 static uint64_t looked[LOOKED_ROOM]; /* only who looks touches these; 0: free */
 static unsigned looked_count;
 static bool has_told;
-
-/*
- * glibc's pthread_atfork() is linked into who calls it, and needs this one. musl, where this
- * library may get to as well, has it not, and makes its own locks anew.
- */
-extern int __register_atfork(void (*before)(void), void (*after)(void), void (*in_child)(void),
-			     void *object);
-#pragma weak __register_atfork
 
 static _Atomic unsigned inside; /* threads that ask the dynamic linker */
 static _Atomic unsigned forking;

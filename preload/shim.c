@@ -10,7 +10,8 @@
  * Start-up happens in our constructor, or in the first hooked call if another
  * library's constructor comes first. While it runs, calls made by the dynamic
  * linker or an allocator from inside it pass straight through, and those of other threads
- * wait for its end, but not for ever: it may need a lock that such a thread has.
+ * wait for its end, but not for ever: it may need a lock that such a thread has. A child that
+ * such a thread forks meanwhile starts for itself.
  *
  * A map is believed only if the folder was named by the user (MESHWRAP_DIR) or
  * the file belongs to root or to this user: a folder in /tmp can be made by
@@ -185,7 +186,35 @@ static void start_looking(void)
 {
 	/* Whose calls they are makes no difference to us. */
 }
+
+static void expect_forks(void)
+{
+	/* It starts when it has one thread. */
+}
 #else
+#ifndef __GLIBC__ /* musl's, which glibc has not where this library gets to it */
+#pragma weak pthread_atfork
+#endif
+
+/* Who is starting is another thread of the parent's, and not in this child. */
+static void start_anew(void)
+{
+	int expected = STATE_STARTING;
+
+	if (!pthread_equal(atomic_load(&starter), pthread_self()))
+		atomic_compare_exchange_strong(&state, &expected, STATE_NEW);
+}
+
+static void expect_forks(void)
+{
+	if (__register_atfork)
+		__register_atfork(NULL, NULL, start_anew, NULL);
+#ifndef __GLIBC__
+	else if (pthread_atfork)
+		pthread_atfork(NULL, NULL, start_anew);
+#endif
+}
+
 static void start_looking(void)
 {
 	loaded_start();
@@ -220,6 +249,7 @@ static void start(void)
 	if (!atomic_compare_exchange_strong(&state, &expected, STATE_STARTING))
 		return;
 	atomic_store(&starter, pthread_self());
+	expect_forks();
 	libc_bind();
 	if (!read_environment()) {
 		atomic_store(&state, STATE_OFF);

@@ -11,6 +11,7 @@ struct early {
 	bool has_name, has_list;
 	int exec_error;
 	int look_up_error, dial_error; /* of a thread, while the shim was starting */
+	int child_status;              /* of what it forked then, which dialled as well */
 };
 
 extern struct early early;

@@ -22,11 +22,18 @@ static void test_threads_wait_until_the_shim_has_started(void **state)
 	assert_int_equal(early.look_up_error, 0);
 }
 
+static void test_a_child_that_is_forked_meanwhile_starts_for_itself(void **state)
+{
+	(void)state;
+	assert_int_equal(early.child_status, 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_constructors_of_other_libraries_may_ask),
 		cmocka_unit_test(test_threads_wait_until_the_shim_has_started),
+		cmocka_unit_test(test_a_child_that_is_forked_meanwhile_starts_for_itself),
 	};
 
 	(void)argc;
