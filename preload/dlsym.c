@@ -48,7 +48,7 @@ typedef void *dlsym_function(void *handle, const char *name);
 	X(gethostbyaddr_r) X(gethostbyname) X(gethostbyname2) X(gethostbyname2_r) \
 	X(gethostbyname_r) X(getifaddrs) X(getnameinfo) X(getpeername) \
 	X(getsockname) X(getsockopt) X(if_indextoname) X(if_nameindex) \
-	X(if_nametoindex) X(ioctl) X(pidfd_spawn) X(pidfd_spawnp) X(posix_spawn) \
+	X(if_nametoindex) X(ioctl) X(pidfd_spawn) X(pidfd_spawnp) X(popen) X(posix_spawn) \
 	X(posix_spawn_file_actions_addchdir) X(posix_spawn_file_actions_addchdir_np) \
 	X(posix_spawn_file_actions_addfchdir) X(posix_spawn_file_actions_addfchdir_np) \
 	X(posix_spawn_file_actions_destroy) X(posix_spawn_file_actions_init) \
@@ -57,7 +57,7 @@ typedef void *dlsym_function(void *handle, const char *name);
 	X(res_query) X(res_querydomain) X(res_search) X(res_send) X(scandir) \
 	X(scandir64) X(sendmmsg) \
 	X(sendmsg) X(sendto) X(setsockopt) X(sigaction) X(signal) X(sigprocmask) \
-	X(syscall)
+	X(syscall) X(system)
 /* clang-format on */
 
 #define DECLARE(name) extern const char ours_##name[] __asm__(#name);

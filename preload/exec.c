@@ -2,8 +2,7 @@
  * exec, posix_spawn and pidfd_spawn: the real ones, with what follow.c makes of their words.
  *
  * libc's variants call one another inside libc, where nobody can step between,
- * so each is replaced. system() and popen() start a shell with the program's
- * own environment, and what that shell starts comes by here again.
+ * so each is replaced. For system() and popen() see shell.c.
  *
  * New words lie on the stack, as libc's own do: see follow.h.
  */
@@ -22,13 +21,6 @@
 #include "preload/libc.h"
 #include "preload/raw.h"
 #include "preload/shim.h"
-
-/* In the frame of whoever says it. */
-#define FOLLOW(f, needs_path)                                  \
-	do {                                                   \
-		follow_look(f, needs_path);                    \
-		follow_change(f, __builtin_alloca((f)->room)); \
-	} while (0)
 
 /* What was asked for, in whose words all functions here have it. */
 #define ASKED(at, name)                                                    \

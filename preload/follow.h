@@ -45,6 +45,13 @@ void follow_look(struct follow *f, bool needs_path);
  */
 void follow_change(struct follow *f, void *room);
 
+/* Both, in the frame of whoever says it. */
+#define FOLLOW(f, needs_path)                                  \
+	do {                                                   \
+		follow_look(f, needs_path);                    \
+		follow_change(f, __builtin_alloca((f)->room)); \
+	} while (0)
+
 /* Where execvp() would find name, in this folder; false: nowhere, or too long. */
 bool follow_find(int folder, const char *name, char path[static PATH_MAX]);
 

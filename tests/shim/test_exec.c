@@ -32,6 +32,8 @@ int pidfd_spawnp(int *pidfd, const char *name, const posix_spawn_file_actions_t 
 		 const posix_spawnattr_t *attributes, char *const argv[], char *const envp[])
 	__attribute__((weak));
 
+#define BY_SHELL "it's ours" /* a word of a child that a shell has started */
+
 static char self[4096];
 static char *const child_words[] = { "a name of its own", "child", "word", NULL };
 static char *const no_variables[] = { NULL };
@@ -57,7 +59,10 @@ static int be_child(int argc, char **argv)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct harness_addr to = at(AF_INET, PEER_V4, PORT_ECHO);
 
-	if (argc != 3 || strcmp(argv[0], child_words[0]) != 0 || strcmp(argv[2], "word") != 0)
+	bool by_shell = argc == 3 && strcmp(argv[2], BY_SHELL) == 0;
+
+	if (!by_shell &&
+	    (argc != 3 || strcmp(argv[0], child_words[0]) != 0 || strcmp(argv[2], "word") != 0))
 		return 10;
 	if (!getenv("LD_PRELOAD"))
 		return 20;
@@ -189,6 +194,62 @@ static void test_pidfd_spawn_with_an_empty_environment_keeps_the_mesh(void **sta
 	assert_int_equal(status_by(pidfd), 0);
 	assert_int_equal(pidfd_spawn(&pidfd, "/nonexistent", NULL, NULL, child_words, no_variables),
 			 ENOENT);
+}
+
+/* By system() and popen(), with variables for the whole environment; their statuses, and $0. */
+static void run_shells(char **variables, int *by_system, int *by_popen, char name[static 16])
+{
+	extern char **environ;
+	char **before = environ, command[sizeof(self) + 64];
+	FILE *out;
+
+	snprintf(command, sizeof(command), "'%s' child \"" BY_SHELL "\"", self);
+	environ = variables;
+	*by_system = system(command);
+	snprintf(command, sizeof(command), "echo $0; exec '%s' child \"" BY_SHELL "\"", self);
+	out = popen(command, "r");
+	if (out && !fgets(name, 16, out))
+		*name = '\0';
+	*by_popen = out ? pclose(out) : -1;
+	environ = before;
+}
+
+static void test_shells_of_a_cleared_environment_keep_the_mesh(void **state)
+{
+	char *none[] = { NULL }, *unwanted[] = { "MESHWRAP_FOLLOW=0", NULL };
+	int by_system, by_popen;
+	char name[16];
+
+	(void)state;
+	assert_int_not_equal(system(NULL), 0);
+	run_shells(none, &by_system, &by_popen, name);
+	assert_int_equal(by_system, 0);
+	assert_int_equal(by_popen, 0);
+	assert_string_equal(name, "sh\n");
+	run_shells(unwanted, &by_system, &by_popen, name);
+	assert_true(WIFEXITED(by_system) && WIFEXITED(by_popen));
+	assert_int_equal(WEXITSTATUS(by_system), 20);
+	assert_int_equal(WEXITSTATUS(by_popen), 20);
+}
+
+static void test_shells_that_have_the_shim_are_started_as_they_are(void **state)
+{
+	extern char **environ;
+	const char *given = getenv("LD_PRELOAD");
+	char **before = environ, command[512], variable[512], *preload[] = { variable, NULL };
+	int status;
+
+	(void)state;
+	/* One of another libc has its own shim. */
+	snprintf(command, sizeof(command),
+		 "test \"$LD_PRELOAD\" != '%s' || "
+		 "tr '\\0' ' ' < /proc/$$/cmdline | grep -q '^sh -c'",
+		 given);
+	snprintf(variable, sizeof(variable), "LD_PRELOAD=%s", given);
+	environ = preload;
+	status = system(command);
+	environ = before;
+	assert_int_equal(status, 0);
 }
 
 static void test_a_child_of_vfork_leaves_its_parent_as_it_was(void **state)
@@ -378,6 +439,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_exec_with_an_empty_environment_keeps_the_mesh),
 		cmocka_unit_test(test_posix_spawn_with_an_empty_environment_keeps_the_mesh),
 		cmocka_unit_test(test_pidfd_spawn_with_an_empty_environment_keeps_the_mesh),
+		cmocka_unit_test(test_shells_of_a_cleared_environment_keep_the_mesh),
+		cmocka_unit_test(test_shells_that_have_the_shim_are_started_as_they_are),
 		cmocka_unit_test(test_a_child_of_vfork_leaves_its_parent_as_it_was),
 		cmocka_unit_test(test_threads_with_short_stacks_start_children),
 		cmocka_unit_test(test_who_wants_no_mesh_for_a_child_says_so),
