@@ -51,6 +51,10 @@ static bool find_place(int level, int name, socklen_t len, struct place *place)
 			if (len >= sizeof(struct ip_mreqn))
 				place->index = offsetof(struct ip_mreqn, imr_ifindex);
 			break;
+		case IP_ADD_SOURCE_MEMBERSHIP:
+		case IP_DROP_SOURCE_MEMBERSHIP:
+			place->address = offsetof(struct ip_mreq_source, imr_interface);
+			break;
 		case MCAST_JOIN_GROUP:
 		case MCAST_LEAVE_GROUP:
 			place->index = 0;

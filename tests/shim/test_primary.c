@@ -334,12 +334,21 @@ static void test_multicast_by_way_of_the_mesh_is_allowed(void **state)
 				     .imr_ifindex = (int)if_nametoindex(MESH_IF) };
 	struct ip_mreq by_address = { { inet_addr("239.1.2.4") }, { inet_addr(SELF_V4) } };
 	struct in_addr own = { inet_addr(SELF_V4) }, other = { inet_addr("100.64.7.7") };
+	struct ip_mreq_source from_one = { .imr_multiaddr.s_addr = inet_addr("232.1.2.3"),
+					   .imr_interface = own,
+					   .imr_sourceaddr.s_addr = inet_addr(PEER_V4) };
 
 	(void)state;
 	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &by_index, sizeof(by_index)),
 			 0);
 	assert_int_equal(
 		setsockopt(fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &by_address, sizeof(by_address)), 0);
+	assert_int_equal(
+		setsockopt(fd, IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP, &from_one, sizeof(from_one)),
+		0);
+	assert_int_equal(
+		setsockopt(fd, IPPROTO_IP, IP_DROP_SOURCE_MEMBERSHIP, &from_one, sizeof(from_one)),
+		0);
 	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &own, sizeof(own)), 0);
 	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &other, sizeof(other)), -1);
 	close(fd);
