@@ -8,7 +8,8 @@
  * later (an expired key, a node deleted) takes the data plane down again.
  *
  * The map is saved some time after it changed, not each time: it is large where
- * the mesh is large, and an old one does no harm.
+ * the mesh is large, and an old one does no harm. For the same reason nobody waits for it
+ * to be on disk, but at the end. Logins and what the user wants are waited for.
  */
 #include "daemon/mesh_tailnet.h"
 
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/event.h>
 #include <sodium.h>
 
 #include "daemon/edge/localapi.h"
@@ -42,25 +44,63 @@
 
 /* ---- state ---- */
 
-static void save(struct tailnet *t)
+static void saved(struct tailnet *t, int err, const char *error)
+{
+	if (err == 0)
+		t->is_saved = true;
+	else
+		log_limited(&t->save_gate, loop_now(t->mesh->loop), LOG_WARN,
+			    "mesh: the state cannot be saved: %s", error);
+}
+
+/* What was begun is over, or is waited for. */
+static void end_save(struct tailnet *t)
+{
+	char error[STATE_ERROR_MAX];
+	int err = state_save_end(t->state, error);
+
+	t->is_saving = false;
+	saved(t, err, error);
+}
+
+static void save_ended(evutil_socket_t fd, short events, void *arg)
+{
+	struct tailnet *t = arg;
+
+	(void)fd;
+	(void)events;
+	if (t->is_saving)
+		end_save(t);
+	calm_expect(&t->mesh->calm, loop_now(t->mesh->loop)); /* its text took memory */
+}
+
+static void save(struct tailnet *t, bool waits)
 {
 	char error[STATE_ERROR_MAX], *json;
 	size_t len;
+	int err;
 
 	t->save_at_ns = NEVER_NS;
 	if (!netmap_self(t->mesh->netmap))
 		return;
 	json = netmap_export(t->mesh->netmap, &len);
-	if (!json || state_set_netmap(t->state, json, len) < 0)
+	if (!json || state_set_netmap(t->state, json, len) < 0) {
 		log_limited(&t->save_gate, loop_now(t->mesh->loop), LOG_WARN,
 			    "mesh: the map is too large to be saved; a start without the server "
 			    "will not know it");
-	else if (state_save(t->state, error) == 0)
-		t->is_saved = true;
-	else
-		log_limited(&t->save_gate, loop_now(t->mesh->loop), LOG_WARN,
-			    "mesh: the state cannot be saved: %s", error);
+	} else if (!waits && t->save_event && state_save_begin(t->state)) {
+		t->is_saving = true;
+	} else {
+		err = state_save(t->state, error);
+		saved(t, err, error);
+	}
 	free(json);
+}
+
+/* When to begin with it; one at a time, and the newest is saved last. */
+static uint64_t save_due_ns(const struct tailnet *t)
+{
+	return t->is_saving ? NEVER_NS : t->save_at_ns;
 }
 
 /* It is to be saved some time. */
@@ -255,7 +295,8 @@ const char *tailnet_backend_state(const struct tailnet *t)
 
 uint64_t tailnet_deadline(const struct tailnet *t)
 {
-	uint64_t ns = t->found_count > 0 ? 0 : MIN(t->names_at_ns, t->save_at_ns);
+	uint64_t save_ns = save_due_ns(t);
+	uint64_t ns = t->found_count > 0 ? 0 : MIN(t->names_at_ns, save_ns);
 
 	ns = MIN(ns, t->expiry_at_ns);
 	if (t->is_leaving)
@@ -272,13 +313,28 @@ void tailnet_expire(struct tailnet *t, uint64_t now_ns)
 		tailnet_publish_names(t);
 	if (t->expiry_at_ns <= now_ns)
 		tailnet_sync(t, NULL);
-	if (t->save_at_ns <= now_ns)
-		save(t);
+	if (save_due_ns(t) <= now_ns)
+		save(t, false);
 	if (t->is_leaving && t->leave_by_ns <= now_ns)
 		mesh_stop(t->mesh);
 }
 
 /* ---- life ---- */
+
+/* Where that cannot be, each save is waited for. */
+static void watch_saves(struct tailnet *t)
+{
+	int fd = state_save_fd(t->state);
+
+	if (fd < 0)
+		return;
+	t->save_event =
+		event_new(loop_base(t->mesh->loop), fd, EV_READ | EV_PERSIST, save_ended, t);
+	if (t->save_event && event_add(t->save_event, NULL) != 0) {
+		event_free(t->save_event);
+		t->save_event = NULL;
+	}
+}
 
 static int open_state(struct tailnet *t, char error[static 256])
 {
@@ -293,6 +349,7 @@ static int open_state(struct tailnet *t, char error[static 256])
 		log_warn("mesh: %s", warning);
 	t->wants_running = true; /* starting the daemon is asking for it */
 	state_data(t->state)->prefs.wants_running = true;
+	watch_saves(t);
 	return 0;
 }
 
@@ -374,8 +431,12 @@ void tailnet_destroy(struct tailnet *t)
 {
 	if (!t)
 		return;
+	if (t->is_saving)
+		end_save(t);
 	if (t->state && t->save_at_ns != NEVER_NS)
-		save(t);
+		save(t, true);
+	if (t->save_event)
+		event_free(t->save_event);
 	control_destroy(t->control);
 	tailnet_plane_destroy(t);
 	tls_context_destroy(t->tls);

@@ -55,13 +55,15 @@ struct tailnet {
 	bool wants_running; /* not after "down" */
 	bool is_carrying;   /* the data plane is up */
 	bool is_saved;      /* a map of this run is on disk */
+	bool is_saving;     /* state_save_begin() was called, and state_save_end() not yet */
 	bool has_map;       /* from the server or from the state */
 	bool is_leaving;    /* the server is being told that we go */
 	uint64_t leave_by_ns;
 	uint64_t names_at_ns; /* when names and mirrors are written next; NEVER_NS: they are true */
-	uint64_t names_again_ns; /* the last time they could not be: how long until the next */
-	uint64_t expiry_at_ns;   /* when a key runs out next */
-	uint64_t save_at_ns;     /* when the map is saved next; NEVER_NS: nothing new */
+	uint64_t names_again_ns;  /* the last time they could not be: how long until the next */
+	uint64_t expiry_at_ns;    /* when a key runs out next */
+	uint64_t save_at_ns;      /* when the map is saved next; NEVER_NS: nothing new */
+	struct event *save_event; /* a save is over; NULL: each is waited for */
 	uint32_t logout_ticket;
 	bool has_logout_ticket;
 	uint64_t ignored; /* entries of maps that were invalid or above a limit */

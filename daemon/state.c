@@ -1,11 +1,8 @@
 /*
- * The state file.
+ * The state file: opened and read. How it is written is state_save.c's business.
  *
- * One JSON object in "state.json". A save writes "state.tmp" anew, syncs it,
- * renames it over the file and syncs the folder: at every moment there is one
- * whole file, and after a save has returned it is the new one. No older one is
- * kept: it would hold keys that were given up. The folder itself is what is
- * locked, so that there is no file but this one.
+ * One JSON object in "state.json". The folder itself is what is locked, so that there is
+ * no file but this one.
  *
  * What cannot be read is never reset: a node that silently becomes another
  * one is worse than a node that does not start.
@@ -17,17 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
-
 #include "daemon/state_text.h"
 #include "shared/util.h"
-
-#define FILE_NAME "state.json"
-#define TMP_NAME  "state.tmp"
 
 /* ---- reading ---- */
 
@@ -130,7 +123,7 @@ static int open_folder(struct state *state, const char *folder, char error[STATE
 		return state_fail(error, -errno, "the state folder %.300s cannot be opened: %m",
 				  folder);
 	if (flock(state->folder_fd, LOCK_EX | LOCK_NB) == 0) {
-		unlinkat(state->folder_fd, TMP_NAME, 0); /* of one that was killed */
+		unlinkat(state->folder_fd, STATE_TMP_NAME, 0); /* of one that was killed */
 		return 0;
 	}
 	if (errno == EWOULDBLOCK)
@@ -146,7 +139,7 @@ static int open_folder(struct state *state, const char *folder, char error[STATE
 static int load_or_begin(struct state *state, char error[STATE_ERROR_MAX])
 {
 	char why[STATE_ERROR_MAX];
-	int err = load(state, FILE_NAME, why);
+	int err = load(state, STATE_FILE_NAME, why);
 
 	if (err == -ENOENT) {
 		private_key_generate(&state->data->machine_key);
@@ -154,7 +147,7 @@ static int load_or_begin(struct state *state, char error[STATE_ERROR_MAX])
 	}
 	if (err != 0)
 		return state_fail(error, err,
-				  "%.200s/" FILE_NAME
+				  "%.200s/" STATE_FILE_NAME
 				  ": %.200s; not touching it: repair it, or remove "
 				  "it to log in anew",
 				  state->folder, why);
@@ -171,7 +164,7 @@ struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
 		state_fail(error, -ENOMEM, "no memory for the state");
 		return NULL;
 	}
-	state->folder_fd = -1;
+	state->folder_fd = state->done_fd = -1;
 	state->data = secret_alloc(sizeof(*state->data));
 	if (!state->data) {
 		state_fail(error, -ENOMEM, "no memory for the state");
@@ -182,8 +175,10 @@ struct state *state_open(const char *folder, char error[static STATE_ERROR_MAX],
 		private_key_generate(&state->data->machine_key);
 		return state;
 	}
-	if (open_folder(state, folder, error, warning) == 0 && load_or_begin(state, error) == 0)
+	if (open_folder(state, folder, error, warning) == 0 && load_or_begin(state, error) == 0) {
+		state->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		return state;
+	}
 out:
 	state_close(state);
 	return NULL;
@@ -193,6 +188,9 @@ void state_close(struct state *state)
 {
 	if (!state)
 		return;
+	state_save_settle(state);
+	if (state->done_fd >= 0)
+		close(state->done_fd);
 	if (state->folder_fd >= 0)
 		close(state->folder_fd);
 	secret_free(state->data);
@@ -234,82 +232,4 @@ int state_set_netmap(struct state *state, const char *json, size_t len)
 	state->netmap = copy;
 	state->netmap_len = copy ? len : 0;
 	return 0;
-}
-
-/* ---- writing ---- */
-
-static int write_all(int fd, const char *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static int write_file(struct state *state, int fd)
-{
-	struct json_object *rest = state_make_rest(state);
-	char head[STATE_HEAD_MAX];
-	const char *text;
-	size_t len;
-	int err = -ENOMEM;
-
-	text = rest ? json_object_to_json_string_length(
-			      rest, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len)
-		    : NULL;
-	if (text) {
-		err = write_all(fd, head, state_make_head(state->data, head));
-		if (err == 0)
-			err = write_all(fd, text + 1, len - 1);
-		if (err == 0)
-			err = write_all(fd, "\n", 1);
-		if (err == 0 && fsync(fd) != 0)
-			err = -errno;
-	}
-	secret_wipe(head, sizeof(head));
-	json_object_put(rest);
-	return err;
-}
-
-static int replace_file(struct state *state)
-{
-	int fd, err;
-
-	if (unlinkat(state->folder_fd, TMP_NAME, 0) != 0 && errno != ENOENT)
-		return -errno;
-	fd = openat(state->folder_fd, TMP_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	err = write_file(state, fd);
-	if (close(fd) != 0 && err == 0)
-		err = -errno;
-	if (err == 0 && renameat(state->folder_fd, TMP_NAME, state->folder_fd, FILE_NAME) != 0)
-		err = -errno;
-	if (err != 0) {
-		unlinkat(state->folder_fd, TMP_NAME, 0);
-		return err;
-	}
-	/* Where a file system has no such thing, all is done that can be. */
-	return fsync(state->folder_fd) == 0 || errno == EINVAL ? 0 : -errno;
-}
-
-int state_save(struct state *state, char error[static STATE_ERROR_MAX])
-{
-	int err;
-
-	error[0] = '\0';
-	if (!state->folder)
-		return 0;
-	err = replace_file(state);
-	if (err != 0)
-		state_fail(error, err, "the state cannot be written to %.300s: %s", state->folder,
-			   strerror(-err));
-	return err;
 }

@@ -13,6 +13,7 @@ from wire import SERVER, Site
 
 from lab import wait_until
 from leap import Leap
+from slow_disk import SlowDisk
 
 pytestmark = pytest.mark.meshwrap
 
@@ -443,3 +444,57 @@ def test_five_thousand_peers(node, server):
         wait_until(condition, 3, json.dumps(change)[:80])
         assert time.monotonic() - begun < 1 + 2 * a_look, change
     assert looked_up("new.mesh.test") == "100.64.19.137" and looked_up("peer77.mesh.test") is None
+
+
+# ---- the disk ----
+
+def wait_saved(node, name):
+    wait_until(lambda: name in (node.state / "state.json").read_text(), 20, f"{name} in the saved state")
+
+
+def begin_save(node, stream, number):
+    """A new peer, and the save for it is under way."""
+    stream.send({"PeersChanged": [peer(number)]})
+    wait_until((node.state / "state.tmp").exists, 20, "a save")
+
+
+def test_a_slow_disk_keeps_nobody_waiting_and_nothing_is_lost(node, server):
+    disk = SlowDisk(node.lab)
+    begin(node, server, env=disk.env())
+    stream, request = next_stream(server)
+    stream.send(first_map(request, peer(7)))
+    node.wait_running()
+    wait_saved(node, "peer7")
+
+    # Who asks while the disk is busy is answered. It takes 5 s for the file, and as much for the folder.
+    disk.takes(5)
+    begin_save(node, stream, 8)
+    answers = []
+    while (node.state / "state.tmp").exists() or not answers:
+        begun = time.monotonic()
+        assert node.backend() == "Running"
+        answers.append(time.monotonic() - begun)
+    assert max(answers) < 4 and len(answers) > 2, answers
+    wait_saved(node, "peer8")
+
+    # A kill amid a save leaves the one before.
+    begin_save(node, stream, 9)
+    node.stop(9)
+    server.close()
+    disk.takes(0)
+    node.again()
+    node.wait_running()
+    assert node.peer("peer7") and node.peer("peer8") and not node.peer("peer9")
+
+
+def test_the_end_waits_for_a_slow_disk(node, server):
+    disk = SlowDisk(node.lab)
+    begin(node, server, env=disk.env())
+    stream, request = next_stream(server)
+    stream.send(first_map(request, peer(7)))
+    node.wait_running()
+    wait_saved(node, "peer7")
+    disk.takes(1)
+    begin_save(node, stream, 8)
+    assert node.stop() == 0
+    assert "peer8" in (node.state / "state.json").read_text() and not (node.state / "state.tmp").exists()

@@ -1,9 +1,14 @@
 /* The state file: what it keeps, what it refuses, and that it is never half written. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,16 +31,47 @@ static char error[STATE_ERROR_MAX], warning[STATE_ERROR_MAX];
 
 static int folder_error; /* what syncing a folder gives, or 0 */
 
+/* A disk that keeps the next who syncs waiting, until it is let go. */
+static atomic_bool is_disk_slow, was_disk_slow;
+static sem_t disk_reached, disk_let_go;
+
 /* In place of libc's. */
 int fsync(int fd)
 {
 	struct stat st;
 
+	if (atomic_exchange(&is_disk_slow, false)) {
+		sem_post(&disk_reached);
+		sem_wait(&disk_let_go);
+		was_disk_slow = true;
+	}
 	if (folder_error && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) {
 		errno = folder_error;
 		return -1;
 	}
 	return (int)syscall(SYS_fsync, fd);
+}
+
+static bool refuses_threads;
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
+{
+	int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+	if (refuses_threads)
+		return EAGAIN;
+	*(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+	return real(thread, attr, start, arg);
+}
+
+/* Who waits for the thread lets the disk go on. */
+int pthread_join(pthread_t thread, void **result)
+{
+	int (*real)(pthread_t, void **);
+
+	sem_post(&disk_let_go);
+	*(void **)&real = dlsym(RTLD_NEXT, "pthread_join");
+	return real(thread, result);
 }
 
 static const char *in_folder(const char *name)
@@ -50,6 +86,9 @@ static int set_up(void **state)
 {
 	(void)state;
 	strcpy(folder, "/tmp/test-state-XXXXXX");
+	is_disk_slow = was_disk_slow = false;
+	sem_init(&disk_reached, 0, 0);
+	sem_init(&disk_let_go, 0, 0);
 	return mkdtemp(folder) ? 0 : -1;
 }
 
@@ -253,12 +292,11 @@ static void test_a_full_disk_is_told_and_leaves_the_old_file(void **state)
 }
 
 /* A child saves for ever and is killed at any moment. */
-static void test_a_kill_at_any_moment_leaves_a_whole_file(void **state)
+static void kill_while_saving(bool is_beside)
 {
 	struct state *s = must_open();
 	struct private_key machine = state_data(s)->machine_key;
 
-	(void)state;
 	assert_int_equal(state_save(s, error), 0);
 	state_close(s);
 	for (int i = 0; i < 40; i++) {
@@ -272,7 +310,10 @@ static void test_a_kill_at_any_moment_leaves_a_whole_file(void **state)
 				_exit(1);
 			for (;;) {
 				fill(state_data(s));
-				state_save(s, error);
+				if (!is_beside)
+					state_save(s, error);
+				else if (!state_save_begin(s) || state_save_end(s, error) != 0)
+					_exit(2);
 			}
 		}
 		nanosleep(&pause, NULL);
@@ -284,6 +325,136 @@ static void test_a_kill_at_any_moment_leaves_a_whole_file(void **state)
 		assert_memory_equal(&state_data(s)->machine_key, &machine, KEY_LEN);
 		state_close(s);
 	}
+}
+
+static void test_a_kill_at_any_moment_leaves_a_whole_file(void **state)
+{
+	(void)state;
+	kill_while_saving(false);
+}
+
+static void test_so_does_a_kill_while_a_thread_saves(void **state)
+{
+	(void)state;
+	kill_while_saving(true);
+}
+
+/* ---- beside the caller ---- */
+
+static void assert_tells_its_end(const struct state *s)
+{
+	struct pollfd ready = { .fd = state_save_fd(s), .events = POLLIN };
+
+	assert_int_equal(poll(&ready, 1, 20000), 1);
+}
+
+/* The caller goes on while the disk is slow, and changes what is being written. */
+static void test_a_slow_disk_keeps_nobody_waiting_who_need_not_wait(void **state)
+{
+	struct pollfd ready;
+	struct state_data copy;
+	struct state *s = must_open();
+	struct stat st;
+	size_t len;
+
+	(void)state;
+	fill(state_data(s));
+	assert_int_equal(state_set_netmap(s, "{\"a\":1}", 7), 0);
+	copy = *state_data(s);
+	is_disk_slow = true;
+	assert_true(state_save_begin(s));
+	sem_wait(&disk_reached);
+	assert_false(state_save_begin(s)); /* one at a time */
+	ready = (struct pollfd){ .fd = state_save_fd(s), .events = POLLIN };
+	assert_int_equal(poll(&ready, 1, 0), 0);
+	assert_int_not_equal(access(in_folder("state.json"), F_OK), 0);
+	fill(state_data(s));
+	assert_int_equal(state_set_netmap(s, NULL, 0), 0);
+	sem_post(&disk_let_go);
+	assert_tells_its_end(s);
+	assert_int_equal(state_save_end(s, error), 0);
+	assert_string_equal(error, "");
+	assert_int_equal(poll(&ready, 1, 0), 0);
+	state_close(s);
+	assert_int_equal(stat(in_folder("state.json"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	s = must_open();
+	assert_memory_equal(&copy.node_key, &state_data(s)->node_key, KEY_LEN);
+	assert_memory_equal(&copy.machine_key, &state_data(s)->machine_key, KEY_LEN);
+	assert_string_equal(state_netmap(s, &len), "{\"a\":1}");
+	state_close(s);
+}
+
+/* A key that is to be on disk before the server hears of it: nothing older comes after it. */
+static void test_a_save_that_is_waited_for_is_the_last_one(void **state)
+{
+	struct state *s = must_open();
+	struct state_data copy;
+
+	(void)state;
+	fill(state_data(s));
+	is_disk_slow = true;
+	assert_true(state_save_begin(s));
+	sem_wait(&disk_reached);
+	fill(state_data(s));
+	copy = *state_data(s);
+	assert_int_equal(state_save(s, error), 0);
+	assert_true(was_disk_slow); /* the first one was over before */
+	assert_tells_its_end(s);
+	assert_int_equal(state_save_end(s, error), 0);
+	state_close(s);
+	s = must_open();
+	assert_memory_equal(&copy.node_key, &state_data(s)->node_key, KEY_LEN);
+	state_close(s);
+}
+
+static void test_the_end_waits_for_the_disk(void **state)
+{
+	struct state *s = must_open();
+	struct state_data copy;
+
+	(void)state;
+	fill(state_data(s));
+	copy = *state_data(s);
+	is_disk_slow = true;
+	assert_true(state_save_begin(s));
+	sem_wait(&disk_reached);
+	state_close(s);
+	s = must_open();
+	assert_memory_equal(&copy.node_key, &state_data(s)->node_key, KEY_LEN);
+	state_close(s);
+}
+
+static void test_a_thread_that_fails_is_told_once(void **state)
+{
+	struct state *s = must_open();
+
+	(void)state;
+	folder_error = EIO;
+	assert_true(state_save_begin(s));
+	assert_tells_its_end(s);
+	assert_int_equal(state_save_end(s, error), -EIO);
+	assert_non_null(strstr(error, "cannot be written"));
+	folder_error = 0;
+	assert_int_equal(state_save_end(s, error), 0);
+	assert_true(state_save_begin(s));
+	assert_int_equal(state_save_end(s, error), 0);
+	state_close(s);
+}
+
+static void test_where_threads_are_refused_a_save_is_waited_for(void **state)
+{
+	struct state *s = must_open();
+
+	(void)state;
+	refuses_threads = true;
+	assert_false(state_save_begin(s));
+	assert_int_equal(state_save(s, error), 0);
+	assert_int_equal(state_save_end(s, error), 0);
+	refuses_threads = false;
+	assert_true(state_save_begin(s));
+	assert_int_equal(state_save_end(s, error), 0);
+	state_close(s);
 }
 
 static void test_a_folder_that_cannot_be_synced_is_no_failure(void **state)
@@ -309,6 +480,9 @@ static void test_memory_is_a_state_too(void **state)
 	assert_true(state_is_in_memory(s));
 	assert_false(key_is_zero(state_data(s)->machine_key.byte));
 	assert_int_equal(state_save(s, error), 0);
+	assert_false(state_save_begin(s));
+	assert_int_equal(state_save_fd(s), -1);
+	assert_int_equal(state_save_end(s, error), 0);
 	assert_int_equal(state_set_netmap(s, "", STATE_NETMAP_MAX + 1ul), -EMSGSIZE);
 	state_close(s);
 	state_close(NULL);
@@ -349,6 +523,12 @@ int main(void)
 		TEST(test_a_file_of_another_version_is_named_so),
 		TEST(test_a_full_disk_is_told_and_leaves_the_old_file),
 		TEST(test_a_kill_at_any_moment_leaves_a_whole_file),
+		TEST(test_so_does_a_kill_while_a_thread_saves),
+		TEST(test_a_slow_disk_keeps_nobody_waiting_who_need_not_wait),
+		TEST(test_a_save_that_is_waited_for_is_the_last_one),
+		TEST(test_the_end_waits_for_the_disk),
+		TEST(test_a_thread_that_fails_is_told_once),
+		TEST(test_where_threads_are_refused_a_save_is_waited_for),
 		TEST(test_a_folder_that_cannot_be_synced_is_no_failure),
 		TEST(test_memory_is_a_state_too),
 		TEST(test_folders_are_made_and_bad_ones_named),
