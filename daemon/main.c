@@ -165,6 +165,7 @@ int main(int argc, char **argv)
 		options_finish(&options);
 		return standard_output_end("meshd", status);
 	}
+	log_never_wait();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* a file beyond the limit is an error like others */
 	drop_privileges();

@@ -1,12 +1,21 @@
 /*
  * Log lines. One write() each, so that lines of several processes on one
  * descriptor do not mix; a line that does not fit is cut, never split.
+ *
+ * Who has read standard error may have stopped, or be gone while somebody else keeps the pipe
+ * open. A daemon that waits for such a reader serves nobody. So it asks first whether there is
+ * room. Another process may take that room before us, so a pipe or a terminal is opened anew as
+ * well, to be ours alone in how it waits: O_NONBLOCK belongs to all who share a descriptor.
  */
 #include "shared/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "shared/util.h"
@@ -15,6 +24,8 @@
 #define GATE_NS        (10 * NS_PER_S)
 
 static enum log_level max_level = LOG_INFO;
+static bool waits = true;
+static unsigned lost; /* lines, since the last one that was written */
 
 void log_set_level(enum log_level level)
 {
@@ -24,6 +35,42 @@ void log_set_level(enum log_level level)
 enum log_level log_level(void)
 {
 	return max_level;
+}
+
+void log_never_wait(void)
+{
+	struct stat st;
+	int fd;
+
+	waits = false;
+	if (fstat(STDERR_FILENO, &st) != 0 || !(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+		return;
+	/* Where it is another user's it stays as it is. */
+	fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+}
+
+/* False: it is lost, since nobody reads. */
+static bool put(const char *line, size_t len)
+{
+	struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	if (!waits && poll(&room, 1, 0) == 0)
+		return false;
+	/* Nobody to tell when standard error itself fails. */
+	return write(STDERR_FILENO, line, len) >= 0 || waits || errno != EAGAIN;
+}
+
+static bool tell_lost(void)
+{
+	char line[96];
+	int len = snprintf(line, sizeof(line),
+			   "warning: %u lines of the log were lost, nobody read them\n", lost);
+
+	return put(line, (size_t)len);
 }
 
 static void write_line(enum log_level level, const char *suffix, const char *format, va_list args)
@@ -41,9 +88,10 @@ static void write_line(enum log_level level, const char *suffix, const char *for
 	if (n > 0)
 		len = MIN(len + (size_t)n, sizeof(line) - 2);
 	line[len++] = '\n';
-	/* Nobody to tell when standard error itself fails. */
-	if (write(STDERR_FILENO, line, len) < 0)
-		errno = saved;
+	if (lost > 0 && tell_lost())
+		lost = 0;
+	if (lost > 0 || !put(line, len))
+		lost++;
 	errno = saved;
 }
 

@@ -12,6 +12,12 @@
 
 enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
+/*
+ * From now on a line that standard error does not take at once is dropped, and the next one that it
+ * takes says how many were. For a daemon, once at its start.
+ */
+void log_never_wait(void);
+
 /* Lines above this level are dropped. INFO until told otherwise. */
 void log_set_level(enum log_level level);
 enum log_level log_level(void);

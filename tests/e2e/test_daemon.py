@@ -1,7 +1,8 @@
 """No daemon, a killed daemon, a daemon that comes back: fail closed, fail soon, come back."""
+import os
 import signal
 import time
-from subprocess import PIPE
+from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
 
@@ -283,6 +284,43 @@ def test_a_daemon_leaves_nothing_behind(own_world):
     world.a.stop()
     left = sorted(path.name for path in world.a.dir.iterdir()) if world.a.dir.exists() else []
     assert "control" not in left and "api" not in left
+
+
+def fill(pipe):
+    """Until there is no room for a byte."""
+    os.set_blocking(pipe, False)
+    for size in (4096, 1):
+        try:
+            while True:
+                os.write(pipe, b"x" * size)
+        except BlockingIOError:
+            pass
+    os.set_blocking(pipe, True)
+
+
+def test_a_log_that_nobody_reads_stops_nothing(own_world):
+    world = own_world
+    world.a.stop()
+    reader, pipe = os.pipe()
+    fill(pipe)
+    daemon = Popen(world.a.place.argv([world.lab.binary("meshd"), "--config", world.a.config, "--dir", world.a.dir,
+                                       "--log-level", "debug"]), stdin=DEVNULL, stdout=DEVNULL, stderr=pipe)
+    try:
+        wait_until(lambda: world.a.ctl("status", check=False, timeout=10).returncode == 0, 30, "an answer")
+        _, port = stream_server(world)
+        for _ in range(3):
+            assert python(world.a, """
+                s = tcp("node-b", sys.argv[1])
+                s.sendall(b"eping")
+                print(recv_exactly(s, 4).decode())
+            """, port) == "ping\n"
+        daemon.terminate()
+        assert daemon.wait(15) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+        os.close(reader)
+        os.close(pipe)
 
 
 def test_an_idle_daemon_is_small_and_rests(own_world):

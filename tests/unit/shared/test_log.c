@@ -7,12 +7,15 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "shared/util.h"
 
-static int read_end, saved_stderr;
+static int read_end, saved_stderr, shared_end;
 
 static int capture_stderr(void **state)
 {
@@ -24,7 +27,7 @@ static int capture_stderr(void **state)
 	read_end = ends[0];
 	saved_stderr = dup(STDERR_FILENO);
 	dup2(ends[1], STDERR_FILENO);
-	close(ends[1]);
+	shared_end = ends[1]; /* another's who writes there */
 	return 0;
 }
 
@@ -34,6 +37,7 @@ static int release_stderr(void **state)
 	dup2(saved_stderr, STDERR_FILENO);
 	close(saved_stderr);
 	close(read_end);
+	close(shared_end);
 	log_set_level(LOG_INFO);
 	return 0;
 }
@@ -122,6 +126,68 @@ static void test_a_gate_may_let_some_lines_pass_at_once(void **state)
 			    "warning: e (and 1 more like it)\nwarning: e\nwarning: e\n$");
 }
 
+/* What was written is read, up to the last whole line. */
+static void drain(char *text, size_t room)
+{
+	ssize_t n;
+	size_t len = 0;
+
+	assert_int_equal(fcntl(read_end, F_SETFL, O_NONBLOCK), 0);
+	while ((n = read(read_end, text + len, room - 1 - len)) > 0)
+		len += (size_t)n;
+	assert_int_equal(errno, EAGAIN);
+	text[len] = '\0';
+}
+
+/* The alarm ends a test that waits. */
+static void check_nobody_is_waited_for(void)
+{
+	static char text[1 << 22];
+	unsigned written = 0, lost = 0;
+
+	alarm(60);
+	for (unsigned i = 0; i < 4000; i++)
+		log_info("%0900u", i);
+	drain(text, sizeof(text));
+	for (const char *at = text; *at; at = strchr(at, '\n') + 1) {
+		unsigned number;
+
+		assert_int_equal(sscanf(at, "%u\n", &number), 1);
+		assert_int_equal(number, written++);
+	}
+	assert_in_range(written, 1, 3999);
+	log_info("now somebody reads");
+	log_info("on");
+	drain(text, sizeof(text));
+	assert_int_equal(sscanf(text, "warning: %u lines of the log were lost", &lost), 1);
+	assert_int_equal(written + lost, 4000);
+	assert_string_equal(strchr(text, '\n'), "\nnow somebody reads\non\n");
+	alarm(0);
+}
+
+static void test_a_pipe_that_nobody_reads_is_not_waited_for(void **state)
+{
+	(void)state;
+	log_never_wait();
+	check_nobody_is_waited_for();
+	/* Its other users wait as ever. */
+	assert_false(fcntl(shared_end, F_GETFL) & O_NONBLOCK);
+}
+
+static void test_nor_is_a_socket(void **state)
+{
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	dup2(ends[0], STDERR_FILENO);
+	dup2(ends[1], read_end);
+	close(ends[0]);
+	close(ends[1]);
+	log_never_wait();
+	check_nobody_is_waited_for();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -135,6 +201,11 @@ int main(void)
 						capture_stderr, release_stderr),
 		cmocka_unit_test_setup_teardown(test_a_gate_may_let_some_lines_pass_at_once,
 						capture_stderr, release_stderr),
+		/* From here on. */
+		cmocka_unit_test_setup_teardown(test_a_pipe_that_nobody_reads_is_not_waited_for,
+						capture_stderr, release_stderr),
+		cmocka_unit_test_setup_teardown(test_nor_is_a_socket, capture_stderr,
+						release_stderr),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
