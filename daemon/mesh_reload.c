@@ -244,11 +244,26 @@ static void change_peer(struct reload *r, struct mesh_peer *peer, const struct c
 		mesh_endpoint_moved(r->mesh, peer);
 }
 
+static bool leaves(const void *peer)
+{
+	const struct filter_source *source = peer;
+
+	return !CONTAINER_OF(source, const struct mesh_peer, source)->is_listed;
+}
+
+/* Peers that are gone from the file hear of it by the sessions that end with that. */
+static void say_goodbye(struct mesh *mesh)
+{
+	edge_peers_leave(mesh->edge, leaves);
+	netstack_flush(mesh->netstack, loop_now(mesh->loop));
+}
+
 static void commit(struct reload *r)
 {
 	struct mesh *mesh = r->mesh;
 	struct config was = mesh->config;
 
+	say_goodbye(mesh);
 	for (unsigned i = 0; i < was.peer_count; i++) {
 		if (mesh->peers[i]->is_listed)
 			continue;

@@ -357,6 +357,11 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 	return err;
 }
 
+void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *peer))
+{
+	flows_break_off(&edge->flows, leaves);
+}
+
 void edge_peers_changed(struct edge *edge)
 {
 	flows_leave_gone_peers(&edge->flows);

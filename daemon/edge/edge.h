@@ -57,6 +57,12 @@ void edge_destroy(struct edge *edge);
 int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
 		   char error[static 256]);
 /*
+ * Peers (as callbacks.peer tells them) are about to leave, while there is a way to them: what
+ * programs have with them by TCP ends with an error, and with the next flush the far side
+ * hears so. edge_peers_changed() is to follow.
+ */
+void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *peer));
+/*
  * Addresses have other peers than before, or none: what programs have with those of before
  * ends with an error. For an owner whose peers' pointers (callbacks.peer) live until then.
  */

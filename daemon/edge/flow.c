@@ -442,6 +442,21 @@ void flows_leave_gone_peers(struct flows *flows)
 	}
 }
 
+void flows_break_off(struct flows *flows, bool (*leaves)(const void *peer))
+{
+	struct edge *edge = flows->edge;
+
+	for (struct flow *flow = flows->all; flow; flow = flow->next) {
+		const void *peer = edge_peer_of(edge, &flow->remote.addr);
+
+		/* One that waits for a listener has the far side waiting, which hears nothing
+		 * either way. */
+		if (!flow->is_service && !flow->is_parked && flow->conn && peer &&
+		    peer == flow->peer && leaves(peer))
+			tcp_break_off(flow->conn, EHOSTUNREACH, loop_now(edge->loop));
+	}
+}
+
 void flows_keep_mirrors(const struct flows *flows, struct plan *plan)
 {
 	for (const struct flow *flow = flows->all; flow; flow = flow->next)

@@ -450,11 +450,25 @@ void tcp_ignore(struct tcp_conn *conn)
 	drop_parked(conn);
 }
 
+static bool calls_for_reset(const struct tcp_conn *conn)
+{
+	return conn->state == TCP_SYN_RCVD ||
+	       (conn->state >= TCP_ESTABLISHED && conn->state <= TCP_CLOSE_WAIT);
+}
+
 void tcp_cut_off(struct tcp_conn *conn, int error, uint64_t now_ns)
 {
 	conn->tcp->now_ns = now_ns;
 	if (conn->in_table)
 		tcp_conn_fail(conn, error);
+}
+
+void tcp_break_off(struct tcp_conn *conn, int error, uint64_t now_ns)
+{
+	conn->tcp->now_ns = now_ns;
+	if (conn->in_table && calls_for_reset(conn))
+		tcp_reply_abort(conn);
+	tcp_cut_off(conn, error, now_ns);
 }
 
 void tcp_abort(struct tcp_conn *conn, uint64_t now_ns)
@@ -466,8 +480,7 @@ void tcp_abort(struct tcp_conn *conn, uint64_t now_ns)
 		bury(conn);
 		return;
 	}
-	if (conn->state == TCP_SYN_RCVD ||
-	    (conn->state >= TCP_ESTABLISHED && conn->state <= TCP_CLOSE_WAIT))
+	if (calls_for_reset(conn))
 		tcp_reply_abort(conn);
 	tcp_conn_close(conn, TCP_CLOSED);
 }

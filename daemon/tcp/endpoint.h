@@ -152,6 +152,8 @@ void tcp_conn_info(const struct tcp_conn *conn, struct tcp_conn_info *info);
  * waited for had been. Nothing is sent. Of one that the owner holds.
  */
 void tcp_cut_off(struct tcp_conn *conn, int error, uint64_t now_ns);
+/* The same, while there still is a way: RST if the state calls for one. */
+void tcp_break_off(struct tcp_conn *conn, int error, uint64_t now_ns);
 /* RST if the state calls for one; conn is gone. */
 void tcp_abort(struct tcp_conn *conn, uint64_t now_ns);
 /*

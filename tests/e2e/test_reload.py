@@ -38,6 +38,11 @@ def reload(node, **counts):
 
 
 @pytest.fixture
+def port_a(three):
+    yield from echo_server(three[0], "::")
+
+
+@pytest.fixture
 def port_b(three):
     yield from echo_server(three[1], "::")
 
@@ -165,7 +170,7 @@ def test_a_peer_comes_changes_and_goes_while_a_transfer_with_another_goes_on(thr
     assert "100.64.9.0/24" in a.ctl("status", "--json").stdout
     reload(a, Unchanged=2)
 
-    # It goes: programs hear of it, and it hears nothing.
+    # It goes, and programs hear of it.
     for name, host in (("4", c.v4), ("6", c.v6)):
         assert user.ask(f'connect("{name}", "{host}", {port_c})') == "ping"
     a.write_config([b])
@@ -183,6 +188,32 @@ def test_a_peer_comes_changes_and_goes_while_a_transfer_with_another_goes_on(thr
     # All the time, with the one that stayed:
     assert user.ask('echo(open_ones["b"])') == "ping"
     transfer.finish()
+
+
+def test_a_peer_that_goes_hears_that_its_flows_are_over(three, port_a):
+    """By the session that it still has, whoever began them."""
+    a, b, c = three
+    a.write_config([b, c])
+    reload(a, Added=1, Unchanged=1)
+    server, user = python_spawn(c, """
+        s = listener("0.0.0.0")
+        say("ready", s.getsockname()[1])
+        c, _ = s.accept()
+        c.settimeout(40)
+        c.sendall(recv_exactly(c, 4))
+        try:
+            say("ended", c.recv(1))
+        except OSError as e:
+            say("ended", errno.errorcode.get(e.errno, type(e).__name__))
+    """, ready=r"ready \d+"), User(a)
+    far = User(c)
+    assert user.ask(f'connect("c", "{c.v4}", {server.wait_for("ready (.*)").group(1)})') == "ping"
+    assert far.ask(f'connect("a", "{a.v6}", {port_a})') == "ping"
+    a.write_config([b])
+    reload(a, Removed=1, Unchanged=1)
+    assert far.ask('wait_for_the_end("a")') == "ECONNRESET"
+    assert server.wait_for("ended (.*)", 20).group(1) == "ECONNRESET"
+    assert user.ask('wait_for_the_end("c")') == "ECONNRESET"
 
 
 def test_a_traced_program_meets_the_new_peer_too(three, port_c):

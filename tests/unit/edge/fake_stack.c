@@ -275,6 +275,12 @@ void tcp_cut_off(struct tcp_conn *conn, int error, uint64_t now_ns)
 		fail(conn, error);
 }
 
+void tcp_break_off(struct tcp_conn *conn, int error, uint64_t now_ns)
+{
+	fail(conn->peer, ECONNRESET);
+	tcp_cut_off(conn, error, now_ns);
+}
+
 void tcp_abort(struct tcp_conn *conn, uint64_t now_ns)
 {
 	(void)now_ns;

@@ -476,6 +476,49 @@ static void test_cut_off_fails_in_silence_and_leaves_what_came(void **state)
 	script_finish(&t);
 }
 
+static void test_broken_off_it_fails_on_both_sides(void **state)
+{
+	struct script t;
+
+	(void)state;
+	script_begin(&t);
+	script_send(&t, (struct peer){ .flags = A, .seq = 1, .ack = 1, .len = 10 });
+	script_wait_ms(&t, 100);
+	script_expect(&t, A, 1, 11, 0);
+	script_events(&t);
+	tcp_break_off(t.conn, EHOSTUNREACH, t.now_ns);
+	script_flush(&t);
+	script_expect(&t, R | A, 1, 11, 0);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
+	assert_int_equal(script_read(&t), 10);
+	tcp_break_off(t.conn, ETIMEDOUT, t.now_ns);
+	script_wait_ms(&t, 10000);
+	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
+	script_expect_none(&t);
+	tcp_release(t.conn, t.now_ns);
+	script_flush(&t);
+	script_expect_none(&t);
+	assert_int_equal(script_stats(&t).conns, 0);
+	script_finish(&t);
+}
+
+static void test_a_dial_that_is_broken_off_fails_in_silence(void **state)
+{
+	struct script t;
+
+	(void)state;
+	start(&t);
+	script_dial(&t);
+	tcp_break_off(t.conn, EHOSTUNREACH, t.now_ns);
+	script_flush(&t);
+	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
+	tcp_release(t.conn, t.now_ns);
+	script_wait_ms(&t, 10000);
+	script_expect_none(&t);
+	script_finish(&t);
+}
+
 static void test_cut_off_fails_a_dial(void **state)
 {
 	struct script t;
@@ -521,6 +564,8 @@ int main(void)
 		cmocka_unit_test(test_a_blocked_link_loses_nothing),
 		cmocka_unit_test(test_cut_off_fails_in_silence_and_leaves_what_came),
 		cmocka_unit_test(test_cut_off_fails_a_dial),
+		cmocka_unit_test(test_broken_off_it_fails_on_both_sides),
+		cmocka_unit_test(test_a_dial_that_is_broken_off_fails_in_silence),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
