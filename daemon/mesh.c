@@ -336,7 +336,10 @@ void mesh_choose_name(struct config *c)
 static int create_edge(struct mesh *mesh, const struct mesh_options *options,
 		       char error[static 256])
 {
-	const struct edge_callbacks callbacks = { .reachable = reachable, .peer = mesh_source_of };
+	const struct edge_callbacks callbacks = { .reachable = reachable,
+						  .peer = mesh_source_of,
+						  .holder = options->login ? tailnet_holder
+									   : NULL };
 	const struct edge_config config = { .dir = options->dir,
 					    .mtu = mesh->config.mtu,
 					    .allow_all_users = options->allow_all_users,

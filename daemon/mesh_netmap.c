@@ -6,6 +6,10 @@
  * session and the flows of every other peer go on. Names and mirrors are written
  * together a moment later, since changes come in bursts.
  *
+ * What programs have with a node that left, or with an address that another node has now, ends
+ * some seconds later. A node that is in the map again by then was never away: a server that starts
+ * anew or is given a wrong policy for a moment cuts nothing off.
+ *
  * A peer that may not be talked to (expired, without a key) is no peer of
  * WireGuard at all, so nothing of it is ever answered. The same holds for
  * everybody while we ourselves are expired or not yet approved.
@@ -27,6 +31,7 @@
 #define NAMES_AGAIN_NS     (10 * NS_PER_S)  /* after they could not be written; then twice that */
 #define NAMES_AGAIN_MAX_NS (640 * NS_PER_S)
 #define EXPIRY_MAX_S       3600 /* the wall clock may be set: look again */
+#define PART_WAIT_NS       (5 * NS_PER_S)
 
 uint64_t tailnet_timestamp_s(void)
 {
@@ -39,6 +44,19 @@ static int64_t wall_s(void)
 }
 
 /* ---- peers ---- */
+
+/*
+ * A node is the same one as long as its id is, whatever becomes of its key, and so of its peer of
+ * WireGuard. What is behind a subnet's router is nobody's own: routers may take turns.
+ */
+const void *tailnet_holder(void *owner, const struct ip_addr *addr)
+{
+	static const char of_a_subnet;
+	const struct mesh *mesh = owner;
+	const struct netmap_node *node = netmap_node_by_addr(mesh->netmap, addr);
+
+	return node ? (const void *)(uintptr_t)node->id : &of_a_subnet;
+}
 
 static bool peer_has_cap(void *owner, const char *cap)
 {
@@ -328,6 +346,8 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 	} else {
 		sync_all_peers(t);
 	}
+	if (!c || c->added.count + c->changed.count + c->removed.count > 0)
+		t->part_at_ns = MIN(t->part_at_ns, loop_now(t->mesh->loop) + PART_WAIT_NS);
 	schedule_expiry(t);
 	calm_expect(&t->mesh->calm, loop_now(t->mesh->loop)); /* reading a map takes memory */
 	if (is_turned)

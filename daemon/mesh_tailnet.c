@@ -298,7 +298,7 @@ uint64_t tailnet_deadline(const struct tailnet *t)
 	uint64_t save_ns = save_due_ns(t);
 	uint64_t ns = t->found_count > 0 ? 0 : MIN(t->names_at_ns, save_ns);
 
-	ns = MIN(ns, t->expiry_at_ns);
+	ns = MIN(ns, MIN(t->expiry_at_ns, t->part_at_ns));
 	if (t->is_leaving)
 		ns = MIN(ns, t->leave_by_ns);
 	return t->paths ? MIN(ns, paths_deadline(t->paths)) : ns;
@@ -313,6 +313,10 @@ void tailnet_expire(struct tailnet *t, uint64_t now_ns)
 		tailnet_publish_names(t);
 	if (t->expiry_at_ns <= now_ns)
 		tailnet_sync(t, NULL);
+	if (t->part_at_ns <= now_ns) {
+		t->part_at_ns = NEVER_NS;
+		edge_peers_changed(t->mesh->edge);
+	}
 	if (save_due_ns(t) <= now_ns)
 		save(t, false);
 	if (t->is_leaving && t->leave_by_ns <= now_ns)
@@ -400,7 +404,7 @@ int tailnet_create(struct mesh *mesh, const struct login_setup *login, char erro
 	mesh->tailnet = t;
 	t->mesh = mesh;
 	t->login = login;
-	t->names_at_ns = t->save_at_ns = t->expiry_at_ns = NEVER_NS;
+	t->names_at_ns = t->save_at_ns = t->expiry_at_ns = t->part_at_ns = NEVER_NS;
 	t->status_gate.burst = t->ready_gate.burst = STATUS_LINES;
 	t->url_gate.burst = URL_LINES;
 	randombytes_buf(secret, sizeof(secret));

@@ -375,6 +375,12 @@ static const void *peer_of(const struct edge *edge, const struct endpoint *remot
 	return is_service ? NULL : edge_peer_of(edge, &remote->addr);
 }
 
+static const void *holder_of(const struct edge *edge, const struct endpoint *remote,
+			     bool is_service)
+{
+	return is_service ? NULL : edge_holder_of(edge, &remote->addr);
+}
+
 static int try_open(struct dgram *d, const void *peer)
 {
 	int err = open_socket(d);
@@ -419,7 +425,7 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 	d->dgrams = all;
 	d->key = *key;
 	d->remote = *remote;
-	d->peer = peer;
+	d->holder = holder_of(all->edge, remote, is_service);
 	d->fd = -1;
 	d->timer.fired = timer_fired;
 	d->at.addr = key->v6only ? (struct ip_addr){ .byte = { [15] = 1 } }
@@ -556,7 +562,7 @@ void dgrams_leave_gone_peers(struct dgrams *all)
 	struct dgram *d, *next;
 
 	HASH_ITER(hh, all->table, d, next)
-	if (peer_of(all->edge, &d->remote, d->is_service) != d->peer)
+	if (holder_of(all->edge, &d->remote, d->is_service) != d->holder)
 		remove_dgram(d);
 	dgrams_reap(all);
 }

@@ -29,7 +29,7 @@ struct dgram {
 	struct dgrams *dgrams;
 	struct dgram_key key;
 	struct endpoint remote; /* on the mesh */
-	const void *peer;       /* who had it when this was made; only compared */
+	const void *holder;     /* of its address when this was made; only compared */
 	struct endpoint at;     /* our socket on loopback */
 	int fd;                 /* -1 while it sulks */
 	struct event event;

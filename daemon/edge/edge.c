@@ -357,7 +357,7 @@ int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned co
 	return err;
 }
 
-void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *peer))
+void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *holder))
 {
 	flows_break_off(&edge->flows, leaves);
 }
@@ -414,6 +414,12 @@ bool edge_own_address(const struct edge *edge, uint32_t mirror, bool want_v6, st
 const void *edge_peer_of(const struct edge *edge, const struct ip_addr *mesh)
 {
 	return edge->callbacks.peer ? edge->callbacks.peer(edge->owner, mesh) : NULL;
+}
+
+const void *edge_holder_of(const struct edge *edge, const struct ip_addr *mesh)
+{
+	return edge->callbacks.holder ? edge->callbacks.holder(edge->owner, mesh)
+				      : edge_peer_of(edge, mesh);
 }
 
 int edge_check_peer(const struct edge *edge, const struct ip_addr *mesh, uint32_t *mirror)

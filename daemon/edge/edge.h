@@ -44,6 +44,11 @@ struct edge_callbacks {
 	 * compared. NULL: all of them are one peer's.
 	 */
 	const void *(*peer)(void *owner, const struct ip_addr *mesh);
+	/*
+	 * Whose it is, for edge_peers_changed(): the same as long as it is the same one's. NULL:
+	 * peer tells that, too.
+	 */
+	const void *(*holder)(void *owner, const struct ip_addr *mesh);
 };
 
 /* 0 or -errno; error holds one sentence for the user. -EEXIST: a daemon already runs here. */
@@ -57,14 +62,14 @@ void edge_destroy(struct edge *edge);
 int edge_set_nodes(struct edge *edge, const struct edge_node *nodes, unsigned count,
 		   char error[static 256]);
 /*
- * Peers (as callbacks.peer tells them) are about to leave, while there is a way to them: what
+ * Holders of addresses are about to leave, while there is a way to them: what
  * programs have with them by TCP ends with an error, and with the next flush the far side
  * hears so. edge_peers_changed() is to follow.
  */
-void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *peer));
+void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *holder));
 /*
- * Addresses have other peers than before, or none: what programs have with those of before
- * ends with an error. For an owner whose peers' pointers (callbacks.peer) live until then.
+ * Addresses have other holders than before, or none: what programs have with those of before
+ * ends with an error. No holder may be told by the pointer of another one of before.
  */
 void edge_peers_changed(struct edge *edge);
 /*

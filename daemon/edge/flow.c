@@ -101,7 +101,7 @@ struct flow *flow_create(struct edge *edge, const struct endpoint *local,
 	flow->is_inbound = state == FLOW_CALLING;
 	flow->local = *local;
 	flow->remote = *remote;
-	flow->peer = edge_peer_of(edge, &remote->addr);
+	flow->holder = edge_holder_of(edge, &remote->addr);
 	flow->stream.fd = -1;
 	flow->timer.fired = timer_fired;
 	flow->next = flows->all;
@@ -433,7 +433,7 @@ void flows_leave_gone_peers(struct flows *flows)
 
 	for (struct flow *flow = flows->all; flow; flow = next) {
 		next = flow->next; /* not of the dead */
-		if (flow->is_service || edge_peer_of(edge, &flow->remote.addr) == flow->peer)
+		if (flow->is_service || edge_holder_of(edge, &flow->remote.addr) == flow->holder)
 			continue;
 		if (flow->is_parked)
 			inbound_ignore(flow);
@@ -442,17 +442,17 @@ void flows_leave_gone_peers(struct flows *flows)
 	}
 }
 
-void flows_break_off(struct flows *flows, bool (*leaves)(const void *peer))
+void flows_break_off(struct flows *flows, bool (*leaves)(const void *holder))
 {
 	struct edge *edge = flows->edge;
 
 	for (struct flow *flow = flows->all; flow; flow = flow->next) {
-		const void *peer = edge_peer_of(edge, &flow->remote.addr);
+		const void *holder = edge_holder_of(edge, &flow->remote.addr);
 
 		/* One that waits for a listener has the far side waiting, which hears nothing
 		 * either way. */
-		if (!flow->is_service && !flow->is_parked && flow->conn && peer &&
-		    peer == flow->peer && leaves(peer))
+		if (!flow->is_service && !flow->is_parked && flow->conn && holder &&
+		    holder == flow->holder && leaves(holder))
 			tcp_break_off(flow->conn, EHOSTUNREACH, loop_now(edge->loop));
 	}
 }

@@ -60,9 +60,9 @@ void flows_round_ended(struct flows *flows);
 /* flows_round_ended() is to be called, whatever the time is. */
 bool flows_want_round(const struct flows *flows);
 
-/* Those with peers that are about to leave fail, too, and the far side is told: RST. */
-void flows_break_off(struct flows *flows, bool (*leaves)(const void *peer));
-/* Those whose address has another peer than at their begin, or none, fail: EHOSTUNREACH. */
+/* Those whose holders are about to leave fail, too, and the far side is told: RST. */
+void flows_break_off(struct flows *flows, bool (*leaves)(const void *holder));
+/* Those whose address has another holder than at their begin, or none, fail: EHOSTUNREACH. */
 void flows_leave_gone_peers(struct flows *flows);
 
 /* plan_keep() for the mirror of each. */

@@ -29,7 +29,7 @@ struct flow {
 	struct endpoint program; /* its end on loopback; inbound: the listener */
 	struct endpoint local, remote;
 	uint32_t peer_mirror;
-	const void *peer;      /* who had the address at its begin; only compared */
+	const void *holder;    /* of the address at its begin; only compared */
 	struct tcp_conn *conn; /* NULL: none, or released */
 	struct stream stream;
 	struct edge_timer timer;

@@ -56,6 +56,8 @@ struct edge {
 bool edge_own_address(const struct edge *edge, uint32_t mirror, bool want_v6, struct map_own *own);
 /* Who has this mesh address, only to be compared; NULL: nobody, or nobody tells. */
 const void *edge_peer_of(const struct edge *edge, const struct ip_addr *mesh);
+/* Whose it stays, whatever becomes of the way there. As above. */
+const void *edge_holder_of(const struct edge *edge, const struct ip_addr *mesh);
 /* 0, or the positive errno with which a program's request for this address fails. */
 int edge_check_peer(const struct edge *edge, const struct ip_addr *mesh, uint32_t *mirror);
 

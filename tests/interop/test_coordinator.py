@@ -233,27 +233,34 @@ def test_c2n_echo_is_answered_inside_the_channel(node, server):
     assert answer.startswith(b"HTTP/1.1 400")
 
 
+def acquaint(server, *ours):
+    """Begins them; all know all, directly. Of each its map stream, and how the others' maps list it."""
+    streams = []
+    for number, each in enumerate(ours, 1):  # one after the other: whose stream is whose is known
+        begin(each, server)
+        streams.append(next_stream(server, number))
+    listed = [peer(number, each.name, Key=request["NodeKey"], DiscoKey=request["DiscoKey"],
+                   Endpoints=request.get("Endpoints") or [])
+              for number, (each, (_, request)) in enumerate(zip(ours, streams), 2)]
+    for (stream, request), own in zip(streams, listed):
+        stream.send({**first_map(request, *[its for its in listed if its is not own]), "Node": own})
+    for its in listed:
+        its["Endpoints"] = server.wait(lambda: [
+            body["Endpoints"] for _, body in server.requests("/machine/map")
+            if body["NodeKey"] == its["Key"] and body.get("Endpoints")])[-1]
+    for (stream, _), own in zip(streams, listed):
+        stream.send({"PeersChangedPatch": [{"NodeID": its["ID"], "Endpoints": its["Endpoints"]}
+                                           for its in listed if its is not own]})
+    for each in ours:
+        each.wait_running()
+    return [(stream, its) for (stream, _), its in zip(streams, listed)]
+
+
 def test_pings_of_peers_that_the_server_wants_are_made(node, server, net, site):
     """Each kind has its own answer; kinds that we do not know have none."""
     other = net.make("ours", site)
-    streams = []
-    for number, each in enumerate((node, other), 1):  # one after the other: whose stream is whose is known
-        begin(each, server)
-        streams.append(next_stream(server, number))
-    requests = [request for _, request in streams]
-    numbers = {node.name: 2, other.name: 3}
-    nodes = [peer(numbers[request["Hostinfo"]["Hostname"]], request["Hostinfo"]["Hostname"],
-                  Key=request["NodeKey"], DiscoKey=request["DiscoKey"], Endpoints=request.get("Endpoints") or [])
-             for request in requests]
-    for (stream, request), own, its in zip(streams, nodes, reversed(nodes)):
-        stream.send({**first_map(request, its), "Node": own})
-    for (stream, _), its in zip(streams, reversed(nodes)):
-        known = server.wait(lambda: [body["Endpoints"] for _, body in server.requests("/machine/map")
-                                     if body["NodeKey"] == its["Key"] and body.get("Endpoints")])
-        stream.send({"PeersChangedPatch": [{"NodeID": its["ID"], "Endpoints": known[-1]}]})
-    node.wait_running()
-    other.wait_running()
-    stream, it = streams[0][0], nodes[1]
+    nodes = acquaint(server, node, other)
+    stream, it = nodes[0][0], nodes[1][1]
     address = it["Addresses"][0].split("/")[0]
 
     def ask(number, types, ip, inside=True):
@@ -277,10 +284,73 @@ def test_pings_of_peers_that_the_server_wants_are_made(node, server, net, site):
     assert json.loads(answers(2, front="POST ")[0])["Type"] == "TSMP"
     ask(3, "disco", "100.64.9.9")
     assert "no peer has the address" in answers(3)[0]["Err"]
-    ask(4, "disco", nodes[0]["Addresses"][0].split("/")[0])
+    ask(4, "disco", nodes[0][1]["Addresses"][0].split("/")[0])
     assert answers(4)[0]["IsLocalIP"] and "is local" in answers(4)[0]["Err"]
     assert len(answers(1)) == 3
     other.stop(9)
+
+
+# ---- nodes leave ----
+
+ECHO = """
+    s = listener("0.0.0.0")
+    say("ready", s.getsockname()[1])
+    while True:
+        c, _ = s.accept()
+        def serve(c):
+            while data := c.recv(100):
+                c.sendall(data)
+        threading.Thread(target=serve, args=(c,), daemon=True).start()
+"""
+# Says how often it was answered, then what ended that.
+TALK = """
+    s = tcp(*sys.argv[1:])
+    count = 0
+    try:
+        while True:
+            s.sendall(b"ping")
+            assert recv_exactly(s, 4) == b"ping"
+            count += 1
+            say("talked", count)
+            time.sleep(0.2)
+    except OSError as e:
+        say("ended", errno.errorcode.get(e.errno, type(e).__name__))
+"""
+
+
+def talks_on(program):
+    seen = program.text.count("talked")
+    wait_until(lambda: program.text.count("talked") > seen + 1 or "ended" in program.text, 40, "another word")
+    assert "ended" not in program.text
+
+
+def test_a_program_hears_of_a_node_that_left(node, server, net, site):
+    """Or whose address another one has. A node that is away for a moment, or has a new key, is the same one."""
+    stays, goes, moves = (net.make("ours", site) for _ in range(3))
+    (stream, _), *others = acquaint(server, node, stays, goes, moves)
+    addresses = [its["Addresses"][0].split("/")[0] for _, its in others]
+    programs = [node.begin_program(TALK, address, each.serve(ECHO), ready="talked")
+                for each, address in zip((stays, goes, moves), addresses)]
+    listed = [its for _, its in others]
+
+    stream.send({"PeersRemoved": [its["ID"] for its in listed]})
+    node.wait_gone(stays.name)
+    stream.send({"PeersChanged": listed})
+    for program in programs:
+        talks_on(program)
+
+    another = peer(77, Addresses=listed[2]["Addresses"], AllowedIPs=listed[2]["AllowedIPs"])
+    stream.send({"PeersRemoved": [its["ID"] for its in listed[1:]], "PeersChanged": [another]})
+    for program in programs[1:]:
+        assert program.wait_for("ended (.*)", 40).group(1) == "ECONNRESET"
+    talks_on(programs[0])
+
+    stream.send({"PeersChanged": [{**listed[0], "Key": f"nodekey:{99:064x}"}]})
+    time.sleep(6)  # longer than a node that left is missed
+    stream.send({"PeersChanged": listed[:1]})
+    talks_on(programs[0])
+    for each in (stays, goes, moves):
+        each.stop(9)
 
 
 # ---- the server and the stream come and go ----

@@ -96,7 +96,8 @@ static int set_up_edge(void **state)
 	mesh.dns = dns_create(mesh.loop, NULL);
 	assert_non_null(mesh.dns);
 	edge_set_dns(mesh.edge, mesh.dns);
-	tailnet.names_at_ns = tailnet.save_at_ns = tailnet.expiry_at_ns = NEVER_NS;
+	tailnet.names_at_ns = tailnet.save_at_ns = NEVER_NS;
+	tailnet.expiry_at_ns = tailnet.part_at_ns = NEVER_NS;
 	tailnet.is_carrying = true;
 	return setup(state);
 }

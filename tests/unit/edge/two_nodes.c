@@ -196,7 +196,7 @@ static void set_nodes(struct node *node)
 static void make_node(struct node *node, const char *addr, const char *addr6)
 {
 	struct edge_config config = { node->dir, MTU, false, node->both->refuse_synhold };
-	const struct edge_callbacks edge_callbacks = { reachable, peer };
+	const struct edge_callbacks edge_callbacks = { .reachable = reachable, .peer = peer };
 	const struct netstack_callbacks callbacks = { output, udp_received, udp_failed, pong,
 						      NULL };
 	const struct localapi_backend backend = { .status = status, .ping = ping, .owner = node };
