@@ -4,7 +4,8 @@
  *
  * A message of the server names what it changed, and only that is touched: the
  * session and the flows of every other peer go on. Names and mirrors are written
- * together a moment later, since changes come in bursts.
+ * together a moment later, since changes come in bursts, and only if one of them may be another:
+ * with thousands of peers that takes a while, and somebody comes online all the time.
  *
  * What programs have with a node that left, or with an address that another node has now, ends
  * some seconds later. A node that is in the map again by then was never away: a server that starts
@@ -346,13 +347,13 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 	} else {
 		sync_all_peers(t);
 	}
-	if (!c || c->added.count + c->changed.count + c->removed.count > 0)
+	if (!c || c->faces)
 		t->part_at_ns = MIN(t->part_at_ns, loop_now(t->mesh->loop) + PART_WAIT_NS);
 	schedule_expiry(t);
 	calm_expect(&t->mesh->calm, loop_now(t->mesh->loop)); /* reading a map takes memory */
 	if (is_turned)
 		tailnet_publish_names(t);
-	else
+	else if (!c || c->self || c->dns || c->faces)
 		t->names_at_ns = MIN(t->names_at_ns, loop_now(t->mesh->loop) + NAMES_WAIT_NS);
 }
 

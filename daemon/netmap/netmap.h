@@ -34,6 +34,8 @@ struct netmap_ids {
  */
 struct netmap_changes {
 	bool self, derp, dns, filter, users, domain, health;
+	/* Peers came or went, or one has another name, address, route or capability. */
+	bool faces;
 	struct netmap_ids added, changed, removed;
 	unsigned ignored; /* entries that were invalid or above a limit */
 };

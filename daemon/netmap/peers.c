@@ -278,6 +278,18 @@ static bool claims_equal(const struct netmap_node *a, const struct netmap_node *
 	return true;
 }
 
+/* The same for who looks from outside. */
+static bool faces_equal(const struct netmap_node *a, const struct netmap_node *b)
+{
+	if (strcmp(a->name, b->name) != 0 || a->cap_count != b->cap_count)
+		return false;
+	for (unsigned i = 0; i < a->cap_count; i++) {
+		if (strcmp(a->caps[i], b->caps[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
 /* Those in the map that claim what this node claims, or claimed. */
 static void touch_rivals(const struct netmap *nm, const struct node_item *item)
 {
@@ -315,7 +327,8 @@ static int list_change(const struct peer_slot *slot, struct netmap_changes *chan
 		return slot->item ? add_id(&changes->added, slot->id) : 0;
 	if (!slot->item)
 		return add_id(&changes->removed, slot->id);
-	if (slot->old->is_touched || !node_equal(&slot->old->node, &slot->item->node))
+	if (slot->old->is_touched ||
+	    (slot->old != slot->item && !node_equal(&slot->old->node, &slot->item->node)))
 		return add_id(&changes->changed, slot->id);
 	return 0;
 }
@@ -338,8 +351,11 @@ int peer_stage_prepare(struct peer_stage *stage, struct netmap *nm, struct netma
 		if (err)
 			break;
 		entries += slot->item ? slot->item->entry_count : 0;
+		if (!slot->item || !slot->old || !faces_equal(&slot->item->node, &slot->old->node))
+			changes->faces = true;
 		if (slot->item && slot->old && claims_equal(&slot->item->node, &slot->old->node))
 			continue;
+		changes->faces = true;
 		touch_rivals(nm, slot->old);
 		touch_rivals(nm, slot->item);
 	}

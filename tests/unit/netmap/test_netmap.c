@@ -131,6 +131,41 @@ static void test_only_what_differs_is_reported(void **state)
 	netmap_destroy(nm);
 }
 
+/* Names and mirrors are written anew then, which thousands of peers make dear. */
+static void test_it_is_told_whether_anybody_looks_different(void **state)
+{
+	static const struct {
+		const char *message;
+		bool expected;
+	} steps[] = {
+		{ "{\"PeersChangedPatch\":[{\"NodeID\":2,\"Endpoints\":[\"192.0.2.1:1\"]}]}",
+		  false },
+		{ "{\"OnlineChange\":{\"2\":true,\"3\":false}}", false },
+		{ "{\"PeerSeenChange\":{\"2\":true}}", false },
+		{ "{\"PeersChanged\":[" PEER(2, ",\"Name\":\"a.t.example.\"") "]}", true },
+		{ "{\"PeersChanged\":[" PEER(2, ",\"Name\":\"a.t.example.\",\"HomeDERP\":7") "]}",
+		  false },
+		{ "{\"PeersChanged\":[" PEER(2, ",\"Name\":\"b.t.example.\"") "]}", true },
+		{ "{\"PeersChangedPatch\":[{\"NodeID\":2,\"CapMap\":{\"x\":null}}]}", true },
+		{ "{\"PeersChanged\":[" PEER(3, ",\"AllowedIPs\":[\"10.1.0.0/16\"]") "]}", true },
+		{ "{\"PeersChanged\":[" PEER(3, ",\"Expired\":true") "]}", true },
+		{ "{\"PeersRemoved\":[3]}", true },
+		{ "{\"PeersRemoved\":[3]}", false },
+		{ "{\"PeersChanged\":[" PEER(3, "") "]}", true },
+	};
+	struct netmap *nm = open_map(PEER(2, "") "," PEER(3, ""));
+	struct netmap_changes changes;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+		apply_text(nm, steps[i].message, &changes);
+		if (changes.faces != steps[i].expected)
+			fail_msg("step %zu", i);
+		netmap_changes_finish(&changes);
+	}
+	netmap_destroy(nm);
+}
+
 static void test_we_are_no_peer_even_when_given_a_peers_number(void **state)
 {
 	struct netmap *nm = open_map(PEER(2, "") "," PEER(3, ""));
@@ -518,6 +553,7 @@ int main(void)
 		cmocka_unit_test(test_the_first_message_must_tell_who_we_are),
 		cmocka_unit_test(test_a_new_stream_replaces_everything),
 		cmocka_unit_test(test_only_what_differs_is_reported),
+		cmocka_unit_test(test_it_is_told_whether_anybody_looks_different),
 		cmocka_unit_test(test_we_are_no_peer_even_when_given_a_peers_number),
 		cmocka_unit_test(test_a_prefix_belongs_to_one_peer),
 		cmocka_unit_test(test_keys_that_are_zero_or_taken_are_not_believed),
