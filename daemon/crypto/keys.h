@@ -43,6 +43,9 @@ void private_key_public(const struct private_key *key, struct public_key *public
 bool key_exchange(const struct private_key *key, const struct public_key *public,
 		  struct symmetric_key *shared);
 
+/* Is it of low order? To ask this takes no time, unlike key_exchange(). */
+bool public_key_is_weak(const struct public_key *key);
+
 /* Constant time. */
 bool bytes_equal(const void *a, const void *b, size_t len);
 bool public_key_equal(const struct public_key *a, const struct public_key *b);

@@ -61,9 +61,20 @@ bool wg_handshake_init(struct wg_handshake *hs, const struct wg_identity *id,
 		       const struct public_key *peer, const struct symmetric_key *preshared)
 {
 	memset(hs, 0, sizeof(*hs));
+	hs->identity = id;
 	hs->remote_static = *peer;
 	hs->preshared = *preshared;
-	return key_exchange(&id->private, peer, &hs->static_shared);
+	return !public_key_is_weak(peer);
+}
+
+/* Thousands of peers may come at once, and most of them say nothing for long. */
+static const struct symmetric_key *static_shared(struct wg_handshake *hs)
+{
+	if (!hs->has_static_shared)
+		hs->has_static_shared = key_exchange(&hs->identity->private, &hs->remote_static,
+						     &hs->static_shared);
+	assert(hs->has_static_shared); /* the key is not weak */
+	return &hs->static_shared;
 }
 
 void wg_handshake_clear(struct wg_handshake *hs)
@@ -124,7 +135,7 @@ bool wg_handshake_create_initiation(struct wg_handshake *hs, struct blake2s *eng
 	mix_ephemeral(&n, engine, &msg->ephemeral);
 	noise_mix_dh(&n, engine, ephemeral, &hs->remote_static, &key);
 	noise_seal(&n, engine, &key, id->public.byte, KEY_LEN, msg->static_key);
-	noise_mix_key(&n, engine, &hs->static_shared, &key);
+	noise_mix_key(&n, engine, static_shared(hs), &key);
 	noise_seal(&n, engine, &key, now->byte, WG_TIMESTAMP_LEN, msg->timestamp);
 
 	ok = !n.failed;
@@ -169,7 +180,7 @@ bool wg_handshake_consume_initiation(struct wg_handshake *hs, struct blake2s *en
 	struct symmetric_key key;
 	bool ok;
 
-	noise_mix_key(&n, engine, &hs->static_shared, &key);
+	noise_mix_key(&n, engine, static_shared(hs), &key);
 	noise_open(&n, engine, &key, msg->timestamp, sizeof(msg->timestamp), timestamp.byte);
 	ok = !n.failed && wg_timestamp_compare(&timestamp, &hs->received) > 0 &&
 	     (!hs->received_ns || now_ns - hs->received_ns > WG_INITIATION_INTERVAL);

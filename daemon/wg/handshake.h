@@ -53,13 +53,15 @@ struct wg_handshake {
 
 	/* These outlive a handshake. */
 	struct public_key remote_static;
-	struct symmetric_key static_shared; /* DH of both static keys */
+	const struct wg_identity *identity;
+	struct symmetric_key static_shared; /* DH of both static keys, once it was needed */
+	bool has_static_shared;
 	struct symmetric_key preshared;
 	struct wg_timestamp sent, received; /* the last ones */
 	uint64_t received_ns;               /* when the last initiation was accepted, or 0 */
 };
 
-/* False for a peer key of low order. */
+/* False for a peer key of low order. id is to live as long. */
 bool wg_handshake_init(struct wg_handshake *hs, const struct wg_identity *id,
 		       const struct public_key *peer, const struct symmetric_key *preshared);
 /* Forgets the handshake under way; the index is the caller's to release. */

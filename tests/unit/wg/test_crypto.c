@@ -201,6 +201,34 @@ static void test_points_of_low_order_are_refused(void **state)
 		vectors_bytes(o, "point", pub.byte, KEY_LEN);
 		json_object_put(o);
 		assert_false(key_exchange(&key, &pub, &shared));
+		assert_true(public_key_is_weak(&pub));
+		pub.byte[KEY_LEN - 1] |= 0x80; /* which does not count */
+		assert_false(key_exchange(&key, &pub, &shared));
+		assert_true(public_key_is_weak(&pub));
+	}
+}
+
+/* What looks like one of them and is none is as good as any. */
+static void test_a_key_is_weak_where_the_exchange_says_so(void **state)
+{
+	struct private_key key;
+	struct symmetric_key shared;
+	struct public_key pub = { { 0 } };
+
+	(void)state;
+	private_key_generate(&key);
+	for (unsigned byte = 0; byte < 256; byte += 51)
+		for (unsigned i = 0; i < 256; i++)
+			for (unsigned last = 0; last < 256; last += i < 2 || i > 234 ? 1 : 85) {
+				memset(pub.byte, (int)byte, KEY_LEN);
+				pub.byte[0] = (uint8_t)i;
+				pub.byte[KEY_LEN - 1] = (uint8_t)last;
+				assert_int_equal(public_key_is_weak(&pub),
+						 !key_exchange(&key, &pub, &shared));
+			}
+	for (unsigned i = 0; i < 100; i++) {
+		private_key_generate((struct private_key *)&pub);
+		assert_false(public_key_is_weak(&pub));
 	}
 }
 
@@ -291,6 +319,7 @@ int main(void)
 		cmocka_unit_test(test_xaead_agrees),
 		cmocka_unit_test(test_x25519_agrees),
 		cmocka_unit_test(test_points_of_low_order_are_refused),
+		cmocka_unit_test(test_a_key_is_weak_where_the_exchange_says_so),
 		cmocka_unit_test(test_a_failed_noise_step_stays_failed),
 		cmocka_unit_test(test_secret_memory_is_zeroed_and_may_be_null),
 		cmocka_unit_test(test_timestamps_are_coarse_tai64n),
