@@ -27,6 +27,8 @@
 #define LOOK_UP_PATIENCE_NS (1 * NS_PER_S)
 #define GREETING_MS         250
 #define MAX_GREETED         1024u /* peers at a time */
+#define GREETED_IN_A_ROUND  16u   /* of them: a handshake's beginning takes 0.15 ms */
+#define GREETING_PAUSE_NS   (2 * NS_PER_MS)
 
 static const char *label(const struct config_peer *peer)
 {
@@ -53,15 +55,24 @@ static void greet(struct mesh_peer *peer, uint64_t now_ns)
 
 static void greet_new(struct mesh *mesh, uint64_t now_ns)
 {
-	unsigned greeted = 0;
+	unsigned until = MIN(mesh->greeted + GREETED_IN_A_ROUND, MAX_GREETED);
 
 	for (unsigned i = 0; i < mesh->config.peer_count; i++) {
 		struct mesh_peer *peer = mesh->peers[i];
 
-		if (peer->is_new && greeted++ < MAX_GREETED)
-			greet(peer, now_ns);
+		if (!peer->is_new)
+			continue;
+		if (mesh->greeted == until && until < MAX_GREETED) {
+			mesh->greeting_ns = now_ns + GREETING_PAUSE_NS;
+			return;
+		}
 		peer->is_new = false;
+		if (mesh->greeted < until) {
+			mesh->greeted++;
+			greet(peer, now_ns);
+		}
 	}
+	mesh->greeted = 0;
 }
 
 /* ---- looking up ---- */
@@ -177,7 +188,7 @@ static void found(struct mesh *mesh, struct mesh_peer *peer)
 	}
 	wg_peer_set_endpoint(peer->wg, next_address(peer));
 	/* Else it is greeted with all others. */
-	if (is_first && mesh->greeting_ns == NEVER_NS)
+	if (is_first && !peer->is_new)
 		greet(peer, now_ns);
 }
 

@@ -72,6 +72,7 @@ struct mesh {
 	struct mesh_peer *by_id;   /* the same */
 	int64_t last_id;           /* given to a peer; none is given twice */
 	uint64_t greeting_ns;      /* when peers are told that we are here; NEVER_NS: they were */
+	unsigned greeted;          /* so many of those that are told now were */
 	struct resolver *look_ups[MESH_LOOK_UPS];
 	uint64_t next_look_up_ns;
 	uint64_t ready_ns;       /* when programs are told, at the latest; NEVER_NS: they were */

@@ -190,6 +190,28 @@ def test_a_peer_comes_changes_and_goes_while_a_transfer_with_another_goes_on(thr
     transfer.finish()
 
 
+def test_all_of_many_new_peers_are_greeted(three):
+    """A few in each round of the loop; a peer that has not answered is asked again after 5 s only."""
+    a, b, _ = three
+    peers = python_spawn(b, """
+        s = socket(AF_INET, SOCK_DGRAM)
+        s.bind(("127.0.0.1", 0))
+        s.settimeout(30)
+        say("ready", s.getsockname()[1])
+        initiations = {s.recv(2048)[4:8]}
+        end = time.monotonic() + 10
+        while len(initiations) < 60 and time.monotonic() < end:
+            initiations.add(s.recv(2048)[4:8])
+        say("greeted", len(initiations))
+    """, ready=r"ready \d+")
+    many = [Peer(f"p{number}", number) for number in range(10, 70)]
+    for peer in many:
+        peer.port = int(peers.wait_for(r"ready (\d+)").group(1))
+    a.write_config([b, *many])
+    reload(a, Added=60, Unchanged=1)
+    assert peers.wait_for(r"greeted (\d+)", 60).group(1) == "60"
+
+
 def test_a_peer_that_goes_hears_that_its_flows_are_over(three, port_a):
     """By the session that it still has, whoever began them."""
     a, b, c = three
