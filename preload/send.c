@@ -64,8 +64,11 @@ static bool to_own_mirror(const struct map *map, const struct ip_addr *mesh, uin
 	return map_to_mirror(map, mesh, mirror) == MAP_OWN;
 }
 
-/* A caller's choice of source: mesh becomes mirror. True if it names a source at all. */
-static bool translate_source(const struct map *map, struct cmsghdr *c)
+/*
+ * A caller's choice of source: mesh becomes mirror, or ::1 where that is the
+ * destination. True if it names a source at all.
+ */
+static bool translate_source(const struct map *map, const struct endpoint *to, struct cmsghdr *c)
 {
 	struct in6_pktinfo info6;
 	struct in_pktinfo info;
@@ -90,7 +93,7 @@ static bool translate_source(const struct map *map, struct cmsghdr *c)
 		memcpy(&info6, CMSG_DATA(c), sizeof(info6));
 		memcpy(ip.byte, &info6.ipi6_addr, sizeof(ip.byte));
 		if (to_own_mirror(map, &ip, &mirror)) {
-			ip = ip_from_v4(mirror);
+			ip = ip_is_v4(&to->addr) ? ip_from_v4(mirror) : to->addr;
 			memcpy(&info6.ipi6_addr, ip.byte, sizeof(ip.byte));
 			info6.ipi6_ifindex = 0;
 		} else if (info6.ipi6_ifindex == MESHIF_INDEX) {
@@ -116,8 +119,8 @@ static void append_source(struct msghdr *msg, uint32_t mirror)
 }
 
 /* The caller's control messages, translated, and mirror as the source unless he chose one. */
-static int copy_control(const struct map *map, const struct msghdr *from, uint32_t mirror,
-			struct outgoing *out)
+static int copy_control(const struct map *map, const struct msghdr *from, const struct endpoint *to,
+			uint32_t mirror, struct outgoing *out)
 {
 	size_t len = from->msg_controllen;
 	size_t own = mirror ? CMSG_SPACE(sizeof(struct in_pktinfo)) : 0;
@@ -135,7 +138,7 @@ static int copy_control(const struct map *map, const struct msghdr *from, uint32
 	out->msg.msg_control = out->control.bytes;
 	out->msg.msg_controllen = len;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&out->msg); c; c = CMSG_NXTHDR(&out->msg, c))
-		chosen |= translate_source(map, c);
+		chosen |= translate_source(map, to, c);
 	out->msg.msg_controllen = CMSG_ALIGN(len);
 	if (own && !chosen)
 		append_source(&out->msg, mirror);
@@ -191,7 +194,7 @@ static int translate(const struct sender *s, const struct msghdr *from, const st
 	out->msg.msg_namelen = endpoint_to_sockaddr(&to, s->local.family, &out->name);
 	if (out->msg.msg_namelen == 0)
 		return -ENETUNREACH;
-	return copy_control(route->map, from, mirror, out);
+	return copy_control(route->map, from, &to, mirror, out);
 }
 
 static ssize_t fail(int error)
