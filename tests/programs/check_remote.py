@@ -1,4 +1,6 @@
 """At a distance: terminals, desktops, disks, shared folders, relays, proxies, and what measures a network."""
+import random
+
 from base import PYTHON, check, expect, find, first_version, free_port, re, version_of, wait_until
 from check_tools import file_server
 
@@ -80,13 +82,15 @@ def syncthing(pair):
         for side, other in sides:
             side.share = side.folder("share")
             (side.share / ".stfolder").mkdir()
-            (side.share / f"of-{side.name}").write_bytes(pair.blob + side.name.encode())
+            # What a node has in any file it does not fetch again.
+            side.content = random.Random(f"{how} {side.name}").randbytes(8_000_000)
+            (side.share / f"of-{side.name}").write_bytes(side.content)
             side.write(side.sync / "config.xml", SYNCTHING.format(
                 share=side.share, own_id=ids[side], far_id=ids[other], how=how, far=other.name, own=side.v4, port=port, gui=gui), 0o600)
             running.append(side.spawn("syncthing", "-home", side.sync, "-no-browser", "-no-restart"))
         for side, other in sides:
             there = side.share / f"of-{other.name}"
-            wait_until(lambda: there.exists() and there.read_bytes() == pair.blob + other.name.encode(), 90, f"{there.name} on {side.name} by {how}")
+            wait_until(lambda: there.exists() and there.read_bytes() == other.content, 90, f"{there.name} on {side.name} by {how}")
             for host in (other.v4, other.name):
                 told = side.run("curl", "-4sSf", "-H", "X-API-Key: word", f"http://{host}:{gui}/rest/system/connections")
                 expect(f'"address": "{side.v4}:' in told, f"the address of {side.name}: {told}")

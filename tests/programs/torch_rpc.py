@@ -14,7 +14,9 @@ def double(block):
     return block * 2, rpc.get_worker_info().name
 
 
-rpc.init_rpc(f"worker{rank}", rank=rank, world_size=2)
+# Two processes of one machine, as here, would read each other's memory (its channel "cma").
+far_apart = rpc.TensorPipeRpcBackendOptions(_transports=["uv"], _channels=["mpt_uv", "basic"])
+rpc.init_rpc(f"worker{rank}", rank=rank, world_size=2, rpc_backend_options=far_apart)
 block = torch.arange(4_000_000, dtype=torch.float32) + rank
 for _ in range(3):
     got, name = rpc.rpc_sync(f"worker{1 - rank}", double, args=(block,))
