@@ -4,10 +4,15 @@ A check is a function of a Pair. It starts its program on the nodes with nothing
 front, and returns the version it tested; a Failure says what was wrong. The nodes are meshd in file
 mode, each in a network namespace of its own, both under tests/rented.c as nobody.
 
+What passed by shared memory, or past the mesh, looks the same to a program as what crossed it. So the
+daemons' counters are read around each check, and one whose bytes did not cross, both ways, has failed.
+FLOOR is for checks that say little; one that moves more says how much of it must have crossed.
+
 What a check needs and Debian does not have comes by pip into a virtual environment in the cache
 folder, with scripts/programs --install.
 """
 import atexit
+import json
 import os
 import random
 import re
@@ -38,6 +43,7 @@ HERE = copy_for_all()
 CACHE = Path(os.environ.get("MESHWRAP_PROGRAMS") or "/var/tmp/meshwrap-programs")
 VENV = CACHE / "venv"
 CHECKS = {}
+FLOOR = 1000  # a few connections; with no traffic of programs a daemon sends nothing at all
 
 
 class Skip(Exception):
@@ -51,11 +57,16 @@ class Check:
     title: str            # as the table names it
     proves: str           # what was done, for the table
     setting: str = ""     # what the user has to set, if anything
+    carries: int = FLOOR  # bytes that each node must have had from the other
     cheap: bool = False
     apt: tuple = ()       # Debian's packages
     pip: tuple = ()
     programs: tuple = ()  # that must be there
     build: object = None  # makes those that no registry has, from source
+
+    def __post_init__(self):
+        if self.carries < FLOOR:
+            raise ValueError(f"{self.name}: {self.carries} bytes are too few to tell that anything crossed the mesh")
 
     def missing(self):
         """What is not installed, or None."""
@@ -161,6 +172,11 @@ class Side:
         """Without meshrun, but in the node's place."""
         return self.node.run([find(str(argv[0])) or argv[0], *map(str, argv[1:])], wrapped=False, **options).stdout
 
+    def heard(self):
+        """Bytes from the other node, as this node's daemon counts what WireGuard brought."""
+        peers = json.loads(self.node.ctl("--json", "status").stdout)["Peer"].values()
+        return sum(peer["RxBytes"] for peer in peers)
+
     def wait_for_port(self, port, host="127.0.0.1", timeout=20):
         code = ("import socket,sys; host, port = sys.argv[1], int(sys.argv[2]);"
                 " sys.exit(socket.socket(10 if ':' in host else 2).connect_ex((host, port)))")
@@ -221,6 +237,10 @@ class Pair:
             node.start()
         self.a, self.b = (Side(self, node) for node in nodes)
         self.blob = random.Random(11).randbytes(8_000_000)
+        self.before = self.heard()
+
+    def heard(self):
+        return {side.name: side.heard() for side in (self.a, self.b)}
 
     @property
     def ways(self):
@@ -238,6 +258,13 @@ class Pair:
         for side in (self.a, self.b):
             side.node.check_logs()
             expect(side.node.daemon.popen.poll() is None, f"meshd of {side.name} has died")
+
+    def expect_carried(self, least, before=None):
+        """That each node has had so many bytes from the other since then, or since the start; how many it were."""
+        heard = {name: now - (before or self.before)[name] for name, now in self.heard().items()}
+        told = ", ".join(f"{name} had {count:,} bytes" for name, count in heard.items())
+        expect(min(heard.values()) >= least, f"the mesh did not carry what the programs say they sent: {told} from the other node, not {least:,}")
+        return told
 
 
 __all__ = ["CACHE", "CHECKS", "HERE", "PYTHON", "VENV", "Failure", "Lab", "Pair", "Skip", "check", "expect", "find",

@@ -33,6 +33,11 @@ def dashboard(side, host, path):
     return json.loads(side.run("curl", "-sSf", "--max-time", "20", f"http://{host}:8265{path}"))
 
 
+def dashboard_nodes(side, host):
+    """The addresses of the nodes that it shows."""
+    return {n["raylet"]["nodeManagerAddress"] for n in dashboard(side, host, "/nodes?view=summary")["data"]["summary"]}
+
+
 def submit(side, host):
     """A job by the dashboard's address, and its output."""
     out = side.run("ray", "job", "submit", "--address", f"http://{host}:8265", "--", VENV / "bin/python3", "-c",
@@ -52,7 +57,7 @@ def tree(pid):
 
 
 @check("ray", "Ray", "two nodes, tasks and actors on both, 100 MB objects each way, a node lost and rejoined, the "
-       "dashboard and `ray job submit` over the mesh, workers keep the shim", pip=("ray[default]", "numpy"),
+       "dashboard and `ray job submit` over the mesh, workers keep the shim", carries=300_000_000, pip=("ray[default]", "numpy"),
        programs=("curl",))
 def ray(pair):
     a, b = pair.a, pair.b
@@ -65,8 +70,7 @@ def ray(pair):
     for host in (a.v4, a.name):
         expect("ray_version" in dashboard(b, host, "/api/version"), "the dashboard's version")
         submit(b, host)
-    addresses = {n["raylet"]["nodeManagerAddress"] for n in dashboard(b, a.v4, "/nodes?view=summary")["data"]["summary"]}
-    expect(addresses == {a.v4, b.v4}, f"the dashboard shows {addresses}")
+    expect(dashboard_nodes(b, a.v4) == {a.v4, b.v4}, f"the dashboard shows {dashboard_nodes(b, a.v4)}")
     for pid in reversed(tree(worker.pid)):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -79,7 +83,7 @@ def ray(pair):
 
 
 @check("ray-alone", "Ray in one container", "`ray.init()` by itself, and `ray start --head` with a driver: tasks, actors, a 100 MB object; "
-       "the node has the mesh address", pip=("ray[default]", "numpy"))
+       "the node has the mesh address; its dashboard, asked by the other node", pip=("ray[default]", "numpy"), programs=("curl",))
 def ray_alone(pair):
     for words, side in ((["start"], pair.a), ([], pair.b)):
         if words:
@@ -87,6 +91,8 @@ def ray_alone(pair):
         out = side.python("ray_work.py", f"{side.v4}:6379" if words else "local", side.v4, side.v4, venv=True, timeout=240,
                           env={**RAY_ENV, "RAY_TMPDIR": str(side.folder("ray"))})
         expect(out.split() == ["nodes", "tasks", "actors", "objects"], f"the driver on {side.name}: {out}")
+    for host in (pair.a.v4, pair.a.name):
+        expect(dashboard_nodes(pair.b, host) == {pair.a.v4}, f"the dashboard of {host} shows {dashboard_nodes(pair.b, host)}")
     return pip_version("ray")
 
 
@@ -107,7 +113,7 @@ def torchrun(pair, **env):
 
 
 @check("torch", "torch.distributed (gloo)", "torchrun with a mesh rendezvous, all_reduce of 256 MB, DDP of a small net, "
-       "with and without GLOO_SOCKET_IFNAME=tailscale0", pip=("torch", "numpy"))
+       "with and without GLOO_SOCKET_IFNAME=tailscale0", carries=500_000_000, pip=("torch", "numpy"))
 def torch(pair):
     torchrun(pair, GLOO_SOCKET_IFNAME="tailscale0")
     torchrun(pair)
@@ -115,7 +121,7 @@ def torch(pair):
 
 
 @check("torch-rpc", "torch.distributed.rpc (TensorPipe), gloo groups", "remote calls both ways with 16 MB, a group by `tcp://`, by address and by name",
-       pip=("torch", "numpy"))
+       carries=380_000_000, pip=("torch", "numpy"))
 def torch_rpc(pair):
     for first, second in ((pair.a, pair.b), (pair.b, pair.a)):
         for host in (first.v4, first.name):
@@ -140,7 +146,7 @@ def nccl(pair):
 
 
 @check("mpi", "Open MPI", "mpirun over ssh, two ranks a node, 8 MB round the ring and a sum of all, over the mesh interface",
-       setting="`--mca btl_tcp_if_include tailscale0 --mca oob_tcp_if_include tailscale0`", apt=("openmpi-bin", "libopenmpi-dev", *NEEDS["apt"]),
+       carries=32_000_000, setting="`--mca btl_tcp_if_include tailscale0 --mca oob_tcp_if_include tailscale0`", apt=("openmpi-bin", "libopenmpi-dev", *NEEDS["apt"]),
        programs=("mpirun.openmpi", MPI_H, *NEEDS["programs"]))
 def mpi(pair):
     start_sshd(pair)

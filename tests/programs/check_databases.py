@@ -13,7 +13,7 @@ def start_redis(side, port, *words):
 
 
 @check("redis", "Redis", "a server on the mesh address, a 3 MB value, publish and subscribe, the client's mesh address in "
-       "CLIENT LIST, a replica on the other node", cheap=True, apt=("redis-server", "redis-tools"),
+       "CLIENT LIST, a replica on the other node", carries=12_000_000, cheap=True, apt=("redis-server", "redis-tools"),
        programs=("redis-server", "redis-cli"))
 def redis(pair):
     port = free_port()
@@ -43,7 +43,7 @@ def redis(pair):
     return version_of("redis-server", "--version")
 
 
-@check("redis-bench", "redis-benchmark", "SET, GET and LRANGE of 20 clients, and with pipelines of 16", cheap=True,
+@check("redis-bench", "redis-benchmark", "SET, GET and LRANGE of 20 clients, and with pipelines of 16", carries=150_000_000, cheap=True,
        apt=("redis-server", "redis-tools"), programs=("redis-server", "redis-benchmark"))
 def redis_bench(pair):
     port = free_port()
@@ -148,7 +148,7 @@ def start_postgres(side, port):
 
 
 @check("postgres", "PostgreSQL", "pg_hba.conf by mesh address, COPY of 5 MB both ways, LISTEN and NOTIFY, pgbench, a "
-       "cancelled query", apt=("postgresql",), programs=("postgres", "initdb", "psql"))
+       "cancelled query", carries=22_000_000, apt=("postgresql",), programs=("postgres", "initdb", "psql"))
 def postgres(pair):
     port = free_port()
     for side in (pair.a, pair.b):
@@ -179,7 +179,7 @@ def postgres(pair):
     return version_of("postgres", "--version")
 
 
-@check("memcached", "memcached", "TCP and UDP on the mesh address, a value of 900 kB", cheap=True, apt=("memcached",),
+@check("memcached", "memcached", "TCP and UDP on the mesh address, a value of 900 kB", carries=3_600_000, cheap=True, apt=("memcached",),
        programs=("memcached",))
 def memcached(pair):
     port = free_port()

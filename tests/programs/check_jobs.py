@@ -60,7 +60,7 @@ def slurm(pair):
     return version_of("slurmctld", "-V")
 
 
-@check("gearman", "Gearman", "workers here, callers there, the broker on either; each client's mesh address among the broker's workers", cheap=True,
+@check("gearman", "Gearman", "workers here, callers there, the broker on either; each client's mesh address among the broker's workers", carries=350_000, cheap=True,
        apt=("gearman-job-server", "gearman-tools"), programs=("gearmand", "gearman", "gearadmin"))
 def gearman(pair):
     port, text = free_port(), pair.blob.hex()[:30_000]
@@ -80,7 +80,7 @@ def gearman(pair):
     return version_of("gearmand", "--version")
 
 
-@check("r", "R (parallel)", "a socket cluster whose worker on the other node dials the master: 8 MB there and back, and tasks", apt=("r-base-core",),
+@check("r", "R (parallel)", "a socket cluster whose worker on the other node dials the master: 8 MB there and back, and tasks", carries=64_000_000, apt=("r-base-core",),
        programs=("Rscript",))
 def r_cluster(pair):
     for master, worker, _ in pair.ways:
@@ -100,7 +100,7 @@ def r_cluster(pair):
 
 
 @check("fio", "fio, nuttcp, ncat", "a job sent to fio's server; nuttcp by TCP and UDP both ways; ncat as a broker, with TLS",
-       apt=("fio", "nuttcp", "ncat"), programs=("fio", "nuttcp", "ncat"))
+       carries=4_000_000, apt=("fio", "nuttcp", "ncat"), programs=("fio", "nuttcp", "ncat"))
 def fio(pair):
     for client, server, host in pair.ways:
         port, data, own = free_port(), free_port(), []
@@ -169,7 +169,7 @@ NGINX = """
 
 
 @check("apps", "Puma, PHP-FPM", "Puma with two workers, 8 MB posts; PHP-FPM that only the other node's nginx may use; the client's mesh address in both",
-       apt=("puma", "ruby-rack", "php8.2-fpm", "nginx-light", "curl"), programs=("puma", "php-fpm8.2", "nginx", "curl"))
+       carries=48_000_000, apt=("puma", "ruby-rack", "php8.2-fpm", "nginx-light", "curl"), programs=("puma", "php-fpm8.2", "nginx", "curl"))
 def apps(pair):
     web, php, front = free_port(), free_port(), free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):

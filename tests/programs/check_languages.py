@@ -5,7 +5,7 @@ PASCAL_UNIT = "/usr/lib/x86_64-linux-gnu/fpc/3.2.2/units/x86_64-linux/fcl-net/re
 
 
 @check("pascal", "Free Pascal", "programs that call the kernel themselves (meshrun traces them), static and linked with libc: 8 MB echoed, "
-       "half-close, a refused connect, both ends' addresses", apt=("fp-compiler", "fp-units-fcl"), programs=("fpc", PASCAL_UNIT))
+       "half-close, a refused connect, both ends' addresses", carries=125_000_000, apt=("fp-compiler", "fp-units-fcl"), programs=("fpc", PASCAL_UNIT))
 def pascal(pair):
     programs = {}
     for kind, words in (("static", []), ("dynamic", ["-dLIBC"])):

@@ -5,7 +5,7 @@ from check_shells import NEEDS, options, start_sshd
 
 
 @check("torch-sharded", "torchrun, DTensor, FSDP, distributed checkpoints", "torchrun's rendezvous by c10d and by etcd; a tensor, a net and its checkpoint "
-       "in shards on both nodes, by gloo", pip=("torch", "numpy", "python-etcd"), apt=("etcd-server",), programs=("etcd",))
+       "in shards on both nodes, by gloo", carries=16_000_000, pip=("torch", "numpy", "python-etcd"), apt=("etcd-server",), programs=("etcd",))
 def torch_sharded(pair):
     for number, (client, server, host) in enumerate(pair.ways):
         port, backend = free_port(), ("c10d", "etcd", "etcd", "c10d")[number]
@@ -23,7 +23,7 @@ def torch_sharded(pair):
 
 
 @check("hivemind", "hivemind", "two find one another by its DHT (p2pd is a Go program: meshrun traces it) and average 2 MB",
-       setting="`host_maddrs` with the mesh address", pip=("hivemind",))
+       carries=2_000_000, setting="`host_maddrs` with the mesh address", pip=("hivemind",))
 def hivemind(pair):
     work = VENV / "bin/python3", HERE / "hivemind_work.py"
     for first, second, _ in list(pair.ways)[::2]:
@@ -70,7 +70,7 @@ def lightgbm(pair):
 
 
 @check("dynamo", "NVIDIA Dynamo", "a worker on either node, found in the other node's etcd; requests of 300 kB and a streamed answer of 3 MB, by TCP and by NATS",
-       pip=("ai-dynamo-runtime", "pydantic"), apt=("etcd-server", "nats-server"), programs=("etcd", "nats-server"))
+       carries=7_000_000, pip=("ai-dynamo-runtime", "pydantic"), apt=("etcd-server", "nats-server"), programs=("etcd", "nats-server"))
 def dynamo(pair):
     for number, (client, server, host) in enumerate(pair.ways):
         own, nats = f"http://{server.v4}:{free_port()}", free_port()
@@ -88,7 +88,7 @@ def dynamo(pair):
     return pip_version("ai-dynamo-runtime")
 
 
-@check("deepspeed", "DeepSpeed", "its launcher by pdsh over ssh with a hostfile, a rank on each node: a sum of all by gloo", setting="`--master_addr` with the mesh address or name",
+@check("deepspeed", "DeepSpeed", "its launcher by pdsh over ssh with a hostfile, a rank on each node: a sum of all by gloo", carries=16_000_000, setting="`--master_addr` with the mesh address or name",
        pip=("deepspeed", "torch", "numpy"), apt=("pdsh", "g++", *NEEDS["apt"]), programs=("pdsh", *NEEDS["programs"]))
 def deepspeed(pair):
     start_sshd(pair)

@@ -2,7 +2,7 @@
 from base import check, expect, free_port, version_of, wait_until
 
 
-@check("mosquitto", "mosquitto", "publish and subscribe at quality 0, 1 and 2, a bridge between two brokers", cheap=True,
+@check("mosquitto", "mosquitto", "publish and subscribe at quality 0, 1 and 2, a bridge between two brokers", carries=1_200_000, cheap=True,
        apt=("mosquitto", "mosquitto-clients"), programs=("mosquitto", "mosquitto_pub"))
 def mosquitto(pair):
     port = free_port()
@@ -35,7 +35,7 @@ def mosquitto(pair):
 
 
 @check("rabbitmq", "RabbitMQ", "an AMQP conversation with acknowledgements, a cluster of two brokers over the mesh",
-       apt=("rabbitmq-server",), pip=("pika",), programs=("rabbitmq-server",))
+       carries=8_000_000, apt=("rabbitmq-server",), pip=("pika",), programs=("rabbitmq-server",))
 def rabbitmq(pair):
     port, erlang = free_port(), free_port()
     env = {}
@@ -68,7 +68,7 @@ def rabbitmq(pair):
 
 
 @check("nats", "NATS", "a cluster of two (Go: meshrun traces it), by the peers' names; publish and request from one server to the other",
-       apt=("nats-server",), pip=("nats-py",), programs=("nats-server",))
+       carries=4_000_000, apt=("nats-server",), pip=("nats-py",), programs=("nats-server",))
 def nats(pair):
     port, route, watch = free_port(), free_port(), free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):

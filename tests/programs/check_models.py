@@ -40,7 +40,7 @@ def ask_llama(side, host, port, **more):
 
 
 @check("llama", "llama.cpp", "rpc-server on one node, llama-server on the other: 17 MB of layers sent, words the same as of one machine alone; "
-       "OpenAI's API, whole and as a stream", pip=("gguf", "numpy"), apt=("cmake", "ninja-build", "g++", "curl"),
+       "OpenAI's API, whole and as a stream", carries=34_000_000, pip=("gguf", "numpy"), apt=("cmake", "ninja-build", "g++", "curl"),
        programs=("curl", str(LLAMA_BIN / "llama-server"), str(LLAMA_BIN / "ggml-rpc-server")), build=build_llama)
 def llama(pair):
     model = pair.a.folder("model") / "model.gguf"

@@ -1,12 +1,10 @@
 """Programs of several machines: MPICH, fabrics, Erlang, Spark, Flink, ZooKeeper, ClickHouse, distcc."""
-import json
-
 from base import HERE, PYTHON, VENV, check, expect, find, first_version, free_port, pip_version, re, version_of, wait_until
 from check_shells import NEEDS, options, start_sshd
 
 
 @check("mpich", "MPICH", "mpiexec over ssh, two ranks a node, 8 MB round the ring and a sum of all, which the nodes' own counters show",
-       setting="`-iface tailscale0`, `UCX_NET_DEVICES=tailscale0`", pip=("mpich",), apt=("gcc", "libc6-dev", *NEEDS["apt"]), programs=("gcc", *NEEDS["programs"]))
+       carries=32_000_000, setting="`-iface tailscale0`, `UCX_NET_DEVICES=tailscale0`", pip=("mpich",), apt=("gcc", "libc6-dev", *NEEDS["apt"]), programs=("gcc", *NEEDS["programs"]))
 def mpich(pair):
     start_sshd(pair)
     home = pair.a.folder("ring")
@@ -22,17 +20,11 @@ def mpich(pair):
                      "-genv", "LD_LIBRARY_PATH", VENV / "lib", "-genv", "UCX_TLS", "tcp,self", "-genv", "UCX_NET_DEVICES", "tailscale0", "-hosts", hosts, "-np", "4"]
             daemons = side.run(*start, "printenv", "MESHWRAP_DIR", timeout=60).split()
             expect(sorted(daemons) == sorted(str(one.node.dir) for one in (side, side, other, other)), f"the ranks' daemons: {daemons}")
-            before = carried(side)
+            before = pair.heard()
             out = side.run(*start, home / "ring", timeout=60)
             expect(out == "ring of 4\n", f"mpiexec on {side.name} said {out!r}")
-            expect(carried(side) - before > 16_000_000, f"the mesh carried {carried(side) - before} bytes of 16 MB and more")
+            pair.expect_carried(8_000_000, before)
     return pip_version("mpich")
-
-
-def carried(side):
-    """Bytes that this node sent to the other and had from it."""
-    peers = json.loads(side.node.ctl("--json", "status").stdout)["Peer"].values()
-    return sum(peer["RxBytes"] + peer["TxBytes"] for peer in peers)
 
 
 def both_ends(client, server, words, host, said):
@@ -46,7 +38,7 @@ def both_ends(client, server, words, host, said):
     serving.stop()
 
 
-@check("fabric", "libfabric", "ping-pong with checked data over tcp, udp and their rxm and rxd", setting="`FI_TCP_IFACE=tailscale0`, `FI_UDP_IFACE=tailscale0`",
+@check("fabric", "libfabric", "ping-pong with checked data over tcp, udp and their rxm and rxd", carries=300_000_000, setting="`FI_TCP_IFACE=tailscale0`, `FI_UDP_IFACE=tailscale0`",
        apt=("libfabric-bin",), programs=("fi_pingpong",))
 def fabric(pair):
     for client, server, host in pair.ways:
@@ -55,7 +47,7 @@ def fabric(pair):
     return version_of("fi_info", "--version")
 
 
-@check("ucx", "UCX", "tag matching and active messages over TCP", setting="`UCX_NET_DEVICES=tailscale0`", pip=("libucx-cu12",))
+@check("ucx", "UCX", "tag matching and active messages over TCP", carries=100_000_000, setting="`UCX_NET_DEVICES=tailscale0`", pip=("libucx-cu12",))
 def ucx(pair):
     home = next(VENV.glob("lib/python3*/site-packages/libucx"))
     words = ["env", f"LD_LIBRARY_PATH={home}/lib", "UCX_TLS=tcp", "UCX_NET_DEVICES=tailscale0", home / "bin/ucx_perftest"]
@@ -71,7 +63,7 @@ DDS_INTERFACES = "<Interfaces><NetworkInterface {which}/></Interfaces>"
 
 
 @check("dds", "Cyclone DDS", "what ROS 2 speaks: two participants that name one another, 200 kB each way over both families, the interface given by name and by address",
-       setting="`NetworkInterface name=\"tailscale0\"`, no multicast, `Peers` with mesh addresses or names", pip=("cyclonedds",))
+       carries=800_000, setting="`NetworkInterface name=\"tailscale0\"`, no multicast, `Peers` with mesh addresses or names", pip=("cyclonedds",))
 def dds(pair):
     for number, (one, two, host) in enumerate(pair.ways):
         running = []
@@ -96,7 +88,7 @@ ERLANG = """
 
 
 @check("erlang", "Erlang and Elixir", "distributed nodes found by epmd: a ping, 3 MB there and back by rpc, the far node's mesh address",
-       apt=("erlang-base", "erlang-crypto", "elixir"), programs=("erl", "elixir"))
+       carries=12_000_000, apt=("erlang-base", "erlang-crypto", "elixir"), programs=("erl", "elixir"))
 def erlang(pair):
     homes = {}
     for side in (pair.a, pair.b):

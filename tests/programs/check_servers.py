@@ -31,7 +31,7 @@ HAPROXY = """
 
 
 @check("haproxy", "HAProxy", "HTTP and TCP, health checks of a server known by name, the PROXY protocol with the client's mesh address, "
-       "`source` with the own mesh address", apt=("haproxy", "curl", "lighttpd"), programs=("haproxy", "curl", "lighttpd"))
+       "`source` with the own mesh address", carries=64_000_000, apt=("haproxy", "curl", "lighttpd"), programs=("haproxy", "curl", "lighttpd"))
 def haproxy(pair):
     ports, web, stream = start_lighttpd(pair), free_port(), free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
@@ -64,7 +64,7 @@ def start_lighttpd(pair):
     return ports
 
 
-@check("lighttpd", "lighttpd", "bound to the mesh address and to the own mesh name, 8 MB", apt=("lighttpd", "curl"),
+@check("lighttpd", "lighttpd", "bound to the mesh address and to the own mesh name, 8 MB", carries=16_000_000, apt=("lighttpd", "curl"),
        programs=("lighttpd", "curl"))
 def lighttpd(pair):
     ports = start_lighttpd(pair)
@@ -74,7 +74,7 @@ def lighttpd(pair):
 
 
 @check("caddy", "Caddy", "a Go program (meshrun traces it): a file server on the mesh address, and a proxy of the other node by its name",
-       apt=("caddy", "curl"), programs=("caddy", "curl"))
+       carries=48_000_000, apt=("caddy", "curl"), programs=("caddy", "curl"))
 def caddy(pair):
     port, through = free_port(), free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
@@ -91,7 +91,7 @@ def caddy(pair):
     return version_of("caddy", "version")
 
 
-@check("mariadb", "MariaDB", "accounts by mesh address, the client's address or mesh name, 3 MB in and out, a replica on the other node", apt=("mariadb-server",),
+@check("mariadb", "MariaDB", "accounts by mesh address, the client's address or mesh name, 3 MB in and out, a replica on the other node", carries=12_000_000, apt=("mariadb-server",),
        programs=("mariadbd", "mariadb", "mariadb-install-db"))
 def mariadb(pair):
     port = free_port()
@@ -121,7 +121,7 @@ def mariadb(pair):
 
 
 @check("llm-server", "uvicorn, FastAPI, gunicorn", "workers that share a listener, tokens as events unbuffered, sixty streams at once, 5 MB posts, "
-       "the client's mesh address", pip=("fastapi", "uvicorn", "gunicorn", "httpx", "uvloop"))
+       "the client's mesh address", carries=200_000_000, pip=("fastapi", "uvicorn", "gunicorn", "httpx", "uvloop"))
 def llm_server(pair):
     env = {"PYTHONPATH": str(HERE), "PYTHONDONTWRITEBYTECODE": "1"}
     for number, (client, server, host) in enumerate(pair.ways):
@@ -139,7 +139,7 @@ def llm_server(pair):
     return ", ".join(pip_version(name) for name in ("uvicorn", "fastapi", "gunicorn"))
 
 
-@check("celery", "Celery", "a worker here, a caller there and the broker on either: tasks, groups and chords", pip=("celery", "redis"),
+@check("celery", "Celery", "a worker here, a caller there and the broker on either: tasks, groups and chords", carries=2_000_000, pip=("celery", "redis"),
        apt=("redis-server",), programs=("redis-server",))
 def celery(pair):
     port = free_port()
@@ -155,7 +155,7 @@ def celery(pair):
     return pip_version("celery")
 
 
-@check("zeromq", "ZeroMQ (pyzmq)", "request and reply of 4 MB, publish and subscribe, push and pull; the peer's mesh address", pip=("pyzmq",))
+@check("zeromq", "ZeroMQ (pyzmq)", "request and reply of 4 MB, publish and subscribe, push and pull; the peer's mesh address", carries=16_000_000, pip=("pyzmq",))
 def zeromq(pair):
     serve_and_ask(pair, "zmq_work.py", ["request", "published"])
     return pip_version("pyzmq")

@@ -166,7 +166,7 @@ SMB = """
 
 
 @check("samba", "Samba", "a share on the mesh interface only, for mesh addresses only; 8 MB there and back by smbclient",
-       apt=("samba", "smbclient"), programs=("smbd", "smbclient"))
+       carries=32_000_000, apt=("samba", "smbclient"), programs=("smbd", "smbclient"))
 def samba(pair):
     port = free_port()
     for side in (pair.a, pair.b):

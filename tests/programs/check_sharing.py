@@ -14,7 +14,7 @@ def blob_in(folder, blob):
 
 
 @check("bittorrent", "BitTorrent (libtorrent, opentracker)", "8 MB by TCP and by uTP, found through a tracker by UDP and by HTTP that was told the mesh addresses, and "
-       "through the DHT", apt=("opentracker",), pip=("libtorrent",), programs=("opentracker",))
+       "through the DHT", carries=16_000_000, apt=("opentracker",), pip=("libtorrent",), programs=("opentracker",))
 def bittorrent(pair):
     folder = pair.a.folder("torrent")
     hashes = pair.a.run(*TORRENT, "make", blob_in(folder, pair.blob), folder / "x.torrent").split()
@@ -44,7 +44,7 @@ def bittorrent(pair):
 
 
 @check("wormhole", "magic-wormhole", "8 MB each way by a code, its mailbox on either node",
-       pip=("magic-wormhole", "magic-wormhole-mailbox-server"))
+       carries=16_000_000, pip=("magic-wormhole", "magic-wormhole-mailbox-server"))
 def wormhole(pair):
     port = free_port()
     for side in (pair.a, pair.b):
@@ -63,7 +63,7 @@ def wormhole(pair):
     return pip_version("magic-wormhole")
 
 
-@check("unison", "Unison", "two trees made equal through its own server", apt=("unison",), programs=("unison",))
+@check("unison", "Unison", "two trees made equal through its own server", carries=16_000_000, apt=("unison",), programs=("unison",))
 def unison(pair):
     port = free_port()
     for side in (pair.a, pair.b):
@@ -80,7 +80,7 @@ def unison(pair):
 
 
 @check("iscsi", "iSCSI (tgt, libiscsi, QEMU)", "a disk of 7 MB for the other node's mesh address only: found by discovery, whose answer has the mesh "
-       "address, and copied out and in", apt=("tgt", "libiscsi-bin", "qemu-utils", "qemu-block-extra"), programs=("tgtd", "iscsi-ls", "qemu-img"))
+       "address, and copied out and in", carries=29_000_000, apt=("tgt", "libiscsi-bin", "qemu-utils", "qemu-block-extra"), programs=("tgtd", "iscsi-ls", "qemu-img"))
 def iscsi(pair):
     disk, port, number = pair.blob[:7_340_032], free_port(), free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
@@ -109,7 +109,7 @@ def iscsi(pair):
     return version_of("tgtd", "--version")
 
 
-@check("pulseaudio", "PulseAudio", "sound played on the other node for its mesh address only, which the server shows", apt=("pulseaudio", "pulseaudio-utils"),
+@check("pulseaudio", "PulseAudio", "sound played on the other node for its mesh address only, which the server shows", carries=380_000, apt=("pulseaudio", "pulseaudio-utils"),
        programs=("pulseaudio", "pacat"))
 def pulseaudio(pair):
     sound = bytes(i % 251 for i in range(192_000))

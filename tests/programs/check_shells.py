@@ -49,7 +49,7 @@ def blob_file(side, pair):
 
 
 @check("ssh", "OpenSSH: ssh and sshd", "SSH_CONNECTION shows the mesh, 8 MB through a pipe each way, a remote command that is "
-       "itself on the mesh, two sshds as hops (-J)", cheap=True, **NEEDS)
+       "itself on the mesh, two sshds as hops (-J)", carries=32_000_000, cheap=True, **NEEDS)
 def run_ssh(pair):
     start_sshd(pair)
     for client, server, host in pair.ways:
@@ -68,7 +68,7 @@ def run_ssh(pair):
     return version_of("ssh", "-V")
 
 
-@check("scp", "scp and sftp", "8 MB there and back, by both protocols", cheap=True, **NEEDS)
+@check("scp", "scp and sftp", "8 MB there and back, by both protocols", carries=64_000_000, cheap=True, **NEEDS)
 def scp(pair):
     start_sshd(pair)
     for client, server, host in pair.ways:
@@ -83,7 +83,7 @@ def scp(pair):
     return version_of("ssh", "-V")
 
 
-@check("rsync", "rsync", "a tree over ssh and from an rsync daemon", cheap=True, apt=("rsync", *NEEDS["apt"]),
+@check("rsync", "rsync", "a tree over ssh and from an rsync daemon", carries=15_000_000, cheap=True, apt=("rsync", *NEEDS["apt"]),
        programs=("rsync", *NEEDS["programs"]))
 def rsync(pair):
     start_sshd(pair)
@@ -106,7 +106,7 @@ def rsync(pair):
     return version_of("rsync", "--version")
 
 
-@check("git", "git", "clone and push by git daemon and over ssh", cheap=True, apt=("git", *NEEDS["apt"]),
+@check("git", "git", "clone and push by git daemon and over ssh", carries=50_000_000, cheap=True, apt=("git", *NEEDS["apt"]),
        programs=("git", *NEEDS["programs"]))
 def git(pair):
     start_sshd(pair)
@@ -134,7 +134,7 @@ def git(pair):
 
 
 @check("vscode", "VS Code Remote's pattern", "a server on the far loopback through `ssh -L`, and by SOCKS through `ssh -D`; a "
-       "control socket shared by several sessions", cheap=True, apt=(*NEEDS["apt"], "curl"),
+       "control socket shared by several sessions", carries=48_000_000, cheap=True, apt=(*NEEDS["apt"], "curl"),
        programs=(*NEEDS["programs"], "curl"))
 def vscode(pair):
     start_sshd(pair)

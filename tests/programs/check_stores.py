@@ -18,7 +18,7 @@ TARANTOOL = """
 """
 
 
-@check("tarantool", "Tarantool", "a replica set of two, written here and read there; a caller's mesh address in its session", apt=("tarantool",),
+@check("tarantool", "Tarantool", "a replica set of two, written here and read there; a caller's mesh address in its session", carries=4_000_000, apt=("tarantool",),
        programs=("tarantool",))
 def tarantool(pair):
     port = free_port()
@@ -68,7 +68,7 @@ GALERA = """
 
 
 @check("galera", "Galera", "a MariaDB cluster of two: the state transferred by rsync, written on either and read on the other",
-       apt=("mariadb-server", "galera-4", "rsync", "lsof", "iproute2"), programs=("mariadbd", "mariadb", "/usr/lib/galera/libgalera_smm.so", "lsof"))
+       carries=4_000_000, apt=("mariadb-server", "galera-4", "rsync", "lsof", "iproute2"), programs=("mariadbd", "mariadb", "/usr/lib/galera/libgalera_smm.so", "lsof"))
 def galera(pair):
     port, group, ist, sst = (free_port() for _ in range(4))
     words = {}
@@ -95,7 +95,7 @@ def galera(pair):
 
 
 @check("pgbouncer", "PgBouncer", "a pool on the mesh address in front of the other node's PostgreSQL: 2 MB values, twenty clients by pgbench, clients by address",
-       apt=("pgbouncer", "postgresql", "postgresql-client"), programs=("pgbouncer", "postgres", "psql", "pgbench"))
+       carries=8_000_000, apt=("pgbouncer", "postgresql", "postgresql-client"), programs=("pgbouncer", "postgres", "psql", "pgbench"))
 def pgbouncer(pair):
     port, pool = free_port(), free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
@@ -130,7 +130,7 @@ def build_minio():
 
 
 @check("minio", "MinIO, restic", "Go programs (meshrun traces them): two servers with two drives each, which know one another by address and by name; "
-       "8 MB written to one and read from the other, a backup by restic, read again", apt=("restic", "curl"), programs=("restic", "curl", str(MINIO)), build=build_minio)
+       "8 MB written to one and read from the other, a backup by restic, read again", carries=48_000_000, apt=("restic", "curl"), programs=("restic", "curl", str(MINIO)), build=build_minio)
 def minio(pair):
     keys = {"MINIO_ROOT_USER": "mesh", "MINIO_ROOT_PASSWORD": "meshmesh", "MINIO_CI_CD": "1", "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
     for ways in (list(pair.ways)[::2], list(pair.ways)[1::2]):
@@ -162,7 +162,7 @@ def minio(pair):
 
 
 @check("svn", "Subversion, Mercurial", "checked out, committed and read again by svnserve and by hg serve",
-       apt=("subversion", "mercurial"), programs=("svn", "svnserve", "svnadmin", "hg"))
+       carries=48_000_000, apt=("subversion", "mercurial"), programs=("svn", "svnserve", "svnadmin", "hg"))
 def svn(pair):
     port, web, name = free_port(), free_port(), {"HGUSER": "mesh", "HGRCPATH": "/dev/null"}
     for side in (pair.a, pair.b):

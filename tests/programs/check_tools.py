@@ -14,7 +14,7 @@ def file_server(side, pair, *where):
 
 
 @check("http.server", "python -m http.server, wget, aria2c", "8 MB by wget, and by aria2c with eight connections; `--bind` with a name",
-       cheap=True, apt=("wget", "aria2"), programs=("wget", "aria2c"))
+       carries=64_000_000, cheap=True, apt=("wget", "aria2"), programs=("wget", "aria2c"))
 def http_server(pair):
     ports = {(side, bind): file_server(side, pair, *bind) for side in (pair.a, pair.b) for bind in ((), ("--bind", side.name))}
     for client, server, host in pair.ways:
@@ -28,7 +28,7 @@ def http_server(pair):
     return f"{version_of('wget', '--version')}, {version_of('aria2c', '--version')}"
 
 
-@check("iperf3", "iperf3", "TCP, four streams, the reverse, both at once, and UDP without loss", apt=("iperf3",),
+@check("iperf3", "iperf3", "TCP, four streams, the reverse, both at once, and UDP without loss", carries=120_000_000, apt=("iperf3",),
        programs=("iperf3",))
 def iperf3(pair):
     for client, server, host in pair.ways:
@@ -52,7 +52,7 @@ def heard(process, want, what):
 
 
 @check("netcat", "nc and socat", "a file and its end through nc, UDP, a scan (-z); socat with fork and exec, as a relay, from a source "
-       "port of its own, over IPv6 and UDP", apt=("netcat-openbsd", "socat"), programs=("nc.openbsd", "socat"))
+       "port of its own, over IPv6 and UDP", carries=80_000_000, apt=("netcat-openbsd", "socat"), programs=("nc.openbsd", "socat"))
 def netcat(pair):
     for client, server, host in pair.ways:
         port, relay, source = free_port(), free_port(), free_port()
@@ -77,7 +77,7 @@ def netcat(pair):
 
 
 @check("openssl", "openssl s_server and s_client", "TLS 1.3 with a certificate for the mesh name, a page fetched with curl, too",
-       cheap=True, apt=("openssl", "curl"), programs=("openssl", "curl"))
+       carries=16_000_000, cheap=True, apt=("openssl", "curl"), programs=("openssl", "curl"))
 def openssl(pair):
     for client, server, host in pair.ways:
         port, home = free_port(), server.folder("tls")
@@ -123,7 +123,7 @@ LANGUAGES = {
 
 
 @check("languages", "Perl, Ruby, PHP", "50,000 lines echoed between two programs of each, by their own socket classes; the ends' addresses",
-       apt=("perl", "ruby", "php-cli"), programs=tuple(LANGUAGES))
+       carries=6_000_000, apt=("perl", "ruby", "php-cli"), programs=tuple(LANGUAGES))
 def languages(pair):
     for language, (text, flags) in LANGUAGES.items():
         end = ["--"] if language == "php" else []
@@ -165,7 +165,7 @@ def dns_servers(pair):
     return f"{version_of('dnsmasq', '--version')}, {version_of('unbound', '-V')}, {version_of('dig', '-v')}"
 
 
-@check("ftp", "FTP (pyftpdlib, curl)", "passive and active transfers, which carry addresses in their text", apt=("curl",), programs=("curl",),
+@check("ftp", "FTP (pyftpdlib, curl)", "passive and active transfers, which carry addresses in their text", carries=64_000_000, apt=("curl",), programs=("curl",),
        pip=("pyftpdlib",))
 def ftp(pair):
     for client, server, host in pair.ways:
@@ -179,7 +179,7 @@ def ftp(pair):
     return f"{pip_version('pyftpdlib')}, {version_of('curl', '--version')}"
 
 
-@check("quic", "QUIC (aioquic)", "1 MB echoed, on a socket for both families, one for IPv4 and one on the mesh address", pip=("aioquic",))
+@check("quic", "QUIC (aioquic)", "1 MB echoed, on a socket for both families, one for IPv4 and one on the mesh address", carries=4_000_000, pip=("aioquic",))
 def quic(pair):
     for (client, server, host), address in zip(pair.ways, ("::", "0.0.0.0", "mesh", "::")):
         port, home = free_port(), server.folder("quic")
@@ -191,7 +191,7 @@ def quic(pair):
     return pip_version("aioquic")
 
 
-@check("squid", "Squid", "a proxy on the mesh address; it finds mesh names by its own resolver", apt=("squid", "curl"), programs=("squid", "curl"))
+@check("squid", "Squid", "a proxy on the mesh address; it finds mesh names by its own resolver", carries=96_000_000, apt=("squid", "curl"), programs=("squid", "curl"))
 def squid(pair):
     ports, webs = {}, {}
     for side in (pair.a, pair.b):

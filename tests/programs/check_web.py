@@ -46,7 +46,7 @@ def same(pair, side, url, *words):
     return line.split()
 
 
-@check("curl", "curl", "8 MB from nginx, IPv4 and IPv6, and `--interface` with the mesh address", cheap=True,
+@check("curl", "curl", "8 MB from nginx, IPv4 and IPv6, and `--interface` with the mesh address", carries=48_000_000, cheap=True,
        apt=("curl", "nginx-light"), programs=("curl", "nginx"))
 def curl(pair):
     ports = {side.name: free_port() for side in (pair.a, pair.b)}
@@ -60,7 +60,7 @@ def curl(pair):
 
 
 @check("nginx", "nginx", "on every address and on the mesh address only, as a proxy of the other node, the clients' mesh "
-       "addresses in its log", cheap=True, apt=("curl", "nginx-light"), programs=("curl", "nginx"))
+       "addresses in its log", carries=48_000_000, cheap=True, apt=("curl", "nginx-light"), programs=("curl", "nginx"))
 def nginx(pair):
     ports = {side.name: free_port() for side in (pair.a, pair.b)}
     start_nginx(pair, ports)
@@ -73,7 +73,7 @@ def nginx(pair):
 
 
 @check("node", "Node.js http", "a cluster of two workers, 8 MB each way by fetch and by http, names by libc and by c-ares",
-       programs=("node",))
+       carries=32_000_000, programs=("node",))
 def node(pair):
     ports = {}
     for side in (pair.a, pair.b):
@@ -92,7 +92,7 @@ def node(pair):
 
 
 @check("java", "Java NIO", "a selector server on the mesh address, NIO, Socket and HttpClient as clients, 8 MB echoed",
-       programs=("java", "javac"))
+       carries=96_000_000, programs=("java", "javac"))
 def java(pair):
     classes = pair.a.folder("java")
     pair.a.bare("javac", "-d", classes, HERE / "Mesh.java", timeout=120)
@@ -121,7 +121,7 @@ def sse(pair):
     return version_of("curl", "--version")
 
 
-@check("busybox", "busybox tools", "wget from httpd, nc and telnet, static: meshrun traces them", cheap=True,
+@check("busybox", "busybox tools", "wget from httpd, nc and telnet, static: meshrun traces them", carries=16_000_000, cheap=True,
        apt=("busybox-static",), programs=("busybox",))
 def busybox(pair):
     for client, server, host in pair.ways:
