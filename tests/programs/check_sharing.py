@@ -1,4 +1,4 @@
-"""What people hand files and streams on with: BitTorrent, magic-wormhole, Unison, iSCSI, PulseAudio."""
+"""What people hand files and streams on with: BitTorrent, magic-wormhole, Unison, iSCSI, PulseAudio, iroh."""
 import json
 
 from base import HERE, VENV, check, expect, free_port, pip_version, version_of, wait_until
@@ -133,3 +133,22 @@ def pulseaudio(pair):
         daemon.stop()
         hearing.stop()
     return version_of("pulseaudio", "--version")
+
+
+@check("iroh", "iroh", "QUIC between two that know one another's keys (Rust): each offers its mesh address among its own, 3 MB there and back, dialled by IPv4 and "
+       "by IPv6", carries=12_000_000, pip=("iroh",))
+def iroh(pair):
+    work = VENV / "bin/python3", HERE / "iroh_work.py"
+    for number, (client, server, _) in enumerate(pair.ways):
+        serving = server.spawn(*work, "serve", log="iroh")
+        key, *offered = serving.wait_for(r"key (.*) key\n", 60).group(1).split()
+        four = [place for place in offered if place.startswith(f"{server.v4}:")]
+        expect(len(four) == 1, f"iroh of {server.name} offers {offered}")
+        six = [f"[{server.v6}]:{place.rpartition(':')[2]}" for place in offered if place.startswith("[::]")]
+        # With IPv6 alone they begin there, and may find IPv4 later; what is no mesh address leads nowhere.
+        out = client.run(*work, "ask", key, *((four, six)[number % 2] if number < 2 else offered[:-1]), timeout=60)
+        expect(out.strip() in four + six, f"iroh from {client.name} took {out}")
+        seen = serving.wait_for(r"path (.*) path\n").group(1).split()
+        expect(all(place.startswith((f"{client.v4}:", f"[{client.v6}]:")) for place in seen), f"who asked {server.name}: {seen}")
+        serving.stop()
+    return pip_version("iroh")
