@@ -89,7 +89,7 @@ def r_cluster(pair):
             code = (f"s <- socketConnection(port = {port}, server = TRUE, blocking = TRUE, open = 'a+b', timeout = 60);"
                     "n <- structure(list(con = s, host = 'far', rank = 1), class = 'SOCKnode');"
                     "c <- structure(list(n), class = c('SOCKcluster', 'cluster')); library(parallel);"
-                    "x <- as.numeric(1:1000000); y <- clusterCall(c, function(x) x * 2, x)[[1]];"
+                    "x <- 1:1000000 + 0.5; y <- clusterCall(c, function(x) x * 2, x)[[1]];"
                     "cat(sum(y) == 2 * sum(x), unlist(clusterApply(c, 1:3, function(i) i * i)), '\\n'); stopCluster(c)")
             running = master.spawn("Rscript", "--vanilla", "-e", code, log="R")
             master.wait_until_bound(port, 60)
