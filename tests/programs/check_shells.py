@@ -1,5 +1,5 @@
-"""Remote shells and what goes through them: ssh, scp, sftp, rsync, git, and VS Code's way to a server."""
-from base import PYTHON, check, expect, free_port, version_of, wait_until
+"""Remote shells and what goes through them: ssh, scp, sftp, rsync, git, VS Code's way to a server, and tmux."""
+from base import PYTHON, check, expect, find, free_port, version_of, wait_until
 
 SSHD = """
     Port {port}
@@ -161,3 +161,23 @@ def vscode(pair):
         tunnel.stop()
         serving.stop()
     return version_of("ssh", "-V")
+
+
+TOLD = ("import socket, sys; l = socket.create_server((sys.argv[1], int(sys.argv[2]))); print('ready', flush=True); c, a = l.accept();"
+        " c.sendall(f'peer {a[0]}\\n'.encode()); c.close()")
+
+
+@check("tmux", "tmux over ssh", "a session begun by one ssh and left, entered by another on a terminal: what is typed there is on the mesh",
+       apt=("tmux", "netcat-openbsd", *NEEDS["apt"]), programs=("tmux", "script", "nc.openbsd", *NEEDS["programs"]))
+def tmux(pair):
+    start_sshd(pair)
+    for client, server, host in pair.ways:
+        port, place, words = free_port(), server.folder("tmux") / "s", ssh(client, server, host)
+        client.spawn(PYTHON, "-c", TOLD, client.v4, port, log="told").wait_for("ready")
+        client.run(*words, f"tmux -f /dev/null -u -S {place} new -d -x 80 -y 24 sh")
+        # sshd of who is not root cannot own a terminal here, so script(1) makes one. Its end of file ends the session.
+        out = client.python("type_into.py", f"nc.openbsd -4 -N {client.name} {port} </dev/null\n", f"peer {server.v4}", find("ssh"), *words[1:],
+                            f"TERM=xterm script -qfc 'tmux -u -S {place} attach' /dev/null", env={"TERM": "xterm"}, timeout=60)
+        expect(out == "seen\n", f"tmux on {server.name}: {out}")
+        client.run(*words, f"tmux -S {place} kill-server", check=False)
+    return version_of("tmux", "-V")
