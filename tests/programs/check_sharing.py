@@ -1,4 +1,4 @@
-"""What people hand files and streams on with: BitTorrent, magic-wormhole, Unison, iSCSI, PulseAudio, iroh."""
+"""What people hand files and streams on with: BitTorrent, magic-wormhole, Unison, iSCSI, PulseAudio, iroh, rclone."""
 import json
 
 from base import HERE, VENV, check, expect, free_port, pip_version, version_of, wait_until
@@ -152,3 +152,22 @@ def iroh(pair):
         expect(all(place.startswith((f"{client.v4}:", f"[{client.v6}]:")) for place in seen), f"who asked {server.name}: {seen}")
         serving.stop()
     return pip_version("iroh")
+
+
+@check("rclone", "rclone", "a Go program (meshrun traces it): 8 MB from and to its own servers of WebDAV and SFTP", carries=64_000_000, apt=("rclone",), programs=("rclone",))
+def rclone(pair):
+    for client, server, host in pair.ways:
+        home, got = server.folder("rclone"), client.folder("got")
+        blob_in(home, pair.blob)
+        word = client.bare("rclone", "obscure", "word", env={"HOME": str(got)}).strip()
+        for kind in ("webdav", "sftp"):
+            port = free_port()
+            serving = server.spawn("rclone", "serve", kind, "--addr", f"{server.v4}:{port}", "--user", "mesh", "--pass", "word", home, env={"HOME": str(home)})
+            server.wait_until_bound(port, 60)
+            where = f"url='http://{host}:{port}',vendor=other" if kind == "webdav" else f"host={host},port={port}"
+            far = f":{kind},{where},user=mesh,pass={word}:"
+            for source, target in ((f"{far}blob", got / kind), (got / kind, f"{far}{kind}")):
+                client.run("rclone", "copyto", source, target, env={"HOME": str(got)}, timeout=90)
+            expect((got / kind).read_bytes() == (home / kind).read_bytes() == pair.blob, f"another file by {kind} at {host}")
+            serving.stop()
+    return version_of("rclone", "version")
