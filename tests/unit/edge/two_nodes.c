@@ -280,10 +280,12 @@ static void nothing(void *arg)
 
 void two_nodes_start(struct two_nodes *t, bool refuse_synhold)
 {
+	two_nodes_stop(t);
 	memset(t, 0, sizeof(*t));
 	t->refuse_synhold = refuse_synhold;
 	assert_int_equal(pipe2(t->wake, O_CLOEXEC), 0);
 	assert_int_equal(pthread_create(&t->thread, NULL, run_loop, t), 0);
+	t->is_running = true;
 	two_nodes_call(t, nothing, NULL); /* answered when everything is up */
 }
 
@@ -294,7 +296,10 @@ static void stop_loop(void *arg)
 
 void two_nodes_stop(struct two_nodes *t)
 {
+	if (!t->is_running)
+		return;
 	two_nodes_call(t, stop_loop, t->loop);
+	t->is_running = false;
 	pthread_join(t->thread, NULL);
 	close(t->wake[0]);
 	close(t->wake[1]);

@@ -38,9 +38,11 @@ struct two_nodes {
 	struct loop *loop;
 	pthread_t thread;
 	int wake[2]; /* a pipe: functions to run inside the loop */
+	bool is_running;
 	bool refuse_synhold;
 };
 
+/* Zero before the first start. One that still runs, since a setup failed half-way, is stopped. */
 void two_nodes_start(struct two_nodes *t, bool refuse_synhold);
 void two_nodes_stop(struct two_nodes *t);
 /* Runs fn(arg) in the loop's thread and waits for it. */
