@@ -33,7 +33,8 @@ static int client[FLOWS], server[FLOWS], joined;
 static int filler[LIMIT];
 static unsigned filled;
 
-static bool has_room(void)
+/* In the loop, where no edge is about to give back what it has only for a moment. */
+static void look_for_room(void *has_room)
 {
 	int fd[ROOM], count = 0;
 
@@ -41,7 +42,20 @@ static bool has_room(void)
 		count++;
 	for (int i = 0; i < count; i++)
 		close(fd[i]);
-	return count == ROOM;
+	*(bool *)has_room = count == ROOM;
+}
+
+/* The programs share the edges' limit here, and a busy machine's edges stow later. */
+static void wait_for_room(void)
+{
+	bool has_room = false;
+
+	for (int i = 0; i < 5000 && !has_room; i++) {
+		if (i > 0)
+			nanosleep(&(struct timespec){ 0, NS_PER_MS }, NULL);
+		two_nodes_call(&t, look_for_room, &has_room);
+	}
+	assert_true(has_room);
 }
 
 static void close_program(int *fd)
@@ -65,14 +79,12 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The programs share the edges' limit here, and a busy machine's edges stow later. */
 static int setup(void **state)
 {
 	teardown(state); /* of the one before, if its setup has failed: cmocka does not */
 	two_nodes_start(&t, false);
 	for (; joined < FLOWS; joined++) {
-		for (int k = 0; k < 5000 && !has_room(); k++)
-			nanosleep(&(struct timespec){ 0, NS_PER_MS }, NULL);
+		wait_for_room();
 		two_nodes_join(&t, joined % 2 ? B_ADDR : B_ADDR6, &client[joined], &server[joined]);
 	}
 	return 0;

@@ -22,6 +22,7 @@
 #include "daemon/edge/localapi.h"
 #include "shared/paths.h"
 #include "shared/util.h"
+#include "tests/unit/edge/patience.h"
 
 #define MTU        1420
 #define ROUNDS_MAX 64
@@ -283,7 +284,7 @@ void two_nodes_start(struct two_nodes *t, bool refuse_synhold)
 	two_nodes_stop(t);
 	memset(t, 0, sizeof(*t));
 	t->refuse_synhold = refuse_synhold;
-	assert_int_equal(pipe2(t->wake, O_CLOEXEC), 0);
+	assert_int_equal(patient_pipe(t->wake), 0);
 	assert_int_equal(pthread_create(&t->thread, NULL, run_loop, t), 0);
 	t->is_running = true;
 	two_nodes_call(t, nothing, NULL); /* answered when everything is up */
@@ -311,7 +312,7 @@ void two_nodes_call(struct two_nodes *t, void (*fn)(void *arg), void *arg)
 	struct call call = { fn, arg, -1 }, *at = &call;
 	char c;
 
-	assert_int_equal(pipe2(done, O_CLOEXEC), 0);
+	assert_int_equal(patient_pipe(done), 0);
 	call.done = done[1];
 	assert_int_equal(write(t->wake[1], &at, sizeof(at)), sizeof(at));
 	assert_int_equal(read(done[0], &c, 1), 1);
@@ -403,10 +404,12 @@ int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local
 {
 	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	struct ipc_request request;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int fd = patient_socket(AF_UNIX, SOCK_SEQPACKET);
 	ssize_t n;
 	int err;
 
+	if (fd < 0)
+		return errno;
 	paths_join(node->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
 	ipc_make_request(&request, type, local, remote, flags);
 	if (connect(fd, (struct sockaddr *)&name, sizeof(name)) != 0 ||
@@ -432,7 +435,7 @@ int shim_prepare(struct node *node, const char *remote, uint16_t port, int *fd,
 
 	assert_true(map_own(node->map, !ip_is_v4(&to.addr), &own));
 	*local = sock_endpoint(own.mirror, 0);
-	*fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*fd = patient_socket(AF_INET, SOCK_STREAM);
 	assert_true(*fd >= 0);
 	assert_int_equal(sock_bind(*fd, local), 0);
 	assert_int_equal(sock_local(*fd, local), 0);
@@ -470,7 +473,7 @@ int shim_connect(struct node *node, const char *remote, uint16_t port)
 int program_listen(const struct endpoint *at, uint16_t *port)
 {
 	int family = ip_is_v4(&at->addr) ? AF_INET : AF_INET6;
-	int one = 1, fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int one = 1, fd = patient_socket(family, SOCK_STREAM);
 	struct endpoint got;
 
 	assert_true(fd >= 0);
@@ -548,7 +551,7 @@ void two_nodes_join(struct two_nodes *t, const char *addr, int *client, int *ser
 	*client = shim_connect(&t->node[0], addr, port);
 	if (*client < 0)
 		fail_msg("connect: %s", strerror(-*client));
-	*server = accept(listener, NULL, NULL);
+	*server = patient_accept(listener);
 	assert_true(*server >= 0);
 	program_limit(*client);
 	program_limit(*server);
