@@ -70,7 +70,7 @@ def lightgbm(pair):
 
 
 @check("dynamo", "NVIDIA Dynamo", "a worker on either node, found in the other node's etcd; requests of 300 kB and a streamed answer of 3 MB, by TCP and by NATS",
-       carries=7_000_000, pip=("ai-dynamo-runtime", "pydantic"), apt=("etcd-server", "nats-server"), programs=("etcd", "nats-server"))
+       carries=6_000_000, pip=("ai-dynamo-runtime", "pydantic"), apt=("etcd-server", "nats-server"), programs=("etcd", "nats-server"))
 def dynamo(pair):
     for number, (client, server, host) in enumerate(pair.ways):
         own, nats = f"http://{server.v4}:{free_port()}", free_port()
