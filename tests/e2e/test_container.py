@@ -1,8 +1,7 @@
 """A container: its first process, and one daemon for several users."""
 import pytest
 
-from test_cli import check_sentence, pair, place, running  # noqa: F401
-from worlds import CAN_NETNS, PYTHON, Place, python_spawn
+from worlds import CAN_NETNS, PYTHON, Place, check_sentence, python_spawn
 
 
 @pytest.mark.skipif(not CAN_NETNS, reason="needs a process namespace")

@@ -1,5 +1,6 @@
 """The table of programs: what scripts/programs counts as passed."""
 import importlib.util
+import re
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -60,7 +61,8 @@ def test_a_row_that_crosses_the_mesh_both_ways_passes(table):
 
 def test_a_row_whose_programs_talk_on_one_node_only_has_failed(table):
     outcome, _, text = run(table, "a", "a", 300_000, 300_000)
-    assert outcome == "failed" and "the mesh did not carry" in text and "node-b had 0 bytes" in text, text
+    assert outcome == "failed" and "the mesh did not carry" in text, text
+    assert re.search(r"node-b had \d{1,3} bytes", text), text  # none, or a handshake
 
 
 def test_a_row_that_moves_less_than_it_says_in_one_direction_has_failed(table):

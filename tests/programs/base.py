@@ -43,7 +43,7 @@ HERE = copy_for_all()
 CACHE = Path(os.environ.get("MESHWRAP_PROGRAMS") or "/var/tmp/meshwrap-programs")
 VENV = CACHE / "venv"
 CHECKS = {}
-FLOOR = 1000  # a few connections; with no traffic of programs a daemon sends nothing at all
+FLOOR = 1000  # a few connections; with no traffic of programs there is a handshake at most
 
 
 class Skip(Exception):
