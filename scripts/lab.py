@@ -22,7 +22,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = Path(os.environ.get("MESHWRAP_BUILD") or ROOT / "build")
 PYTHON = "/usr/bin/python3"
 BINARIES = {"meshd": "daemon/meshd", "meshctl": "daemon/ctl/meshctl", "meshrun": "preload/meshrun",
             "shim": "preload/libmeshwrap.so"}
@@ -30,6 +29,10 @@ OPTIONAL = {"shim-musl": "preload/libmeshwrap-musl.so"}  # where musl-gcc is ins
 NOBODY = 65534
 HALF_LINE_S = 0.3
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|runtime error:|Assertion .* failed")
+
+
+def build_folder():
+    return Path(os.environ.get("MESHWRAP_BUILD") or ROOT / "build").resolve()
 
 
 class Failure(Exception):
@@ -162,7 +165,7 @@ class Place:
     def argv(self, argv):
         front = ["ip", "netns", "exec", self.netns] if self.netns else []
         if self.rented:
-            front.append(str(BUILD / "tests/rented"))
+            front.append(str(build_folder() / "tests/rented"))
             front += {"root": ["--root"], "gvisor": ["--gvisor-like"]}.get(self.rented, [])
         return front + [str(word) for word in argv]
 
@@ -171,8 +174,8 @@ HERE = Place()
 
 
 class Lab:
-    def __init__(self, build=None, keep=False):
-        self.build = Path(build or BUILD)
+    def __init__(self, keep=False):
+        self.build = build_folder()
         self.tmp = Path(tempfile.mkdtemp(prefix="meshwrap-", dir="/tmp"))
         self.tmp.chmod(0o755)
         self.nodes, self.counter = [], 0

@@ -74,12 +74,15 @@ def listener(host, port=0, v6only=None, backlog=128):
 
 
 def can(*argv):
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL, check=False).returncode == 0
+    try:
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
 
 
 CAN_NETNS = IS_ROOT and can("unshare", "--net", "--mount", "true")
-CAN_RENT = IS_ROOT and can(str(lab_module.BUILD / "tests/rented"), "true")
+CAN_RENT = IS_ROOT and can(str(lab_module.build_folder() / "tests/rented"), "true")
 CAN_TUN = CAN_NETNS and os.path.exists("/dev/net/tun")
 
 
