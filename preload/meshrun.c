@@ -193,7 +193,7 @@ static int set(const char *variable, const char *value)
 static int set_explain_file(const char *file)
 {
 	static const char variable[] = "MESHWRAP_EXPLAIN";
-	char absolute[PATH_MAX], cwd[PATH_MAX];
+	char absolute[PATH_MAX];
 	int fd =
 		open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
 
@@ -203,10 +203,7 @@ static int set_explain_file(const char *file)
 	}
 	if (fd >= 0)
 		close(fd);
-	if (*file == '/')
-		return set(variable, file);
-	if (!getcwd(cwd, sizeof(cwd)) ||
-	    snprintf(absolute, sizeof(absolute), "%s/%s", cwd, file) >= (int)sizeof(absolute)) {
+	if (!make_absolute(file, absolute)) {
 		complain("%s: %s", file, strerror(ENAMETOOLONG));
 		return EXIT_USAGE;
 	}

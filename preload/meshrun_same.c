@@ -20,8 +20,7 @@
 #include "preload/meshrun.h"
 #include "preload/meshrun_status.h"
 
-/* False: too long. */
-static bool make_absolute(const char *path, char absolute[static PATH_MAX])
+bool make_absolute(const char *path, char absolute[static PATH_MAX])
 {
 	char cwd[PATH_MAX] = "";
 

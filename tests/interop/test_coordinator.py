@@ -528,13 +528,19 @@ def begin_save(node, stream, number):
     wait_until((node.state / "state.tmp").exists, 20, "a save")
 
 
-def test_a_slow_disk_keeps_nobody_waiting_and_nothing_is_lost(node, server):
+def begin_on_slow_disk(node, server):
+    """A node whose disk is as slow as it is told, with a first map that is saved: the disk, the map's stream."""
     disk = SlowDisk(node.lab)
     begin(node, server, env=disk.env())
     stream, request = next_stream(server)
     stream.send(first_map(request, peer(7)))
     node.wait_running()
     wait_saved(node, "peer7")
+    return disk, stream
+
+
+def test_a_slow_disk_keeps_nobody_waiting_and_nothing_is_lost(node, server):
+    disk, stream = begin_on_slow_disk(node, server)
 
     # Who asks while the disk is busy is answered. It takes 5 s for the file, and as much for the folder.
     disk.takes(5)
@@ -558,12 +564,7 @@ def test_a_slow_disk_keeps_nobody_waiting_and_nothing_is_lost(node, server):
 
 
 def test_the_end_waits_for_a_slow_disk(node, server):
-    disk = SlowDisk(node.lab)
-    begin(node, server, env=disk.env())
-    stream, request = next_stream(server)
-    stream.send(first_map(request, peer(7)))
-    node.wait_running()
-    wait_saved(node, "peer7")
+    disk, stream = begin_on_slow_disk(node, server)
     disk.takes(1)
     begin_save(node, stream, 8)
     assert node.stop() == 0
