@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -178,6 +179,46 @@ def test_exceptions_are_reached_straight(net, proxy):
     node.begin(key=net.reusable, env=env).wait_running()
     assert node.status()["Control"]["Proxy"] == ""
     node.stop()
+
+
+@pytest.fixture
+def squid(net):
+    """The proxy that most have, asking for a login; the folder with its access.log."""
+    folder = net.lab.folder("squid")
+    folder.chmod(0o777)  # it does not stay root
+    hashed = net.lab.run(["openssl", "passwd", "-apr1", PLAIN.split(":", 1)[1]]).stdout
+    (folder / "users").write_text(f"{PLAIN.split(':', 1)[0]}:{hashed}")
+    (folder / "conf").write_text(f"""
+        http_port {SERVER}:3129
+        auth_param basic program /usr/lib/squid/basic_ncsa_auth {folder}/users
+        auth_param basic realm the lab
+        acl known proxy_auth REQUIRED
+        http_access allow known
+        http_access deny all
+        access_log stdio:{folder}/access.log
+        cache_log {folder}/cache.log
+        pid_filename {folder}/pid
+        coredump_dir {folder}
+        visible_hostname squid.lab
+        cache deny all
+        """)
+    process = net.lab.spawn(["squid", "-N", "-f", folder / "conf"], Place(net.wan), log="squid")
+    log = folder / "cache.log"
+    wait_until(lambda: log.exists() and "Accepting HTTP" in log.read_text(), 30, "squid is not ready")
+    yield folder
+    process.stop(signal.SIGKILL)
+
+
+@pytest.mark.skipif(not shutil.which("squid"), reason="no squid")
+def test_squid_leads_out(net, node, squid, real):
+    node.begin(key=net.reusable, env=proxies(f"http://{LOGIN}@{SERVER}:3129")).wait_running()
+    node.wait_peer(real.name)
+    real.wait_peer(node.name)
+    talks(node, real)
+    flow = Flow(node, real, speed=400_000)
+    flow.finish()
+    node.stop()
+    wait_until(lambda: "CONNECT 10.77.0.1:443" in (squid / "access.log").read_text(), 10, "the relay's tunnel is told")
 
 
 def test_a_socks_proxy_is_refused_in_a_sentence(net, node):
