@@ -177,14 +177,14 @@ class Side:
         peers = json.loads(self.node.ctl("--json", "status").stdout)["Peer"].values()
         return sum(peer["RxBytes"] for peer in peers)
 
-    def wait_for_port(self, port, host="127.0.0.1", timeout=20):
+    def wait_for_port(self, port, host="127.0.0.1", timeout=60):
         code = ("import socket,sys; host, port = sys.argv[1], int(sys.argv[2]);"
                 " sys.exit(socket.socket(10 if ':' in host else 2).connect_ex((host, port)))")
         words = [self.meshrun, "--", PYTHON, "-c", code, host, str(port)]
         wait_until(lambda: not self.node.run(words, wrapped=False, check=False).returncode, timeout,
                    f"port {port} on {self.name}")
 
-    def wait_until_bound(self, port, timeout=20):
+    def wait_until_bound(self, port, timeout=60):
         """Until something listens there, without a connection of ours."""
         wait_until(lambda: f":{port} " in self.node.run(["ss", "-Hlntu"], wrapped=False).stdout, timeout, f"port {port} on {self.name}")
 

@@ -25,12 +25,12 @@ def start_sshd(pair):
     for side in (pair.a, pair.b):
         side.write(side.ssh_home / "authorized", allowed, 0o600)
         conf = SSHD.format(port=side.ssh_port, home=side.ssh_home, address=side.v4 if side is pair.a else "0.0.0.0")
-        side.spawn("sshd", "-D", "-e", "-f", side.write(side.ssh_home / "sshd_config", conf)).wait_for("Server listening", 20)
+        side.spawn("sshd", "-D", "-e", "-f", side.write(side.ssh_home / "sshd_config", conf)).wait_for("Server listening")
 
 
 def options(client):
     return ["-i", client.ssh_home / "id", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
-            "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20"]
+            "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60"]
 
 
 def ssh(client, server, host):
@@ -146,14 +146,14 @@ def vscode(pair):
         control = client.folder("ctl") / "s"
         words = ssh(client, server, host)
         tunnel = client.spawn(*words, "-N", "-M", "-S", control, "-L", f"127.0.0.1:{left}:127.0.0.1:{port}", "-D", f"127.0.0.1:{socks}")
-        wait_until(control.exists, 20, "ssh's control socket")
+        wait_until(control.exists, 60, "ssh's control socket")
         client.wait_for_port(socks)
         url = f"http://127.0.0.1:{left}/blob"
-        got = client.run("curl", "-sSf", "--max-time", "30", url, text=False)
+        got = client.run("curl", "-sSf", "--max-time", "50", url, text=False)
         expect(got == pair.blob, "ssh -L: not what the server has")
         for target in ("127.0.0.1", server.v4):
             # The far side connects by itself: to its loopback, and to its own mesh address.
-            got = client.run("curl", "-sSf", "--max-time", "30", "-x", f"socks5h://127.0.0.1:{socks}", "--noproxy", "",
+            got = client.run("curl", "-sSf", "--max-time", "50", "-x", f"socks5h://127.0.0.1:{socks}", "--noproxy", "",
                              f"http://{target}:{port}/blob", text=False)
             expect(got == pair.blob, f"ssh -D to {target}: not what the server has")
         said = client.run(*words[:-1], "-S", control, words[-1], "echo shared")

@@ -6,7 +6,7 @@ import sys
 host, port = sys.argv[1], int(sys.argv[2])
 value = os.urandom(450_000).hex().encode()
 
-tcp = socket.create_connection((host, port), 20)
+tcp = socket.create_connection((host, port), 60)
 tcp.sendall(b"set big 0 0 %d\r\n%s\r\n" % (len(value), value))
 answers = tcp.makefile("rb")
 assert answers.readline() == b"STORED\r\n"
@@ -19,7 +19,7 @@ assert answers.readline() == b"STORED\r\n"
 print("tcp")
 
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-udp.settimeout(3)
+udp.settimeout(20)
 udp.connect((host, port))
 udp.send(b"\0\7\0\0\0\1\0\0get small\r\n")
 assert udp.recv(2000) == b"\0\7\0\0\0\1\0\0VALUE small 0 5\r\nsmall\r\nEND\r\n"

@@ -16,7 +16,7 @@ pid, terminal = pty.fork()
 if pid == 0:
     fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     os.execv(words[0], words)
-shown, end, typed = b"", time.monotonic() + 20, False
+shown, end, typed = b"", time.monotonic() + 60, False
 while wanted.encode() not in shown and time.monotonic() < end:
     if select.select([terminal], [], [], 0.5)[0]:
         shown += os.read(terminal, 4096)
