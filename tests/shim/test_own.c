@@ -152,7 +152,7 @@ static void test_own_address_is_reached_without_blocking_too(void **state)
 	(void)state;
 	assert_int_equal(dial(client, AF_INET, SELF_V4, port), -1);
 	assert_int_equal(errno, EINPROGRESS);
-	assert_int_equal(poll(&p, 1, 1000), 1);
+	assert_int_equal(poll(&p, 1, 20000), 1);
 	assert_int_equal(p.revents, POLLOUT);
 	assert_int_equal(so_error(client), 0);
 	assert_text(peer_text(client), SELF_V4, port);
@@ -163,7 +163,7 @@ static void test_own_address_is_reached_without_blocking_too(void **state)
 	assert_int_equal(dial(client, AF_INET, SELF_V4, port), -1);
 	if (errno == EINPROGRESS) {
 		p.fd = client;
-		assert_int_equal(poll(&p, 1, 1000), 1);
+		assert_int_equal(poll(&p, 1, 20000), 1);
 		assert_int_equal(so_error(client), ECONNREFUSED);
 	} else {
 		assert_int_equal(errno, ECONNREFUSED);
@@ -337,7 +337,7 @@ static int reset_connection(int fd, uint16_t port)
 	assert_int_equal(read(conn, &byte, 1), 1);
 	assert_int_equal(setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
 	close(client);
-	assert_int_equal(poll(&p, 1, 5000), 1);
+	assert_int_equal(poll(&p, 1, 20000), 1);
 	return conn;
 }
 

@@ -191,7 +191,7 @@ static void start(void)
 
 static void expect(const char *words)
 {
-	struct timeval limit = { 10, 0 };
+	struct timeval limit = { 30, 0 };
 	struct control_info info;
 
 	awaited = words;

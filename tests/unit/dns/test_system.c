@@ -74,7 +74,7 @@ static void test_a_busy_folder_does_not_hide_a_change_of_resolv_conf(void **stat
 	const struct ip_addr *servers;
 	struct dns_system *system;
 	struct event *ticking;
-	unsigned left = 100;
+	unsigned left = 2000;
 	char path[64];
 
 	(void)state;

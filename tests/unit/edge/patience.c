@@ -11,7 +11,7 @@
 
 #include "shared/util.h"
 
-#define TRIES 5000
+#define TRIES 20000
 
 /* After a call that returned this. */
 static bool asks_again(int result, unsigned *tries)

@@ -150,7 +150,7 @@ static int which_takes(const int listener[2], const char *addr, uint16_t port)
 	struct pollfd ready[2] = { { listener[0], POLLIN, 0 }, { listener[1], POLLIN, 0 } };
 
 	assert_true(client >= 0);
-	assert_int_equal(poll(ready, 2, 5000), 1);
+	assert_int_equal(poll(ready, 2, 20000), 1);
 	taker = ready[1].revents != 0;
 	server = accept(listener[taker], NULL, NULL);
 	two_nodes_hang_up(&t, client, server);

@@ -64,7 +64,7 @@ static bool is_ready(void)
 
 static bool was_closed(int fd)
 {
-	struct timeval limit = { 5, 0 };
+	struct timeval limit = { 20, 0 };
 	char c;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
@@ -121,7 +121,7 @@ static void test_too_many_silent_clients_only_make_the_others_wait(void **state)
 	while (poll(&ready, 1, 20) == 1)
 		fail_msg("the limit is not kept");
 	two_nodes_let_pass(a, APPS_SILENCE_S + 1);
-	assert_int_equal(poll(&ready, 1, 5000), 1);
+	assert_int_equal(poll(&ready, 1, 20000), 1);
 	for (int i = 0; i < APPS_MAX; i++)
 		close(fds[i]);
 	close(ready.fd);
@@ -227,7 +227,7 @@ static void test_without_descriptors_a_connect_fails_and_programs_wait(void **st
 	assert_int_equal(send(ready.fd, &request, sizeof(request), 0), sizeof(request));
 	assert_int_equal(poll(&ready, 1, 30), 0);
 	give_descriptors_back(count);
-	assert_int_equal(poll(&ready, 1, 5000), 1);
+	assert_int_equal(poll(&ready, 1, 20000), 1);
 	assert_int_equal(recv(ready.fd, &reply, sizeof(reply), 0), sizeof(reply));
 	assert_int_equal(reply.error, 0);
 	close(ready.fd);
@@ -288,7 +288,7 @@ static void test_without_descriptors_questions_to_the_api_wait(void **state)
 	assert_int_equal(send(ready.fd, ask, strlen(ask), MSG_NOSIGNAL), strlen(ask));
 	assert_int_equal(poll(&ready, 1, 50), 0);
 	give_descriptors_back(count);
-	assert_int_equal(poll(&ready, 1, 5000), 1);
+	assert_int_equal(poll(&ready, 1, 20000), 1);
 	assert_int_equal(recv(ready.fd, answer, 12, 0), 12);
 	assert_string_equal(answer, "HTTP/1.1 200");
 	close(ready.fd);
@@ -534,7 +534,7 @@ static void test_a_full_listener_queue_makes_the_peer_wait(void **state)
 
 	assert_int_equal(poll(ready, 1, 50), 0);
 	fcntl(listener, F_SETFL, 0);
-	while (poll(ready, 2, 5000) > 0 && !ready[0].revents) {
+	while (poll(ready, 2, 20000) > 0 && !ready[0].revents) {
 		server = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		assert_true(server >= 0);
 		close(server);

@@ -133,7 +133,7 @@ static void test_what_a_program_said_last_outlives_it_by_minutes(void **state)
 static void test_large_datagrams_cross_in_fragments(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), to = mesh_endpoint(B_ADDR, 0), ep, at;
-	struct timeval limit = { 5, 0 };
+	struct timeval limit = { 20, 0 };
 	struct sockaddr_storage ss;
 	struct ipc_reply reply;
 	static uint8_t sent[60000], got[65536];

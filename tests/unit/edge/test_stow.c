@@ -77,7 +77,7 @@ static void await(int fd)
 {
 	struct pollfd ready = { .fd = fd, .events = POLLIN };
 
-	assert_int_equal(poll(&ready, 1, 10000), 1);
+	assert_int_equal(poll(&ready, 1, 20000), 1);
 }
 
 static ssize_t read_when_there(int fd, char *got)

@@ -115,7 +115,7 @@ static void end_reset_and_see(int one, int other)
 	assert_int_equal(recv(other, &c, 1, 0), 0);
 	sock_reset_on_close(one);
 	close(one);
-	assert_int_equal(poll(&seen, 1, 5000), 1);
+	assert_int_equal(poll(&seen, 1, 20000), 1);
 	assert_true(seen.revents & POLLERR);
 	close(other);
 	two_nodes_wait_flows(a, 0);
@@ -139,7 +139,7 @@ static void say_and_reset(int one, int other, size_t len)
 	program_limit(other);
 	for (size_t at = 0; at < len; at += (size_t)n)
 		assert_true((n = send(one, bytes + at, len - at, 0)) > 0);
-	for (unsigned i = 0; left > 0 && i < 5000; i++) {
+	for (unsigned i = 0; left > 0 && i < 20000; i++) {
 		assert_int_equal(ioctl(one, SIOCOUTQ, &left), 0);
 		usleep(1000);
 	}

@@ -342,7 +342,7 @@ struct edge_stats two_nodes_stats(struct node *node)
 
 void two_nodes_wait_flows(struct node *node, uint64_t flows)
 {
-	for (int i = 0; i < 8000; i++) {
+	for (int i = 0; i < 20000; i++) {
 		if (two_nodes_stats(node).flows == flows)
 			return;
 		nanosleep(&(struct timespec){ 0, NS_PER_MS }, NULL);
@@ -516,7 +516,7 @@ size_t program_receive(int fd, void *bytes, size_t len)
 
 void program_limit(int fd)
 {
-	struct timeval limit = { 10, 0 };
+	struct timeval limit = { 20, 0 };
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 }

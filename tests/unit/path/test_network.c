@@ -143,7 +143,7 @@ static void start(struct watcher *w)
 	assert_non_null(w->loop);
 	w->watch = netwatch_create(w->loop, on_change, w);
 	assert_non_null(w->watch);
-	w->until_ns = loop_now(w->loop) + 3 * NS_PER_S;
+	w->until_ns = loop_now(w->loop) + 20 * NS_PER_S;
 }
 
 static void finish(struct watcher *w)
