@@ -9,7 +9,8 @@
  *
  * What programs have with a node that left, or with an address that another node has now, ends
  * some seconds later. A node that is in the map again by then was never away: a server that starts
- * anew or is given a wrong policy for a moment cuts nothing off.
+ * anew or is given a wrong policy for a moment cuts nothing off. So that one change cannot bring
+ * forward what another has begun, a node is missed at one look and parted from at the next.
  *
  * A peer that may not be talked to (expired, without a key) is no peer of
  * WireGuard at all, so nothing of it is ever answered. The same holds for
@@ -355,6 +356,13 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 		tailnet_publish_names(t);
 	else if (!c || c->self || c->dns || c->faces)
 		t->names_at_ns = MIN(t->names_at_ns, loop_now(t->mesh->loop) + NAMES_WAIT_NS);
+}
+
+void tailnet_part(struct tailnet *t)
+{
+	t->part_at_ns = NEVER_NS;
+	if (edge_peers_missed(t->mesh->edge))
+		t->part_at_ns = loop_now(t->mesh->loop) + PART_WAIT_NS;
 }
 
 /* ---- names and mirrors ---- */

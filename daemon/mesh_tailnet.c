@@ -313,10 +313,8 @@ void tailnet_expire(struct tailnet *t, uint64_t now_ns)
 		tailnet_publish_names(t);
 	if (t->expiry_at_ns <= now_ns)
 		tailnet_sync(t, NULL);
-	if (t->part_at_ns <= now_ns) {
-		t->part_at_ns = NEVER_NS;
-		edge_peers_changed(t->mesh->edge);
-	}
+	if (t->part_at_ns <= now_ns)
+		tailnet_part(t);
 	if (save_due_ns(t) <= now_ns)
 		save(t, false);
 	if (t->is_leaving && t->leave_by_ns <= now_ns)

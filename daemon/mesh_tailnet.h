@@ -60,10 +60,10 @@ struct tailnet {
 	bool is_leaving;    /* the server is being told that we go */
 	uint64_t leave_by_ns;
 	uint64_t names_at_ns; /* when names and mirrors are written next; NEVER_NS: they are true */
-	uint64_t names_again_ns; /* the last time they could not be: how long until the next */
-	uint64_t expiry_at_ns;   /* when a key runs out next */
-	uint64_t part_at_ns; /* when programs are parted from nodes that left; NEVER_NS: they are */
-	uint64_t save_at_ns; /* when the map is saved next; NEVER_NS: nothing new */
+	uint64_t names_again_ns;  /* the last time they could not be: how long until the next */
+	uint64_t expiry_at_ns;    /* when a key runs out next */
+	uint64_t part_at_ns;      /* when nodes that left are missed; NEVER_NS: none has */
+	uint64_t save_at_ns;      /* when the map is saved next; NEVER_NS: nothing new */
 	struct event *save_event; /* a save is over; NULL: each is waited for */
 	uint32_t logout_ticket;
 	bool has_logout_ticket;
@@ -98,6 +98,7 @@ const char *tailnet_backend_state(const struct tailnet *t);
 void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes);
 void tailnet_drop_peers(struct tailnet *t);
 void tailnet_publish_names(struct tailnet *t);
+void tailnet_part(struct tailnet *t);
 uint64_t tailnet_timestamp_s(void); /* the wall clock */
 /* What edge_callbacks.holder wants; owner is the mesh. */
 const void *tailnet_holder(void *owner, const struct ip_addr *addr);

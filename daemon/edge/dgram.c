@@ -370,17 +370,6 @@ static bool take_port(struct dgram_kind *kind, const void *peer, struct endpoint
 	return false;
 }
 
-static const void *peer_of(const struct edge *edge, const struct endpoint *remote, bool is_service)
-{
-	return is_service ? NULL : edge_peer_of(edge, &remote->addr);
-}
-
-static const void *holder_of(const struct edge *edge, const struct endpoint *remote,
-			     bool is_service)
-{
-	return is_service ? NULL : edge_holder_of(edge, &remote->addr);
-}
-
 static int try_open(struct dgram *d, const void *peer)
 {
 	int err = open_socket(d);
@@ -416,7 +405,7 @@ static int open_for(struct dgrams *all, struct dgram *d, const void *peer)
 static int make(struct dgrams *all, const struct dgram_key *key, const struct endpoint *remote,
 		bool is_service, struct dgram **out)
 {
-	const void *peer = peer_of(all->edge, remote, is_service);
+	const void *peer = is_service ? NULL : edge_peer_of(all->edge, &remote->addr);
 	struct dgram *d = calloc(1, sizeof(*d));
 	int err;
 
@@ -425,7 +414,7 @@ static int make(struct dgrams *all, const struct dgram_key *key, const struct en
 	d->dgrams = all;
 	d->key = *key;
 	d->remote = *remote;
-	d->holder = holder_of(all->edge, remote, is_service);
+	d->holder = edge_holder_of(all->edge, &remote->addr);
 	d->fd = -1;
 	d->timer.fired = timer_fired;
 	d->at.addr = key->v6only ? (struct ip_addr){ .byte = { [15] = 1 } }
@@ -557,14 +546,24 @@ void dgrams_destroy(struct dgrams *all)
 	free(all);
 }
 
-void dgrams_leave_gone_peers(struct dgrams *all)
+bool dgrams_leave_gone_peers(struct dgrams *all, bool at_once)
 {
+	bool are_missed = false;
 	struct dgram *d, *next;
 
 	HASH_ITER(hh, all->table, d, next)
-	if (holder_of(all->edge, &d->remote, d->is_service) != d->holder)
-		remove_dgram(d);
+	{
+		bool is_over = at_once || d->is_missed;
+
+		d->is_missed = !d->is_service &&
+			       edge_holder_of(all->edge, &d->remote.addr) != d->holder;
+		if (d->is_missed && is_over)
+			remove_dgram(d);
+		else if (d->is_missed)
+			are_missed = true;
+	}
 	dgrams_reap(all);
+	return are_missed;
 }
 
 void dgrams_keep_mirrors(const struct dgrams *all, struct plan *plan)

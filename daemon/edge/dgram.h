@@ -32,8 +32,11 @@ void dgrams_get_evicted(const struct dgrams *dgrams, uint64_t *evicted, uint64_t
 /* Datagrams of peers that had sent too many to ports where nobody listens. */
 uint64_t dgrams_ignored(const struct dgrams *dgrams);
 
-/* Those whose address has another peer than when they were made, or none, are closed. */
-void dgrams_leave_gone_peers(struct dgrams *dgrams);
+/*
+ * Those whose address has another holder than when they were made, or none, are closed; at_once and
+ * the answer as for flows_leave_gone_peers().
+ */
+bool dgrams_leave_gone_peers(struct dgrams *dgrams, bool at_once);
 /* plan_keep() for the mirror of each. */
 void dgrams_keep_mirrors(const struct dgrams *dgrams, struct plan *plan);
 

@@ -30,6 +30,7 @@ struct dgram {
 	struct dgram_key key;
 	struct endpoint remote; /* on the mesh */
 	const void *holder;     /* of its address when this was made; only compared */
+	bool is_missed;         /* that one was gone at the last look */
 	struct endpoint at;     /* our socket on loopback */
 	int fd;                 /* -1 while it sulks */
 	struct event event;

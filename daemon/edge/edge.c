@@ -364,8 +364,15 @@ void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *holder))
 
 void edge_peers_changed(struct edge *edge)
 {
-	flows_leave_gone_peers(&edge->flows);
-	dgrams_leave_gone_peers(edge->dgrams);
+	flows_leave_gone_peers(&edge->flows, true);
+	dgrams_leave_gone_peers(edge->dgrams, true);
+}
+
+bool edge_peers_missed(struct edge *edge)
+{
+	bool are_flows = flows_leave_gone_peers(&edge->flows, false);
+
+	return dgrams_leave_gone_peers(edge->dgrams, false) || are_flows;
 }
 
 /* Names, routes or this machine's servers are others now; addresses are not. */

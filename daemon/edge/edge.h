@@ -45,8 +45,8 @@ struct edge_callbacks {
 	 */
 	const void *(*peer)(void *owner, const struct ip_addr *mesh);
 	/*
-	 * Whose it is, for edge_peers_changed(): the same as long as it is the same one's. NULL:
-	 * peer tells that, too.
+	 * Whose it is, for edge_peers_changed() and edge_peers_missed(): the same as long as it is
+	 * the same one's. NULL: peer tells that, too.
 	 */
 	const void *(*holder)(void *owner, const struct ip_addr *mesh);
 };
@@ -72,6 +72,11 @@ void edge_peers_leave(struct edge *edge, bool (*leaves)(const void *holder));
  * ends with an error. No holder may be told by the pointer of another one of before.
  */
 void edge_peers_changed(struct edge *edge);
+/*
+ * The same for holders who may come back: that ends only what is so now and was so at the call
+ * before. True: there is something of which the next call is to decide.
+ */
+bool edge_peers_missed(struct edge *edge);
 /*
  * Whose names programs see, and who answers at the resolver's address and in
  * place of this machine's name servers. Once, before or after edge_set_nodes(); the

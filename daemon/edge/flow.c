@@ -426,20 +426,28 @@ void flows_close(struct flows *flows)
 	flows->tables = NULL;
 }
 
-void flows_leave_gone_peers(struct flows *flows)
+bool flows_leave_gone_peers(struct flows *flows, bool at_once)
 {
 	struct edge *edge = flows->edge;
+	bool are_missed = false;
 	struct flow *next;
 
 	for (struct flow *flow = flows->all; flow; flow = next) {
+		bool is_over = at_once || flow->is_missed;
+
 		next = flow->next; /* not of the dead */
-		if (flow->is_service || edge_holder_of(edge, &flow->remote.addr) == flow->holder)
+		flow->is_missed = !flow->is_service &&
+				  edge_holder_of(edge, &flow->remote.addr) != flow->holder;
+		if (!flow->is_missed)
 			continue;
-		if (flow->is_parked)
+		if (!is_over)
+			are_missed = true;
+		else if (flow->is_parked)
 			inbound_ignore(flow);
 		else if (flow->conn)
 			tcp_cut_off(flow->conn, EHOSTUNREACH, loop_now(edge->loop));
 	}
+	return are_missed;
 }
 
 void flows_break_off(struct flows *flows, bool (*leaves)(const void *holder))

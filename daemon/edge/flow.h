@@ -62,8 +62,11 @@ bool flows_want_round(const struct flows *flows);
 
 /* Those whose holders are about to leave fail, too, and the far side is told: RST. */
 void flows_break_off(struct flows *flows, bool (*leaves)(const void *holder));
-/* Those whose address has another holder than at their begin, or none, fail: EHOSTUNREACH. */
-void flows_leave_gone_peers(struct flows *flows);
+/*
+ * Those whose address has another holder than at their begin, or none, fail: EHOSTUNREACH. Unless
+ * at_once only where the call before found so, too; true: some are to be looked at again.
+ */
+bool flows_leave_gone_peers(struct flows *flows, bool at_once);
 
 /* plan_keep() for the mirror of each. */
 void flows_keep_mirrors(const struct flows *flows, struct plan *plan);

@@ -30,6 +30,7 @@ struct flow {
 	struct endpoint local, remote;
 	uint32_t peer_mirror;
 	const void *holder;    /* of the address at its begin; only compared */
+	bool is_missed;        /* that one was gone at the last look */
 	struct tcp_conn *conn; /* NULL: none, or released */
 	struct stream stream;
 	struct edge_timer timer;

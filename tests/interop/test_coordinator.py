@@ -346,7 +346,7 @@ def test_a_program_hears_of_a_node_that_left(node, server, net, site):
     talks_on(programs[0])
 
     stream.send({"PeersChanged": [{**listed[0], "Key": f"nodekey:{99:064x}"}]})
-    time.sleep(6)  # longer than a node that left is missed
+    time.sleep(11)  # longer than a node that left is missed
     stream.send({"PeersChanged": listed[:1]})
     talks_on(programs[0])
     for each in (stays, goes, moves):

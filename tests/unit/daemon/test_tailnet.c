@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "daemon/dns/dns.h"
+#include "daemon/edge/dgram.h"
 #include "daemon/edge/edge.h"
 #include "daemon/edge/localapi.h"
 #include "daemon/edge/private.h"
@@ -72,16 +73,17 @@ static void test_the_end_of_the_data_plane_ends_a_full_relays_hold(void **state)
 
 static char dir[64];
 
-static int unreachable(void *owner, const struct ip_addr *ip)
+static int reachable(void *owner, const struct ip_addr *ip)
 {
 	(void)owner;
 	(void)ip;
-	return EHOSTUNREACH;
+	return 0;
 }
 
 static int set_up_edge(void **state)
 {
-	const struct edge_callbacks callbacks = { .reachable = unreachable };
+	const struct edge_callbacks callbacks = { .reachable = reachable,
+						  .holder = tailnet_holder };
 	struct edge_config config = { .dir = dir, .mtu = 1280 };
 	char error[256];
 
@@ -200,6 +202,42 @@ static void test_addresses_that_could_not_be_had_are_asked_for_again(void **stat
 	assert_int_equal(tailnet.names_at_ns, NEVER_NS);
 }
 
+/* What the map's changes would have it do by now. */
+static void part(void)
+{
+	tailnet_expire(&tailnet, tailnet.part_at_ns);
+}
+
+/* Somebody comes or goes all the time, so that some such look is due at any moment. */
+static void test_a_node_that_just_left_is_not_parted_from(void **state)
+{
+	struct endpoint to = { .port = 7 }, mirror;
+
+	(void)state;
+	apply(PEER(2, "100.64.0.2") "," PEER(3, "100.64.0.3"));
+	tailnet_publish_names(&tailnet);
+	assert_int_equal(ip_parse("100.64.0.2", &to.addr), 0);
+	assert_int_equal(dgram_open(mesh.edge->dgrams, &to, false, &mirror), 0);
+
+	tailnet.part_at_ns = loop_now(mesh.loop) + 1; /* another one came 5 s ago */
+	apply(PEER(3, "100.64.0.3"));
+	part();
+	assert_int_equal(dgrams_count(mesh.edge->dgrams), 1);
+	apply(PEER(2, "100.64.0.2") "," PEER(3, "100.64.0.3"));
+	part();
+	assert_int_equal(dgrams_count(mesh.edge->dgrams), 1);
+	assert_int_equal(tailnet.part_at_ns, NEVER_NS);
+
+	tailnet.part_at_ns = loop_now(mesh.loop) + 1;
+	apply(PEER(3, "100.64.0.3"));
+	part();
+	assert_int_equal(dgrams_count(mesh.edge->dgrams), 1);
+	assert_true(tailnet.part_at_ns <= loop_now(mesh.loop) + 10 * NS_PER_S);
+	part();
+	assert_int_equal(dgrams_count(mesh.edge->dgrams), 0);
+	assert_int_equal(tailnet.part_at_ns, NEVER_NS);
+}
+
 static void test_there_is_no_file_to_read_again(void **state)
 {
 	char error[LOCALAPI_RELOAD_ERROR_MAX] = "";
@@ -218,6 +256,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_addresses_that_could_not_be_had_are_asked_for_again, set_up_edge,
 			tear_down_edge),
+		cmocka_unit_test_setup_teardown(test_a_node_that_just_left_is_not_parted_from,
+						set_up_edge, tear_down_edge),
 		cmocka_unit_test_setup_teardown(test_there_is_no_file_to_read_again, setup,
 						teardown),
 	};

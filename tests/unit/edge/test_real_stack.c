@@ -192,6 +192,48 @@ static void test_flows_end_when_their_address_is_another_peers(void **state)
 	two_nodes_hang_up(&t, client4, server4);
 }
 
+struct look {
+	bool is_another_peers, are_missed;
+};
+
+static void look_for_holders(void *arg)
+{
+	struct look *look = arg;
+
+	a->is_v6_another_peers = look->is_another_peers;
+	look->are_missed = edge_peers_missed(a->edge);
+}
+
+static bool misses(bool is_another_peers)
+{
+	struct look look = { .is_another_peers = is_another_peers };
+
+	two_nodes_call(&t, look_for_holders, &look);
+	return look.are_missed;
+}
+
+static void test_a_flow_outlives_a_holder_who_is_missed_once(void **state)
+{
+	int client, server;
+	char word;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR6, &client, &server);
+	for (int i = 0; i < 2; i++) {
+		assert_true(misses(true));
+		assert_false(misses(false));
+		program_say(client, server, "still");
+		program_say(server, client, "there");
+	}
+	assert_true(misses(true));
+	assert_false(misses(true));
+	assert_int_equal(recv(client, &word, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	two_nodes_wait_flows(a, 0);
+	close(client);
+	close(server);
+}
+
 static void *connect_to_nobody(void *error)
 {
 	*(int *)error = shim_connect(a, "100.64.9.5", 80);
@@ -284,6 +326,7 @@ int main(void)
 		TEST(test_what_a_program_said_last_outlives_it_by_minutes),
 		TEST(test_large_datagrams_cross_in_fragments),
 		TEST(test_flows_end_when_their_address_is_another_peers),
+		TEST(test_a_flow_outlives_a_holder_who_is_missed_once),
 		TEST(test_a_dial_fails_when_its_address_is_nobodys_any_more),
 		TEST(test_a_syn_that_waits_is_forgotten_when_its_address_is_another_peers),
 		TEST(test_datagrams_end_when_their_address_is_another_peers),
