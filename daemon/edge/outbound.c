@@ -43,24 +43,30 @@ static struct flow *find_by_program(struct edge *edge, const struct endpoint *pr
 }
 
 /*
- * The port is used anew. A dial of it was given up. An open flow whose program
- * has gone may still carry its last bytes: it only loses its key. One whose
- * program is there shares its port (SO_REUSEADDR), which a second connection to
- * the same place may not. 0 or a positive errno.
+ * The port is used anew. Where the old program's socket is there, it shares its port
+ * (SO_REUSEADDR), which a second connection to the same mirror may not: its connect would fail,
+ * and what it had dialled would meet the other socket. Else a dial was given up; an open flow may
+ * still carry its last bytes, it only loses its key. Who is found by the key alone (dial first)
+ * must be the only one who has it. 0 or a positive errno.
  */
-static int make_way(struct edge *edge, const struct endpoint *program,
-		    const struct endpoint *remote)
+static int make_way(struct edge *edge, const struct endpoint *program, uint32_t peer_mirror,
+		    const struct hold *hold)
 {
-	struct flow *old = find_by_program(edge, program);
+	struct endpoint there = sock_endpoint(peer_mirror, hold->port);
+	struct flow *old;
 
-	if (!old)
-		return 0;
-	if (old->state != FLOW_OPEN)
-		flow_kill(old, true);
-	else if (endpoint_equal(&old->remote, remote) && flow_program_life(old) == SOCK_HELD)
-		return EADDRNOTAVAIL;
-	else
-		flow_unkey(old);
+	while ((old = find_by_program(edge, program))) {
+		bool is_held = flow_program_life(old) == SOCK_HELD;
+
+		if (is_held && socktable_life(edge->socket_table, program, &there) == SOCK_HELD)
+			return EADDRNOTAVAIL;
+		if (is_held && hold->works)
+			break;
+		if (old->state == FLOW_OPEN)
+			flow_unkey(old);
+		else
+			flow_kill(old, true);
+	}
 	return 0;
 }
 
@@ -116,6 +122,7 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 static int start(struct edge *edge, const struct endpoint *program, const struct endpoint *remote,
 		 bool is_first, struct flow **out)
 {
+	const struct hold *hold = is_first || !edge->hold.works ? &edge->first : &edge->hold;
 	struct map_own own;
 	struct flow *flow;
 	uint32_t peer_mirror;
@@ -131,7 +138,7 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	if ((!edge->ns && !is_service) ||
 	    !edge_own_address(edge, ip_v4(&program->addr), !ip_is_v4(&remote->addr), &own))
 		return ENETUNREACH;
-	err = make_way(edge, program, remote);
+	err = make_way(edge, program, peer_mirror, hold);
 	if (err)
 		return err;
 	flow = flow_create(edge, &(struct endpoint){ own.addr, program->port }, remote,
@@ -139,7 +146,7 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	if (!flow)
 		return ENOBUFS;
 	flow->peer_mirror = peer_mirror;
-	flow->hold = is_first || !edge->hold.works ? &edge->first : &edge->hold;
+	flow->hold = hold;
 	flow->is_service = is_service;
 	err = prepare(flow, program);
 	if (err == 0 && !is_service)

@@ -337,3 +337,53 @@ def test_without_syn_hold_a_slow_peer_is_waited_for(own_world):
     b.start()
     client.wait_for("connected", 40)
     server.stop()
+
+
+FULL_AND_OTHER = """
+    full, other = listener("::", v6only=False, backlog=0), listener("::", v6only=False)
+    at = ("127.0.0.1", full.getsockname()[1])
+    fillers = [socket() for _ in range(2)]
+    for s in fillers:
+        s.setblocking(False)
+        s.connect_ex(at)
+    say("ready", at[1], other.getsockname()[1])
+    keep = other.accept()[0]
+    keep.sendall(b"other")
+    while True:
+        full.accept()[0].sendall(b"full")
+"""
+# Two dials from one port: how they begin, then what each hears.
+TWO_FROM_ONE_PORT = """
+    def begin(host, to, port=0):
+        s = socket(AF_INET6)
+        s.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+        s.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+        s.bind(("::", port))
+        s.setblocking(False)
+        return s, errno.errorcode[s.connect_ex((host, int(to)))]
+    def heard(s, limit):
+        return [each.recv(9).decode() for each in select.select([s], [], [], limit)[0]]
+    limit = float(sys.argv[5])
+    first, begun = begin(*sys.argv[1:3])
+    second, also = begin(*sys.argv[3:5], first.getsockname()[1])
+    print(json.dumps([begun, also, heard(second, limit) if also == "EINPROGRESS" else [], heard(first, limit)]))
+"""
+
+
+def dial_twice(world, host, other_host, limit):
+    server = python_spawn(world.b, FULL_AND_OTHER, ready=r"ready \d+ \d+")
+    full, other = server.wait_for(r"ready (\d+) (\d+)").groups()
+    got = python(world.a, TWO_FROM_ONE_PORT, host, full, other_host, other, limit)
+    server.stop(9)
+    return got
+
+
+def test_a_dial_is_led_to_its_own_port_when_another_shares_its_source(world):
+    """As of programs that dial from the port they listen on. The kernel's own allows both at once, see limits.md."""
+    mapped = "::ffff:" + world.b.v4
+    assert dial_twice(world, mapped, mapped, 2) in (["EINPROGRESS", "EADDRNOTAVAIL", [], []],
+                                                    ["EINPROGRESS", "EINPROGRESS", ["other"], ["full"]])
+
+
+def test_dials_of_two_addresses_may_share_their_source(world):
+    assert dial_twice(world, "::ffff:" + world.b.v4, world.b.v6, 20) == ["EINPROGRESS", "EINPROGRESS", ["other"], ["full"]]
