@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define STAGE_WORDS_MAX 64
+
 char stage_output[STAGE_OUTPUT_MAX];
 
 void stage_copy(const char *from, const char *to)
@@ -80,12 +82,13 @@ void stage_write_good_meshd(const struct stage *s)
 
 pid_t stage_start(const struct stage *s, const char *const *argv, int *out)
 {
-	char *words[16] = { (char *)s->meshrun, "--dir", (char *)s->dir };
+	char *words[STAGE_WORDS_MAX] = { (char *)s->meshrun, "--dir", (char *)s->dir };
 	int pipes[2], n = 3;
 	pid_t pid;
 
-	while (*argv)
+	while (*argv && n < STAGE_WORDS_MAX - 1)
 		words[n++] = (char *)*argv++;
+	assert_null(*argv);
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
 	pid = fork();
 	if (pid == 0) {

@@ -1,18 +1,11 @@
 /* Joining by a server: what meshrun hands to the daemon, and what it says while a login waits. */
-#include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include "shared/ipc.h"
 #include "tests/shim/stage.h"
+#include "tests/shim/stage_daemon.h"
 
 #define KEY "hskey-auth-0123456789abcdef"
 
@@ -126,86 +119,22 @@ static void test_so_is_who_may_use_it_and_how_it_works(void **state)
 						     "--congestion=rate --log-level=debug\n"));
 }
 
-/* A daemon that is not ready, with a status. */
-struct starting {
-	int control, api;
-	const char *status;
-	int asks_until_ready;
-	_Atomic bool is_over;
-};
-
-static int listen_at(const struct stage *s, const char *file, int type)
+static int run_against(struct stage *s, struct stage_daemon *d, const char *timeout)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-
-	snprintf(name.sun_path, sizeof(name.sun_path), "%s/%s", s->dir, file);
-	assert_int_equal(bind(fd, (struct sockaddr *)&name, sizeof(name)), 0);
-	assert_int_equal(listen(fd, 16), 0);
-	return fd;
-}
-
-static void answer_ready(struct starting *d)
-{
-	struct ipc_reply reply = { .magic = IPC_MAGIC, .version = IPC_VERSION, .type = IPC_READY };
-	int fd = accept(d->control, NULL, NULL);
-	char question[64];
-
-	reply.error = d->asks_until_ready-- > 0 ? EAGAIN : 0;
-	if (recv(fd, question, sizeof(question), 0) > 0)
-		send(fd, &reply, sizeof(reply), MSG_NOSIGNAL);
-	close(fd);
-}
-
-static void answer_status(struct starting *d)
-{
-	int fd = accept(d->api, NULL, NULL);
-	char question[512];
-
-	if (recv(fd, question, sizeof(question), 0) > 0)
-		dprintf(fd, "HTTP/1.0 200 OK\r\n\r\n%s", d->status);
-	close(fd);
-}
-
-static void *play_daemon(void *arg)
-{
-	struct starting *d = arg;
-	struct pollfd p[] = { { d->control, POLLIN, 0 }, { d->api, POLLIN, 0 } };
-
-	while (!d->is_over) {
-		if (poll(p, 2, 20) <= 0)
-			continue;
-		if (p[0].revents & POLLIN)
-			answer_ready(d);
-		if (p[1].revents & POLLIN)
-			answer_status(d);
-	}
-	return NULL;
-}
-
-static int run_against(struct stage *s, struct starting *d, const char *timeout)
-{
-	pthread_t thread;
 	int status;
 
-	assert_int_equal(mkdir(s->dir, 0700), 0);
-	d->control = listen_at(s, "control", SOCK_SEQPACKET);
-	d->api = listen_at(s, "api", SOCK_STREAM);
-	assert_int_equal(pthread_create(&thread, NULL, play_daemon, d), 0);
+	stage_daemon_start(s, d);
 	status = stage_run(s, "--timeout", timeout, "echo", "ran");
-	d->is_over = true;
-	pthread_join(thread, NULL);
-	close(d->control);
-	close(d->api);
+	stage_daemon_end(d);
 	return status;
 }
 
 static void test_a_login_that_failed_is_told_at_once(void **state)
 {
-	struct starting d = { .status = "{\"Self\": {\"LoginError\": \"not this\"}, "
-					"\"BackendState\": \"NeedsLogin\", \"LoginError\": "
-					"\"the auth key \\u001b[1m has expired\"}",
-			      .asks_until_ready = 1000 };
+	struct stage_daemon d = { .status = "{\"Self\": {\"LoginError\": \"not this\"}, "
+					    "\"BackendState\": \"NeedsLogin\", \"LoginError\": "
+					    "\"the auth key \\u001b[1m has expired\"}",
+				  .asks_until_ready = 1000 };
 
 	assert_int_equal(run_against(*state, &d, "20"), 1);
 	stage_assert_sentence("meshrun: the auth key  [1m has expired\n");
@@ -213,8 +142,8 @@ static void test_a_login_that_failed_is_told_at_once(void **state)
 
 static void test_the_url_to_visit_is_shown_once(void **state)
 {
-	struct starting d = { .status = "{\"AuthURL\" : \"http://h/register/a?b=1\\u0026c\"}",
-			      .asks_until_ready = 30 };
+	struct stage_daemon d = { .status = "{\"AuthURL\" : \"http://h/register/a?b=1\\u0026c\"}",
+				  .asks_until_ready = 30 };
 
 	assert_int_equal(run_against(*state, &d, "20"), 0);
 	assert_string_equal(stage_output,
@@ -224,8 +153,8 @@ static void test_the_url_to_visit_is_shown_once(void **state)
 
 static void test_an_approval_that_does_not_come_ends_by_the_timeout(void **state)
 {
-	struct starting d = { .status = "{\"BackendState\":\"NeedsMachineAuth\"}",
-			      .asks_until_ready = 1000 };
+	struct stage_daemon d = { .status = "{\"BackendState\":\"NeedsMachineAuth\"}",
+				  .asks_until_ready = 1000 };
 
 	assert_int_equal(run_against(*state, &d, "3"), 1);
 	assert_non_null(strstr(stage_output, "meshrun: waiting until an administrator approves"));
