@@ -504,12 +504,12 @@ int mesh_create(struct config *config, const struct mesh_options *options, struc
 			config_finish(config);
 		goto fail;
 	}
+	mesh->options = *options;
 	mesh->greeting_ns = mesh->next_look_up_ns = mesh->ready_ns = mesh->due_ns = NEVER_NS;
 	if (config) {
 		mesh->config = *config;
 		sodium_memzero(config, sizeof(*config));
 		mesh_choose_name(&mesh->config);
-		mesh->config_path = options->config_path;
 	} else {
 		login_config(&mesh->config, options->login);
 	}

@@ -16,6 +16,7 @@ struct mesh;
 
 #define MESH_LINE_MAX 512
 
+/* Its texts live as long as the mesh. */
 struct mesh_options {
 	const char *dir;         /* the runtime folder */
 	const char *config_path; /* the file, to be read again; NULL: it cannot be */
@@ -23,7 +24,7 @@ struct mesh_options {
 	enum tcp_congestion congestion;
 	unsigned workers;                /* threads that encrypt; 0: as many as are worth it here */
 	bool refuse_synhold;             /* tests: as if SYN hold did not work here */
-	const struct login_setup *login; /* of a tailnet's node; lives as long as the mesh */
+	const struct login_setup *login; /* of a tailnet's node */
 	const char *socks5_listen, *http_listen; /* "ADDRESS:PORT", NULL: no proxy */
 };
 

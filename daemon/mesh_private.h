@@ -54,9 +54,10 @@ struct mesh_peer {
 };
 
 struct mesh {
-	struct config config;    /* of file mode; of tailnet mode only port and MTU */
-	struct tailnet *tailnet; /* NULL: file mode */
-	struct netmap *netmap;   /* what status, whois and names are read from */
+	struct mesh_options options; /* as it was started */
+	struct config config;        /* of file mode; of tailnet mode only port and MTU */
+	struct tailnet *tailnet;     /* NULL: file mode */
+	struct netmap *netmap;       /* what status, whois and names are read from */
 	struct loop *loop;
 	struct dns *dns;
 	struct proxy *proxy; /* NULL: none */
@@ -67,7 +68,6 @@ struct mesh {
 	struct wg_device *wg;    /* tailnet mode: NULL while there is no node key */
 	struct netstack *netstack;
 	struct resolver *resolver; /* tailnet mode */
-	const char *config_path;   /* file mode: read again by mesh_reload(); NULL: unknown */
 	struct mesh_peer **peers;  /* file mode: config.peer_count of them */
 	struct mesh_peer *by_id;   /* the same */
 	int64_t last_id;           /* given to a peer; none is given twice */
@@ -178,6 +178,11 @@ void mesh_api_netchecked(struct mesh *mesh, uint32_t ticket, const struct netche
 char *mesh_status(struct mesh *mesh, bool want_peers);
 /* {"Peer": {...}} of these, as far as they are there; NULL without memory. */
 struct json_object *mesh_status_peers(struct mesh *mesh, const int64_t *ids, unsigned count);
+
+/* ---- mesh_status_options.c ---- */
+
+/* What the node was started with. */
+void mesh_status_add_options(const struct mesh *mesh, struct json_object *status);
 
 /* ---- mesh_status_all.c ---- */
 

@@ -120,7 +120,7 @@ static int check_unchangeable(const struct reload *r, char *error)
 	snprintf(error, CONFIG_FILE_ERROR_MAX,
 		 "%s: %s cannot change while meshd runs, so nothing was changed; restart it, or "
 		 "write what it was",
-		 r->mesh->config_path, list);
+		 r->mesh->options.config_path, list);
 	return -EBUSY;
 }
 
@@ -289,7 +289,7 @@ static char *tell(const struct reload *r, char *error)
 	char *json;
 
 	log_info("mesh: %s was read again: %u peers added, %u changed, %u removed, %u as before",
-		 r->mesh->config_path, r->added, r->changed, r->removed, as_before);
+		 r->mesh->options.config_path, r->added, r->changed, r->removed, as_before);
 	mesh_log_warnings(r->mesh);
 	if (asprintf(&json, "{\"Added\":%u,\"Changed\":%u,\"Removed\":%u,\"Unchanged\":%u}",
 		     r->added, r->changed, r->removed, as_before) >= 0)
@@ -315,7 +315,7 @@ char *mesh_reload(void *owner, char *error)
 	struct reload r = { .mesh = mesh };
 	int err;
 
-	if (mesh->tailnet || !mesh->config_path) {
+	if (mesh->tailnet || !mesh->options.config_path) {
 		snprintf(error, 256, "%s",
 			 mesh->tailnet
 				 ? "this node is run by a coordination server, which tells it "
@@ -324,7 +324,7 @@ char *mesh_reload(void *owner, char *error)
 		return NULL;
 	}
 	calm_expect(&mesh->calm, loop_now(mesh->loop)); /* reading a file takes memory */
-	err = config_file_read(mesh->config_path, true, &r.file, error);
+	err = config_file_read(mesh->options.config_path, true, &r.file, error);
 	if (!err) {
 		mesh_choose_name(&r.file);
 		err = check_unchangeable(&r, error);
@@ -335,7 +335,7 @@ char *mesh_reload(void *owner, char *error)
 		err = show(&r, error);
 	if (err) {
 		undo(&r);
-		name_file(mesh->config_path, error);
+		name_file(mesh->options.config_path, error);
 		log_warn("mesh: the file was read again, and refused: %s", error);
 		return NULL;
 	}

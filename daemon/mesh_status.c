@@ -4,11 +4,9 @@
  * look for, and after it what only this daemon counts. And the lines that the log has of it.
  */
 #include <json-c/json.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "daemon/derp/relays.h"
 #include "daemon/dns/dns.h"
@@ -299,26 +297,13 @@ static json_object *paths_counters(const struct tailnet *t)
 	return o;
 }
 
-/* The file of this node, by the name it was given: meshrun may be told of another one. */
-static void add_config_file(const struct mesh *mesh, json_object *status)
-{
-	char path[PATH_MAX], cwd[PATH_MAX] = "";
-	const char *name = mesh->config_path;
-
-	if (!name || (*name != '/' && !getcwd(cwd, sizeof(cwd))) ||
-	    snprintf(path, sizeof(path), "%s%s%s", cwd, *name == '/' ? "" : "/", name) >=
-		    (int)sizeof(path))
-		return;
-	add_text(status, "ConfigFile", path);
-}
-
 /* What only we have, after what every client shows. */
 static void add_own(struct mesh *mesh, json_object *status)
 {
 	struct edge_stats edge;
 
 	edge_get_stats(mesh->edge, &edge);
-	add_config_file(mesh, status);
+	mesh_status_add_options(mesh, status);
 	add_number(status, "ListenPort", udp_path_port(mesh->udp));
 	add_number(status, "MTU", mesh->config.mtu);
 	add_flag(status, "SynHold", edge.synhold);
@@ -495,7 +480,7 @@ void mesh_log_warnings(struct mesh *mesh)
 {
 	if (mesh->config.is_exposed)
 		log_warn("meshd: %s holds a private key and others may read it; chmod 600 it",
-			 mesh->config_path);
+			 mesh->options.config_path);
 	if (mesh->config.unused[0])
 		log_warn("config: %s", mesh->config.unused);
 	if (mesh->config.bad_names[0])

@@ -1,7 +1,8 @@
 /*
  * The tables of meshd's options. A new one has its line in the help, its id, its name, its variable
- * where one makes sense, and its case in options_take.c. meshrun hands most of them
- * on, and has a list of its own (preload/meshrun.c).
+ * where one makes sense, and its case in options_take.c. The status tells it
+ * (mesh_status_options.c); meshrun hands it on (preload/meshrun.c), and says where the daemon that
+ * runs has another value (preload/meshrun_same.c).
  */
 #include "daemon/options_table.h"
 

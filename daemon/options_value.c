@@ -9,42 +9,22 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "shared/flag.h"
 #include "shared/util.h"
 
 #define LABEL_MAX 63
 
 const char *value_flag(const char *text, bool *flag)
 {
-	static const char *const yes[] = { "1", "t", "true", "yes", "on" };
-	static const char *const no[] = { "0", "f", "false", "no", "off" };
-
 	*flag = true;
-	if (!text)
-		return NULL;
-	for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
-		*flag = strcasecmp(text, yes[i]) == 0;
-		if (*flag || strcasecmp(text, no[i]) == 0)
-			return NULL;
-	}
-	return "takes true or false";
+	return !text || flag_read(text, flag) ? NULL : "takes true or false";
 }
 
 const char *value_level(const char *text, enum log_level *level)
 {
-	static const struct {
-		const char *name;
-		enum log_level level;
-	} levels[] = { { "error", LOG_ERR },
-		       { "warning", LOG_WARN },
-		       { "info", LOG_INFO },
-		       { "debug", LOG_DEBUG } };
-
-	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
-		if (strcmp(levels[i].name, text) == 0) {
-			*level = levels[i].level;
+	for (*level = LOG_ERR; *level <= LOG_DEBUG; (*level)++)
+		if (strcmp(log_level_name(*level), text) == 0)
 			return NULL;
-		}
-	}
 	return "is one of error, warning, info, debug";
 }
 

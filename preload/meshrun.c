@@ -44,7 +44,7 @@ static const char usage_text[] =
 	"  --socks5-server ADDR --outbound-http-proxy-listen ADDR --allow-all-users\n"
 	"  --congestion NAME --workers N --log-level LEVEL\n"
 	"                       for meshd in either case, see there; all of meshd's options count\n"
-	"                       only where it is started\n"
+	"                       only where it is started, and are told where it runs otherwise\n"
 	"  --dir DIR            runtime folder of the daemon               (MESHWRAP_DIR)\n"
 	"  --timeout SECONDS    how long to wait for the mesh; 30 unless told, and without\n"
 	"                       limit while a person is to log this node in\n"
@@ -321,6 +321,7 @@ static void choose_daemon(struct options *o, struct daemon_options *daemon)
 	if (!o->for_login && (o->config || (config && *config)))
 		daemon->config = o->config ? o->config : config;
 	daemon->config_is_chosen = o->config != NULL;
+	daemon->given = &o->login;
 	if (daemon->config || o->login.count || o->login.is_wanted_by_environment)
 		daemon->login = &o->login;
 }

@@ -56,10 +56,11 @@ int login_key_pipe(struct login *login);
 void login_finish(struct login *login);
 
 struct daemon_options {
-	const char *config;    /* NULL: not by a file */
-	bool config_is_chosen; /* on the command line */
-	struct login *login;   /* with a file: just the words; both NULL: do not start one */
-	bool dir_is_chosen;    /* dir was named by the user: look nowhere else */
+	const char *config;        /* NULL: not by a file */
+	bool config_is_chosen;     /* on the command line */
+	struct login *login;       /* with a file: just the words; both NULL: do not start one */
+	const struct login *given; /* what is said, whether one is to be started or not */
+	bool dir_is_chosen;        /* dir was named by the user: look nowhere else */
 	unsigned timeout_s;
 	bool timeout_is_chosen; /* else waiting for a person has no limit */
 };
@@ -74,7 +75,7 @@ bool make_absolute(const char *path, char absolute[static PATH_MAX]);
 
 /*
  * Whether the daemon that runs in dir is of the file or the server that is asked for. 0, or the
- * exit status; where they differ the user was told.
+ * exit status; where they differ the user was told. So he was of options that it does not have.
  */
 int daemon_check_wanted(const char *dir, const struct daemon_options *options);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "shared/paths.h"
+#include "shared/util.h"
 
 #define ANSWER_MAX 65536
 
@@ -78,30 +79,48 @@ static const char *skip_space(const char *p, const char *end)
 	return p;
 }
 
-void status_find(const char *json, size_t len, const char *key, char *text, size_t room)
+/* Where the value under key begins, at the top level of the object. NULL: there is none. */
+static const char *find_member(const char *json, size_t len, const char *key)
 {
 	const char *p = json, *end = json + len;
 	char name[64];
 	int depth = 0;
 
-	text[0] = '\0';
 	while (p < end) {
 		char c = *p++;
 
 		if (c == '{' || c == '[')
 			depth++;
-		else if (c == '}' || c == ']')
-			depth--;
+		else if ((c == '}' || c == ']') && --depth <= 0)
+			break;
 		if (c != '"')
 			continue;
 		p = skip_space(read_string(p, end, name, sizeof(name)), end);
-		if (depth != 1 || p == end || *p != ':' || strcmp(name, key) != 0)
-			continue;
-		p = skip_space(p + 1, end);
-		if (p < end && *p == '"')
-			read_string(p + 1, end, text, room);
-		return;
+		if (depth == 1 && p < end && *p == ':' && strcmp(name, key) == 0)
+			return skip_space(p + 1, end);
 	}
+	return NULL;
+}
+
+bool status_find(const char *json, size_t len, const char *key, char *text, size_t room)
+{
+	const char *value = find_member(json, len, key), *end = json + len;
+
+	text[0] = '\0';
+	if (!value || value == end || *value != '"')
+		return false;
+	read_string(value + 1, end, text, room);
+	return true;
+}
+
+/* The object under key, and what follows it; rest 0: there is none. */
+static const char *find_object(const char *json, size_t len, const char *key, size_t *rest)
+{
+	const char *value = find_member(json, len, key), *end = json + len;
+	bool is_object = value && value < end && *value == '{';
+
+	*rest = is_object ? (size_t)(end - value) : 0;
+	return is_object ? value : "";
 }
 
 static int connect_api(const char *dir)
@@ -205,11 +224,10 @@ bool status_ask(const char *dir, struct login_status *status)
 
 bool status_ask_origin(const char *dir, struct daemon_origin *origin)
 {
-	static const char section[] = "\"Control\":";
 	char *answer = malloc(ANSWER_MAX);
 	int fd = answer ? connect_api(dir) : -1;
-	const char *body = NULL, *control;
-	size_t len;
+	const char *body = NULL, *object;
+	size_t len, rest;
 
 	memset(origin, 0, sizeof(*origin));
 	if (fd >= 0) {
@@ -218,10 +236,12 @@ bool status_ask_origin(const char *dir, struct daemon_origin *origin)
 	}
 	if (body) {
 		status_find(body, len, "ConfigFile", origin->config, sizeof(origin->config));
-		control = memmem(body, len, section, sizeof(section) - 1);
-		if (control && !origin->config[0])
-			status_find(control, (size_t)(body + len - control), "Server",
-				    origin->server, sizeof(origin->server));
+		object = find_object(body, len, "Control", &rest);
+		if (!origin->config[0])
+			status_find(object, rest, "Server", origin->server, sizeof(origin->server));
+		object = find_object(body, len, "Options", &rest);
+		rest = MIN(rest, sizeof(origin->options) - 1);
+		memcpy(origin->options, object, rest);
 	}
 	free(answer);
 	return body != NULL;

@@ -14,10 +14,13 @@ struct login_status {
 	char error[STATUS_TEXT_MAX]; /* why the login has failed for good */
 };
 
-/* What made the daemon a node: one of them, the other is "". */
+/* What the daemon was started with. */
 struct daemon_origin {
+	/* What made it a node: one of them, the other is "". */
 	char config[STATUS_TEXT_MAX * 4]; /* absolute, as it was named */
 	char server[STATUS_TEXT_MAX * 2]; /* URL */
+	/* The object of options by name, for status_find(); "": not told. */
+	char options[STATUS_TEXT_MAX * 16];
 };
 
 /* Asks the daemon of dir. False: it does not answer, nothing is known. */
@@ -34,8 +37,8 @@ struct traffic {
 bool status_ask_traffic(const char *dir, struct traffic *traffic);
 /*
  * Pure: the text of the string under key at the top level of a JSON object, only
- * printable and cut to what fits; "" when there is none. json need not be well formed.
+ * printable and cut to what fits; "" and false when there is none. json need not be well formed.
  */
-void status_find(const char *json, size_t len, const char *key, char *text, size_t room);
+bool status_find(const char *json, size_t len, const char *key, char *text, size_t room);
 
 #endif

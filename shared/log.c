@@ -37,6 +37,13 @@ enum log_level log_level(void)
 	return max_level;
 }
 
+const char *log_level_name(enum log_level level)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+
+	return names[level];
+}
+
 void log_never_wait(void)
 {
 	struct stat st;

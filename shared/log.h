@@ -21,6 +21,8 @@ void log_never_wait(void);
 /* Lines above this level are dropped. INFO until told otherwise. */
 void log_set_level(enum log_level level);
 enum log_level log_level(void);
+/* "error", "warning", "info" or "debug". */
+const char *log_level_name(enum log_level level);
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_err(...)  log_write(LOG_ERR, __VA_ARGS__)

@@ -3,7 +3,7 @@ import os
 import re
 import signal
 
-from worlds import check_sentence, daemons, wait_until
+from worlds import check_sentence, daemons, free_port, wait_until
 
 
 def test_meshrun_beside_the_daemon_of_another_file_refuses(running):
@@ -36,6 +36,45 @@ def test_meshrun_beside_the_daemon_of_the_same_file_says_nothing(running):
     a.write(a.config, "another one, which meshctl reload is to read\n", 0o600)
     said = a.meshrun("--config", a.config, *words, env={"MESHWRAP_CONFIG": str(a.config)})
     assert (said.stdout, said.stderr) == ("ran\n", "")
+
+
+def test_meshrun_beside_a_daemon_with_other_options_says_which(running):
+    """They count where the daemon is started, and it is taken as it is."""
+    a, _ = running
+    words = ("--dir", a.dir, "--", "echo", "ran")
+    for name, variable, value, has in (("congestion", "MESHWRAP_CONGESTION", "rate", "with cubic"),
+                                       ("workers", "MESHWRAP_WORKERS", "2", "without it"),
+                                       ("log-level", "MESHWRAP_LOG_LEVEL", "error", "with info"),
+                                       ("socks5-server", "TS_SOCKS5_SERVER", "127.0.0.1:1", "without it"),
+                                       ("hostname", None, "pod", f"and was started from {a.config}")):
+        by_line = a.meshrun(f"--{name}", value, *words)
+        assert (by_line.stdout, by_line.stderr) == (
+            "ran\n", f"meshrun: --{name} is {value}, but the daemon of {a.dir} runs already, {has}\n")
+        if variable:
+            by_variable = a.meshrun(*words, env={variable: value})
+            assert by_variable.stderr == by_line.stderr.replace(f"--{name}", variable), "and it runs, too"
+    several = a.meshrun("--allow-all-users", *words, env={"TS_EXTRA_ARGS": "--congestion rate", "TS_HOSTNAME": "pod"})
+    assert several.stderr.splitlines() == [
+        f"meshrun: {what}, but the daemon of {a.dir} runs already, {has}" for what, has in (
+            ("--allow-all-users is true", "without it"), ("--congestion in TS_EXTRA_ARGS is rate", "with cubic"))]
+
+
+def test_the_second_program_of_a_container_hears_nothing_of_the_same_options(pair):
+    """docker exec, and a program that starts another one by meshrun: the same environment."""
+    a, b = pair
+    b.start()
+    env = {"MESHWRAP_CONFIG": str(a.config), "MESHWRAP_CONGESTION": "rate", "MESHWRAP_WORKERS": "1", "MESHWRAP_LOG_LEVEL": "info",
+           "TS_SOCKS5_SERVER": f"127.0.0.1:{free_port()}", "TS_HOSTNAME": "pod",
+           "TS_EXTRA_ARGS": f"--accept-routes --outbound-http-proxy-listen=127.0.0.1:{free_port()} --allow-all-users"}
+    words = ("--dir", a.dir, "--", a.lab.binary("meshrun"), "--congestion=rate", "--", a.lab.binary("meshctl"), "ping", "-c", "1", "node-b")
+    try:
+        for time in ("first", "again"):
+            said = a.meshrun(*words, env=env)
+            assert "pong from node-b" in said.stdout and not said.stderr, time
+    finally:
+        for pid in daemons(a):
+            os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not daemons(a), 10, "the daemon's end")
 
 
 def test_a_file_for_explanations_that_cannot_be_written_is_told_in_one_sentence(running):

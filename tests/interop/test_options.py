@@ -129,6 +129,55 @@ def test_a_server_that_was_set_up_anew_is_trusted_only_when_the_user_says_so(htt
     assert "has changed" not in node.said()[said:]
 
 
+# ---- beside a daemon that runs already ----
+
+START_ONLY = {"config", "login-server", "auth-key-file", "auth-key-fd", "dir", "no-syn-hold"}
+
+
+def known_options(node):
+    """Name: variable or None, of all that meshd's help has."""
+    text = node.run([node.lab.binary("meshd"), "--help"], wrapped=False).stdout
+    entries = [re.match(r"--([a-z0-9-]+)", entry) and entry for entry in re.split(r"(?m)^  (?=--)", text)]
+    names = {re.match(r"--([a-z0-9-]+)", entry)[1]: re.search(r"(?m)\b((?:TS|MESHWRAP)_[A-Z0-9_]+)$", entry)
+             for entry in entries if entry}
+    return {name: variable and variable[1] for name, variable in names.items() if name not in START_ONLY}
+
+
+def test_every_option_that_the_running_daemon_does_not_have_is_told(https, node):
+    server, ca = https
+    flags = ["--ca", ca, "--shields-up", "--accept-dns=false", "--capability-version", "113"]
+    node.begin(key=server.key(), login=server.url, flags=flags).wait_running()
+    has, known = node.status()["Options"], known_options(node)
+    assert set(has) == set(known), "status tells each"
+    start, variables = f"but the daemon of {node.dir} runs already", {}
+    for name, variable in known.items():
+        value = {"true": "false", "false": "true"}.get(has[name], "77")
+        is_off = has[name] in ("", "false")
+        said = f"is {value}, {start}, {'without it' if is_off else f'with {has[name]}'}\n"
+        word = f"--{name}" if value == "true" else f"--{name}={value}"
+        ran = node.meshrun(word, "--", "echo", "ran")
+        assert (ran.stdout, ran.stderr) == ("ran\n", f"meshrun: --{name} {said}")
+        if variable:
+            variables[variable] = has[name]
+            assert node.meshrun("--", "echo", "ran", env={variable: value}).stderr == f"meshrun: {variable} {said}"
+    assert len(variables) == len(known) - 2, "only --allow-all-users and --trust-new-server-key have none"
+    same = node.meshrun("--login-server", server.url, *flags, "--", "echo", "ran",
+                        env={**variables, "TS_LOGIN_SERVER": server.url, "TS_EXTRA_ARGS": f"--hostname {node.name}"})
+    assert (same.stdout, same.stderr) == ("ran\n", "")
+
+
+def test_the_environment_that_the_daemon_was_started_with_says_the_same_again(https, node):
+    server, ca = https
+    env = {"TS_LOGIN_SERVER": f"{server.url}/", "TS_AUTHKEY": f"file:{node.write_key(server.key())}", "TS_HOSTNAME": node.name,
+           "TS_STATE_DIR": "state", "MESHWRAP_CA": str(ca), "TS_ACCEPT_DNS": "0", "TS_ACCEPT_ROUTES": "yes", "TS_PORT": "0",
+           "MESHWRAP_WORKERS": "1", "MESHWRAP_LOG_LEVEL": "debug", "TS_EXTRA_ARGS": "--shields-up --ssh -accept-dns=false"}
+    node.daemon = node.lab.spawn([node.lab.binary("meshd"), "--dir", node.dir], node.place, env, cwd=node.home)
+    node.logs.append(node.daemon)
+    node.wait_running()
+    said = node.meshrun("--", "echo", "ran", env=env)
+    assert (said.stdout, said.stderr) == ("ran\n", "")
+
+
 # ---- --accept-routes ----
 
 DIAL = """
