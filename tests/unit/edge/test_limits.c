@@ -8,22 +8,18 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "daemon/edge/apps.h"
-#include "daemon/edge/dgram.h"
 #include "shared/paths.h"
-#include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
 #include "tests/unit/edge/two_nodes.h"
 
@@ -294,134 +290,6 @@ static void test_without_descriptors_questions_to_the_api_wait(void **state)
 	close(ready.fd);
 }
 
-static void test_idle_udp_endpoints_go_when_no_program_is_bound_any_more(void **state)
-{
-	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to, bound;
-	struct sockaddr_storage ss;
-	struct ipc_reply reply;
-	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-
-	unsigned services = a->map->pair_count[MAP_UDP_OUT]; /* these stay */
-
-	(void)state;
-	to = mesh_endpoint(B_ADDR, 9);
-	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
-	to = mesh_endpoint(B_ADDR, 10);
-	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
-	assert_int_equal(sock_bind(fd, &from), 0);
-	assert_int_equal(sock_local(fd, &bound), 0);
-	to = (struct endpoint){ reply.mirror, reply.mirror_port };
-	assert_int_equal(sendto(fd, "x", 1, 0, (struct sockaddr *)&ss,
-				endpoint_to_sockaddr(&to, AF_INET, &ss)),
-			 1);
-	two_nodes_let_pass(a, 10);
-	assert_int_equal(two_nodes_stats(a).udp_endpoints, 2);
-	two_nodes_let_pass(a, DGRAM_IDLE_S + 1);
-	assert_int_equal(two_nodes_stats(a).udp_endpoints, 1);
-	two_nodes_let_pass(a, 3 * DGRAM_IDLE_S);
-	assert_int_equal(two_nodes_stats(a).udp_endpoints, 1);
-	close(fd);
-	two_nodes_let_pass(a, 5 * DGRAM_IDLE_S);
-	assert_int_equal(two_nodes_stats(a).udp_endpoints, 0);
-	assert_int_equal(a->map->pair_count[MAP_UDP_OUT], services);
-	assert_int_equal(a->map->pair_count[MAP_UDP_IN], services);
-}
-
-static void test_beyond_the_limit_the_oldest_udp_endpoint_goes(void **state)
-{
-	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to;
-	struct ipc_reply reply;
-	uint32_t addr;
-	uint16_t port;
-
-	(void)state;
-	for (unsigned i = 0; i <= DGRAMS_MAX; i++) {
-		to = mesh_endpoint(i % 2 ? B_ADDR : B_ADDR6, (uint16_t)(1000 + i));
-		assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
-	}
-	assert_int_equal(two_nodes_stats(a).udp_endpoints, DGRAMS_MAX);
-	assert_false(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR6), 1000, &addr, &port));
-	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), 1001, &addr, &port));
-}
-
-static void test_a_greedy_peer_pushes_out_its_own_udp_endpoints(void **state)
-{
-	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to;
-	struct edge_stats stats;
-	struct ipc_reply reply;
-	uint32_t addr;
-	uint16_t port;
-
-	(void)state;
-	a->is_v6_another_peers = true;
-	to = mesh_endpoint(B_ADDR6, 1000);
-	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
-	for (unsigned i = 0; i < DGRAMS_MAX + 10; i++) {
-		to = mesh_endpoint(B_NET, (uint16_t)(1000 + i));
-		to.addr.byte[15] = (uint8_t)i;
-		assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
-	}
-	assert_true(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR6), 1000, &addr, &port));
-	assert_false(map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_NET), 1000, &addr, &port));
-	stats = two_nodes_stats(a);
-	assert_int_equal(stats.udp_endpoints, DGRAMS_MAX);
-	assert_int_equal(stats.udp_evicted, 11);
-	assert_int_equal(stats.udp_over_share, 11);
-}
-
-static void processor_time(void *arg)
-{
-	struct timespec *ts = arg;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, ts);
-}
-
-static void test_who_has_all_ports_of_a_mirror_pushes_out_its_own(void **state)
-{
-	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to;
-	struct timespec before, after;
-	struct ipc_reply reply;
-	int64_t used_ns;
-	uint32_t addr;
-	uint16_t port;
-
-	(void)state;
-	/* The range beside ip_local_port_range is smaller on most machines. */
-	for (unsigned i = 0; i < DGRAMS_MAX - 10; i++) {
-		if (i == DGRAMS_MAX - 1010)
-			two_nodes_call(&t, processor_time, &before);
-		to = mesh_endpoint(B_ADDR, (uint16_t)(1000 + i));
-		assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
-	}
-	two_nodes_call(&t, processor_time, &after);
-	used_ns =
-		(after.tv_sec - before.tv_sec) * (int64_t)NS_PER_S + after.tv_nsec - before.tv_nsec;
-	assert_true(used_ns / 1000 < (int64_t)(2 * NS_PER_MS));
-	assert_true(
-		map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), to.port, &addr, &port));
-	assert_int_equal(two_nodes_stats(a).udp_over_share, 0);
-	assert_true(two_nodes_stats(a).udp_endpoints > 2000);
-}
-
-static void test_a_scan_leaves_no_udp_endpoints_behind(void **state)
-{
-	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0),
-			to = mesh_endpoint(B_ADDR, 9);
-	struct sockaddr_storage ss;
-	struct ipc_reply reply;
-	struct pollfd ready = { socket(AF_INET, SOCK_DGRAM, 0), POLLIN, 0 };
-
-	(void)state;
-	assert_int_equal(sock_bind(ready.fd, &from), 0);
-	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
-	to = (struct endpoint){ reply.mirror, reply.mirror_port };
-	sendto(ready.fd, "x", 1, 0, (struct sockaddr *)&ss,
-	       endpoint_to_sockaddr(&to, AF_INET, &ss));
-	poll(&ready, 1, 50);
-	assert_int_equal(two_nodes_stats(b).udp_endpoints, 0);
-	close(ready.fd);
-}
-
 static void test_a_program_that_is_gone_does_not_keep_its_flow_for_ever(void **state)
 {
 	int client, server;
@@ -546,84 +414,6 @@ static void test_a_full_listener_queue_makes_the_peer_wait(void **state)
 	close(listener);
 }
 
-/* All ports of the range at ::1 that are free, or have become so; taken: by their numbers. */
-static void take_ports(const struct port_range *range, int taken[static 65536])
-{
-	for (unsigned p = range->first; p <= range->last; p++) {
-		struct endpoint one = mesh_endpoint("::1", (uint16_t)p);
-
-		if (taken[p])
-			continue;
-		taken[p] = sock_open(&one, SOCK_STREAM);
-		assert_true(taken[p] > 0);
-		if (sock_bind(taken[p], &one) != 0) {
-			close(taken[p]);
-			taken[p] = 0;
-		}
-	}
-}
-
-static int64_t ns_between(const struct timespec *from, const struct timespec *to)
-{
-	return (to->tv_sec - from->tv_sec) * (int64_t)NS_PER_S + to->tv_nsec - from->tv_nsec;
-}
-
-/* Processor time of a try of each port of the range, all of which are taken. */
-static int64_t cost_of_all(const struct port_range *range)
-{
-	struct timespec before, after;
-	struct endpoint one = mesh_endpoint("::1", 0);
-	int fd = sock_open(&one, SOCK_STREAM);
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
-	for (unsigned p = range->first; p <= range->last; p++) {
-		one.port = (uint16_t)p;
-		if (sock_bind(fd, &one) == 0) {
-			close(fd);
-			fd = sock_open(&one, SOCK_STREAM);
-		}
-	}
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-	close(fd);
-	return ns_between(&before, &after);
-}
-
-/*
- * A peer that has all ports of ours at ::1 gets no more, and that is found out without trying
- * all of them.
- */
-static void test_without_a_port_at_loopback6_a_connect_costs_little(void **state)
-{
-	struct endpoint at = mesh_endpoint("::1", 0);
-	struct port_range range = port_range_read();
-	int listener, *taken = calloc(65536, sizeof(*taken)), result = 0;
-	struct timespec before, after;
-	int64_t used_ns = 0, all_ns = 0;
-	uint16_t port;
-
-	(void)state;
-	assert_non_null(taken);
-	listener = program_listen(&at, &port);
-	/* Others on the machine may give one back meanwhile. */
-	for (int i = 0; i < 20 && (result != -ECONNREFUSED || used_ns >= all_ns / 3); i++) {
-		take_ports(&range, taken);
-		two_nodes_call(&t, processor_time, &before);
-		result = shim_connect(a, B_ADDR6, port);
-		two_nodes_call(&t, processor_time, &after);
-		used_ns = ns_between(&before, &after);
-		all_ns = cost_of_all(&range);
-		if (result >= 0)
-			close(result);
-	}
-	for (unsigned p = 0; p < 65536; p++)
-		if (taken[p])
-			close(taken[p]);
-	free(taken);
-	close(listener);
-	assert_int_equal(result, -ECONNREFUSED);
-	assert_true(used_ns < all_ns / 3);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -637,16 +427,10 @@ int main(void)
 		TEST(test_without_descriptors_a_connect_fails_and_programs_wait),
 		TEST(test_without_descriptors_inbound_connects_are_not_refused_but_wait),
 		TEST(test_without_descriptors_questions_to_the_api_wait),
-		TEST(test_idle_udp_endpoints_go_when_no_program_is_bound_any_more),
-		TEST(test_beyond_the_limit_the_oldest_udp_endpoint_goes),
-		TEST(test_a_greedy_peer_pushes_out_its_own_udp_endpoints),
-		TEST(test_who_has_all_ports_of_a_mirror_pushes_out_its_own),
-		TEST(test_a_scan_leaves_no_udp_endpoints_behind),
 		TEST(test_a_program_that_is_gone_does_not_keep_its_flow_for_ever),
 		TEST(test_nor_does_one_that_ended_while_much_was_under_way),
 		TEST(test_a_port_that_is_still_in_use_on_the_mesh_is_replaced_there),
 		TEST(test_a_full_listener_queue_makes_the_peer_wait),
-		TEST(test_without_a_port_at_loopback6_a_connect_costs_little),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
