@@ -3,8 +3,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -15,7 +13,6 @@
 
 #include "daemon/dns/dns.h"
 #include "daemon/dns/message.h"
-#include "daemon/dns/table.h"
 #include "daemon/loop.h"
 #include "shared/util.h"
 #include "shared/wire.h"
@@ -263,48 +260,6 @@ static void test_an_answer_that_no_datagram_can_carry_is_cut(void **state)
 	finish();
 }
 
-/* A query with an OPT of this size and these options, and len more bytes behind it. */
-static size_t query_with_opt(uint8_t query[512], uint16_t size, const char *options,
-			     uint16_t options_len, const char *behind, size_t behind_len)
-{
-	struct dns_writer w = { query, 0, 512, false };
-
-	dns_put_header(&w, 1, DNS_FLAG_RD, 1, 0, 0);
-	dns_put_question(&w, "a.example", DNS_TYPE_A, DNS_CLASS_IN);
-	query[11] = behind_len ? 2 : 1;
-	dns_put_name(&w, "");
-	dns_put_u16(&w, DNS_TYPE_OPT);
-	dns_put_u16(&w, size);
-	dns_put_u32(&w, 0);
-	dns_put_u16(&w, options_len);
-	dns_put_bytes(&w, options, options_len);
-	dns_put_bytes(&w, behind, behind_len);
-	return w.len;
-}
-
-static void test_what_opt_says_counts_with_options_too(void **state)
-{
-	static const char cookie[] = "\0\12\0\10abcdefgh"; /* RFC 7873 */
-	static const char padding[] = "\0\14\0\3\0\0\0";
-	static const char other[] = "\300\14\0\20\0\1\0\0\0\0\0\2\1x"; /* a TXT */
-	uint8_t query[512];
-	size_t len;
-
-	(void)state;
-	len = query_with_opt(query, 1232, "", 0, "", 0);
-	assert_int_equal(dns_message_udp_limit(query, len), 1232);
-	len = query_with_opt(query, 1232, cookie, sizeof(cookie) - 1, "", 0);
-	assert_int_equal(dns_message_udp_limit(query, len), 1232);
-	len = query_with_opt(query, 4000, padding, sizeof(padding) - 1, other, sizeof(other) - 1);
-	assert_int_equal(dns_message_udp_limit(query, len), 4000);
-	len = query_with_opt(query, 65000, cookie, sizeof(cookie) - 1, "", 0);
-	dns_message_clamp_opt(query, len);
-	assert_int_equal(dns_message_udp_limit(query, len), DNS_UDP_MAX);
-	/* Cut off anywhere, it says nothing. */
-	for (size_t cut = 0; cut < len; cut++)
-		assert_int_equal(dns_message_udp_limit(query, cut), DNS_UDP_PLAIN);
-}
-
 static bool fails_in_time(bool is_tcp)
 {
 	struct timespec began, ended;
@@ -548,49 +503,6 @@ static void test_a_dead_route_does_not_use_up_all_queries(void **state)
 	finish();
 }
 
-static double used_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* others may have the processor */
-	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-static void test_thousands_of_names_are_a_matter_of_milliseconds(void **state)
-{
-	enum { N = 16000 };
-	struct netmap_node *nodes = calloc(N, sizeof(*nodes));
-	const struct netmap_node **peers = calloc(N, sizeof(*peers));
-	struct ip_prefix *addr = calloc(N, sizeof(*addr));
-	char(*names)[40] = calloc(N, sizeof(*names));
-	struct dns_source source = { .self = &nodes[0], .peers = peers, .peer_count = N };
-	struct dns_table *table;
-	double began;
-	unsigned unfit;
-
-	(void)state;
-	for (unsigned i = 0; i < N; i++) {
-		snprintf(names[i], sizeof(names[i]), "host-%u.tailnet.example", i * 7919 % N);
-		addr[i] = (struct ip_prefix){ ip_from_v4(0x64400000 + i), 32 };
-		nodes[i] = (struct netmap_node){ .name = names[i],
-						 .addresses = &addr[i],
-						 .address_count = 1 };
-		peers[i] = &nodes[i];
-	}
-	began = used_ms();
-	table = dns_table_build(&source, &unfit);
-	print_message("%d names: %.1f ms\n", (int)N, used_ms() - began);
-	assert_int_equal(dns_table_host_count(table), N);
-	assert_int_equal(unfit, 0);
-	assert_true(used_ms() - began < 1000);
-	assert_string_equal(dns_table_find_ip(table, &addr[77].addr)->name, names[77]);
-	dns_table_destroy(table);
-	free(nodes);
-	free(peers);
-	free(addr);
-	free(names);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -601,7 +513,6 @@ int main(void)
 		cmocka_unit_test(test_a_lost_datagram_is_sent_again_where_tcp_is_shut),
 		cmocka_unit_test(test_a_client_of_tcp_gets_the_whole_answer),
 		cmocka_unit_test(test_an_answer_that_no_datagram_can_carry_is_cut),
-		cmocka_unit_test(test_what_opt_says_counts_with_options_too),
 		cmocka_unit_test(test_dead_resolvers_are_a_failure_before_the_client_gives_up),
 		cmocka_unit_test(test_a_silent_resolver_behind_the_tunnel_is_asked_by_tcp),
 		cmocka_unit_test(test_a_mesh_address_that_nobody_has_is_not_asked_outside),
@@ -610,7 +521,6 @@ int main(void)
 		cmocka_unit_test(test_lookups_apply_search_domains_routes_and_the_family_rule),
 		cmocka_unit_test(test_open_queries_end_with_the_resolver),
 		cmocka_unit_test(test_a_dead_route_does_not_use_up_all_queries),
-		cmocka_unit_test(test_thousands_of_names_are_a_matter_of_milliseconds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
