@@ -122,6 +122,9 @@ static int ask(int fd, int protocol, const struct endpoint *near, const struct e
 		return -EPROTO;
 	out->error = 0;
 	memcpy(&out->socket, answer.bytes + NLMSG_HDRLEN, sizeof(out->socket));
+	/* Where there is no such connection, it finds who would take one. */
+	if (protocol == IPPROTO_TCP && far->port && out->socket.idiag_state == TCP_LISTEN)
+		out->error = -ENOENT;
 	out->is_v6only = find_v6only(answer.bytes + body, (size_t)n - body);
 	return 0;
 }

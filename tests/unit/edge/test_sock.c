@@ -155,6 +155,25 @@ static void test_the_table_tells_the_same_of_ipv6_and_nothing_of_other_hosts(voi
 	close(listener);
 }
 
+/* The kernel finds it where there is no such connection. */
+static void test_a_listener_at_the_same_port_is_not_the_other_end(void **state)
+{
+	struct endpoint theirs = sock_endpoint(INADDR_LOOPBACK, 0), ours;
+	int listener = sock_open(&theirs, SOCK_STREAM), table = socktable_open();
+	uid_t uid;
+
+	(void)state;
+	assert_int_equal(sock_bind(listener, &theirs), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(sock_local(listener, &theirs), 0);
+	ours = sock_endpoint(INADDR_LOOPBACK + 1, 1);
+	assert_int_equal(socktable_taker(table, SOCK_STREAM, &theirs), TAKER_SPECIFIC);
+	assert_int_equal(socktable_life(table, &theirs, &ours), SOCK_NONE);
+	assert_int_equal(socktable_owner(table, SOCK_STREAM, &theirs, &ours, &uid), -ENOENT);
+	close(table);
+	close(listener);
+}
+
 /* A program's socket, ready for flows. */
 static int bound_at(struct endpoint *at, int family, int type, int v6only)
 {
@@ -445,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_a_bound_port_is_seen_as_such),
 		cmocka_unit_test(test_an_orphan_is_told_from_a_half_closed_socket),
 		cmocka_unit_test(test_the_table_tells_the_same_of_ipv6_and_nothing_of_other_hosts),
+		cmocka_unit_test(test_a_listener_at_the_same_port_is_not_the_other_end),
 		cmocka_unit_test(test_the_table_knows_who_takes_a_new_flow),
 		cmocka_unit_test(test_a_connected_socket_takes_no_new_flow),
 		cmocka_unit_test(test_the_hold_port_falls_back_where_it_is_told_to),
