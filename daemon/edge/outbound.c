@@ -181,10 +181,23 @@ static void met(struct flow *flow)
 	flow_open(flow, fd);
 }
 
+/*
+ * The program's connect is not there, yet or any more, but a listener at the same port
+ * (SO_REUSEPORT), which would take us for a peer that calls.
+ */
+static bool would_call_listener(struct flow *flow)
+{
+	int table = flow->edge->socket_table;
+
+	return socktable_taker(table, SOCK_STREAM, &flow->program) != TAKER_NONE &&
+	       flow_program_life(flow) == SOCK_NONE;
+}
+
 static void try_to_meet(struct flow *flow, uint64_t now_ns)
 {
 	uint64_t delay = FIRST_DELAY_NS << MIN(flow->tries, 16u);
-	int err = hold_meet(flow->stream.fd, &flow->program);
+	int err = would_call_listener(flow) ? -ECONNREFUSED
+					    : hold_meet(flow->stream.fd, &flow->program);
 
 	if (err == 0) {
 		met(flow);

@@ -387,3 +387,33 @@ def test_a_dial_is_led_to_its_own_port_when_another_shares_its_source(world):
 
 def test_dials_of_two_addresses_may_share_their_source(world):
     assert dial_twice(world, "::ffff:" + world.b.v4, world.b.v6, 20) == ["EINPROGRESS", "EINPROGRESS", ["other"], ["full"]]
+
+
+def test_a_dial_that_was_given_up_does_not_reach_the_programs_own_listener(world):
+    """Of a program that dials from the port it listens on, and is answered too late."""
+    server = python_spawn(world.b, FULL_AND_OTHER, ready=r"ready \d+ \d+")
+    full, other = server.wait_for(r"ready (\d+) (\d+)").groups()
+    got = python(world.a, """
+        host, full, other = sys.argv[1:]
+        def shared(port=0):
+            s = socket()
+            s.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+            s.bind(("0.0.0.0", port))
+            return s
+        own = shared()
+        own.listen()
+        given_up = shared(own.getsockname()[1])
+        given_up.settimeout(0.5)
+        try:
+            given_up.connect((host, int(full)))
+        except TimeoutError:
+            given_up.close()
+        said = recv_exactly(tcp(host, other), 5).decode()  # from now on it is answered
+        own.settimeout(5)
+        try:
+            print(json.dumps([said, own.accept()[1]]))
+        except TimeoutError:
+            print(json.dumps([said, "nobody"]))
+    """, world.b.v4, full, other)
+    server.stop(9)
+    assert got == ["other", "nobody"]
