@@ -124,11 +124,18 @@ void flow_lacks_descriptor(const struct flow *flow)
 		flows->count - flows_stowed(flows), flows_stowed(flows));
 }
 
-void flow_key(struct flow *flow)
+struct flow_key flow_key(const struct endpoint *program, uint32_t peer_mirror,
+			 const struct hold *hold)
+{
+	return (struct flow_key){ map_pack(ip_v4(&program->addr), program->port),
+				  map_pack(peer_mirror, hold->port) };
+}
+
+void flow_enter(struct flow *flow)
 {
 	struct flow_tables *tables = flow->edge->flows.tables;
 
-	flow->key = map_pack(ip_v4(&flow->program.addr), flow->program.port);
+	flow->key = flow_key(&flow->program, flow->peer_mirror, flow->hold);
 	HASH_ADD(by_program, tables->by_program, key, sizeof(flow->key), flow);
 	flow->is_keyed = flow->by_program.tbl != NULL;
 }

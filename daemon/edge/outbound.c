@@ -33,9 +33,10 @@
 #define PORT_TRIES     16
 #define PATIENCE_NS    (5 * NS_PER_S) /* for the program's own connect() */
 
-static struct flow *find_by_program(struct edge *edge, const struct endpoint *program)
+static struct flow *find_by_program(struct edge *edge, const struct endpoint *program,
+				    uint32_t peer_mirror, const struct hold *hold)
 {
-	uint64_t key = map_pack(ip_v4(&program->addr), program->port);
+	struct flow_key key = flow_key(program, peer_mirror, hold);
 	struct flow *flow;
 
 	HASH_FIND(by_program, edge->flows.tables->by_program, &key, sizeof(key), flow);
@@ -43,30 +44,24 @@ static struct flow *find_by_program(struct edge *edge, const struct endpoint *pr
 }
 
 /*
- * The port is used anew. Where the old program's socket is there, it shares its port
- * (SO_REUSEADDR), which a second connection to the same mirror may not: its connect would fail,
- * and what it had dialled would meet the other socket. Else a dial was given up; an open flow may
- * still carry its last bytes, it only loses its key. Who is found by the key alone (dial first)
- * must be the only one who has it. 0 or a positive errno.
+ * The port is used anew, towards the same mirror. Where the old socket is there (they share the
+ * port, SO_REUSEADDR), the kernel will refuse this connect, and what it had dialled would meet the
+ * other one. Else a dial was given up; and an open flow whose program has gone may still carry its
+ * last bytes: it only loses its key. 0 or a positive errno.
  */
 static int make_way(struct edge *edge, const struct endpoint *program, uint32_t peer_mirror,
 		    const struct hold *hold)
 {
-	struct endpoint there = sock_endpoint(peer_mirror, hold->port);
-	struct flow *old;
+	struct flow *old = find_by_program(edge, program, peer_mirror, hold);
 
-	while ((old = find_by_program(edge, program))) {
-		bool is_held = flow_program_life(old) == SOCK_HELD;
-
-		if (is_held && socktable_life(edge->socket_table, program, &there) == SOCK_HELD)
-			return EADDRNOTAVAIL;
-		if (is_held && hold->works)
-			break;
-		if (old->state == FLOW_OPEN)
-			flow_unkey(old);
-		else
-			flow_kill(old, true);
-	}
+	if (!old)
+		return 0;
+	if (flow_program_life(old) == SOCK_HELD)
+		return EADDRNOTAVAIL;
+	if (old->state == FLOW_OPEN)
+		flow_unkey(old);
+	else
+		flow_kill(old, true);
 	return 0;
 }
 
@@ -98,7 +93,7 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 	int err;
 
 	flow->program = *program;
-	flow_key(flow);
+	flow_enter(flow);
 	if (!flow->is_keyed)
 		return ENOBUFS;
 	err = -mapfile_flow_begin(edge->mapfile, ip_v4(&program->addr), program->port,
@@ -306,10 +301,12 @@ void outbound_timer(struct flow *flow, uint64_t now_ns)
 
 void flow_accept(struct edge *edge, int fd)
 {
-	struct endpoint from;
-	struct flow *flow = sock_peer(fd, &from) == 0 ? find_by_program(edge, &from) : NULL;
+	struct endpoint from, to;
+	struct flow *flow = NULL;
 	int one = 1;
 
+	if (sock_peer(fd, &from) == 0 && sock_local(fd, &to) == 0)
+		flow = find_by_program(edge, &from, ip_v4(&to.addr), &edge->first);
 	sock_reset_on_close(fd);
 	if (!flow || flow->state != FLOW_MEETING || flow->hold->works ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0) {

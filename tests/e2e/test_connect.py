@@ -389,6 +389,45 @@ def test_dials_of_two_addresses_may_share_their_source(world):
     assert dial_twice(world, "::ffff:" + world.b.v4, world.b.v6, 20) == ["EINPROGRESS", "EINPROGRESS", ["other"], ["full"]]
 
 
+def test_threads_may_dial_from_one_port(world):
+    """The daemon has the question of one before the other has called connect()."""
+    server = python_spawn(world.b, """
+        s = listener("::", v6only=False)
+        say("ready", s.getsockname()[1])
+        while True:
+            s.accept()[0].close()
+    """, ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)")[1]
+    got = python(world.a, """
+        start, seen = threading.Barrier(2), []
+        def dial(s, host):
+            start.wait()
+            try:
+                s.connect((host, int(sys.argv[3])))
+                seen.append("connected")
+            except OSError as e:
+                seen.append(type(e).__name__)
+            s.close()
+        for i in range(40):
+            pair = [socket(AF_INET6) for _ in range(2)]
+            for s in pair:
+                s.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
+                s.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
+                s.bind(("::", pair[0].getsockname()[1]))
+                s.settimeout(10)
+            threads = [threading.Thread(target=dial, args=each) for each in zip(pair, sys.argv[1:3])]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if seen.count("connected") < len(seen):
+                break
+        print(json.dumps(sorted(set(seen))))
+    """, "::ffff:" + world.b.v4, world.b.v6, port, timeout=60)
+    server.stop(9)
+    assert got == ["connected"]
+
+
 def test_a_dial_that_was_given_up_does_not_reach_the_programs_own_listener(world):
     """Of a program that dials from the port it listens on, and is answered too late."""
     server = python_spawn(world.b, FULL_AND_OTHER, ready=r"ready \d+ \d+")
