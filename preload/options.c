@@ -29,10 +29,18 @@ struct place {
 	bool is_network_order; /* the index */
 };
 
+/* Those of both families, of a group or of one sender of it (struct group_source_req). */
+static bool is_of_groups(int name)
+{
+	return name >= MCAST_JOIN_GROUP && name <= MCAST_LEAVE_SOURCE_GROUP;
+}
+
 static bool find_place(int level, int name, socklen_t len, struct place *place)
 {
 	*place = (struct place){ -1, -1, false };
-	if (level == SOL_SOCKET && name == SO_BINDTOIFINDEX) {
+	if ((level == IPPROTO_IP || level == IPPROTO_IPV6) && is_of_groups(name)) {
+		place->index = 0;
+	} else if (level == SOL_SOCKET && name == SO_BINDTOIFINDEX) {
 		place->index = 0;
 	} else if (level == IPPROTO_IP) {
 		switch (name) {
@@ -53,11 +61,9 @@ static bool find_place(int level, int name, socklen_t len, struct place *place)
 			break;
 		case IP_ADD_SOURCE_MEMBERSHIP:
 		case IP_DROP_SOURCE_MEMBERSHIP:
+		case IP_BLOCK_SOURCE:
+		case IP_UNBLOCK_SOURCE:
 			place->address = offsetof(struct ip_mreq_source, imr_interface);
-			break;
-		case MCAST_JOIN_GROUP:
-		case MCAST_LEAVE_GROUP:
-			place->index = 0;
 			break;
 		}
 	} else if (level == IPPROTO_IPV6) {
@@ -66,8 +72,6 @@ static bool find_place(int level, int name, socklen_t len, struct place *place)
 			*place = (struct place){ 0, -1, true };
 			break;
 		case IPV6_MULTICAST_IF:
-		case MCAST_JOIN_GROUP:
-		case MCAST_LEAVE_GROUP:
 			place->index = 0;
 			break;
 		case IPV6_JOIN_GROUP:
@@ -176,7 +180,7 @@ static inline bool may_name_interface(int level, int name)
 		return name == SO_BINDTODEVICE || name == SO_BINDTOIFINDEX;
 	if (level == IPPROTO_IP)
 		return name == IP_UNICAST_IF ||
-		       (name >= IP_MULTICAST_IF && name <= MCAST_LEAVE_GROUP);
+		       (name >= IP_MULTICAST_IF && name <= MCAST_LEAVE_SOURCE_GROUP);
 	return level == IPPROTO_IPV6 && name >= IPV6_MULTICAST_IF;
 }
 
@@ -194,7 +198,7 @@ static int tie_to_index(int fd, const void *value, socklen_t len, bool is_mesh)
 static int set_interface(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct place place;
-	char copy[256]; /* more than the longest, struct group_req */
+	char copy[sizeof(struct group_source_req)]; /* the longest */
 	bool is_index = level == SOL_SOCKET && name == SO_BINDTOIFINDEX;
 	int saved = errno, result;
 

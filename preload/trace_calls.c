@@ -29,7 +29,7 @@
 #define MAX_CONTROL    4096u
 #define MAX_BUFFERS    1024u /* UIO_MAXIOV */
 #define MAX_BATCH      1024u /* the same, for messages */
-#define OPTION_MAX     256u  /* bytes; more than the longest we know, struct group_req */
+#define OPTION_MAX     320u  /* bytes; more than the longest we know, struct group_source_req */
 #define INTERFACES_MAX 256u
 
 static long answer(long result)

@@ -77,6 +77,18 @@ static void test_calls_with_an_address_stop(void **state)
 	assert_int_equal(OURS(SYS_setsockopt, 3, SOL_SOCKET, SO_REUSEADDR), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_IP, IP_TTL), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_IPV6, IPV6_JOIN_GROUP), SECCOMP_RET_TRACE);
+	for (int i = 0; i < 2; i++) {
+		int level = i ? IPPROTO_IPV6 : IPPROTO_IP;
+
+		assert_int_equal(OURS(SYS_setsockopt, 3, level, MCAST_JOIN_GROUP),
+				 SECCOMP_RET_TRACE);
+		assert_int_equal(OURS(SYS_setsockopt, 3, level, MCAST_LEAVE_SOURCE_GROUP),
+				 SECCOMP_RET_TRACE);
+		assert_int_equal(OURS(SYS_setsockopt, 3, level, MCAST_MSFILTER), SECCOMP_RET_ALLOW);
+	}
+	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_IPV6, IPV6_V6ONLY), SECCOMP_RET_ALLOW);
+	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_IPV6, IPV6_RECVPKTINFO),
+			 SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_ioctl, 3, SIOCGIFCONF), SECCOMP_RET_TRACE);
 	assert_int_equal(OURS(SYS_ioctl, 3, 0x5401), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_socket, AF_NETLINK, 3, NETLINK_ROUTE), SECCOMP_RET_TRACE);

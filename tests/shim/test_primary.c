@@ -20,6 +20,8 @@
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 
+#include "shared/util.h"
+
 /* Of linux/socket.h, which has it for the kernel alone. */
 #define MSG_PROBE 0x10
 
@@ -327,6 +329,31 @@ static void test_a_socket_tied_to_the_interface_by_its_index(void **state)
 	close(fd);
 }
 
+/* The calls that name a group, one sender of it, and the mesh interface by its number. */
+static void choose_by_index(int family, int level, const char *group, const char *sender)
+{
+	static const int calls[] = { MCAST_JOIN_SOURCE_GROUP, MCAST_LEAVE_SOURCE_GROUP,
+				     MCAST_JOIN_GROUP, MCAST_BLOCK_SOURCE, MCAST_UNBLOCK_SOURCE };
+	struct group_source_req req = { .gsr_interface = if_nametoindex(MESH_IF),
+					.gsr_group = at(family, group, 0).storage,
+					.gsr_source = at(family, sender, 0).storage };
+	int fd = socket(family, SOCK_DGRAM, 0);
+
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+		if (setsockopt(fd, level, calls[i], &req,
+			       calls[i] == MCAST_JOIN_GROUP ? sizeof(struct group_req)
+							    : sizeof(req)) != 0)
+			fail_msg("call %d for %s: %s", calls[i], group, strerror(errno));
+	close(fd);
+}
+
+static void test_a_sender_of_a_group_is_chosen_by_way_of_the_mesh(void **state)
+{
+	(void)state;
+	choose_by_index(AF_INET, IPPROTO_IP, "232.1.2.4", PEER_V4);
+	choose_by_index(AF_INET6, IPPROTO_IPV6, "ff35::8000:1", PEER_V6);
+}
+
 static void test_multicast_by_way_of_the_mesh_is_allowed(void **state)
 {
 	int fd = new_socket(AF_INET, SOCK_DGRAM);
@@ -349,6 +376,11 @@ static void test_multicast_by_way_of_the_mesh_is_allowed(void **state)
 	assert_int_equal(
 		setsockopt(fd, IPPROTO_IP, IP_DROP_SOURCE_MEMBERSHIP, &from_one, sizeof(from_one)),
 		0);
+	from_one.imr_multiaddr = by_address.imr_multiaddr;
+	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_BLOCK_SOURCE, &from_one, sizeof(from_one)),
+			 0);
+	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_UNBLOCK_SOURCE, &from_one, sizeof(from_one)),
+			 0);
 	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &own, sizeof(own)), 0);
 	assert_int_equal(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &other, sizeof(other)), -1);
 	close(fd);
@@ -501,6 +533,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_netlink_lists_have_the_interface_once),
 		cmocka_unit_test(test_a_socket_tied_to_the_interface),
 		cmocka_unit_test(test_a_socket_tied_to_the_interface_by_its_index),
+		cmocka_unit_test(test_a_sender_of_a_group_is_chosen_by_way_of_the_mesh),
 		cmocka_unit_test(test_multicast_by_way_of_the_mesh_is_allowed),
 		cmocka_unit_test(test_a_group_is_joined_by_lo_and_by_the_mesh),
 		cmocka_unit_test(test_it_can_be_turned_off),
