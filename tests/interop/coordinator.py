@@ -372,7 +372,7 @@ class Scripted:
             self.streams.append(stream)
             self.lock.notify_all()
 
-    def wait(self, condition, timeout=15, what="the node's request"):
+    def wait(self, condition, timeout=30, what="the node's request"):
         """The condition's value, once it has one."""
         end = time.monotonic() + timeout
         with self.lock:

@@ -84,7 +84,7 @@ class Flow:
             raise Failure(f"{failure}\n{client.name} of {server.name}: {client.peer(server.name)}\n"
                           f"{server.name} of {client.name}: {server.peer(client.name)}\n"
                           f"{client.said()[-3000:]}\n{server.said()[-3000:]}") from None
-        self.goes_on(10)
+        self.goes_on(30)
 
     @property
     def blocks(self):
@@ -103,6 +103,6 @@ class Flow:
     def finish(self):
         """Ends it; every byte came back in order. The longest silence, in seconds."""
         self.end.touch()
-        if self.client.wait(30) != 0:
+        if self.client.wait() != 0:
             raise Failure(f"the stream: {self.client.text[-1500:]}\n{self.server.text[-500:]}")
         return float(self.client.wait_for(r"whole (\d+) (\S+)").group(2))

@@ -85,7 +85,7 @@ class MeshNode:
     def backend(self):
         return self.status()["BackendState"]
 
-    def wait_running(self, timeout=30):
+    def wait_running(self, timeout=60):
         def running():
             status = self.status()
             if self.daemon.popen.poll() is not None:
@@ -121,11 +121,11 @@ class MeshNode:
                 return peer
         return None
 
-    def wait_peer(self, other, condition=bool, timeout=10):
+    def wait_peer(self, other, condition=bool, timeout=30):
         return wait_until(lambda: (lambda peer: peer if condition(peer) else None)(self.peer(other)), timeout,
                           f"{self.name} and its peer {other}")
 
-    def wait_gone(self, other, timeout=10):
+    def wait_gone(self, other, timeout=30):
         wait_until(lambda: self.peer(other) is None, timeout, f"{self.name} still knows {other}")
 
     # ---- its programs ----
@@ -170,7 +170,7 @@ class MeshNode:
     def said(self):
         return "\n".join(process.text for process in self.logs)
 
-    def complaint(self, pattern, timeout=15):
+    def complaint(self, pattern, timeout=30):
         """Until it says something that matches; the match."""
         return wait_until(lambda: re.search(pattern, self.said(), re.IGNORECASE), timeout,
                           f"{self.name} never said {pattern!r} but\n{self.said()[-3000:]}\n")
@@ -219,7 +219,7 @@ class Real(MeshNode):
         options.setdefault("env", QUIET)
         return self.lab.run([PEERS / "tailscale", f"--socket={self.socket}", *words], self.place, **options)
 
-    def wait_peer(self, other, condition=bool, timeout=10):
+    def wait_peer(self, other, condition=bool, timeout=30):
         """Its status shows a peer some time before the kernel has the route to it."""
         peer = super().wait_peer(other, condition, timeout)
         if self.mode == "tun" and condition is bool:

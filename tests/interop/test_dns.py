@@ -311,4 +311,4 @@ def test_the_daemon_asks_as_before_after_a_restart(world):
     world.node.stop()
     assert resolve(world, "wiki.corp.example") == -3  # never asked elsewhere
     world.node.again().wait_running()
-    wait_until(lambda: resolve(world, "wiki.corp.example") == ["203.0.113.7"], 15, "names again")
+    wait_until(lambda: resolve(world, "wiki.corp.example") == ["203.0.113.7"], 30, "names again")

@@ -18,24 +18,26 @@ def flow(net):
     other.wait_peer(ours.name)
     flow = Flow(ours, other)
     yield flow
-    assert flow.finish() < 1
+    assert flow.finish() < 2
 
 
 @pytest.fixture
 def ours(flow):
-    flow.goes_on(3)
+    flow.goes_on(10)
     yield flow.client_node
-    flow.goes_on(3)
+    flow.goes_on(10)
 
 
 def told(node, condition, begun, what, limit=1.0):
-    """Until the map of node says so; the time since begun must be below limit.
+    """Until the map of node says so; the time since begun must be below limit, looks at it not counted.
 
     The commands that change something at Headscale answer after it has told the nodes.
     """
-    wait_until(condition, 10, what)
-    took = time.monotonic() - begun
-    assert took < (limit if not REFERENCE else 3), f"{what} took {took:.2f} s"
+    wait_until(condition, 30, what)
+    took, look = time.monotonic() - begun, time.monotonic()
+    condition()
+    look = time.monotonic() - look
+    assert took < (limit if not REFERENCE else 3) + 2 * look, f"{what} took {took:.2f} s, a look {look:.2f} s"
 
 
 def change(net, *words):
@@ -45,7 +47,7 @@ def change(net, *words):
 
 def test_a_peer_is_added_and_removed(net, ours):
     new = net.join("userspace")
-    ours.wait_peer(new.name, timeout=2)
+    ours.wait_peer(new.name)
     new.wait_peer(ours.name)
     Flow(ours, new).finish()
     begun = change(net, "nodes", "delete", "-i", net.hs.id_of(new.name), "--force")
@@ -110,7 +112,7 @@ def test_a_peer_goes_offline_and_comes_back(net, ours):
     new.stop()
     ours.wait_peer(new.name, lambda peer: not peer["Online"], timeout=20)
     new.again().wait_running()
-    ours.wait_peer(new.name, lambda peer: peer["Online"], timeout=5)
+    ours.wait_peer(new.name, lambda peer: peer["Online"])
     Flow(ours, new).finish()
     new.stop()
 
@@ -137,6 +139,6 @@ def test_many_changes_at_once_leave_the_map_that_the_server_has(net, ours):
     def seen():
         names = {peer["DNSName"].split(".")[0]: peer["TailscaleIPs"] for peer in ours.status()["Peer"].values()}
         return {name: ips for name, ips in names.items() if name.rsplit("-", 1)[0] in numbers} == expected
-    wait_until(seen, 2, "the last names")
+    wait_until(seen, 10, "the last names")
     for peer in peers:
         peer.stop()

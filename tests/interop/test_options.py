@@ -227,7 +227,7 @@ def test_subnet_routes_are_taken_by_who_accepts_them(net, node, router):
         assert node.program(DIAL, "fd00:78::1", port, 20) == "EHOSTUNREACH", "it has no mirror"
         assert others.program(DIAL, "192.168.77.1", port, 1) == "ETIMEDOUT"
         approve([])
-        wait_until(lambda: node.program(DIAL, "192.168.77.1", port, 1) == "ETIMEDOUT", 10, "the end of the routes")
+        wait_until(lambda: node.program(DIAL, "192.168.77.1", port, 1) == "ETIMEDOUT", 30, "the end of the routes")
         assert node.program(DIAL, router.v4, port, 20) == f"::ffff:{node.v4}", "the router itself stays"
 
 

@@ -100,7 +100,7 @@ def icmp_answers(client, server):
 def test_everything_is_open_where_the_policy_says_so(net, pair):
     policy(net, ALL)
     ours, other = pair
-    wait_until(lambda: scan(other, ours) == OPEN + CLOSED, 10, "an open policy")
+    wait_until(lambda: scan(other, ours) == OPEN + CLOSED, 30, "an open policy")
     assert scan(ours, other) == OPEN + CLOSED
     assert udp_answers(other, ours, 53000) is True and udp_answers(ours, other, 53000) is True
 
@@ -109,9 +109,9 @@ def test_one_port_from_one_tag(net, pair):
     """tag:web -> tag:host:443 only; ours is the host, the other the web."""
     ours, other = pair
     policy(net, ALL)
-    wait_until(lambda: scan(other, ours) == OPEN + CLOSED, 10, "an open policy")
+    wait_until(lambda: scan(other, ours) == OPEN + CLOSED, 30, "an open policy")
     policy(net, {"action": "accept", "src": ["tag:web"], "dst": ["tag:host:443"]})
-    wait_until(lambda: scan(other, ours, [443, 80]) == OPEN, 10, "the policy's effect")
+    wait_until(lambda: scan(other, ours, [443, 80]) == OPEN, 30, "the policy's effect")
     assert scan(other, ours) == OPEN
     assert scan(ours, other) == []
     assert udp_answers(other, ours, 443) is True
@@ -143,7 +143,7 @@ def test_by_protocol(net, pair):
     ours, other = pair
     policy(net, {"action": "accept", "proto": "udp", "src": ["tag:web"], "dst": ["tag:host:443,53000"]},
            {"action": "accept", "proto": "tcp", "src": ["tag:web"], "dst": ["tag:host:20-100"]})
-    wait_until(lambda: scan(other, ours, [22, 443]) == [22], 10, "the policy's effect")
+    wait_until(lambda: scan(other, ours, [22, 443]) == [22], 30, "the policy's effect")
     assert sorted(scan(other, ours)) == [22, 80]
     assert udp_answers(other, ours, 443) is True and udp_answers(other, ours, 53000) is True
 
@@ -152,7 +152,7 @@ def test_a_rule_that_is_taken_back_leaves_what_is_open(net, pair):
     """New connections are refused at once; one that was made lives on."""
     ours, other = pair
     policy(net, ALL)
-    wait_until(lambda: scan(other, ours) == OPEN + CLOSED, 10, "an open policy")
+    wait_until(lambda: scan(other, ours) == OPEN + CLOSED, 30, "an open policy")
     port = ours.serve("""
         s = listener("0.0.0.0")
         say("ready", s.getsockname()[1])
@@ -177,7 +177,7 @@ def test_a_rule_that_is_taken_back_leaves_what_is_open(net, pair):
         say("lives")
         """, ours.v4, port, mark)
     policy(net, {"action": "accept", "src": ["tag:web"], "dst": ["tag:host:443"]})
-    wait_until(lambda: scan(other, ours, [80]) == [], 10, "the policy's effect")
+    wait_until(lambda: scan(other, ours, [80]) == [], 30, "the policy's effect")
     mark.touch()
     client.wait_for("lives", 10)
 
@@ -186,7 +186,7 @@ def hide(net, ours, other):
     """A policy by which neither sees the other, until that is so."""
     for attempt in range(3):
         net.hs.policy({"tagOwners": OWNERS, "acls": [{"action": "accept", "src": ["tag:other"], "dst": ["tag:other:1"]}]})
-        wait_until(lambda: scan_if_known(other, ours) == [], 10, "the policy's effect")
+        wait_until(lambda: scan_if_known(other, ours) == [], 30, "the policy's effect")
         try:
             ours.wait_gone(other.name, 4)
             other.wait_gone(ours.name, 4)
@@ -203,7 +203,7 @@ def test_nothing_is_open_by_default(net, pair):
     hide(net, ours, other)
     policy(net, ALL)
     ours.wait_peer(other.name)
-    wait_until(lambda: scan(other, ours) == OPEN + CLOSED and scan(ours, other) == OPEN + CLOSED, 10, "open again")
+    wait_until(lambda: scan(other, ours) == OPEN + CLOSED and scan(ours, other) == OPEN + CLOSED, 30, "open again")
 
 
 def scan_if_known(client, server):

@@ -141,7 +141,7 @@ def test_names_are_the_proxys_and_the_certificate_is_the_servers(node, named):
     node.begin(key=server.key(), login="https://headscale.lab:8443", flags=["--log-level", "debug"],
                env=proxies(f"http://{LOGIN}@{SERVER}:3129") | {"SSL_CERT_FILE": str(ca)}).wait_running()
     assert proxy.asked("headscale.lab:8443", 200) >= 2
-    wait_until(lambda: proxy.asked(f"{SERVER}:443", 200), 10, "the relay was never asked for")
+    wait_until(lambda: proxy.asked(f"{SERVER}:443", 200), 30, "the relay was never asked for")
     said = node.said() + json.dumps(node.status()) + node.ctl("netcheck", timeout=60).stdout
     assert "Wz7q" not in said and base64.b64encode(PLAIN.encode()).decode().rstrip("=") not in said
 
@@ -250,4 +250,4 @@ time.sleep(60)
     assert proxy.asked(f"{SERVER}:8080", 200) >= before + 2
     for pid in net.lab.run(["ip", "netns", "pids", node.site.space]).stdout.split():
         os.kill(int(pid), signal.SIGTERM)
-    wait_until(lambda: node.name not in net.hs.nodes(), 15, "the ephemeral node is still there")
+    wait_until(lambda: node.name not in net.hs.nodes(), 30, "the ephemeral node is still there")
