@@ -280,7 +280,7 @@ static void test_names_without_an_answer_do_not_hold_up_the_start(void **state)
 	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
 	while (!is_ready(&b))
 		assert_int_equal(mesh_run(b.mesh), 0);
-	assert_true(clock_ms() - began_ms < 8000);
+	assert_true(clock_ms() - began_ms < 20000);
 	end_slow();
 	assert_answer(&b, "POST", "/localapi/v0/ping?ip=node-a", "\"Err\":\"\"");
 }
