@@ -48,6 +48,10 @@ def new_keys():
     return tuple(base64.b64encode(der[-32:]).decode() for der in (private, public))
 
 
+# Within which a program says what it is to say, or ends: a machine that others use may be very slow. What is to
+# be quick is measured where that is asserted.
+PATIENCE_S = 60
+
 _ports = set()
 _numbers = itertools.count()
 
@@ -99,7 +103,7 @@ class Process:
     def text(self):
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, pattern, timeout=15):
+    def wait_for(self, pattern, timeout=PATIENCE_S):
         """
         Until the output matches; the match. Fails when the program ends without it. What stands at the
         very end may be the first half of a line: it counts when nothing has followed for a while.
@@ -125,7 +129,7 @@ class Process:
         except Failure as failure:
             raise Failure(f"{failure}; {shown(self.argv)} said:\n{self.text[-3000:]}") from None
 
-    def wait(self, timeout=30):
+    def wait(self, timeout=PATIENCE_S):
         try:
             return self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -136,7 +140,7 @@ class Process:
     def kill(self, number):
         os.kill(self.pid, number)
 
-    def stop(self, number=signal.SIGTERM, timeout=8):
+    def stop(self, number=signal.SIGTERM, timeout=PATIENCE_S / 2):
         """Ends it and what it started; its exit status, negative for a signal."""
         if self.popen.poll() is None:
             self.kill(number)
@@ -221,7 +225,7 @@ class Lab:
         self.undo.callback(process.stop, signal.SIGKILL)
         return process
 
-    def run(self, argv, place=HERE, env=None, cwd=None, timeout=30, check=True, text=True, input=None):
+    def run(self, argv, place=HERE, env=None, cwd=None, timeout=PATIENCE_S, check=True, text=True, input=None):
         """Runs it to its end, within timeout. check: a status other than 0 is a Failure."""
         words = place.argv(argv)
         process = subprocess.Popen(words, env={**os.environ, **(env or {})}, cwd=cwd or self.tmp,
@@ -309,7 +313,7 @@ class Node(Peer):
             os.chown(path, self.place.uid, self.place.uid)
         return path
 
-    def start(self, timeout=15, env=None, files=None):
+    def start(self, timeout=PATIENCE_S, env=None, files=None):
         """files: its limit of open files, which it cannot raise."""
         env = {"UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1", **(env or {})}
         front = ["prlimit", f"--nofile={files}:{files}"] if files else []
@@ -382,7 +386,7 @@ class WireGuardGo(Peer):
     def ask(self, text):
         """One exchange on its control socket; the answer, as a dictionary of the last values."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-            control.settimeout(5)
+            control.settimeout(PATIENCE_S)
             control.connect(f"/var/run/wireguard/{self.device}.sock")
             control.sendall(text.encode() + b"\n")
             answer = b""
@@ -410,7 +414,7 @@ class WireGuardGo(Peer):
                 return self.ask("get=1\n")
             except OSError:
                 return None
-        wait_until(answers, 10, "wireguard-go's control socket")
+        wait_until(answers, PATIENCE_S, "wireguard-go's control socket")
         lines = ["set=1", f"private_key={as_hex(self.private)}", f"listen_port={self.port}"]
         for peer in peers:
             lines += [f"public_key={as_hex(peer.public)}", f"allowed_ip={peer.v4}/32",

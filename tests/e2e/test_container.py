@@ -29,9 +29,9 @@ def test_what_the_program_of_a_container_says_last_arrives(pair, size, closes):
                             PYTHON, "-c", "import socket, sys\n"
                             "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
                             "s.sendall(bytes(int(sys.argv[3])))\n"
-                            "sys.exit(7)", b.v4, port, str(size)], Place(a.place.netns), check=False, timeout=20)
+                            "sys.exit(7)", b.v4, port, str(size)], Place(a.place.netns), check=False)
         assert result.returncode == 7, result.stderr
-        server.wait_for(rf"(got {size}\s+){{{count}}}", 5)
+        server.wait_for(rf"(got {size}\s+){{{count}}}")
     assert (a.dir / "meshd.log").read_text().count("ending on signal 15") == 3
 
 
@@ -43,7 +43,7 @@ def test_meshrun_as_the_first_process_ends_with_its_program(running, children):
                         f"signal.signal(signal.SIGCHLD, signal.{children})\n"
                         "os.execv(sys.argv[1], sys.argv[1:])",
                         a.lab.binary("meshrun"), "--dir", a.dir, "--", "sh", "-c", "true; exit 7"],
-                       Place(a.place.netns), check=False, timeout=10).returncode
+                       Place(a.place.netns), check=False).returncode
     assert status == 7
 
 
@@ -69,7 +69,7 @@ print(s.getsockname()[0])'
         {as_user} {node.lab.binary("meshctl")} down
     """
     result = node.lab.run(["unshare", "--mount-proc", "--pid", "--fork", "sh", "-ec", script], Place(node.place.netns),
-                          check=False, timeout=30)
+                          check=False)
     if is_for_all:
         assert result.stdout.split() == [node.v4, node.v6, "/run/meshwrap", node.v4], result.stderr
         check_sentence(result, "only the daemon's own user and root may do that")

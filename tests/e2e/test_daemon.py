@@ -35,7 +35,7 @@ UNREACHABLE = {"ENETUNREACH", "EHOSTUNREACH"}
 def check_closed(answers):
     for name, (what, took) in answers.items():
         if name.startswith(("tcp", "udp")):
-            assert what in UNREACHABLE and took < 1, name
+            assert what in UNREACHABLE and took < 3, name
     assert answers["loopback"][0] == "fine" and answers["localhost"][0] == "fine"
 
 
@@ -105,7 +105,7 @@ def test_a_killed_daemon_cuts_streams_with_an_error(own_world):
     _, port = stream_server(world)
     client = python_spawn(world.a, READ, world.b.v4, port)
     world.a.daemon.stop(signal.SIGKILL)
-    assert client.wait_for("ended (.*)", 5).group(1).split()[0] in ("ECONNRESET", "EPIPE", "ENETUNREACH")
+    assert client.wait_for("ended (.*)", 20).group(1).split()[0] in ("ECONNRESET", "EPIPE", "ENETUNREACH")
 
 
 def test_a_stopped_daemon_cuts_streams_with_an_error(own_world):
@@ -113,8 +113,8 @@ def test_a_stopped_daemon_cuts_streams_with_an_error(own_world):
     server, port = stream_server(world)
     client = python_spawn(world.a, READ, world.b.v4, port)
     world.a.stop()
-    assert client.wait_for("ended (.*)", 5).group(1).split()[0] in ("ECONNRESET", "EPIPE", "ENETUNREACH")
-    assert server.wait_for("server saw (.*)", 5).group(1) in ("ECONNRESET", "EPIPE")
+    assert client.wait_for("ended (.*)", 20).group(1).split()[0] in ("ECONNRESET", "EPIPE", "ENETUNREACH")
+    assert server.wait_for("server saw (.*)", 20).group(1) in ("ECONNRESET", "EPIPE")
 
 
 def test_a_connect_that_waits_fails_soon_when_the_daemon_dies(own_world):
@@ -129,7 +129,7 @@ def test_a_connect_that_waits_fails_soon_when_the_daemon_dies(own_world):
         print(json.dumps(any(line.split()[3] == "02" for line in open("/proc/net/tcp").readlines()[1:])))
     """, wrapped=False), 5, "a connect in SYN_SENT")
     world.a.daemon.stop(signal.SIGKILL)
-    got, took = elapsed(lambda: client.wait_for("got (.*)", 15).group(1))
+    got, took = elapsed(lambda: client.wait_for("got (.*)").group(1))
     assert got in UNREACHABLE | {"ECONNREFUSED", "ETIMEDOUT", "ECONNABORTED"} and took < 10
 
 
@@ -154,7 +154,7 @@ def test_programs_go_on_when_the_daemon_comes_back(own_world, how):
     def step(n):
         client.popen.stdin.write(b"\n")
         client.popen.stdin.flush()
-        return client.wait_for(f"step {n} (.*)", 25).group(1)
+        return client.wait_for(f"step {n} (.*)").group(1)
     world.a.stop() if how == "stopped" else world.a.daemon.stop(signal.SIGKILL)
     assert step(1) != "ping"
     world.a.start()
@@ -241,7 +241,7 @@ def test_streams_go_on_when_the_machine_wakes_up(own_world, leap):
         before = [node.cpu_seconds() for node in (world.a, world.b)]
         client.popen.stdin.write(b"%d\n" % hours)
         client.popen.stdin.flush()
-        assert float(client.wait_for(rf"took {hours} (\S+)", 25).group(1)) < 3
+        assert float(client.wait_for(rf"took {hours} (\S+)").group(1)) < 3
         time.sleep(0.5)
         for node, then in zip((world.a, world.b), before):
             assert node.cpu_seconds() - then < 0.25
@@ -306,7 +306,7 @@ def test_a_log_that_nobody_reads_stops_nothing(own_world):
     daemon = Popen(world.a.place.argv([world.lab.binary("meshd"), "--config", world.a.config, "--dir", world.a.dir,
                                        "--log-level", "debug"]), stdin=DEVNULL, stdout=DEVNULL, stderr=pipe)
     try:
-        wait_until(lambda: world.a.ctl("status", check=False, timeout=10).returncode == 0, 30, "an answer")
+        wait_until(lambda: world.a.ctl("status", check=False).returncode == 0, 30, "an answer")
         _, port = stream_server(world)
         for _ in range(3):
             assert python(world.a, """

@@ -111,7 +111,7 @@ def test_variables_that_are_empty_are_as_those_that_are_not_set(pair):
         assert "pong from node-b" in said.stdout and not said.stderr, time
     pid, = daemons(a)
     os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not daemons(a), 10, "the daemon's end")
+    wait_until(lambda: not daemons(a), 30, "the daemon's end")
 
 
 def test_a_program_without_its_interpreter_is_told_as_that(running):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from worlds import PYTHON, free_port, python, python_spawn
+from worlds import PYTHON, free_port, python, python_spawn, wait_until
 
 NGINX = """
 daemon off;
@@ -39,7 +39,7 @@ def start_nginx(node, blob):
     conf = node.write(home / "nginx.conf", NGINX.format(home=home, port=port, user=user))
     server = node.spawn(["nginx", "-e", "stderr", "-p", home, "-c", conf], log="nginx")
     python(node, """
-        for _ in range(100):
+        for _ in range(1000):
             if socket().connect_ex(("127.0.0.1", int(sys.argv[1]))) == 0:
                 sys.exit(0)
             time.sleep(0.05)
@@ -64,14 +64,16 @@ def test_curl_fetches_50_mb_from_nginx(world, nginx, blob, direction, target):
     host = {"v4": server.v4, "v6": f"[{server.v6}]"}.get(target, server.name)
     only = [f"-{target[-1]}"]
     out = client.home / "fetched"
+    lines = (nginx[server.name].home / "access.log").read_text().count("\n")
     result = client.run(["curl", "-sSg", *only, "--max-time", "100", "-o", out, "-w", "%{remote_ip} %{local_ip}",
                          f"http://{host}:{nginx[server.name].port}/blob"], timeout=110)
     assert hashlib.sha256(out.read_bytes()).hexdigest() == blob[1]
     out.unlink()
     want = (server.v6, client.v6) if target.endswith("6") else (server.v4, client.v4)
     assert tuple(result.stdout.split()) == want
-    logged = (nginx[server.name].home / "access.log").read_text().splitlines()[-1]
-    assert logged.split()[0] == want[1], "nginx logs the peer's mesh address"
+    log = nginx[server.name].home / "access.log"
+    wait_until(lambda: log.read_text().count("\n") > lines, 30, "a line for it")
+    assert log.read_text().splitlines()[-1].split()[0] == want[1], "nginx logs the peer's mesh address"
 
 
 def test_curl_keeps_one_connection_for_many_requests(world, nginx):
@@ -212,7 +214,10 @@ def test_socat_over_udp(world, family):
     server = world.b.spawn(["socat", "-d", "-d", f"UDP{family}-RECVFROM:{port},fork", "EXEC:cat"], log="socat")
     server.wait_for("receiving on")
     host = f"[{world.b.v6}]" if family == 6 else "node-b"
-    got = world.a.run(["socat", "-t", "2", "-", f"UDP{family}:{host}:{port}"], input="over udp\n").stdout
+    for patience in ("2", "20"):  # it waits so long in any case
+        got = world.a.run(["socat", "-t", patience, "-", f"UDP{family}:{host}:{port}"], input="over udp\n").stdout
+        if got:
+            break
     server.stop()
     assert got == "over udp\n"
 

@@ -329,7 +329,7 @@ def test_a_peer_may_move_and_endpoints_may_be_names(three, port_b, port_c):
     a.write_config([b, c])
     a.config.write_text(a.config.read_text().replace(f"127.0.0.1:{c.port}", f"localhost:{c.port}"))
     reload(a, Added=1, Unchanged=1)
-    wait_until(lambda: user.ask(f'connect("c", "node-c", {port_c})') == "ping", 10, "its name to be found")
+    wait_until(lambda: user.ask(f'connect("c", "node-c", {port_c})') == "ping", 30, "its name to be found")
     transfer.finish()
 
 
@@ -483,7 +483,7 @@ def test_meshruns_daemon_reads_the_path_it_was_given(lab):
         assert a.run(["getent", "hosts", "node-c"]).stdout
     finally:
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not daemon(), 10, "the daemon's end")
+        wait_until(lambda: not daemon(), 30, "the daemon's end")
 
 
 @needs_netns

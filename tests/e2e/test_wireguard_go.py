@@ -90,7 +90,7 @@ def test_curl_fetches_from_the_foreign_side(pair, blob):
                            log="http")
     server.wait_for("Serving")
     out = node.home / "fetched"
-    node.run(["curl", "-sS", "--max-time", "60", "-o", out, f"http://node-b:{port}/blob"], timeout=70)
+    node.run(["curl", "-sS", "--max-time", "100", "-o", out, f"http://node-b:{port}/blob"], timeout=110)
     server.stop()
     assert hashlib.sha256(out.read_bytes()).hexdigest() == blob[1]
 
@@ -99,7 +99,7 @@ def test_curl_fetches_from_the_foreign_side(pair, blob):
 @pytest.mark.parametrize("family", ["v4", "v6"])
 def test_we_answer_the_kernels_ping(pair, family, size):
     node, foreign = pair
-    out = foreign.run(["ping", "-n", "-c", "5", "-i", "0.1", "-W", "2", "-s", size, getattr(node, family)]).stdout
+    out = foreign.run(["ping", "-n", "-c", "5", "-i", "0.1", "-W", "10", "-s", size, getattr(node, family)]).stdout
     assert "5 received" in out or "5 packets received" in out
 
 
@@ -124,14 +124,16 @@ def test_datagrams_of_all_sizes(pair, dialler, family):
     port = process.wait_for(r"ready (\d+)").group(1)
     wrong = python(client, """
         u = socket(family_of(sys.argv[1]), SOCK_DGRAM)
-        u.settimeout(1)
-        wrong = []
+        wrong, old = [], []
         for size in (0, 1, 100, 1371, 1372, 1373, 1391, 1392, 1393, 1500, 3000, 9000, 30000, 60000):
             sent = random.Random(size).randbytes(size)
             for attempt in range(3):
+                u.settimeout(1 + 5 * attempt)
                 u.sendto(sent, (sys.argv[1], int(sys.argv[2])))
                 try:
                     got, peer = u.recvfrom(1000)
+                    while json.loads(got)[0] in old:  # an answer more, to what was sent twice
+                        got, peer = u.recvfrom(1000)
                     if json.loads(got) != [sha(sent), [sys.argv[3], u.getsockname()[1]]]:
                         wrong.append([size, got.decode()])
                     break
@@ -139,6 +141,8 @@ def test_datagrams_of_all_sizes(pair, dialler, family):
                     pass
             else:
                 wrong.append([size, "no answer"])
+            if attempt:
+                old.append(sha(sent))
         print(json.dumps(wrong))
     """, getattr(server, family), port, getattr(client, family), timeout=60)
     process.stop()
@@ -152,7 +156,7 @@ REFUSED = """
         s.settimeout(0.6)
         try:
             s.connect((sys.argv[1], int(sys.argv[2])))
-            for attempt in range(3):  # by UDP, a refusal reaches the program with what it sends next
+            for attempt in range(30):  # by UDP, a refusal reaches the program with what it sends next
                 try:
                     s.send(b"x")
                     s.recv(1)
@@ -168,13 +172,13 @@ REFUSED = """
 def test_the_foreign_kernels_refusal_reaches_us(pair):
     node, foreign = pair
     answers, took = elapsed(python, node, REFUSED, foreign.v4, free_port())
-    assert answers == ["ECONNREFUSED", "ECONNREFUSED"] and took < 4
+    assert answers == ["ECONNREFUSED", "ECONNREFUSED"] and took < 15
 
 
 def test_our_refusal_reaches_the_foreign_kernel(pair):
     node, foreign = pair
     answers, took = elapsed(python, foreign, REFUSED, node.v4, free_port())
-    assert answers == ["ECONNREFUSED", "ECONNREFUSED"] and took < 4
+    assert answers == ["ECONNREFUSED", "ECONNREFUSED"] and took < 15
 
 
 def test_the_kernels_reset_reaches_us(pair):
@@ -220,7 +224,7 @@ def test_meshd_is_killed_and_starts_again(own_pair):
     node.daemon.stop(signal.SIGKILL)
     node.start()
     # The foreign side has a session we know nothing of; it must not take longer than a handshake.
-    exchange(foreign, node, size=1_000_000, timeout=70)
+    exchange(foreign, node, size=1_000_000)
     exchange(node, foreign, size=1_000_000)
 
 
@@ -229,7 +233,7 @@ def test_wireguard_go_starts_again(own_pair):
     exchange(node, foreign, size=1000)
     foreign.stop()
     foreign.start([node])
-    exchange(node, foreign, size=1_000_000, timeout=70)
+    exchange(node, foreign, size=1_000_000)
     exchange(foreign, node, size=1_000_000)
 
 

@@ -282,7 +282,7 @@ class World:
 
         for space in self.spaces:  # until then IPv6 has no source but ::1
             tentative = ["ip", "-n", space, "-6", "addr", "show", "dev", "eth0", "tentative"]
-            wait_until(lambda words=tentative: self.lab.run(words).stdout == "", 10, "the wire's IPv6 addresses")
+            wait_until(lambda words=tentative: self.lab.run(words).stdout == "", 30, "the wire's IPv6 addresses")
 
     def nodes(self, places, hosts):
         """node-a and node-b, which know each other, and of a node-c that is down."""
