@@ -21,7 +21,7 @@ def firefox(side, url):
 
 
 @check("browsers", "Chromium, Firefox", "a page, 3 MB fetched and posted, a WebSocket; WebRTC's data channel between the two by their mesh addresses",
-       carries=20_000_000, setting="`--no-sandbox` for Chromium, as in any container; for WebRTC `--disable-features=WebRtcHideLocalIpsWithMdns`, "
+       carries=44_000_000, setting="`--no-sandbox` for Chromium, as in any container; for WebRTC `--disable-features=WebRtcHideLocalIpsWithMdns`, "
        "`media.peerconnection.ice.obfuscate_host_addresses`", apt=("chromium", "firefox-esr"), pip=("aiohttp",), programs=("chromium", "firefox-esr"))
 def browsers(pair):
     ports, serving = {}, {}

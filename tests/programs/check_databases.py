@@ -59,7 +59,7 @@ def redis_bench(pair):
 
 
 @check("redis-cluster", "Redis cluster", "six servers, three on each node, found by their mesh addresses; redirected clients; "
-       "a replica takes over", apt=("redis-server", "redis-tools"), programs=("redis-server", "redis-cli"))
+       "a replica takes over", carries=100_000, apt=("redis-server", "redis-tools"), programs=("redis-server", "redis-cli"))
 def redis_cluster(pair):
     ports = [free_port() for _ in range(3)]
     servers = {(side, port): start_redis(side, port, "--cluster-enabled", "yes", "--cluster-node-timeout", "4000")
@@ -94,7 +94,7 @@ def redis_cluster(pair):
 
 
 @check("sentinel", "Redis Sentinel", "three sentinels on two nodes find one another and the replica by mesh addresses; the master is lost, the replica takes over and "
-       "clients are sent there, the old master comes back as its replica", apt=("redis-server", "redis-tools"), programs=("redis-server", "redis-cli"))
+       "clients are sent there, the old master comes back as its replica", carries=150_000, apt=("redis-server", "redis-tools"), programs=("redis-server", "redis-cli"))
 def sentinel(pair):
     for new, old, host in list(pair.ways)[::3]:
         port = free_port()

@@ -30,7 +30,7 @@ SLURM = """
 
 
 @check("slurm", "Slurm", "a controller and a slurmd on each node, `srun` of a task on both from either, with the mesh's names and addresses",
-       apt=("slurmctld", "slurmd", "slurm-client", "munge"), programs=("slurmctld", "slurmd", "srun", "munged"))
+       carries=10_000, apt=("slurmctld", "slurmd", "slurm-client", "munge"), programs=("slurmctld", "slurmd", "srun", "munged"))
 def slurm(pair):
     ports, key = (free_port(), free_port()), os.urandom(128)
     env = {}

@@ -185,7 +185,7 @@ def flink(pair):
 
 
 @check("zookeeper", "ZooKeeper", "an ensemble of three servers on two nodes elects its leader; a node written here is read there",
-       apt=("zookeeper",), programs=("java", "/usr/share/java/zookeeper.jar"))
+       carries=10_000, apt=("zookeeper",), programs=("java", "/usr/share/java/zookeeper.jar"))
 def zookeeper(pair):
     places = {1: pair.a, 2: pair.b, 3: pair.a}
     ports = {number: (free_port(), free_port(), free_port()) for number in places}
@@ -217,7 +217,7 @@ USERS = """
 """
 
 
-@check("clickhouse", "ClickHouse", "clients allowed by mesh address, a distributed query of both servers", apt=("clickhouse-server", "clickhouse-client"),
+@check("clickhouse", "ClickHouse", "clients allowed by mesh address, a distributed query of both servers", carries=2_000_000, apt=("clickhouse-server", "clickhouse-client"),
        programs=("clickhouse-server", "clickhouse-client"))
 def clickhouse(pair):
     port, http = free_port(), free_port()
@@ -238,7 +238,7 @@ def clickhouse(pair):
 
 
 @check("distcc", "distcc, gdbserver", "a file compiled on the other node for the mesh's clients only; a program there debugged from here",
-       apt=("distcc", "gcc", "gdb", "gdbserver"), programs=("distcc", "distccd", "gcc", "gdb", "gdbserver"))
+       carries=800_000, apt=("distcc", "gcc", "gdb", "gdbserver"), programs=("distcc", "distccd", "gcc", "gdb", "gdbserver"))
 def distcc(pair):
     for client, server, host in pair.ways:
         port = free_port()

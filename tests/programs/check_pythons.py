@@ -47,7 +47,7 @@ def more_loops(pair):
 
 
 @check("python-db", "Python: psycopg, asyncpg, paramiko", "PostgreSQL with 2 MB values, COPY, a pool, NOTIFY, a cancelled query; "
-       "SSH commands, SFTP and a forwarded port", carries=27_000_000, apt=("postgresql", *NEEDS["apt"]), pip=("psycopg[binary]", "asyncpg", "paramiko"),
+       "SSH commands, SFTP and a forwarded port", carries=39_000_000, apt=("postgresql", *NEEDS["apt"]), pip=("psycopg[binary]", "asyncpg", "paramiko"),
        programs=("postgres", "initdb", *NEEDS["programs"]))
 def python_db(pair):
     port = free_port()
@@ -70,7 +70,7 @@ def grpc(pair):
 
 
 @check("jupyter", "JupyterLab", "the server on a mesh address, a kernel started by REST and used by its WebSocket",
-       pip=("jupyterlab", "websockets", "requests"))
+       carries=12_000, pip=("jupyterlab", "websockets", "requests"))
 def jupyter(pair):
     for number, (client, server, host) in enumerate(pair.ways):
         port, home = free_port(), server.folder("jupyter")

@@ -100,7 +100,7 @@ def syncthing(pair):
 
 
 @check("coturn", "coturn", "a TURN server on the mesh address relays UDP for clients by UDP and TCP, to a peer on the other node",
-       apt=("coturn",), programs=("turnserver", "turnutils_uclient", "turnutils_peer"))
+       carries=50_000, apt=("coturn",), programs=("turnserver", "turnutils_uclient", "turnutils_peer"))
 def coturn(pair):
     for client, server, host in pair.ways:
         port, peer = free_port(), free_port()

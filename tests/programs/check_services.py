@@ -35,7 +35,7 @@ def bind(pair):
 
 @check("prometheus", "Prometheus, node_exporter", "Go programs (meshrun traces them): each scrapes itself and the other node, by "
        "address and by name",
-       apt=("prometheus", "prometheus-node-exporter", "curl"), programs=("prometheus", "prometheus-node-exporter", "curl"))
+       carries=30_000, apt=("prometheus", "prometheus-node-exporter", "curl"), programs=("prometheus", "prometheus-node-exporter", "curl"))
 def prometheus(pair):
     port, web = free_port(), free_port()
     for side in (pair.a, pair.b):
@@ -54,7 +54,7 @@ def prometheus(pair):
 
 
 @check("alertmanager", "Alertmanager", "a cluster of two (Go: meshrun traces it) that gossips by UDP and TCP, on the mesh address and on all; a silence set here is known there",
-       setting="`--cluster.advertise-address` with the mesh address where it listens on all", apt=("prometheus-alertmanager", "curl"), programs=("prometheus-alertmanager", "curl"))
+       carries=16_000, setting="`--cluster.advertise-address` with the mesh address where it listens on all", apt=("prometheus-alertmanager", "curl"), programs=("prometheus-alertmanager", "curl"))
 def alertmanager(pair):
     for number, (one, two, host) in enumerate(pair.ways):
         web, gossip = free_port(), free_port()
@@ -103,7 +103,7 @@ ENTRY = "dn: dc=mesh\nobjectClass: dcObject\nobjectClass: organization\no: mesh\
 
 
 @check("ldap", "OpenLDAP", "a directory on the mesh address that only mesh addresses may read, filled and searched from the other node",
-       apt=("slapd", "ldap-utils"), programs=("slapd", "ldapsearch"))
+       carries=4_000, apt=("slapd", "ldap-utils"), programs=("slapd", "ldapsearch"))
 def ldap(pair):
     port = free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
@@ -119,7 +119,7 @@ def ldap(pair):
 
 
 @check("kerberos", "Kerberos (MIT)", "a ticket by UDP and by TCP, the client's mesh address in the KDC's log",
-       apt=("krb5-kdc", "krb5-admin-server", "krb5-user"), programs=("krb5kdc", "kadmin.local", "kinit"))
+       carries=4_000, apt=("krb5-kdc", "krb5-admin-server", "krb5-user"), programs=("krb5kdc", "kadmin.local", "kinit"))
 def kerberos(pair):
     for server, client in ((pair.a, pair.b), (pair.b, pair.a)):
         home, port = server.folder("kdc"), free_port()
@@ -196,7 +196,7 @@ RSYSLOG = """
 
 
 @check("syslog-snmp", "rsyslog, Net-SNMP", "logs by TCP and UDP with the sender's mesh address and name; an SNMP agent asked by UDP and TCP",
-       apt=("rsyslog", "snmp", "snmpd", "bsdutils"), programs=("rsyslogd", "snmpd", "snmpget", "logger"))
+       carries=3_500, apt=("rsyslog", "snmp", "snmpd", "bsdutils"), programs=("rsyslogd", "snmpd", "snmpget", "logger"))
 def syslog_snmp(pair):
     port, agent, state = free_port(), free_port(), {"SNMP_PERSISTENT_DIR": "/dev/null"}
     for side in (pair.a, pair.b):

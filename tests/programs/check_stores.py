@@ -130,7 +130,7 @@ def build_minio():
 
 
 @check("minio", "MinIO, restic", "Go programs (meshrun traces them): two servers with two drives each, which know one another by address and by name; "
-       "8 MB written to one and read from the other, a backup by restic, read again", carries=48_000_000, apt=("restic", "curl"), programs=("restic", "curl", str(MINIO)), build=build_minio)
+       "8 MB written to one and read from the other, a backup by restic, read again", carries=100_000_000, apt=("restic", "curl"), programs=("restic", "curl", str(MINIO)), build=build_minio)
 def minio(pair):
     keys = {"MINIO_ROOT_USER": "mesh", "MINIO_ROOT_PASSWORD": "meshmesh", "MINIO_CI_CD": "1", "MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
     for ways in (list(pair.ways)[::2], list(pair.ways)[1::2]):
@@ -232,7 +232,7 @@ RADIUS = """
 
 
 @check("radius", "FreeRADIUS, SIPp", "a password asked by UDP of a server that knows the other node's mesh address; fifty calls by UDP and by TCP",
-       apt=("freeradius", "freeradius-utils", "sip-tester"), programs=("freeradius", "radclient", "sipp"))
+       carries=400_000, apt=("freeradius", "freeradius-utils", "sip-tester"), programs=("freeradius", "radclient", "sipp"))
 def radius(pair):
     port = free_port()
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
