@@ -112,7 +112,7 @@ def erlang(pair):
 
 
 @check("spark", "Spark", "a master and a worker on each node, a job of each node with a shuffle between executors on both",
-       pip=("pyspark",), programs=("java",))
+       carries=40_000, pip=("pyspark",), programs=("java",))
 def spark(pair):
     port = free_port()
     home = next(VENV.glob("lib/python3*/site-packages/pyspark"))
@@ -154,7 +154,7 @@ FLINK_LOG = """
 
 
 @check("flink", "Flink", "a JobManager, known by name, and a TaskManager on each node, a job of each node with a shuffle between tasks on both",
-       pip=("apache-flink-libraries",), programs=("java",))
+       carries=300_000, pip=("apache-flink-libraries",), programs=("java",))
 def flink(pair):
     rest, rpc = free_port(), free_port()
     jars = next(VENV.glob("lib/python3*/site-packages/pyflink/lib"))
