@@ -162,6 +162,8 @@ struct tcp_conn {
 	uint64_t rttvar_max_ns;
 	uint32_t rtt_round;   /* rttvar falls once a round trip only */
 	uint64_t progress_ns; /* when what is outstanding now began, or last moved */
+	uint64_t shut_ns;     /* when the persist timer began */
+	struct tcp_patience patience;
 	uint64_t last_sent_ns;
 	uint64_t retransmitted;
 	uint32_t recover; /* recovery ends when this is acknowledged */
@@ -343,6 +345,8 @@ uint32_t tcp_initial_seq(const struct tcp *tcp, const struct tcp_flow_key *key, 
 /* expire.c */
 void tcp_conn_expire(struct tcp_conn *conn, uint64_t now_ns);
 uint64_t tcp_backed_off(const struct tcp_conn *conn);
+/* at_ns, or sooner if the owner's patience ends before that. */
+uint64_t tcp_within_patience(const struct tcp_conn *conn, uint64_t at_ns, uint64_t now_ns);
 void tcp_life_heard(struct tcp_conn *conn, uint64_t now_ns);
 
 /* time_wait.c */

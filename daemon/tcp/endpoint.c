@@ -528,6 +528,24 @@ void tcp_release(struct tcp_conn *conn, uint64_t now_ns)
 	tcp_conn_want_output(conn);
 }
 
+struct tcp_conn *tcp_find(struct tcp *tcp, const struct endpoint *local,
+			  const struct endpoint *remote)
+{
+	struct tcp_flow_key key = tcp_flow_key(local, remote);
+	uint64_t hash;
+	struct tcp_flow *flow = tcp_table_find(&tcp->table, &key, &hash);
+	struct tcp_conn *conn = (struct tcp_conn *)flow;
+
+	if (!flow || flow->is_time_wait || (!conn->is_held && conn->state != TCP_PARKED))
+		return NULL;
+	return conn;
+}
+
+void *tcp_conn_user(const struct tcp_conn *conn)
+{
+	return conn->user;
+}
+
 int tcp_conn_error(const struct tcp_conn *conn)
 {
 	return conn->error;

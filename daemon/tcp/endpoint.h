@@ -89,6 +89,17 @@ struct tcp_conn_info {
 	uint64_t unacked, unsent, unread, retransmitted;
 };
 
+/*
+ * What a program has asked for instead of the endpoint's own times: SO_KEEPALIVE with
+ * TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT, and TCP_USER_TIMEOUT (RFC 5482), all as in Linux.
+ */
+struct tcp_patience {
+	uint64_t idle_ns;     /* without a word until the far side is asked; 0: as in the config */
+	uint64_t interval_ns; /* between questions; if idle_ns is set */
+	unsigned count;       /* of questions without an answer; if idle_ns is set */
+	uint64_t user_timeout_ns; /* for what is unacknowledged; 0: the endpoint's own */
+};
+
 /* Sensible values for an MTU; secret is left for the caller to fill. */
 void tcp_config_defaults(struct tcp_config *config, uint32_t mtu);
 struct tcp *tcp_create(const struct tcp_config *config, const struct tcp_callbacks *callbacks,
@@ -144,6 +155,13 @@ void tcp_recv_consume(struct tcp_conn *conn, size_t len);
 /* The far side has finished and every byte before that was consumed. */
 bool tcp_recv_ended(const struct tcp_conn *conn);
 
+/* From now on, also if it waits for something already. Of one that the owner holds, or parked. */
+void tcp_set_patience(struct tcp_conn *conn, const struct tcp_patience *patience, uint64_t now_ns);
+/* The connection between them that the owner holds, or that is parked. NULL: there is none. */
+struct tcp_conn *tcp_find(struct tcp *tcp, const struct endpoint *local,
+			  const struct endpoint *remote);
+/* As given to tcp_connect() or tcp_accept(); NULL: it is parked. */
+void *tcp_conn_user(const struct tcp_conn *conn);
 /* After TCP_EVENT_FAILED: ECONNREFUSED, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH. */
 int tcp_conn_error(const struct tcp_conn *conn);
 void tcp_conn_info(const struct tcp_conn *conn, struct tcp_conn_info *info);

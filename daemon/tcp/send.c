@@ -355,6 +355,7 @@ bool tcp_conn_output(struct tcp_conn *conn, uint64_t now_ns)
 
 void tcp_send_arm(struct tcp_conn *conn, uint64_t now_ns)
 {
+	bool was_shut = conn->rtx == TCP_RTX_PERSIST;
 	uint64_t probe_ns;
 
 	conn->rtx = TCP_RTX_NONE;
@@ -366,7 +367,9 @@ void tcp_send_arm(struct tcp_conn *conn, uint64_t now_ns)
 		if (!is_pending || conn->in_output)
 			return;
 		conn->rtx = TCP_RTX_PERSIST;
-		conn->rtx_ns = now_ns + tcp_backed_off(conn);
+		if (!was_shut)
+			conn->shut_ns = now_ns;
+		conn->rtx_ns = tcp_within_patience(conn, now_ns + tcp_backed_off(conn), now_ns);
 		return;
 	}
 	conn->rtx = TCP_RTX_RTO;
@@ -374,6 +377,7 @@ void tcp_send_arm(struct tcp_conn *conn, uint64_t now_ns)
 	/* Shut over what is in flight: that is what asks whether the window has opened. */
 	if (conn->snd_wnd == 0)
 		conn->rtx_ns = MIN(conn->rtx_ns, now_ns + TCP_PERSIST_MAX_NS);
+	conn->rtx_ns = tcp_within_patience(conn, conn->rtx_ns, now_ns);
 	probe_ns = tcp_rack_probe_ns(conn, now_ns);
 	if (probe_ns < conn->rtx_ns) {
 		conn->rtx = TCP_RTX_PROBE;
