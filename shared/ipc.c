@@ -19,6 +19,12 @@ static bool is_known_type(uint16_t type)
 	return type >= IPC_CONNECT && type <= IPC_READY;
 }
 
+/* Both ends of a program's stream. */
+static bool has_both_ends(const struct ipc_request *r)
+{
+	return ip_is_loopback(&r->local) && r->local_port != 0 && r->remote_port != 0;
+}
+
 int ipc_check_request(const void *bytes, size_t len, struct ipc_request *out)
 {
 	struct ipc_request r;
@@ -30,13 +36,39 @@ int ipc_check_request(const void *bytes, size_t len, struct ipc_request *out)
 		return -EPROTO;
 	if (!is_known_type(r.type) || (r.flags & ~allowed_request_flags(r.type)) != 0)
 		return -EINVAL;
-	if (r.type == IPC_CONNECT) {
-		if (!ip_is_loopback(&r.local) || r.local_port == 0 || r.remote_port == 0)
-			return -EINVAL;
-	}
+	if (r.type == IPC_CONNECT && !has_both_ends(&r))
+		return -EINVAL;
 	if (r.type == IPC_UDP_OPEN && r.remote_port == 0)
 		return -EINVAL;
 	*out = r;
+	return 0;
+}
+
+static bool is_keepalive(const struct ipc_patience *p)
+{
+	if (p->idle_s == 0)
+		return p->interval_s == 0 && p->count == 0;
+	return p->idle_s <= IPC_IDLE_S_MAX && p->interval_s >= 1 &&
+	       p->interval_s <= IPC_IDLE_S_MAX && p->count >= 1 && p->count <= IPC_COUNT_MAX;
+}
+
+int ipc_check_patience(const void *bytes, size_t len, struct ipc_patience *out)
+{
+	struct ipc_patience p;
+	uint32_t flags;
+
+	if (len != sizeof(p))
+		return -EPROTO;
+	memcpy(&p, bytes, sizeof(p));
+	if (p.request.magic != IPC_MAGIC || p.request.version != IPC_VERSION)
+		return -EPROTO;
+	if (p.request.type != IPC_CONNECT && p.request.type != IPC_PATIENCE)
+		return -EINVAL;
+	flags = p.request.type == IPC_CONNECT ? IPC_CONNECT_FIRST : IPC_ACCEPTED;
+	if ((p.request.flags & ~flags) || !has_both_ends(&p.request) || !is_keepalive(&p) ||
+	    p.user_timeout_ms > IPC_USER_TIMEOUT_MAX || p.pad != 0)
+		return -EINVAL;
+	*out = p;
 	return 0;
 }
 

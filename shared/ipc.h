@@ -38,11 +38,18 @@ enum ipc_type {
 	/* Is the mesh usable? error 0 = yes, EAGAIN = starting. */
 	IPC_READY = 3,
 	/* The addresses of a name that is the daemon's to look up: other structs, see below. */
-	IPC_LOOKUP = 4
+	IPC_LOOKUP = 4,
+	/*
+	 * How long the program has patience with a silent far side: struct ipc_patience.
+	 * local and remote name the flow, as in IPC_CONNECT; with IPC_ACCEPTED it is one that
+	 * the peer opened, and only local's port counts. There is no answer.
+	 */
+	IPC_PATIENCE = 5
 };
 
 #define IPC_UDP_V6ONLY    1u
 #define IPC_CONNECT_FIRST 2u /* this socket cannot be held: dial first */
+#define IPC_ACCEPTED      4u
 #define IPC_REPLY_DIALLED 1u
 
 struct ipc_request {
@@ -54,6 +61,21 @@ struct ipc_request {
 	struct ip_addr local, remote;
 };
 static_assert(sizeof(struct ipc_request) == 48, "ipc_request is 48 bytes");
+
+/*
+ * SO_KEEPALIVE (off: idle_s, interval_s and count are 0) and TCP_USER_TIMEOUT of a program's
+ * socket, in Linux' own bounds: IPC_PATIENCE, or an IPC_CONNECT of a socket that has some.
+ */
+struct ipc_patience {
+	struct ipc_request request;
+	uint32_t user_timeout_ms; /* 0: none */
+	uint16_t idle_s, interval_s, count;
+	uint16_t pad;
+};
+static_assert(sizeof(struct ipc_patience) == 60, "ipc_patience is 60 bytes");
+#define IPC_IDLE_S_MAX       32767u
+#define IPC_COUNT_MAX        127u
+#define IPC_USER_TIMEOUT_MAX 0x7fffffffu
 
 struct ipc_reply {
 	uint32_t magic;
@@ -93,6 +115,8 @@ static_assert(sizeof(struct ipc_found) == 272, "ipc_found is 272 bytes");
 
 /* Is this exactly one well-formed request of our version? 0, -EPROTO, -EINVAL. */
 int ipc_check_request(const void *bytes, size_t len, struct ipc_request *out);
+/* The same for one with patience. */
+int ipc_check_patience(const void *bytes, size_t len, struct ipc_patience *out);
 /* The same for an answer to a question of this type. */
 int ipc_check_reply(const void *bytes, size_t len, enum ipc_type type, struct ipc_reply *out);
 

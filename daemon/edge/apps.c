@@ -16,6 +16,7 @@
 
 #include "daemon/edge/dgram.h"
 #include "daemon/edge/folder.h"
+#include "daemon/edge/patience.h"
 #include "daemon/edge/private.h"
 #include "shared/log.h"
 #include "shared/util.h"
@@ -127,7 +128,9 @@ void app_wait_for(struct app *app, struct flow *flow)
 	edge_timer_cancel(&app->apps->edge->timers, &app->silence);
 }
 
-static void answer_request(struct app *app, const struct ipc_request *request)
+/* patience: what came with it; NULL: nothing. */
+static void answer_request(struct app *app, const struct ipc_request *request,
+			   const struct ipc_patience *patience)
 {
 	struct edge *edge = app->apps->edge;
 	struct endpoint local = { request->local, request->local_port };
@@ -141,7 +144,11 @@ static void answer_request(struct app *app, const struct ipc_request *request)
 			   0);
 		break;
 	case IPC_CONNECT:
-		flow_dial(edge, app, &local, &remote, request->flags & IPC_CONNECT_FIRST);
+		flow_dial(edge, app, &local, &remote, request->flags & IPC_CONNECT_FIRST, patience);
+		break;
+	case IPC_PATIENCE: /* nobody waits for an answer */
+		patience_set(edge, app->fd, patience);
+		close_app(app);
 		break;
 	case IPC_UDP_OPEN:
 		err = dgram_open(edge->dgrams, &remote, request->flags & IPC_UDP_V6ONLY, &mirror);
@@ -169,6 +176,7 @@ static bool is_waiting(const struct app *app)
 static bool read_request(struct app *app)
 {
 	struct ipc_request request;
+	struct ipc_patience patience;
 	struct ipc_lookup lookup;
 	uint8_t bytes[sizeof(lookup) + 1]; /* one more, to see what is too long */
 	ssize_t n;
@@ -180,10 +188,12 @@ static bool read_request(struct app *app)
 		return false;
 	if (n > 0 && ipc_check_lookup(bytes, (size_t)n, &lookup) == 0)
 		answer_lookup(app, &lookup);
-	else if (n <= 0 || ipc_check_request(bytes, (size_t)n, &request) != 0)
-		close_app(app);
+	else if (n > 0 && ipc_check_patience(bytes, (size_t)n, &patience) == 0)
+		answer_request(app, &patience.request, &patience);
+	else if (n > 0 && ipc_check_request(bytes, (size_t)n, &request) == 0)
+		answer_request(app, &request, NULL);
 	else
-		answer_request(app, &request);
+		close_app(app);
 	return true;
 }
 

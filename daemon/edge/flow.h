@@ -26,6 +26,7 @@ struct app;
 struct edge;
 struct flow;
 struct flow_tables;
+struct ipc_patience;
 struct plan;
 struct stow;
 
@@ -79,9 +80,9 @@ bool flows_free_for_question(struct flows *flows);
 /* Open flows without a descriptor. */
 unsigned flows_stowed(const struct flows *flows);
 
-/* Serves IPC_CONNECT: answers app now or later. */
+/* Serves IPC_CONNECT: answers app now or later. patience: NULL, the program has asked for none. */
 void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
-	       const struct endpoint *remote, bool is_first);
+	       const struct endpoint *remote, bool is_first, const struct ipc_patience *patience);
 /* The program that waits for this flow's answer does not wait any more. */
 void flow_asker_gone(struct flow *flow);
 /* "dial first": a program's connection has come in. */

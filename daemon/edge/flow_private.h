@@ -117,6 +117,10 @@ size_t flow_untaken_in_socket(const struct flow *flow);
 /* While there is a rest: whatever has happened. */
 void flow_deliver_rest(struct flow *flow);
 
+/* ---- outbound.c, inbound.c, dial.c ---- */
+/* What a program has dialled from there to this mirror; NULL: nothing. */
+struct flow *flow_find_dialled(struct edge *edge, const struct endpoint *program,
+			       uint32_t peer_mirror, const struct hold *hold);
 /* Fetched if need be, and run. */
 void flow_wake(struct flow *flow);
 void dial_tcp_event(struct flow *flow, unsigned events);

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "daemon/edge/flow_private.h"
+#include "daemon/edge/patience.h"
 #include "shared/log.h"
 #include "shared/util.h"
 
@@ -33,8 +34,8 @@
 #define PORT_TRIES     16
 #define PATIENCE_NS    (5 * NS_PER_S) /* for the program's own connect() */
 
-static struct flow *find_by_program(struct edge *edge, const struct endpoint *program,
-				    uint32_t peer_mirror, const struct hold *hold)
+struct flow *flow_find_dialled(struct edge *edge, const struct endpoint *program,
+			       uint32_t peer_mirror, const struct hold *hold)
 {
 	struct flow_key key = flow_key(program, peer_mirror, hold);
 	struct flow *flow;
@@ -52,7 +53,7 @@ static struct flow *find_by_program(struct edge *edge, const struct endpoint *pr
 static int make_way(struct edge *edge, const struct endpoint *program, uint32_t peer_mirror,
 		    const struct hold *hold)
 {
-	struct flow *old = find_by_program(edge, program, peer_mirror, hold);
+	struct flow *old = flow_find_dialled(edge, program, peer_mirror, hold);
 
 	if (!old)
 		return 0;
@@ -237,8 +238,9 @@ static void dial_answered(struct flow *flow)
 }
 
 void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
-	       const struct endpoint *remote, bool is_first)
+	       const struct endpoint *remote, bool is_first, const struct ipc_patience *patience)
 {
+	struct tcp_patience own;
 	struct endpoint mirror;
 	struct flow *flow = NULL;
 	int err = start(edge, program, remote, is_first, &flow);
@@ -249,6 +251,10 @@ void flow_dial(struct edge *edge, struct app *app, const struct endpoint *progra
 		return;
 	}
 	edge->stats.dialled++;
+	if (patience && flow->conn) {
+		own = patience_of(patience);
+		tcp_set_patience(flow->conn, &own, loop_now(edge->loop));
+	}
 	if (flow->hold->works) {
 		mirror = sock_endpoint(flow->peer_mirror, flow->hold->port);
 		app_answer(app, 0, &mirror, 0);
@@ -306,7 +312,7 @@ void flow_accept(struct edge *edge, int fd)
 	int one = 1;
 
 	if (sock_peer(fd, &from) == 0 && sock_local(fd, &to) == 0)
-		flow = find_by_program(edge, &from, ip_v4(&to.addr), &edge->first);
+		flow = flow_find_dialled(edge, &from, ip_v4(&to.addr), &edge->first);
 	sock_reset_on_close(fd);
 	if (!flow || flow->state != FLOW_MEETING || flow->hold->works ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0) {

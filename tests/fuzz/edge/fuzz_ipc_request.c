@@ -23,6 +23,23 @@ static void check_request(const uint8_t *data, size_t size)
 		       (r.type == IPC_CONNECT && r.flags == IPC_CONNECT_FIRST));
 }
 
+static void check_patience(const uint8_t *data, size_t size)
+{
+	struct ipc_patience p;
+
+	if (ipc_check_patience(data, size, &p) != 0)
+		return;
+	assert(size == sizeof(p) && memcmp(data, &p, size) == 0);
+	assert(p.request.magic == IPC_MAGIC && p.request.version == IPC_VERSION);
+	assert(ip_is_loopback(&p.request.local) && p.request.local_port && p.request.remote_port);
+	assert(p.request.type == IPC_CONNECT
+		       ? !(p.request.flags & ~IPC_CONNECT_FIRST)
+		       : p.request.type == IPC_PATIENCE && !(p.request.flags & ~IPC_ACCEPTED));
+	assert((p.idle_s == 0) == (p.interval_s == 0) && (p.idle_s == 0) == (p.count == 0));
+	assert(p.idle_s <= 32767 && p.interval_s <= 32767 && p.count <= 127);
+	assert(p.user_timeout_ms <= INT32_MAX);
+}
+
 static void check_reply(const uint8_t *data, size_t size, enum ipc_type type)
 {
 	struct ipc_reply r;
@@ -37,6 +54,7 @@ static void check_reply(const uint8_t *data, size_t size, enum ipc_type type)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	check_request(data, size);
+	check_patience(data, size);
 	check_reply(data, size, IPC_CONNECT);
 	check_reply(data, size, IPC_UDP_OPEN);
 	check_reply(data, size, IPC_READY);

@@ -28,6 +28,7 @@ struct tcp_conn {
 	void *user;
 	struct tcp_conn *peer, *next;
 	struct ring in; /* what the far side has sent */
+	struct tcp_patience patience;
 	unsigned events;
 	int error;
 	bool is_parked, is_announced, is_released, was_short, is_dead;
@@ -261,6 +262,27 @@ void tcp_recv_consume(struct tcp_conn *conn, size_t len)
 bool tcp_recv_ended(const struct tcp_conn *conn)
 {
 	return conn->in.is_finished && conn->in.used == 0;
+}
+
+void tcp_set_patience(struct tcp_conn *conn, const struct tcp_patience *patience, uint64_t now_ns)
+{
+	(void)now_ns;
+	conn->patience = *patience;
+}
+
+struct tcp_conn *tcp_find(struct tcp *tcp, const struct endpoint *local,
+			  const struct endpoint *remote)
+{
+	for (struct tcp_conn *conn = tcp->conns; conn; conn = conn->next)
+		if (!conn->is_dead && !conn->is_released && endpoint_equal(&conn->local, local) &&
+		    endpoint_equal(&conn->remote, remote))
+			return conn;
+	return NULL;
+}
+
+void *tcp_conn_user(const struct tcp_conn *conn)
+{
+	return conn->user;
 }
 
 int tcp_conn_error(const struct tcp_conn *conn)

@@ -73,6 +73,91 @@ static void test_a_request_with_a_wrong_field_is_refused(void **state)
 	assert_int_equal(ipc_check_request(&r, sizeof(r), &out), -EINVAL);
 }
 
+static struct ipc_patience good_patience(enum ipc_type type)
+{
+	struct ipc_patience p = { .request = good_connect(), .user_timeout_ms = 20000 };
+
+	p.request.type = (uint16_t)type;
+	p.idle_s = 300;
+	p.interval_s = 100;
+	p.count = 3;
+	return p;
+}
+
+static void expect_patience(const struct ipc_patience *p, int err)
+{
+	struct ipc_patience out;
+
+	assert_int_equal(ipc_check_patience(p, sizeof(*p), &out), err);
+	if (err == 0)
+		assert_memory_equal(p, &out, sizeof(*p));
+}
+
+static void test_patience_passes_within_the_bounds_of_linux(void **state)
+{
+	struct ipc_patience p = good_patience(IPC_CONNECT);
+
+	(void)state;
+	expect_patience(&p, 0);
+	p.request.flags = IPC_CONNECT_FIRST;
+	expect_patience(&p, 0);
+	p = good_patience(IPC_PATIENCE);
+	expect_patience(&p, 0);
+	p.request.flags = IPC_ACCEPTED;
+	expect_patience(&p, 0);
+	p.idle_s = p.interval_s = 32767;
+	p.count = 127;
+	p.user_timeout_ms = INT32_MAX;
+	expect_patience(&p, 0);
+	p.idle_s = p.interval_s = p.count = 1;
+	p.user_timeout_ms = 0;
+	expect_patience(&p, 0);
+	p.idle_s = p.interval_s = p.count = 0;
+	expect_patience(&p, 0);
+}
+
+static void test_patience_with_a_wrong_field_is_refused(void **state)
+{
+	const struct ipc_patience good = good_patience(IPC_PATIENCE);
+	struct ipc_patience p[14], out;
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(p) / sizeof(p[0]); i++)
+		p[i] = good;
+	p[n++].idle_s = 0;
+	p[n++].interval_s = 0;
+	p[n++].count = 0;
+	p[n++].idle_s = 32768;
+	p[n++].interval_s = 32768;
+	p[n++].count = 128;
+	p[n++].user_timeout_ms = 1u << 31;
+	p[n++].pad = 1;
+	p[n++].request.flags = IPC_CONNECT_FIRST;
+	p[n++].request.local_port = 0;
+	p[n++].request.remote_port = 0;
+	p[n++].request.local = good.request.remote; /* not loopback */
+	p[n++].request.type = IPC_READY;
+	p[n++].request.type = IPC_UDP_OPEN;
+	for (unsigned i = 0; i < n; i++)
+		expect_patience(&p[i], -EINVAL);
+	p[0] = good_patience(IPC_CONNECT);
+	p[0].request.flags = IPC_ACCEPTED;
+	expect_patience(&p[0], -EINVAL);
+	p[0] = good;
+	assert_int_equal(ipc_check_patience(p, sizeof(p[0]) - 1, &out), -EPROTO);
+	assert_int_equal(ipc_check_patience(p, sizeof(p[0]) + 1, &out), -EPROTO);
+	p[0].request.version++;
+	expect_patience(&p[0], -EPROTO);
+	p[0] = good;
+	p[0].request.magic ^= 1;
+	expect_patience(&p[0], -EPROTO);
+	/* It is no request of the other form. */
+	assert_int_equal(
+		ipc_check_request(&good.request, sizeof(good.request), &(struct ipc_request){ 0 }),
+		-EINVAL);
+}
+
 static struct ipc_reply good_reply(void)
 {
 	struct ipc_reply r = { .magic = IPC_MAGIC, .version = IPC_VERSION, .type = IPC_CONNECT };
@@ -110,6 +195,8 @@ int main(void)
 		cmocka_unit_test(test_a_good_request_passes),
 		cmocka_unit_test(test_a_request_of_another_size_or_version_is_refused),
 		cmocka_unit_test(test_a_request_with_a_wrong_field_is_refused),
+		cmocka_unit_test(test_patience_passes_within_the_bounds_of_linux),
+		cmocka_unit_test(test_patience_with_a_wrong_field_is_refused),
 		cmocka_unit_test(test_a_reply_must_lead_to_loopback),
 	};
 

@@ -1,0 +1,262 @@
+/* Far sides that fall silent, over the real stack: what programs set for that, and what they hear.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon/edge/flow_private.h"
+#include "daemon/edge/patience.h"
+#include "daemon/tcp/conn.h"
+#include "shared/paths.h"
+#include "shared/util.h"
+#include "tests/unit/edge/two_nodes.h"
+
+#define NOBODY 65534
+
+static struct two_nodes t;
+static struct node *const a = &t.node[0], *const b = &t.node[1];
+
+static int setup(void **state)
+{
+	(void)state;
+	two_nodes_start(&t, false);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	two_nodes_stop(&t);
+	return 0;
+}
+
+static struct ipc_patience words(enum ipc_type type, const struct endpoint *local,
+				 const struct endpoint *remote, uint32_t flags)
+{
+	struct ipc_patience p = { .user_timeout_ms = 7000 };
+
+	ipc_make_request(&p.request, type, local, remote, flags);
+	p.idle_s = 30;
+	p.interval_s = 5;
+	p.count = 4;
+	return p;
+}
+
+/* As the shim says it; returns when the daemon has taken it, with its answer if there is one. */
+static ssize_t say(struct node *node, const struct ipc_patience *p, struct ipc_reply *reply)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	ssize_t n;
+
+	paths_join(node->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
+	assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_int_equal(send(fd, p, sizeof(*p), MSG_NOSIGNAL), sizeof(*p));
+	n = recv(fd, reply, sizeof(*reply), 0);
+	close(fd);
+	return n;
+}
+
+static void tell(struct node *node, const struct ipc_patience *p)
+{
+	struct ipc_reply reply;
+
+	assert_int_equal(say(node, p, &reply), 0);
+}
+
+struct look {
+	struct node *node;
+	struct tcp_patience found;
+};
+
+static void look_at_the_only_flow(void *arg)
+{
+	struct look *look = arg;
+
+	look->found = look->node->edge->flows.all->conn->patience;
+}
+
+static void expect_patience(struct node *node, unsigned idle_s, unsigned user_timeout_s)
+{
+	struct look look = { .node = node };
+
+	two_nodes_call(&t, look_at_the_only_flow, &look);
+	assert_int_equal(look.found.idle_ns, idle_s * NS_PER_S);
+	assert_int_equal(look.found.interval_ns, idle_s ? 5 * NS_PER_S : 0);
+	assert_int_equal(look.found.count, idle_s ? 4 : 0);
+	assert_int_equal(look.found.user_timeout_ns, user_timeout_s * NS_PER_S);
+}
+
+static void test_a_program_tells_its_patience_on_either_side(void **state)
+{
+	struct endpoint local, remote, from, at;
+	struct ipc_patience p;
+	int client, server;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		const char *addr = v6 ? B_ADDR6 : B_ADDR;
+
+		two_nodes_join(&t, addr, &client, &server);
+		expect_patience(a, 0, 0);
+		expect_patience(b, 0, 0);
+		assert_int_equal(sock_local(client, &local), 0);
+		assert_int_equal(sock_local(server, &at), 0);
+		remote = mesh_endpoint(addr, at.port);
+		p = words(IPC_PATIENCE, &local, &remote, 0);
+		tell(a, &p);
+		expect_patience(a, 30, 7);
+		expect_patience(b, 0, 0);
+		p.idle_s = p.interval_s = p.count = 0;
+		tell(a, &p);
+		expect_patience(a, 0, 7);
+		from = mesh_endpoint(v6 ? A_ADDR6 : A_ADDR, local.port);
+		p = words(IPC_PATIENCE, &at, &from, IPC_ACCEPTED);
+		tell(b, &p);
+		expect_patience(b, 30, 7);
+		two_nodes_hang_up(&t, client, server);
+	}
+}
+
+static void test_a_dial_brings_its_patience(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0), local = sock_endpoint(mirror_of(a, A_ADDR), 0);
+	struct endpoint mirror, to;
+	struct sockaddr_storage ss;
+	struct ipc_patience p;
+	struct ipc_reply reply;
+	uint16_t port;
+	int listener = program_listen(&any, &port), fd = socket(AF_INET, SOCK_STREAM, 0), server;
+
+	(void)state;
+	assert_int_equal(sock_bind(fd, &local), 0);
+	assert_int_equal(sock_local(fd, &local), 0);
+	to = mesh_endpoint(B_ADDR, port);
+	p = words(IPC_CONNECT, &local, &to, 0);
+	assert_int_equal(say(a, &p, &reply), sizeof(reply));
+	assert_int_equal(reply.error, 0);
+	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
+		0);
+	server = accept(listener, NULL, NULL);
+	close(listener);
+	program_say(server, fd, "through");
+	expect_patience(a, 30, 7);
+	expect_patience(b, 0, 0);
+	two_nodes_hang_up(&t, fd, server);
+}
+
+static void test_who_names_other_ends_changes_nothing(void **state)
+{
+	struct endpoint local, remote, from, at;
+	struct ipc_patience p;
+	int client, server;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	assert_int_equal(sock_local(client, &local), 0);
+	assert_int_equal(sock_local(server, &at), 0);
+	remote = mesh_endpoint(B_ADDR, at.port);
+	from = mesh_endpoint(A_ADDR, local.port);
+	for (int wrong = 0; wrong < 6; wrong++) {
+		bool accepted = wrong >= 3;
+
+		p = accepted ? words(IPC_PATIENCE, &at, &from, IPC_ACCEPTED)
+			     : words(IPC_PATIENCE, &local, &remote, 0);
+		if (wrong % 3 == 0)
+			p.request.local_port ^= 1;
+		if (wrong % 3 == 1)
+			p.request.remote_port ^= 1;
+		if (wrong % 3 == 2)
+			p.request.remote = mesh_endpoint(B_ADDR6, 0).addr;
+		tell(accepted ? b : a, &p);
+	}
+	/* The other side's flow is not an accepted one here. */
+	p = words(IPC_PATIENCE, &local, &remote, IPC_ACCEPTED);
+	tell(a, &p);
+	expect_patience(a, 0, 0);
+	expect_patience(b, 0, 0);
+	two_nodes_hang_up(&t, client, server);
+}
+
+/* Of this thread only: libc's would change all. */
+static void become(uid_t uid)
+{
+	assert_int_equal(syscall(SYS_setresuid, -1, uid, -1), 0);
+}
+
+struct telling {
+	struct node *node;
+	int asker;
+	const struct ipc_patience *words;
+};
+
+static void tell_in_the_loop(void *arg)
+{
+	struct telling *telling = arg;
+
+	patience_set(telling->node->edge, telling->asker, telling->words);
+}
+
+/* Where all users are allowed: the kernel says whose a socket is. */
+static void test_another_users_flow_is_left_alone(void **state)
+{
+	struct endpoint local, remote, at;
+	struct ipc_patience p;
+	struct telling telling = { a, -1, &p };
+	int client, server, pair[2];
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	for (int own = 0; own < 2; own++) {
+		two_nodes_join(&t, B_ADDR, &client, &server);
+		if (own) {
+			assert_int_equal(fchown(client, NOBODY, -1), 0);
+			assert_int_equal(fchown(server, NOBODY, -1), 0);
+		}
+		become(NOBODY);
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+		become(0);
+		telling.asker = pair[0];
+		assert_int_equal(sock_local(client, &local), 0);
+		assert_int_equal(sock_local(server, &at), 0);
+		remote = mesh_endpoint(B_ADDR, at.port);
+		p = words(IPC_PATIENCE, &local, &remote, 0);
+		telling.node = a;
+		two_nodes_call(&t, tell_in_the_loop, &telling);
+		expect_patience(a, own ? 30 : 0, own ? 7 : 0);
+		remote = mesh_endpoint(A_ADDR, local.port);
+		p = words(IPC_PATIENCE, &at, &remote, IPC_ACCEPTED);
+		telling.node = b;
+		two_nodes_call(&t, tell_in_the_loop, &telling);
+		expect_patience(b, own ? 30 : 0, own ? 7 : 0);
+		close(pair[0]);
+		close(pair[1]);
+		two_nodes_hang_up(&t, client, server);
+	}
+}
+
+#define silence_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		silence_test(test_a_program_tells_its_patience_on_either_side),
+		silence_test(test_a_dial_brings_its_patience),
+		silence_test(test_who_names_other_ends_changes_nothing),
+		silence_test(test_another_users_flow_is_left_alone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
