@@ -132,6 +132,21 @@ int socket_peer(int fd, struct socket_end *end)
 	return socket_end(libc.getpeername, fd, end);
 }
 
+/* Asked with more room than the name has, SO_PEERNAME refuses. */
+int socket_last_peer(int fd, int family, struct socket_end *end)
+{
+	struct sockaddr_storage name;
+	socklen_t len = family == AF_INET6 ? sizeof(struct sockaddr_in6)
+					   : sizeof(struct sockaddr_in);
+	int saved = errno, err = 0;
+
+	if (libc.getsockopt(fd, SOL_SOCKET, SO_PEERNAME, &name, &len) < 0)
+		err = -errno;
+	errno = saved;
+	end->family = family;
+	return err ? err : endpoint_from_sockaddr(&name, len, &end->ep);
+}
+
 int socket_option(int fd, int name)
 {
 	int value, saved = errno, err;

@@ -57,6 +57,8 @@ struct socket_end {
 /* 0 or -errno. A socket of another family than INET has an unset ep. */
 int socket_local(int fd, struct socket_end *end);
 int socket_peer(int fd, struct socket_end *end);
+/* Of a connection that has ended, too: the peer's name while it stood. family: the socket's. */
+int socket_last_peer(int fd, int family, struct socket_end *end);
 /* An integer of SOL_SOCKET, or -errno. */
 int socket_option(int fd, int name);
 /* SOCK_STREAM, SOCK_DGRAM for UDP, SOCK_RAW for all others ("ping" sockets too), or -errno. */

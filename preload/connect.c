@@ -350,14 +350,42 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 	return connect_outside(fd, addr, len, route);
 }
 
+/* The map's entry of an inbound flow that was lost: its listener's port must be this socket's. */
+static bool is_lost_inbound(const struct map *map, const struct endpoint *local,
+			    const struct endpoint *peer, struct map_flow *flow)
+{
+	uint32_t loopback, mirror;
+
+	return loopback_of(&peer->addr, &loopback) &&
+	       map_find_flow(map, loopback, peer->port, flow) && flow->state == MAP_FLOW_LOST &&
+	       flow->remote_port == local->port &&
+	       map_to_mirror(map, &flow->remote, &mirror) == MAP_OWN;
+}
+
+int dial_lost(int fd, const struct map *map, const struct socket_end *local)
+{
+	struct socket_end peer;
+	struct map_flow flow;
+
+	if (socket_last_peer(fd, local->family, &peer) < 0)
+		return 0;
+	if ((dialled_flow(map, &local->ep, &flow) && flow.state == MAP_FLOW_LOST &&
+	     flow_fits(map, &flow, &peer.ep)) ||
+	    is_lost_inbound(map, &local->ep, &peer.ep, &flow))
+		return flow.error;
+	return 0;
+}
+
 void dial_reset(int fd)
 {
 	const struct map *map = shim_map();
 	struct socket_end local;
 	int verdict = 0;
 
-	if (map && socket_type(fd) == SOCK_STREAM && socket_local(fd, &local) == 0)
+	if (map && socket_type(fd) == SOCK_STREAM && socket_local(fd, &local) == 0) {
 		verdict = dial_verdict(fd, map, &local.ep);
+		verdict = verdict ? verdict : dial_lost(fd, map, &local);
+	}
 	errno = verdict ? verdict : ECONNRESET;
 }
 

@@ -13,13 +13,18 @@ int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route 
  */
 int dial_verdict(int fd, const struct map *map, const struct endpoint *local);
 
+/* The errno of a connection that was reset because its far side had fallen silent, else 0. */
+int dial_lost(int fd, const struct map *map, const struct socket_end *local);
+
 /*
  * A datagram was refused: if this socket is connected to a name server by way of a
  * daemon that has died, it is connected to the server itself from now on.
  */
 void dial_refused(int fd);
 
-/* A stream of the program's was reset (errno ECONNRESET): errno becomes its dial's, if that failed.
+/*
+ * A stream of the program's was reset (errno ECONNRESET): errno becomes its dial's, if that failed,
+ * or what dial_lost() says.
  */
 void dial_reset(int fd);
 

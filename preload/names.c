@@ -145,8 +145,12 @@ static int true_error(int fd, int error)
 
 	if (!map || (error != 0 && error != ECONNRESET))
 		return error;
-	if (socket_local(fd, &local) < 0 || !dialled_flow(map, &local.ep, &flow) ||
-	    flow.state != MAP_FLOW_FAILED)
+	if (socket_local(fd, &local) < 0)
+		return error;
+	verdict = error ? dial_lost(fd, map, &local) : 0;
+	if (verdict)
+		return verdict;
+	if (!dialled_flow(map, &local.ep, &flow) || flow.state != MAP_FLOW_FAILED)
 		return error;
 	if (error == 0 && socket_peer(fd, &peer) < 0 && kernel_error(fd) == 0)
 		return 0;

@@ -121,8 +121,12 @@ struct map_directory {
  * Outbound TCP flows, found by the program's local mirror address and port.
  * FREE -> HELD -> OPEN | FAILED; any -> HELD when the port is used anew. A
  * FAILED flow stays readable until its slot is needed.
+ *
+ * A flow that was open and ended because its far side fell silent is LOST: error says so, where
+ * the kernel has a reset only. For inbound ones that is their only entry, found by the
+ * program's kernel peer in place of its local end; remote is the own mesh address then.
  */
-enum map_flow_state { MAP_FLOW_FREE, MAP_FLOW_HELD, MAP_FLOW_OPEN, MAP_FLOW_FAILED };
+enum map_flow_state { MAP_FLOW_FREE, MAP_FLOW_HELD, MAP_FLOW_OPEN, MAP_FLOW_FAILED, MAP_FLOW_LOST };
 
 struct map_flow {
 	_Atomic uint32_t seq; /* odd while written */
@@ -131,7 +135,7 @@ struct map_flow {
 	uint16_t local_port;
 	uint16_t remote_port; /* on the mesh */
 	struct ip_addr remote;
-	int32_t error; /* of FAILED: a positive errno */
+	int32_t error; /* of FAILED and LOST: a positive errno */
 	uint32_t generation;
 };
 

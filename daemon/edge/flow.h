@@ -48,6 +48,7 @@ struct flows {
 	unsigned pressed;         /* such descriptors in this round */
 	uint64_t search_again_ns; /* no flow was idle: not before */
 	bool has_told_pressure;   /* the log */
+	bool has_lost;            /* an inbound one: see flow_lost.c */
 };
 
 /* 0 or -ENOMEM. */

@@ -108,6 +108,12 @@ bool flow_fetch(struct flow *flow);
 /* It dies: the stream has its socket once more, to close it, if it was open at all. */
 void flow_leave_stow(struct flow *flow);
 
+/* ---- flow_lost.c ---- */
+/* Its far side fell silent: who is reset by that may see it in the map. */
+void flow_tell_lost(struct flow *flow);
+/* An inbound flow begins where one may have been lost before. */
+void flow_forget_lost(struct flow *flow);
+
 /* ---- flow_reset.c ---- */
 /* The program has reset its end, and all that it wrote before was read. */
 void flow_program_reset(struct flow *flow);

@@ -62,6 +62,7 @@ void flow_deliver_rest(struct flow *flow)
 		edge_timer_set(&flow->edge->timers, &flow->timer, now_ns + LOOK_NS);
 		return;
 	}
+	flow_tell_lost(flow);
 	flow_bury(flow, true);
 	flow->conn = NULL;
 	tcp_release(conn, now_ns);

@@ -112,6 +112,7 @@ static void taken(struct flow *flow)
 	edge->stats.inbound++;
 	inbound_unpark(flow);
 	flow->stream.fd = -1;
+	flow_forget_lost(flow);
 	tcp_accept(flow->conn, flow, loop_now(edge->loop));
 	flow_open(flow, fd);
 }

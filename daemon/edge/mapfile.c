@@ -216,7 +216,8 @@ static int make_new(const char *path, mode_t mode, struct map **map, int *kept)
 	return err;
 }
 
-/* A held connect of the predecessor waits for nobody; the rest is only an old address. */
+/* A held connect of the predecessor waits for nobody, nobody knows any more which flow was LOST;
+ * the rest is only an old address. */
 static void take_over_flows(struct mapfile *mf)
 {
 	for (uint32_t i = 0; i < MAP_FLOW_SLOTS; i++) {
@@ -226,7 +227,7 @@ static void take_over_flows(struct mapfile *mf)
 		if (f->generation == 0 && was == 0)
 			continue;
 		mf->generation = MAX(mf->generation, f->generation);
-		if ((was & 1) == 0 && f->state != MAP_FLOW_HELD)
+		if ((was & 1) == 0 && f->state != MAP_FLOW_HELD && f->state != MAP_FLOW_LOST)
 			continue;
 		was = write_begin(&f->seq);
 		f->state = MAP_FLOW_FAILED;
@@ -478,6 +479,18 @@ void mapfile_flow_set(struct mapfile *mf, const struct mapfile_flow *flow,
 	f->state = state;
 	f->error = error;
 	write_end(&f->seq, seq);
+}
+
+void mapfile_flow_not_lost(struct mapfile *mf, uint32_t local_addr, uint16_t local_port)
+{
+	struct mapfile_flow flow;
+	struct map_flow found;
+
+	if (!map_find_flow(mf->map, local_addr, local_port, &found) || found.state != MAP_FLOW_LOST)
+		return;
+	flow.slot = (uint32_t)pick_slot(mf, local_addr, local_port);
+	flow.generation = mf->map->flows[flow.slot].generation;
+	mapfile_flow_set(mf, &flow, MAP_FLOW_FREE, 0);
 }
 
 void mapfile_flow_end(struct mapfile *mf, struct mapfile_flow *flow)

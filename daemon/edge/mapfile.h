@@ -38,6 +38,8 @@ int mapfile_flow_begin(struct mapfile *mf, uint32_t local_addr, uint16_t local_p
 		       const struct endpoint *remote, struct mapfile_flow *flow);
 void mapfile_flow_set(struct mapfile *mf, const struct mapfile_flow *flow,
 		      enum map_flow_state state, int error);
+/* No entry of this address and port says any more that a flow was LOST. */
+void mapfile_flow_not_lost(struct mapfile *mf, uint32_t local_addr, uint16_t local_port);
 /* The entry stays readable, but its slot may now be used anew. */
 void mapfile_flow_end(struct mapfile *mf, struct mapfile_flow *flow);
 

@@ -247,6 +247,99 @@ static void test_another_users_flow_is_left_alone(void **state)
 	}
 }
 
+static void cut(void *arg)
+{
+	a->is_cut = b->is_cut = *(bool *)arg;
+}
+
+static void expect_reset(int fd)
+{
+	char c;
+
+	assert_int_equal(recv(fd, &c, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(fd);
+}
+
+static enum map_flow_state state_in_map(struct node *node, const struct endpoint *end)
+{
+	struct map_flow flow;
+
+	if (!map_find_flow(node->map, ip_v4(&end->addr), end->port, &flow))
+		return MAP_FLOW_FREE;
+	assert_int_equal(flow.error, flow.state == MAP_FLOW_LOST ? ETIMEDOUT : 0);
+	return flow.state;
+}
+
+/* A connection from just this port. */
+static int connect_from(struct node *node, struct endpoint *local, const struct endpoint *to)
+{
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_storage ss;
+	struct ipc_reply reply;
+	struct endpoint mirror;
+
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	assert_int_equal(sock_bind(fd, local), 0);
+	assert_int_equal(sock_local(fd, local), 0);
+	assert_int_equal(shim_ask(node, IPC_CONNECT, local, to, 0, &reply), 0);
+	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
+	assert_int_equal(
+		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
+		0);
+	program_limit(fd);
+	return fd;
+}
+
+/* The kernel knows of a reset only; the map says on both sides what it was. */
+static void test_the_map_says_whose_far_side_fell_silent(void **state)
+{
+	struct endpoint any = sock_endpoint(0, 0), local = sock_endpoint(mirror_of(a, A_ADDR), 0);
+	struct endpoint to = mesh_endpoint(B_ADDR, 0), from, seen;
+	bool on = true, off = false;
+	struct ipc_patience p;
+	int listener = program_listen(&any, &to.port), client, server;
+
+	(void)state;
+	client = connect_from(a, &local, &to);
+	server = accept(listener, NULL, NULL);
+	program_limit(server);
+	assert_int_equal(sock_peer(server, &seen), 0);
+	from = mesh_endpoint(A_ADDR, local.port);
+	p = words(IPC_PATIENCE, &local, &to, 0);
+	p.idle_s = p.interval_s = p.count = 1;
+	p.user_timeout_ms = 0;
+	tell(a, &p);
+	p.request.flags = IPC_ACCEPTED;
+	p.request.local_port = to.port;
+	p.request.remote = from.addr;
+	p.request.remote_port = from.port;
+	tell(b, &p);
+	assert_int_equal(state_in_map(a, &local), MAP_FLOW_OPEN);
+	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_FREE);
+	two_nodes_call(&t, cut, &on);
+	expect_reset(client);
+	expect_reset(server);
+	assert_int_equal(state_in_map(a, &local), MAP_FLOW_LOST);
+	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_LOST);
+
+	/* The next one from there is not lost, and is reset by its peer. */
+	two_nodes_call(&t, cut, &off);
+	client = connect_from(a, &local, &to);
+	server = accept(listener, NULL, NULL);
+	program_limit(server);
+	program_say(client, server, "again");
+	assert_int_equal(state_in_map(a, &local), MAP_FLOW_OPEN);
+	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_FREE);
+	sock_reset_on_close(client);
+	close(client);
+	expect_reset(server);
+	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_FREE);
+	close(listener);
+	two_nodes_wait_flows(a, 0);
+	two_nodes_wait_flows(b, 0);
+}
+
 #define silence_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -256,6 +349,7 @@ int main(void)
 		silence_test(test_a_dial_brings_its_patience),
 		silence_test(test_who_names_other_ends_changes_nothing),
 		silence_test(test_another_users_flow_is_left_alone),
+		silence_test(test_the_map_says_whose_far_side_fell_silent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,8 @@ static void output(void *owner, struct packet_batch *batch)
 {
 	struct node *node = owner;
 
+	if (node->is_cut)
+		return;
 	node->packets += batch->count;
 	netstack_input(node->other->ns, NULL, batch->packet, batch->count,
 		       loop_now(node->both->loop));

@@ -31,6 +31,7 @@ struct node {
 	int reachable; /* what the edge is told */
 	bool is_v6_another_peers;
 	bool is_net_nobodys; /* B_NET */
+	bool is_cut;         /* what it sends is lost */
 };
 
 struct two_nodes {
