@@ -11,6 +11,7 @@
 #include "preload/address.h"
 #include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/patience.h"
 #include "preload/reply.h"
 #include "preload/shim.h"
 
@@ -69,6 +70,8 @@ SHIM_EXPORT(int, accept, (int fd, struct sockaddr *addr, socklen_t *len))
 		explain_accepted(fd, conn);
 	if (conn >= 0 && room)
 		translate_peer(conn, addr, room, len);
+	if (conn >= 0)
+		patience_accepted(conn);
 	return conn;
 }
 
@@ -81,5 +84,7 @@ SHIM_EXPORT(int, accept4, (int fd, struct sockaddr *addr, socklen_t *len, int fl
 		explain_accepted(fd, conn);
 	if (conn >= 0 && room)
 		translate_peer(conn, addr, room, len);
+	if (conn >= 0)
+		patience_accepted(conn);
 	return conn;
 }

@@ -304,6 +304,11 @@ bool datagram_peer_to_mesh(const struct map *map, int fd, const struct endpoint 
 	return end_to_mesh(map, MAP_UDP_IN, peer, mesh) || plain_peer_to_mesh(map, fd, peer, mesh);
 }
 
+bool inbound_peer_to_mesh(const struct map *map, const struct endpoint *peer, struct endpoint *mesh)
+{
+	return end_to_mesh(map, MAP_TCP_IN, peer, mesh);
+}
+
 bool stream_peer_to_mesh(const struct map *map, int fd, const struct endpoint *peer,
 			 struct endpoint *mesh)
 {

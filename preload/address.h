@@ -86,6 +86,9 @@ bool datagram_peer_to_mesh(const struct map *map, int fd, const struct endpoint 
 			   struct endpoint *mesh);
 /* The same for where a datagram came from; asks nobody. */
 bool sender_to_mesh(const struct map *map, const struct endpoint *from, struct endpoint *mesh);
+/* The peer of an accepted stream, by its name alone. Asks nobody; false: not from the mesh. */
+bool inbound_peer_to_mesh(const struct map *map, const struct endpoint *peer,
+			  struct endpoint *mesh);
 bool local_to_mesh(const struct map *map, int fd, const struct endpoint *local,
 		   struct endpoint *mesh);
 

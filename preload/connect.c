@@ -27,6 +27,7 @@
 #include "preload/dial.h"
 #include "preload/explain.h"
 #include "preload/libc.h"
+#include "preload/patience.h"
 #include "preload/primary.h"
 #include "preload/shim.h"
 #include "preload/source.h"
@@ -143,9 +144,16 @@ static bool can_be_held(int fd, const struct map *map)
 	return map->hold_port && socket_option(fd, SO_PROTOCOL) != IPPROTO_MPTCP;
 }
 
+static int ask_to_dial(int fd, struct ipc_patience *question, unsigned wait_s,
+		       struct ipc_reply *reply)
+{
+	return patience_of(fd, question) ? control_ask_patiently(question, wait_s, reply)
+					 : control_ask(&question->request, wait_s, reply);
+}
+
 static int connect_stream_peer(int fd, const struct route *route, struct socket_end *local)
 {
-	struct ipc_request request;
+	struct ipc_patience question;
 	struct ipc_reply reply;
 	struct endpoint to;
 	int result, err;
@@ -159,9 +167,9 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 	if (err < 0)
 		return fail(-err);
 	is_held = can_be_held(fd, route->map);
-	ipc_make_request(&request, IPC_CONNECT, &local->ep, &route->mesh,
+	ipc_make_request(&question.request, IPC_CONNECT, &local->ep, &route->mesh,
 			 is_held ? 0 : IPC_CONNECT_FIRST);
-	err = control_ask(&request, is_held ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
+	err = ask_to_dial(fd, &question, is_held ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
 	if (err < 0)
 		return fail(-err);
 	to = (struct endpoint){ reply.mirror, reply.mirror_port };

@@ -62,13 +62,15 @@ static long receive(int fd, void *answer, size_t room)
 	return n ? n : retry(do_receive, fd, answer, room);
 }
 
-/* Both ways in one piece: how long the answer is, or -errno. */
+/* Both ways in one piece: how long the answer is, or -errno. Without room for one nobody waits. */
 static long exchange(int fd, const void *question, size_t len, void *answer, size_t room)
 {
 	long n;
 
 	if (retry(do_send, fd, (void *)question, len) != (long)len)
 		return explain_unanswered("send", errno);
+	if (room == 0)
+		return 0;
 	n = receive(fd, answer, room);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return -ETIMEDOUT;
@@ -156,16 +158,33 @@ static long ask(const void *question, size_t len, unsigned wait_s, void *answer,
 	return e.result;
 }
 
-int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply)
+static int ask_for_reply(const struct ipc_request *request, size_t len, unsigned wait_s,
+			 struct ipc_reply *reply)
 {
 	char in[sizeof(*reply) + 1]; /* one more: a longer answer is seen as such */
-	long n = ask(request, sizeof(*request), wait_s, in, sizeof(in));
+	long n = ask(request, len, wait_s, in, sizeof(in));
 
 	if (n < 0)
 		return (int)n;
 	if (ipc_check_reply(in, (size_t)n, request->type, reply) < 0)
 		return explain_unanswered("its answer is none", 0);
 	return -reply->error;
+}
+
+int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply)
+{
+	return ask_for_reply(request, sizeof(*request), wait_s, reply);
+}
+
+int control_ask_patiently(const struct ipc_patience *request, unsigned wait_s,
+			  struct ipc_reply *reply)
+{
+	return ask_for_reply(&request->request, sizeof(*request), wait_s, reply);
+}
+
+int control_tell(const struct ipc_patience *patience, unsigned wait_s)
+{
+	return (int)ask(patience, sizeof(*patience), wait_s, NULL, 0);
 }
 
 int control_look_up(const struct ipc_lookup *question, unsigned wait_s, struct ipc_found *found)

@@ -10,6 +10,11 @@
  * wait_s.
  */
 int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply);
+/* The same for a dial of a socket with patience. */
+int control_ask_patiently(const struct ipc_patience *request, unsigned wait_s,
+			  struct ipc_reply *reply);
+/* IPC_PATIENCE, which has no answer: 0 or -errno. wait_s: for a place in the daemon's queue. */
+int control_tell(const struct ipc_patience *patience, unsigned wait_s);
 /* The same for a name. */
 int control_look_up(const struct ipc_lookup *question, unsigned wait_s, struct ipc_found *found);
 

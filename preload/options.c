@@ -8,6 +8,8 @@
  * interface reaches nobody, as through any tunnel of this kind.
  *
  * A name or an address is tried as it stands first: a real interface has it.
+ *
+ * Keepalive and TCP_USER_TIMEOUT are the kernel's, and then the daemon's, too: patience.c.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -19,6 +21,7 @@
 #include "preload/libc.h"
 #include "preload/meshif.h"
 #include "preload/options.h"
+#include "preload/patience.h"
 #include "preload/shim.h"
 
 #define LOOPBACK_V4 0x7f000001u
@@ -227,6 +230,14 @@ static int set_interface(int fd, int level, int name, const void *value, socklen
 
 SHIM_EXPORT(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t len))
 {
+	int result;
+
+	if (patience_is_option(level, name)) {
+		result = libc.setsockopt(fd, level, name, value, len);
+		if (result == 0)
+			patience_changed(fd, level, name);
+		return result;
+	}
 	if (__builtin_expect(!may_name_interface(level, name), 1))
 		return libc.setsockopt(fd, level, name, value, len);
 	return set_interface(fd, level, name, value, len);

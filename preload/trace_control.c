@@ -48,7 +48,8 @@ static ssize_t receive(int fd, void *answer, size_t room)
 	return n ? n : recv(fd, answer, room, 0);
 }
 
-static int exchange(int fd, const struct ipc_request *request, uint64_t deadline_ns,
+/* reply: NULL, there is none. */
+static int exchange(int fd, const struct ipc_request *request, size_t len, uint64_t deadline_ns,
 		    struct ipc_reply *reply)
 {
 	char in[sizeof(*reply) + 1]; /* one more: a longer answer is seen as such */
@@ -57,8 +58,10 @@ static int exchange(int fd, const struct ipc_request *request, uint64_t deadline
 
 	if (err < 0)
 		return err;
-	if (send(fd, request, sizeof(*request), MSG_NOSIGNAL) != sizeof(*request))
+	if (send(fd, request, len, MSG_NOSIGNAL) != (ssize_t)len)
 		return explain_unanswered("send", errno);
+	if (!reply)
+		return 0;
 	while ((n = receive(fd, in, sizeof(in))) < 0 && errno == EAGAIN) {
 		if (trace_loop_now() >= deadline_ns)
 			return -ETIMEDOUT;
@@ -72,7 +75,8 @@ static int exchange(int fd, const struct ipc_request *request, uint64_t deadline
 	return -reply->error;
 }
 
-int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply)
+static int ask_daemon(const struct ipc_request *request, size_t len, unsigned wait_s,
+		      struct ipc_reply *reply)
 {
 	struct trace_task *task = trace_current();
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -81,8 +85,24 @@ int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_r
 	if (fd < 0)
 		return -ENOBUFS;
 	task->question = fd;
-	err = exchange(fd, request, trace_loop_now() + wait_s * NS_PER_S, reply);
+	err = exchange(fd, request, len, trace_loop_now() + wait_s * NS_PER_S, reply);
 	task->question = -1;
 	close(fd);
 	return err;
+}
+
+int control_ask(const struct ipc_request *request, unsigned wait_s, struct ipc_reply *reply)
+{
+	return ask_daemon(request, sizeof(*request), wait_s, reply);
+}
+
+int control_ask_patiently(const struct ipc_patience *request, unsigned wait_s,
+			  struct ipc_reply *reply)
+{
+	return ask_daemon(&request->request, sizeof(*request), wait_s, reply);
+}
+
+int control_tell(const struct ipc_patience *patience, unsigned wait_s)
+{
+	return ask_daemon(&patience->request, sizeof(*patience), wait_s, NULL);
 }

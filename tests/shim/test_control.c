@@ -116,11 +116,21 @@ static void test_an_end_without_an_answer_is_no_daemon(void **state)
 	assert_int_equal(ask("aee"), -ENETUNREACH);
 }
 
+static void test_what_has_no_answer_is_not_waited_for(void **state)
+{
+	const struct ipc_patience patience = { .request = { .type = IPC_PATIENCE } };
+
+	(void)state;
+	script = "";
+	assert_int_equal(control_tell(&patience, 5), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_an_answer_behind_the_end_is_heard),
 		cmocka_unit_test(test_an_end_without_an_answer_is_no_daemon),
+		cmocka_unit_test(test_what_has_no_answer_is_not_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

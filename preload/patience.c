@@ -1,0 +1,129 @@
+/*
+ * Keepalive and TCP_USER_TIMEOUT ask the other end of the kernel's connection, which here
+ * is the daemon and always answers. The kernel keeps what the program sets, so it is read
+ * from there and nothing is remembered but one fact of the process: somebody has set one
+ * of the options. Programs that never do pay nothing for it, neither in connect() nor in
+ * accept(). A socket with such options that is connected or accepted only after an exec is
+ * missed, unless something is set there, too.
+ *
+ * The daemon gives no answer: the program's call has been made when it is told, and a daemon that
+ * is stopped holds nobody up.
+ */
+#include "preload/patience.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "preload/address.h"
+#include "preload/control.h"
+#include "preload/explain.h"
+#include "preload/libc.h"
+#include "preload/shim.h"
+
+#define TELL_WAIT_S 1 /* for a place in the daemon's queue */
+
+static atomic_bool has_set;
+
+static uint32_t option(int fd, int level, int name, uint32_t most)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	if (libc.getsockopt(fd, level, name, &value, &len) < 0 || value < 0)
+		return 0;
+	return (uint32_t)value < most ? (uint32_t)value : most;
+}
+
+static void read_options(int fd, struct ipc_patience *p)
+{
+	int saved = errno;
+
+	p->user_timeout_ms = option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, IPC_USER_TIMEOUT_MAX);
+	p->idle_s = p->interval_s = p->count = p->pad = 0;
+	if (option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)) {
+		p->idle_s = (uint16_t)option(fd, IPPROTO_TCP, TCP_KEEPIDLE, IPC_IDLE_S_MAX);
+		p->interval_s = (uint16_t)option(fd, IPPROTO_TCP, TCP_KEEPINTVL, IPC_IDLE_S_MAX);
+		p->count = (uint16_t)option(fd, IPPROTO_TCP, TCP_KEEPCNT, IPC_COUNT_MAX);
+	}
+	errno = saved;
+}
+
+static bool has_any(const struct ipc_patience *p)
+{
+	return p->user_timeout_ms || p->idle_s;
+}
+
+bool patience_of(int fd, struct ipc_patience *p)
+{
+	if (!atomic_load_explicit(&has_set, memory_order_relaxed))
+		return false;
+	read_options(fd, p);
+	return has_any(p);
+}
+
+/*
+ * Which flow of the daemon's this socket is, if any: the ends by which the daemon finds it.
+ * While it is connecting the kernel has no peer for it, but the map has the flow.
+ */
+static bool find_flow(int fd, struct ipc_patience *p)
+{
+	const struct map *map = shim_map();
+	struct socket_end local, peer;
+	struct endpoint mesh;
+	struct map_flow flow;
+	int err;
+
+	if (!map)
+		return false;
+	err = socket_peer(fd, &peer);
+	if ((err < 0 && err != -ENOTCONN) || (err == 0 && !ip_is_loopback(&peer.ep.addr)) ||
+	    socket_local(fd, &local) < 0 || !ip_is_loopback(&local.ep.addr))
+		return false;
+	if (dialled_flow(map, &local.ep, &flow) &&
+	    (err < 0 ? flow.state == MAP_FLOW_HELD || flow.state == MAP_FLOW_OPEN
+		     : flow_fits(map, &flow, &peer.ep))) {
+		mesh = (struct endpoint){ flow.remote, flow.remote_port };
+		ipc_make_request(&p->request, IPC_PATIENCE, &local.ep, &mesh, 0);
+		return true;
+	}
+	if (err < 0 || !inbound_peer_to_mesh(map, &peer.ep, &mesh))
+		return false;
+	ipc_make_request(&p->request, IPC_PATIENCE, &local.ep, &mesh, IPC_ACCEPTED);
+	return true;
+}
+
+static void tell(const struct ipc_patience *p)
+{
+	struct explain e;
+	int err = control_tell(p, TELL_WAIT_S);
+
+	if (!err || !explain_is_on())
+		return;
+	explain_begin(&e, "setsockopt", -1);
+	explain_text(&e, " keepalive or timeout: the daemon was not told");
+	explain_result(&e, -err);
+	explain_end(&e);
+}
+
+void patience_changed(int fd, int level, int name)
+{
+	struct ipc_patience p;
+	bool is_detail = level == IPPROTO_TCP && name != TCP_USER_TIMEOUT;
+
+	atomic_store_explicit(&has_set, true, memory_order_relaxed);
+	if (!find_flow(fd, &p))
+		return;
+	read_options(fd, &p);
+	/* Without SO_KEEPALIVE its details mean nothing yet. */
+	if (!is_detail || p.idle_s)
+		tell(&p);
+}
+
+void patience_accepted(int fd)
+{
+	struct ipc_patience p;
+
+	if (patience_of(fd, &p) && find_flow(fd, &p))
+		tell(&p);
+}

@@ -1,0 +1,144 @@
+"""Keepalive and TCP_USER_TIMEOUT: a machine that vanished is noticed when the program asked for it."""
+import signal
+import time
+
+import pytest
+
+from worlds import CAN_NETNS, REFERENCE, Lab, World, nft, python_spawn
+
+pytestmark = pytest.mark.skipif(not CAN_NETNS, reason="needs root and network namespaces")
+
+# What a program sets, and what it does until it hears of its end. Each hears what it was and when.
+HEARS = """
+KEEPALIVE = [(SOL_SOCKET, SO_KEEPALIVE, 1), (IPPROTO_TCP, TCP_KEEPIDLE, 1), (IPPROTO_TCP, TCP_KEEPINTVL, 1),
+             (IPPROTO_TCP, TCP_KEEPCNT, 2)]
+USER_TIMEOUT = [(IPPROTO_TCP, TCP_USER_TIMEOUT, 2000)]
+
+was_cut = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: was_cut.set())
+
+def has_set(s, options):
+    for option in options:
+        s.setsockopt(*option)
+
+def hear(name, s, talks, asks):
+    while True:
+        if talks and was_cut.is_set():
+            s.send(b"x")
+            talks = False
+        if select.select([s], [], [], 0.05)[0]:
+            try:
+                error = s.getsockopt(SOL_SOCKET, SO_ERROR) if asks else 0
+                if not error and not s.recv(65536):
+                    say("heard", name, "end", time.monotonic())
+                    return
+            except OSError as e:
+                error = e.errno
+            if error:
+                say("heard", name, errno.errorcode[error], time.monotonic())
+                return
+
+def begin(*args):
+    threading.Thread(target=hear, args=args, daemon=True).start()
+"""
+
+# name: options, set on the socket before it is connected (or on the listener), talks once the wire is cut, asks SO_ERROR
+CASES = """
+CASES = {
+    "kept_before": (KEEPALIVE, True, False, False),
+    "kept_after": (KEEPALIVE, False, False, False),
+    "kept_asked": (KEEPALIVE, True, False, True),
+    "timed_before": (USER_TIMEOUT, True, True, False),
+    "timed_after": (USER_TIMEOUT, False, True, False),
+    "timed_asked": (USER_TIMEOUT, False, True, True),
+}
+"""
+NAMES = ["kept_before", "kept_after", "kept_asked", "timed_before", "timed_after", "timed_asked"]
+
+
+@pytest.fixture
+def world():
+    with Lab() as lab:
+        world = World("reference" if REFERENCE else "two", lab).make()
+        if not world.is_reference:
+            world.start()
+        yield world
+        if not world.is_reference:
+            world.finish()
+
+
+def cut_off(world):
+    """Nothing arrives on the wire any more, on either side, and nobody is told."""
+    for space in world.spaces:
+        nft(world.lab, space, """
+            table inet cut {
+                chain in { type filter hook input priority -10; iifname "eth0" drop; }
+            }""")
+    return time.monotonic()
+
+
+def serve(world, accepts):
+    """A listener for each case, of either family in turn; the accepted ones hear as the case says, or only read."""
+    server = python_spawn(world.b, HEARS + CASES + f"""
+accepts = {accepts!r}
+ports = {{}}
+def serve(name, l):
+    options, before, talks, asks = CASES[name]
+    while True:
+        c, peer = l.accept()
+        if accepts and not before:
+            has_set(c, options)
+        c.sendall(b"!")
+        begin("accepted_" + name, c, accepts and talks, accepts and asks)
+for i, (name, case) in enumerate(CASES.items()):
+    host = sys.argv[1 + i % 2]
+    l = listener(host)
+    if accepts and case[1]:
+        has_set(l, case[0])
+    ports[host + " " + name] = l.getsockname()[1]
+    threading.Thread(target=serve, args=(name, l), daemon=True).start()
+say("ready", json.dumps(ports))
+time.sleep(600)
+""", world.b.v4, world.b.v6, ready="ready .*")
+    server.ports = server.wait_for("ready (.*)").group(1)
+    return server
+
+
+def dial(world, server, dials):
+    """A connection for each case, on which it is the dialling side or not that does what the case says."""
+    return python_spawn(world.a, HEARS + CASES + f"""
+dials = {dials!r}
+for place, port in json.loads(sys.argv[1]).items():
+    host, name = place.split()
+    options, before, talks, asks = CASES[name]
+    s = socket(family_of(host), SOCK_STREAM)
+    if dials and before:
+        has_set(s, options)
+    s.connect((host, port))
+    if dials and not before:
+        has_set(s, options)
+    assert s.recv(1) == b"!"
+    begin("dialled_" + name, s, dials and talks, dials and asks)
+say("ready")
+time.sleep(600)
+""", server.ports)
+
+
+def check(process, side, cut):
+    for name in NAMES:
+        what, when = process.wait_for(rf"heard {side}_{name} (\w+) (\S+)", 30).groups()
+        assert (name, what) == (name, "ETIMEDOUT")
+        # 2 s, or 3 from the last word; some more on a busy machine, and never a quarter of an hour.
+        assert 1 < float(when) - cut < 20, f"{name} after {float(when) - cut} s"
+
+
+@pytest.mark.parametrize("side", ["dialled", "accepted"])
+def test_a_peer_that_vanished_is_noticed_in_time(world, side):
+    server = serve(world, side == "accepted")
+    client = dial(world, server, side == "dialled")
+    time.sleep(4)  # longer than any patience: while the peer is there nothing ends
+    assert "heard" not in client.text + server.text
+    cut = cut_off(world)
+    hears = client if side == "dialled" else server
+    hears.kill(signal.SIGUSR1)  # who talks says something now
+    check(hears, side, cut)
