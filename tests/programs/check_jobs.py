@@ -1,7 +1,8 @@
-"""Work that is given away: Slurm, Gearman, R's clusters, fio, nanomsg, application servers."""
+"""Work that is given away: Slurm, Gearman, R's clusters, fio, nanomsg, application servers, Ansible, GNU parallel."""
 import os
 
-from base import check, expect, first_version, free_port, re, version_of, wait_until
+from base import PYTHON, check, expect, first_version, free_port, re, version_of, wait_until
+from check_shells import NEEDS, as_words, blob_file, options, start_sshd
 
 SLURM = """
     ClusterName=mesh
@@ -193,3 +194,39 @@ def apps(pair):
             out = client.run("curl", "-4sSf", "--data-binary", f"@{blob}", f"http://{host}:{port}/", timeout=60)
             expect(out.split()[:2] == [client.v4, "8000000"], f"{host}:{port} says {out}")
     return f"{version_of('puma', '--version')}, {version_of('php-fpm8.2', '--version')}"
+
+
+PLAY = """
+    - hosts: all
+      tasks:
+        - copy: { src: "{{ sent }}", dest: "{{ there }}/blob" }
+        - fetch: { src: "{{ there }}/blob", dest: "{{ back }}/blob", flat: true }
+        - debug: { msg: "from {{ ansible_env.SSH_CONNECTION }} to {{ ansible_default_ipv4 }}" }
+"""
+
+
+@check("ansible", "Ansible, GNU parallel", "a playbook over ssh: the facts with the node's mesh address, 8 MB copied there and fetched back; jobs that parallel gives to the other node, with "
+       "their files", carries=45_000_000, apt=("ansible-core", "parallel", "rsync", *NEEDS["apt"]), programs=("ansible-playbook", "parallel", "rsync", *NEEDS["programs"]))
+def ansible(pair):
+    start_sshd(pair)
+    for client, server, host in pair.ways:
+        home, there, back, sent = client.folder("ansible"), server.folder("there"), client.folder("back"), blob_file(client, pair)
+        play = client.write(home / "play.yml", PLAY)
+        ssh_words = " ".join(map(str, options(client)))
+        hosts = client.write(home / "hosts", f'far ansible_host={host} ansible_port={server.ssh_port} ansible_user=mesh ansible_python_interpreter={PYTHON} '
+                             f'ansible_ssh_common_args="{ssh_words}"\n')
+        env = {"HOME": str(home), "ANSIBLE_HOME": str(home), "ANSIBLE_LOCAL_TEMP": str(home / "tmp"), "ANSIBLE_REMOTE_TEMP": str(there / "tmp"), "LC_ALL": "C.UTF-8",
+               "ANSIBLE_SSH_USETTY": "0"}  # an sshd that is not root gives no terminal to a user whose group has none
+        out = client.run("ansible-playbook", "-i", hosts, play, "-e", f"sent={sent} there={there} back={back}", env=env, timeout=240)
+        expect((there / "blob").read_bytes() == (back / "blob").read_bytes() == pair.blob, f"another file on {host}")
+        expect(re.search(rf"from {client.v4} \d+ {server.v4} {server.ssh_port} to .*'{server.v4}'", out), f"the facts of {host}: {out[-1500:]}")
+        files = client.folder("files")
+        for number in range(4):
+            (files / f"file{number}").write_bytes(pair.blob[number * 1_000_000:][:1_000_000])
+        client.run("sh", "-c", 'cd "$0" && exec parallel "$@"', files, "--ssh", as_words(client, server), "-S", f"2/mesh@{host}", "--workdir", there, "--trc", "{}.out",
+                   "tac -s x {} > {}.out", ":::", *[f"file{number}" for number in range(4)], env=env, timeout=120)
+        for number in range(4):
+            wanted = (files / f"file{number}").read_bytes()
+            got = (files / f"file{number}.out").read_bytes()
+            expect(len(got) == len(wanted) and sorted(got) == sorted(wanted) and got != wanted, f"what parallel brought back of file{number} from {host}")
+    return ", ".join(pair.a.bare("dpkg-query", "-W", "-f", "${Version}", name) for name in ("ansible-core", "parallel"))

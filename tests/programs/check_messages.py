@@ -1,4 +1,4 @@
-"""Brokers: mosquitto and RabbitMQ."""
+"""Brokers: mosquitto, RabbitMQ, NATS."""
 from base import check, expect, free_port, version_of, wait_until
 
 
@@ -79,4 +79,41 @@ def nats(pair):
         expect(out.split() == ["request", "published"], f"NATS: {out}")
         routes = client.run("curl", "-sSf", f"http://{host}:{watch}/routez")
         expect(f'"ip": "{client.v4}"' in routes, f"the routes of {server.name}: {routes}")
+    return version_of("nats-server", "-v")
+
+
+JETSTREAM = """
+    server_name: {name}
+    listen: "{own}:{port}"
+    jetstream {{ store_dir: "{home}" }}
+    cluster {{ name: mesh, listen: "{own}:{route}", routes: [{routes}] }}
+"""
+
+
+@check("jetstream", "NATS JetStream", "three servers on two nodes (Go: meshrun traces it), a stream kept by all three: 3 MB written on either node and read on the other; its leader is "
+       "lost, another one goes on", carries=11_000_000, apt=("nats-server",), pip=("nats-py",), programs=("nats-server",))
+def jetstream(pair):
+    names = {"s1": pair.a, "s2": pair.b, "s3": pair.a}
+    ports = {name: (free_port(), free_port()) for name in names}
+    routes = ", ".join(f'"nats://{side.v4 if name == "s3" else side.name}:{ports[name][1]}"' for name, side in names.items())
+    running = {}
+    for name, side in names.items():
+        home = side.folder("jetstream")
+        conf = JETSTREAM.format(name=name, own=side.v4, home=home, port=ports[name][0], route=ports[name][1], routes=routes)
+        running[name] = side.spawn("nats-server", "-c", side.write(home / "conf", conf))
+    for server in running.values():
+        server.wait_for("Server is ready", 30)
+
+    def work(side, how, host, server, stream):
+        return side.python("jetstream_work.py", how, f"{host}:{ports[server][0]}", stream, "3000000", venv=True, timeout=120).strip()
+    for number, (client, server, host) in enumerate(pair.ways):
+        far, near = (next(name for name, side in names.items() if side is where) for where in (server, client))
+        leader = work(client, "write", host, far, f"stream{number}")
+        work(client, "read", client.v4, near, f"stream{number}")
+        expect(leader in names, f"the leader is {leader}")
+    running.pop(leader).stop()
+    left = next(iter(running))
+    for side in (pair.a, pair.b):
+        new = work(side, "read", names[left].v4, left, f"stream{number}")
+        expect(new in running, f"after {leader} was lost, the leader is {new}")
     return version_of("nats-server", "-v")

@@ -1,4 +1,7 @@
-"""Stores and doors: Tarantool, Galera, PgBouncer, MinIO, Subversion, Mercurial, RADIUS, SIP."""
+"""Stores and doors: Tarantool, Galera, PgBouncer, MinIO, Subversion, Mercurial, RADIUS, SIP, a registry of images."""
+import gzip
+import hashlib
+import json
 import os
 import subprocess
 
@@ -254,3 +257,58 @@ def radius(pair):
                        f"{host if kind == 't1' else server.v4}:{call}", timeout=60)
             serving.stop()
     return f"{version_of('freeradius', '-v')}, {version_of('sipp', '-v')}"
+
+
+REGISTRY = """
+    version: 0.1
+    log: {{ level: info }}
+    storage: {{ filesystem: {{ rootdirectory: {home} }} }}
+    http: {{ addr: '{own}:{port}' }}
+"""
+
+
+def image_of(side, layer):
+    """An image with this file as its only layer, as the OCI lays it out in a folder; told by its manifest's digest."""
+    home = side.folder("image")
+    (home / "blobs/sha256").mkdir(parents=True)
+
+    def blob(data, kind):
+        name = hashlib.sha256(data).hexdigest()
+        (home / "blobs/sha256" / name).write_bytes(data)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{name}", "size": len(data)}
+    parts = blob(layer, "layer.v1.tar")
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [parts["digest"]]}}
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": blob(json.dumps(config).encode(), "config.v1+json"), "layers": [parts]}
+    index = {"schemaVersion": 2, "manifests": [blob(json.dumps(manifest).encode(), "manifest.v1+json")]}
+    side.write(home / "index.json", json.dumps(index))
+    side.write(home / "oci-layout", '{"imageLayoutVersion": "1.0.0"}')
+    return home
+
+
+@check("registry", "Docker's registry, skopeo", "Go programs (meshrun traces them): an image with a layer of 8 MB pushed to the other node, looked at, copied from its "
+       "registry to the own one and pulled; the client's mesh address in the log", carries=30_000_000, apt=("docker-registry", "skopeo"), programs=("docker-registry", "skopeo"))
+def registry(pair):
+    port, serving = free_port(), {}
+    for side in (pair.a, pair.b):
+        home = side.folder("registry")
+        conf = REGISTRY.format(home=home, own=side.v4 if side is pair.a else "0.0.0.0", port=port)
+        serving[side] = side.spawn("docker-registry", "serve", side.write(home / "conf.yml", conf))
+        side.wait_until_bound(port)
+    for number, (client, server, host) in enumerate(pair.ways):
+        layer = pair.blob[number:] + pair.blob[:number]  # a registry takes one only once
+        image, home = image_of(client, layer), client.folder("skopeo")
+        far, near = f"docker://{host}:{port}/mesh/turn{number}", f"docker://{client.v4}:{port}/mesh/turn{number}"
+        env = {"HOME": str(home), "TMPDIR": str(home), "XDG_RUNTIME_DIR": str(home)}
+
+        def copy(source, target):
+            client.run("skopeo", "--insecure-policy", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", source, target, env=env, timeout=120)
+        copy(f"oci:{image}", far)
+        told = json.loads(client.run("skopeo", "inspect", "--tls-verify=false", far, env=env, timeout=60))
+        copy(far, near)
+        copy(near, f"oci:{home}/back")
+        expect(told["Digest"].split(":")[1] in os.listdir(home / "back/blobs/sha256"), f"another image than was pushed to {host}")
+        back = home / "back/blobs" / told["Layers"][0].replace(":", "/")
+        expect(gzip.decompress(back.read_bytes()) == layer, f"another layer than was pushed to {host}")
+        expect(client.v4 in serving[server].text, "the client's address in the registry's log")
+    return f"{version_of('docker-registry', '--version')}, {version_of('skopeo', '--version')}"
