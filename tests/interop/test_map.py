@@ -18,7 +18,7 @@ def flow(net):
     other.wait_peer(ours.name)
     flow = Flow(ours, other)
     yield flow
-    assert flow.finish() < 2
+    assert flow.finish() < 4.5  # a handshake's retry comes after 5 s
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def ours(flow):
 
 
 def told(node, condition, begun, what, limit=1.0):
-    """Until the map of node says so; the time since begun must be below limit, looks at it not counted.
+    """Until the map of node says so; the time since begun must be below limit, and ten looks at it more: where a
+    look, of milliseconds, takes long, all does that has to start.
 
     The commands that change something at Headscale answer after it has told the nodes.
     """
@@ -37,7 +38,7 @@ def told(node, condition, begun, what, limit=1.0):
     took, look = time.monotonic() - begun, time.monotonic()
     condition()
     look = time.monotonic() - look
-    assert took < (limit if not REFERENCE else 3) + 2 * look, f"{what} took {took:.2f} s, a look {look:.2f} s"
+    assert took < (limit if not REFERENCE else 3) + 10 * look, f"{what} took {took:.2f} s, a look {look:.2f} s"
 
 
 def change(net, *words):
