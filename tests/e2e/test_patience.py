@@ -9,13 +9,16 @@ from worlds import CAN_NETNS, REFERENCE, Lab, World, nft, python_spawn
 pytestmark = pytest.mark.skipif(not CAN_NETNS, reason="needs root and network namespaces")
 
 # What a program sets, and what it does until it hears of its end. Each hears what it was and when.
-HEARS = """
-KEEPALIVE = [(SOL_SOCKET, SO_KEEPALIVE, 1), (IPPROTO_TCP, TCP_KEEPIDLE, 1), (IPPROTO_TCP, TCP_KEEPINTVL, 1),
+HEARS = r"""
+KEEPALIVE = [(SOL_SOCKET, SO_KEEPALIVE, 1), (IPPROTO_TCP, TCP_KEEPIDLE, 1), (IPPROTO_TCP, TCP_KEEPINTVL, 2),
              (IPPROTO_TCP, TCP_KEEPCNT, 2)]
 USER_TIMEOUT = [(IPPROTO_TCP, TCP_USER_TIMEOUT, 2000)]
 
 was_cut = threading.Event()
 signal.signal(signal.SIGUSR1, lambda *_: was_cut.set())
+
+def heard(name, what):
+    os.write(1, f"heard {name} {what} {time.monotonic()}\n".encode())  # whole: many say it at once
 
 def has_set(s, options):
     for option in options:
@@ -30,19 +33,19 @@ def hear(name, s, talks, asks):
             try:
                 error = s.getsockopt(SOL_SOCKET, SO_ERROR) if asks else 0
                 if not error and not s.recv(65536):
-                    say("heard", name, "end", time.monotonic())
+                    heard(name, "end")
                     return
             except OSError as e:
                 error = e.errno
             if error:
-                say("heard", name, errno.errorcode[error], time.monotonic())
+                heard(name, errno.errorcode[error])
                 return
 
 def begin(*args):
     threading.Thread(target=hear, args=args, daemon=True).start()
 """
 
-# name: options, set on the socket before it is connected (or on the listener), talks once the wire is cut, asks SO_ERROR
+# name: options, set before the connect (or on the listener), talks once the wire is cut, asks SO_ERROR
 CASES = """
 CASES = {
     "kept_before": (KEEPALIVE, True, False, False),
@@ -68,13 +71,14 @@ def world():
 
 
 def cut_off(world):
-    """Nothing arrives on the wire any more, on either side, and nobody is told."""
+    """Nothing arrives on the wire any more, on either side, and nobody is told. Gives when that began."""
+    began = time.monotonic()
     for space in world.spaces:
         nft(world.lab, space, """
             table inet cut {
                 chain in { type filter hook input priority -10; iifname "eth0" drop; }
             }""")
-    return time.monotonic()
+    return began
 
 
 def serve(world, accepts):
@@ -126,17 +130,17 @@ time.sleep(600)
 
 def check(process, side, cut):
     for name in NAMES:
-        what, when = process.wait_for(rf"heard {side}_{name} (\w+) (\S+)", 30).groups()
+        what, when = process.wait_for(rf"heard {side}_{name} (\w+) (\S+)", 40).groups()
         assert (name, what) == (name, "ETIMEDOUT")
-        # 2 s, or 3 from the last word; some more on a busy machine, and never a quarter of an hour.
-        assert 1 < float(when) - cut < 20, f"{name} after {float(when) - cut} s"
+        # 2 s, or 5 from the last word; some more on a busy machine, and never a quarter of an hour.
+        assert 1 < float(when) - cut < 30, f"{name} after {float(when) - cut} s"
 
 
 @pytest.mark.parametrize("side", ["dialled", "accepted"])
 def test_a_peer_that_vanished_is_noticed_in_time(world, side):
     server = serve(world, side == "accepted")
     client = dial(world, server, side == "dialled")
-    time.sleep(4)  # longer than any patience: while the peer is there nothing ends
+    time.sleep(6)  # longer than any patience: while the peer is there nothing ends
     assert "heard" not in client.text + server.text
     cut = cut_off(world)
     hears = client if side == "dialled" else server
