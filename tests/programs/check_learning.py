@@ -40,7 +40,7 @@ def hivemind(pair):
 
 
 @check("ray-more", "Ray client, Data and Train", "`ray://` from either node with a working_dir that is sent along, a shuffle by Ray Data, "
-       "a torch all_reduce by Ray Train with a worker on each node", pip=("ray[default,client,data,train]", "torch", "numpy", "pandas", "pyarrow"))
+       "a torch all_reduce by Ray Train with a worker on each node", carries=300_000, pip=("ray[default,client,data,train]", "torch", "numpy", "pandas", "pyarrow"))
 def ray_more(pair):
     head = f"{pair.a.v4}:6379"
     ray_start(pair.a, "--head", "--port", "6379", "--ray-client-server-port", "10001").wait_for("Ray runtime started", 120)
