@@ -354,18 +354,21 @@ FULL_AND_OTHER = """
 """
 # Two dials from one port: how they begin, then what each hears.
 TWO_FROM_ONE_PORT = """
-    def begin(host, to, port=0):
+    def shared(port=0):
         s = socket(AF_INET6)
         s.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 0)
         s.setsockopt(SOL_SOCKET, SO_REUSEPORT, 1)
         s.bind(("::", port))
         s.setblocking(False)
-        return s, errno.errorcode[s.connect_ex((host, int(to)))]
+        return s
+    def begin(s, host, to):
+        return errno.errorcode[s.connect_ex((host, int(to)))]
     def heard(s, limit):
         return [each.recv(9).decode() for each in select.select([s], [], [], limit)[0]]
     limit = float(sys.argv[5])
-    first, begun = begin(*sys.argv[1:3])
-    second, also = begin(*sys.argv[3:5], first.getsockname()[1])
+    first = shared()
+    second = shared(first.getsockname()[1])  # before a node in the same namespace meets the first there
+    begun, also = begin(first, *sys.argv[1:3]), begin(second, *sys.argv[3:5])
     print(json.dumps([begun, also, heard(second, limit) if also == "EINPROGRESS" else [], heard(first, limit)]))
 """
 

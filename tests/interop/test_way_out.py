@@ -70,7 +70,7 @@ def walled(net):
             chain forward {{
                 type filter hook forward priority 0; policy drop;
                 ct state established,related accept
-                ip daddr {SERVER} tcp dport {{ 3128, 3129 }} accept
+                ip daddr {SERVER} tcp dport {{ 3128, 3129, 3130 }} accept
             }}
         }}""")
     return site
@@ -189,7 +189,7 @@ def squid(net):
     hashed = net.lab.run(["openssl", "passwd", "-apr1", PLAIN.split(":", 1)[1]]).stdout
     (folder / "users").write_text(f"{PLAIN.split(':', 1)[0]}:{hashed}")
     (folder / "conf").write_text(f"""
-        http_port {SERVER}:3129
+        http_port {SERVER}:3130
         auth_param basic program /usr/lib/squid/basic_ncsa_auth {folder}/users
         auth_param basic realm the lab
         acl known proxy_auth REQUIRED
@@ -211,7 +211,7 @@ def squid(net):
 
 @pytest.mark.skipif(not shutil.which("squid"), reason="no squid")
 def test_squid_leads_out(net, node, squid, real):
-    node.begin(key=net.reusable, env=proxies(f"http://{LOGIN}@{SERVER}:3129")).wait_running()
+    node.begin(key=net.reusable, env=proxies(f"http://{LOGIN}@{SERVER}:3130")).wait_running()
     node.wait_peer(real.name)
     real.wait_peer(node.name)
     talks(node, real)
