@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -69,6 +70,14 @@ def free_port(kind=socket.SOCK_STREAM):
             _ports.add(port)
             return port
     raise Failure("no free port between 20000 and 30000")
+
+
+def end_in_order():
+    """For a script: SIGTERM ends it as Ctrl-C does, so that the Lab takes away what it has made."""
+    def end(number, _):
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+    signal.signal(signal.SIGTERM, end)
 
 
 def wait_until(condition, timeout, what):
