@@ -388,6 +388,7 @@ int mesh_create_wg(struct mesh *mesh, const uint8_t private_key[static WG_KEY_LE
 		snprintf(error, 256, "cannot make the WireGuard device: out of memory");
 		return -ENOMEM;
 	}
+	log_debug("mesh: packets are sealed by %s, the quickest here", wg_device_library(mesh->wg));
 	if (mesh->workers)
 		wg_device_set_workers(mesh->wg, mesh->workers, mesh->worker_count);
 	return 0;

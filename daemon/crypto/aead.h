@@ -17,13 +17,18 @@
 
 enum aead_direction { AEAD_SEAL, AEAD_OPEN };
 
-/* The algorithm, fetched once. */
+/* The algorithm, by a library. */
 struct aead_cipher;
+struct aead_library; /* aead_library.h */
 /* A key scheduled for one direction. */
 struct aead_key;
 
-/* NULL on -ENOMEM, or when the library has no ChaCha20-Poly1305. */
+/* By the library that is quickest here. NULL on -ENOMEM, or when none has ChaCha20-Poly1305. */
 struct aead_cipher *aead_cipher_create(void);
+/* By this one, which stays valid. NULL on -ENOMEM, or when library is NULL. */
+struct aead_cipher *aead_cipher_create_by(const struct aead_library *library);
+/* Its name. */
+const char *aead_cipher_library(const struct aead_cipher *cipher);
 void aead_cipher_destroy(struct aead_cipher *cipher);
 /* Keys made from now on can be used by so many threads at once, each by its own lane. */
 void aead_cipher_set_lanes(struct aead_cipher *cipher, unsigned lanes);

@@ -54,6 +54,11 @@ void wg_device_set_workers(struct wg_device *dev, struct workers *workers, unsig
 	aead_cipher_set_lanes(dev->cipher, count);
 }
 
+const char *wg_device_library(const struct wg_device *dev)
+{
+	return aead_cipher_library(dev->cipher);
+}
+
 void wg_device_destroy(struct wg_device *dev)
 {
 	struct wg_peer *peer, *next;

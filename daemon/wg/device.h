@@ -76,6 +76,8 @@ void wg_device_destroy(struct wg_device *dev);
  * batches; they must outlive the device. Before it has peers.
  */
 void wg_device_set_workers(struct wg_device *dev, struct workers *workers, unsigned count);
+/* The library that seals and opens its packets. */
+const char *wg_device_library(const struct wg_device *dev);
 void wg_device_public_key(const struct wg_device *dev, uint8_t public_key[static WG_KEY_LEN]);
 
 /* 0; -EEXIST for a key that is known; -EINVAL for our own or a low-order key; -ENOMEM; -E2BIG. */

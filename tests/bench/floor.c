@@ -4,8 +4,8 @@
  *     floor SECONDS
  *
  * Three micro-runs, CPU-seconds per GB (1e9 bytes of payload) each: sealing and
- * opening packets of 1,280 bytes with ChaCha20-Poly1305 (OpenSSL, the fastest
- * library we know); loopback TCP, both ends together; UDP of 1,312 bytes with
+ * opening packets of 1,280 bytes with ChaCha20-Poly1305 (the library that is quickest
+ * here of those we know); loopback TCP, both ends together; UDP of 1,312 bytes with
  * UDP_SEGMENT and UDP_GRO, 40 at once, both ends together. A byte on its way
  * passes two AEADs, one end each of two TCP connections, and both ends of UDP,
  * so the sum is what two daemons cannot go below; half of it is a side's.
@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/evp.h>
+#include "daemon/crypto/aead.h"
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -63,46 +63,33 @@ static double thread_cpu(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static bool crypt_packet(EVP_CIPHER_CTX *ctx, uint8_t *packet, uint64_t counter, bool seal)
-{
-	uint8_t nonce[12] = { 0 };
-	int len;
-
-	memcpy(nonce + 4, &counter, sizeof(counter));
-	if (!EVP_CipherInit_ex2(ctx, NULL, NULL, nonce, seal, NULL))
-		return false;
-	if (!seal && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, 16, packet + PACKET) <= 0)
-		return false;
-	if (!EVP_CipherUpdate(ctx, packet, &len, packet, PACKET) ||
-	    !EVP_CipherFinal_ex(ctx, packet + PACKET, &len))
-		return false;
-	return !seal || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, packet + PACKET) > 0;
-}
-
 /* One seal and one open of each byte. */
 static double aead(double seconds)
 {
-	static uint8_t packet[TRAIN][PACKET + 16];
-	const uint8_t key[32] = { 1 };
-	EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
-	EVP_CIPHER_CTX *in = EVP_CIPHER_CTX_new(), *out = EVP_CIPHER_CTX_new();
+	static uint8_t packet[TRAIN][PACKET + AEAD_TAG_LEN];
+	const struct symmetric_key key = { { 1 } };
+	struct aead_cipher *cipher = aead_cipher_create();
+	struct aead_key *out = cipher ? aead_key_create(cipher, &key, AEAD_SEAL) : NULL;
+	struct aead_key *in = cipher ? aead_key_create(cipher, &key, AEAD_OPEN) : NULL;
 	double cpu, until = now_s() + seconds;
 	uint64_t count = 0;
 
-	if (!cipher || !in || !out || !EVP_EncryptInit_ex2(out, cipher, key, NULL, NULL) ||
-	    !EVP_DecryptInit_ex2(in, cipher, key, NULL, NULL))
-		die("OpenSSL");
+	if (!in || !out)
+		die("ChaCha20-Poly1305");
 	cpu = thread_cpu();
 	while (now_s() < until) {
 		for (unsigned i = 0; i < TRAIN; i++)
-			if (!crypt_packet(out, packet[i], count + i, true))
-				die("seal");
+			aead_seal(out, count + i, packet[i], PACKET);
 		for (unsigned i = 0; i < TRAIN; i++)
-			if (!crypt_packet(in, packet[i], count + i, false))
+			if (!aead_open(in, count + i, packet[i], PACKET))
 				die("open");
 		count += TRAIN;
 	}
-	return (thread_cpu() - cpu) / ((double)count * PACKET) * 1e9;
+	cpu = thread_cpu() - cpu;
+	aead_key_destroy(out);
+	aead_key_destroy(in);
+	aead_cipher_destroy(cipher);
+	return cpu / ((double)count * PACKET) * 1e9;
 }
 
 struct end {

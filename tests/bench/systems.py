@@ -52,7 +52,8 @@ class Tools:
         cc = ["cc", "-O2", "-D_GNU_SOURCE", "-pthread"]
         subprocess.run([*cc, "-o", self.load, here / "load.c"], check=True)
         subprocess.run([*cc, "-shared", "-fPIC", "-o", self.socksify, here / "socksify.c"], check=True)
-        subprocess.run([*cc, "-o", self.floor, here / "floor.c", "-lcrypto"], check=True)
+        subprocess.run([*cc, "-I", ROOT, "-o", self.floor, here / "floor.c", *(ROOT / "daemon/crypto").glob("aead*.c"),
+                        "-lcrypto", "-lgcrypt", "-lsodium"], check=True)
 
 
 class System:

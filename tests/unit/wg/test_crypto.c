@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sodium.h>
 
-#include "daemon/crypto/aead.h"
+#include "daemon/crypto/aead_library.h"
 #include "daemon/crypto/blake2s.h"
 #include "daemon/crypto/keys.h"
 #include "daemon/crypto/noise.h"
@@ -98,17 +99,17 @@ static void test_hmac_and_kdf_agree(void **state)
 	}
 }
 
-static void test_bulk_aead_agrees_and_a_forged_packet_is_refused(void **state)
+static void check_bulk_aead(const struct aead_library *library)
 {
 	struct json_object *v = vectors_get(all, "chacha20poly1305_transport");
-	struct aead_cipher *cipher = aead_cipher_create();
+	struct aead_cipher *cipher = aead_cipher_create_by(library);
 	struct symmetric_key k;
 	struct aead_key *seal, *open;
 	uint64_t counter = vectors_number(v, "counter");
 	uint8_t data[256];
 	size_t len = vectors_bytes(v, "plaintext", data, sizeof(data));
 
-	(void)state;
+	assert_string_equal(aead_cipher_library(cipher), library->name);
 	vectors_bytes(v, "key", k.byte, sizeof(k.byte));
 	seal = aead_key_create(cipher, &k, AEAD_SEAL);
 	open = aead_key_create(cipher, &k, AEAD_OPEN);
@@ -135,6 +136,67 @@ static void test_bulk_aead_agrees_and_a_forged_packet_is_refused(void **state)
 	aead_key_destroy(seal);
 	aead_key_destroy(open);
 	aead_cipher_destroy(cipher);
+}
+
+static void test_bulk_aead_agrees_and_a_forged_packet_is_refused(void **state)
+{
+	(void)state;
+	check_bulk_aead(&aead_openssl);
+	check_bulk_aead(&aead_gcrypt);
+}
+
+/* Their code goes by blocks of many sizes, so each length up to more than the largest packet is
+ * tried. */
+static void test_what_one_library_seals_the_other_opens(void **state)
+{
+	static uint8_t plain[2048], sealed[2][2048 + AEAD_TAG_LEN];
+	struct aead_cipher *cipher[] = { aead_cipher_create_by(&aead_openssl),
+					 aead_cipher_create_by(&aead_gcrypt) };
+	struct aead_key *seal[2], *open[2];
+	struct symmetric_key k;
+
+	(void)state;
+	randombytes_buf(&k, sizeof(k));
+	for (unsigned i = 0; i < 2; i++) {
+		aead_cipher_set_lanes(cipher[i], 2);
+		seal[i] = aead_key_create(cipher[i], &k, AEAD_SEAL);
+		open[i] = aead_key_create(cipher[i], &k, AEAD_OPEN);
+		assert_non_null(seal[i]);
+		assert_non_null(open[i]);
+	}
+	for (size_t len = 0; len <= sizeof(plain); len++) {
+		uint64_t counter = (len << 40) + len;
+		unsigned lane = len & 1;
+
+		randombytes_buf(plain, len);
+		for (unsigned i = 0; i < 2; i++) {
+			memcpy(sealed[i], plain, len);
+			aead_seal_in(seal[i], lane, counter, sealed[i], len);
+		}
+		assert_memory_equal(sealed[0], sealed[1], len + AEAD_TAG_LEN);
+		/* Each opens one, and refuses one in which a bit is another. */
+		for (unsigned i = 0; i < 2; i++) {
+			assert_true(aead_open_in(open[i], lane, counter, sealed[i], len));
+			assert_memory_equal(sealed[i], plain, len);
+			aead_seal_in(seal[i], lane, counter, sealed[i], len);
+			sealed[i][randombytes_uniform((uint32_t)len + AEAD_TAG_LEN)] ^= 0x10;
+			assert_false(aead_open_in(open[i], lane, counter, sealed[i], len));
+		}
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		aead_key_destroy(seal[i]);
+		aead_key_destroy(open[i]);
+		aead_cipher_destroy(cipher[i]);
+	}
+}
+
+static void test_a_library_is_chosen_and_none_is_an_error(void **state)
+{
+	const struct aead_library *quickest = aead_quickest();
+
+	(void)state;
+	assert_true(quickest == &aead_openssl || quickest == &aead_gcrypt);
+	assert_null(aead_cipher_create_by(NULL));
 }
 
 static void test_xaead_agrees(void **state)
@@ -316,6 +378,8 @@ int main(void)
 		cmocka_unit_test(test_keyed_macs_agree),
 		cmocka_unit_test(test_hmac_and_kdf_agree),
 		cmocka_unit_test(test_bulk_aead_agrees_and_a_forged_packet_is_refused),
+		cmocka_unit_test(test_what_one_library_seals_the_other_opens),
+		cmocka_unit_test(test_a_library_is_chosen_and_none_is_an_error),
 		cmocka_unit_test(test_xaead_agrees),
 		cmocka_unit_test(test_x25519_agrees),
 		cmocka_unit_test(test_points_of_low_order_are_refused),
