@@ -61,7 +61,7 @@ static int make_way(struct edge *edge, const struct endpoint *program, uint32_t 
 		return EADDRNOTAVAIL;
 	if (old->state == FLOW_OPEN)
 		flow_unkey(old);
-	else
+	else if (old->state != FLOW_DEAD) /* a stowed one that cannot come back died of the look */
 		flow_kill(old, true);
 	return 0;
 }

@@ -10,9 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +36,20 @@ static struct node *const a = &t.node[0], *const b = &t.node[1];
 static int client[FLOWS], server[FLOWS], joined;
 static int filler[LIMIT];
 static unsigned filled;
+
+static _Atomic bool watches_are_used_up;
+
+/* As libevent calls it. A user may watch so many descriptors only (fs.epoll.max_user_watches). */
+int epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
+{
+	struct endpoint peer;
+
+	if (watches_are_used_up && op == EPOLL_CTL_ADD && sock_peer(fd, &peer) == 0) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return (int)syscall(SYS_epoll_ctl, epoll, op, fd, event);
+}
 
 /* In the loop, where no edge is about to give back what it has only for a moment. */
 static void look_for_room(void *has_room)
@@ -214,6 +230,41 @@ static void test_a_stowed_flow_keeps_its_port(void **state)
 		exchange(i);
 	}
 	assert_int_equal(refused, FLOWS / 2);
+}
+
+struct dialled {
+	struct endpoint program, remote;
+};
+
+/* In the loop: where a program has dialled from whose flow is stowed now. */
+static void find_stowed(void *dialled)
+{
+	struct flow *flow = a->edge->flows.all;
+
+	while (flow && !flow->ticket)
+		flow = flow->next;
+	assert_non_null(flow);
+	*(struct dialled *)dialled = (struct dialled){ flow->program, flow->remote };
+}
+
+static void test_a_port_is_used_anew_though_its_stowed_flow_cannot_come_back(void **state)
+{
+	struct dialled dialled;
+	struct ipc_reply reply;
+
+	(void)state;
+	wait_for_room();
+	two_nodes_call(&t, find_stowed, &dialled);
+	watches_are_used_up = true;
+	assert_int_equal(shim_ask(a, IPC_CONNECT, &dialled.program, &dialled.remote, 0, &reply), 0);
+	watches_are_used_up = false;
+	for (int i = 0; i < FLOWS; i++) {
+		struct endpoint at;
+
+		assert_int_equal(sock_local(client[i], &at), 0);
+		if (endpoint_equal(&at, &dialled.program))
+			expect(client[i], -ECONNRESET);
+	}
 }
 
 static void test_when_the_daemon_ends_programs_see_a_reset(void **state)
@@ -484,6 +535,7 @@ int main(void)
 		TEST(test_each_kind_of_end_is_passed_on),
 		TEST(test_much_data_passes_through_one_that_was_stowed),
 		TEST(test_a_stowed_flow_keeps_its_port),
+		TEST(test_a_port_is_used_anew_though_its_stowed_flow_cannot_come_back),
 		TEST(test_when_the_daemon_ends_programs_see_a_reset),
 		TEST(test_when_all_is_used_up_connects_fail_and_stowed_flows_wait),
 		TEST(test_a_new_network_finds_a_descriptor_while_flows_are_idle),
