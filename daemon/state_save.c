@@ -221,5 +221,6 @@ int state_save(struct state *state, char error[static STATE_ERROR_MAX])
 	if (!state->folder)
 		return 0;
 	state_save_settle(state);
+	state->saved_err = 0; /* what was begun is nobody's concern any more: this is newer */
 	return tell(state, replace_file(state), error);
 }

@@ -442,6 +442,20 @@ static void test_a_thread_that_fails_is_told_once(void **state)
 	state_close(s);
 }
 
+static void test_a_thread_that_failed_is_no_failure_once_a_newer_state_is_saved(void **state)
+{
+	struct state *s = must_open();
+
+	(void)state;
+	folder_error = EIO;
+	assert_true(state_save_begin(s));
+	assert_tells_its_end(s);
+	folder_error = 0;
+	assert_int_equal(state_save(s, error), 0);
+	assert_int_equal(state_save_end(s, error), 0);
+	state_close(s);
+}
+
 static void test_where_threads_are_refused_a_save_is_waited_for(void **state)
 {
 	struct state *s = must_open();
@@ -528,6 +542,7 @@ int main(void)
 		TEST(test_a_save_that_is_waited_for_is_the_last_one),
 		TEST(test_the_end_waits_for_the_disk),
 		TEST(test_a_thread_that_fails_is_told_once),
+		TEST(test_a_thread_that_failed_is_no_failure_once_a_newer_state_is_saved),
 		TEST(test_where_threads_are_refused_a_save_is_waited_for),
 		TEST(test_a_folder_that_cannot_be_synced_is_no_failure),
 		TEST(test_memory_is_a_state_too),
