@@ -1,55 +1,20 @@
 /* A connect through two edges: how it fails, waits, and ends without its program. */
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "shared/paths.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int with_hold(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int dial_first(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, true);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
-
-static struct endpoint any4(void)
-{
-	return sock_endpoint(0, 0);
-}
+#include "tests/unit/edge/fixture.h"
 
 static void test_a_closed_port_refuses(void **state)
 {
-	struct endpoint any = any4();
+	struct endpoint any = sock_endpoint(0, 0);
 	uint16_t port;
 
 	(void)state;
@@ -132,7 +97,7 @@ static void test_a_non_blocking_connect_stays_silent_until_the_far_side_answers(
 
 static void test_edge_triggered_epoll_tells_of_success_and_of_refusal(void **state)
 {
-	struct endpoint mirror, local, any = any4();
+	struct endpoint mirror, local, any = sock_endpoint(0, 0);
 	struct epoll_event event;
 	struct map_flow flow;
 	struct sockaddr_storage ss;
@@ -164,7 +129,7 @@ static void test_edge_triggered_epoll_tells_of_success_and_of_refusal(void **sta
 
 static void test_a_program_may_be_later_than_the_far_side(void **state)
 {
-	struct endpoint any = any4(), local, mirror;
+	struct endpoint any = sock_endpoint(0, 0), local, mirror;
 	struct sockaddr_storage ss;
 	uint16_t port;
 	int fd, server, listener = program_listen(&any, &port);
@@ -184,7 +149,7 @@ static void test_a_program_may_be_later_than_the_far_side(void **state)
 
 static void test_a_program_that_left_its_connect_takes_the_far_side_with_it(void **state)
 {
-	struct endpoint any = any4(), local, mirror;
+	struct endpoint any = sock_endpoint(0, 0), local, mirror;
 	uint16_t port;
 	char c;
 	int fd, server, listener = program_listen(&any, &port);
@@ -224,7 +189,7 @@ static void test_a_program_that_dies_while_it_is_dialled_for_ends_the_dial(void 
 
 static void test_a_program_that_was_dialled_for_and_does_not_come_is_given_up(void **state)
 {
-	struct endpoint any = any4(), local, mirror;
+	struct endpoint any = sock_endpoint(0, 0), local, mirror;
 	struct sockaddr_storage ss;
 	uint16_t port;
 	int fd, listener = program_listen(&any, &port);
@@ -244,20 +209,17 @@ static void test_a_program_that_was_dialled_for_and_does_not_come_is_given_up(vo
 	close(listener);
 }
 
-#define HOLD(name)  cmocka_unit_test_setup_teardown(name, with_hold, teardown)
-#define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		HOLD(test_a_closed_port_refuses),
-		HOLD(test_the_daemons_own_port_is_not_reached_from_the_mesh),
-		HOLD(test_failures_come_with_their_errno),
-		HOLD(test_what_cannot_be_dialled_is_refused_at_once),
-		HOLD(test_a_non_blocking_connect_stays_silent_until_the_far_side_answers),
-		HOLD(test_edge_triggered_epoll_tells_of_success_and_of_refusal),
-		HOLD(test_a_program_may_be_later_than_the_far_side),
-		HOLD(test_a_program_that_left_its_connect_takes_the_far_side_with_it),
+		TEST(test_a_closed_port_refuses),
+		TEST(test_the_daemons_own_port_is_not_reached_from_the_mesh),
+		TEST(test_failures_come_with_their_errno),
+		TEST(test_what_cannot_be_dialled_is_refused_at_once),
+		TEST(test_a_non_blocking_connect_stays_silent_until_the_far_side_answers),
+		TEST(test_edge_triggered_epoll_tells_of_success_and_of_refusal),
+		TEST(test_a_program_may_be_later_than_the_far_side),
+		TEST(test_a_program_that_left_its_connect_takes_the_far_side_with_it),
 		FIRST(test_a_closed_port_refuses),
 		FIRST(test_failures_come_with_their_errno),
 		FIRST(test_a_program_that_dies_while_it_is_dialled_for_ends_the_dial),

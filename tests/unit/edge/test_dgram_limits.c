@@ -1,33 +1,10 @@
 /* UDP endpoints: how many, whose goes, and when they are no longer needed. */
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/dgram.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
+#include "tests/unit/edge/fixture.h"
 
 static void test_idle_udp_endpoints_go_when_no_program_is_bound_any_more(void **state)
 {
@@ -122,8 +99,6 @@ static void test_a_scan_leaves_no_udp_endpoints_behind(void **state)
 	assert_int_equal(two_nodes_stats(b).udp_endpoints, 0);
 	close(ready.fd);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

@@ -2,10 +2,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -13,28 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/dgram_private.h"
 #include "shared/util.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
+#include "tests/unit/edge/fixture.h"
 
 /* A program's socket; with a time limit on receiving. */
 static int udp_at(const struct endpoint *at, struct endpoint *bound)
@@ -505,8 +482,6 @@ static void test_what_is_no_peer_gets_no_endpoint(void **state)
 	a->reachable = 0;
 	assert_int_equal(two_nodes_stats(a).udp_endpoints, 0);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

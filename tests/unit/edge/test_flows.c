@@ -3,50 +3,15 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
+#include "tests/unit/edge/fixture.h"
 #include "tests/unit/edge/kept.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int with_hold(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int dial_first(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, true);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
-
-static struct endpoint any4(void)
-{
-	return sock_endpoint(0, 0);
-}
 
 static void test_a_program_reaches_a_peer(void **state)
 {
@@ -64,7 +29,8 @@ static void test_a_program_reaches_a_peer(void **state)
 /* Half of all programs use AF_INET6 sockets for everything. */
 static void test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses(void **state)
 {
-	struct endpoint any = any4(), at = sock_endpoint(mirror_of(a, A_ADDR6), 0), mirror, to;
+	struct endpoint any = sock_endpoint(0, 0), at = sock_endpoint(mirror_of(a, A_ADDR6), 0),
+			mirror, to;
 	struct sockaddr_storage ss;
 	struct ipc_reply reply;
 	uint16_t port;
@@ -153,7 +119,7 @@ static int which_takes(const int listener[2], const char *addr, uint16_t port)
 
 static void test_each_family_has_its_own_listener_on_one_port(void **state)
 {
-	struct endpoint at = mesh_endpoint("::", 0), v4 = any4(), own;
+	struct endpoint at = mesh_endpoint("::", 0), v4 = sock_endpoint(0, 0), own;
 	uint16_t port;
 	int listener[2] = { program_listen(&v4, &port), -1 };
 
@@ -196,7 +162,7 @@ static void test_a_listener_on_loopback6_learns_the_peer_from_the_map(void **sta
 
 static void test_a_taken_source_port_is_replaced_and_told(void **state)
 {
-	struct endpoint at = any4(), local, mirror, seen, blocker;
+	struct endpoint at = sock_endpoint(0, 0), local, mirror, seen, blocker;
 	uint32_t value_addr;
 	uint16_t port, value_port;
 	int err, fd, server, in_the_way, listener = program_listen(&at, &port);
@@ -240,7 +206,7 @@ static void test_a_taken_source_port_is_replaced_and_told(void **state)
 /* Do no more of these connections wait than may? */
 static bool connect_often(bool half_close)
 {
-	struct endpoint any = any4();
+	struct endpoint any = sock_endpoint(0, 0);
 	uint16_t port;
 	char c;
 	int client, server, listener = program_listen(&any, &port);
@@ -367,26 +333,23 @@ static void test_ready_is_answered(void **state)
 	assert_int_equal(shim_ask(a, IPC_READY, &nobody, &nobody, 0, &reply), 0);
 }
 
-#define HOLD(name)  cmocka_unit_test_setup_teardown(name, with_hold, teardown)
-#define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		HOLD(test_syn_hold_works_here),
-		HOLD(test_who_cleans_up_cannot_lock_the_folder),
-		HOLD(test_ready_is_answered),
-		HOLD(test_a_program_reaches_a_peer),
-		HOLD(test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses),
-		HOLD(test_the_listener_sees_the_peers_mirror_and_port),
-		HOLD(test_listeners_on_mirror_and_loopback_are_found),
-		HOLD(test_each_family_has_its_own_listener_on_one_port),
-		HOLD(test_a_listener_on_loopback6_learns_the_peer_from_the_map),
-		HOLD(test_a_taken_source_port_is_replaced_and_told),
-		HOLD(test_connects_do_not_use_up_the_own_mirrors_ports),
-		HOLD(test_nor_do_those_that_read_to_the_end_after_their_own),
-		HOLD(test_a_port_used_anew_replaces_its_old_flow),
-		HOLD(test_an_open_flow_keeps_its_port),
+		TEST(test_syn_hold_works_here),
+		TEST(test_who_cleans_up_cannot_lock_the_folder),
+		TEST(test_ready_is_answered),
+		TEST(test_a_program_reaches_a_peer),
+		TEST(test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses),
+		TEST(test_the_listener_sees_the_peers_mirror_and_port),
+		TEST(test_listeners_on_mirror_and_loopback_are_found),
+		TEST(test_each_family_has_its_own_listener_on_one_port),
+		TEST(test_a_listener_on_loopback6_learns_the_peer_from_the_map),
+		TEST(test_a_taken_source_port_is_replaced_and_told),
+		TEST(test_connects_do_not_use_up_the_own_mirrors_ports),
+		TEST(test_nor_do_those_that_read_to_the_end_after_their_own),
+		TEST(test_a_port_used_anew_replaces_its_old_flow),
+		TEST(test_an_open_flow_keeps_its_port),
 		FIRST(test_the_fallback_is_named),
 		FIRST(test_a_program_reaches_a_peer),
 	};

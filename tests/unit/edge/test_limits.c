@@ -3,10 +3,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,29 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/apps.h"
 #include "shared/paths.h"
 #include "tests/unit/edge/fake_stack.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
+#include "tests/unit/edge/fixture.h"
 
 static int dial_control(void)
 {
@@ -413,8 +390,6 @@ static void test_a_full_listener_queue_makes_the_peer_wait(void **state)
 	close(client);
 	close(listener);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

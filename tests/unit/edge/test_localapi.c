@@ -1,9 +1,5 @@
 /* What meshctl hears. */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,30 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/localapi.h"
 #include "daemon/edge/private.h"
 #include "shared/paths.h"
-#include "tests/unit/edge/two_nodes.h"
+#include "tests/unit/edge/fixture.h"
 
-static struct two_nodes t;
-static struct node *const a = &t.node[0];
 static char answer[65536];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
 
 static int dial_api(void)
 {
@@ -397,8 +375,6 @@ static void test_who_may_read_may_not_change_the_node(void **state)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

@@ -1,35 +1,12 @@
 /* A peer that has all ports of ours: what it gets, and what finding that out costs. */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/dgram.h"
 #include "shared/util.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
+#include "tests/unit/edge/fixture.h"
 
 static void processor_time(void *arg)
 {
@@ -141,8 +118,6 @@ static void test_without_a_port_at_loopback6_a_connect_costs_little(void **state
 	assert_int_equal(result, -ECONNREFUSED);
 	assert_true(used_ns < all_ns / 3);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

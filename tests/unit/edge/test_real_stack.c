@@ -1,38 +1,15 @@
 /* Two edges over two real netstacks: program, edge, stack, stack, edge, server. */
 #include <errno.h>
 #include <netinet/in.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/flow_private.h"
 #include "daemon/stack/netstack.h"
 #include "shared/util.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
+#include "tests/unit/edge/fixture.h"
 
 static void test_much_data_both_ways_arrives_whole_in_both_families(void **state)
 {
@@ -314,8 +291,6 @@ static void test_datagrams_end_when_their_address_is_another_peers(void **state)
 	assert_int_equal(errno, ECONNREFUSED);
 	close(client);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

@@ -1,34 +1,11 @@
 /* Ports of programs whose dial has failed. */
 #include <netinet/in.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
+#include "tests/unit/edge/fixture.h"
 
 /* By which it finds out why: no other dial may be found there meanwhile. */
 static void test_the_port_of_a_failed_dial_is_nobody_elses_for_a_moment(void **state)
@@ -50,8 +27,6 @@ static void test_the_port_of_a_failed_dial_is_nobody_elses_for_a_moment(void **s
 	two_nodes_let_pass(a, 2);
 	assert_false(sock_is_bound(&local, SOCK_STREAM));
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {

@@ -1,43 +1,20 @@
 /* Far sides that fall silent, over the real stack: what programs set for that, and what they hear.
  */
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/flow_private.h"
 #include "daemon/edge/patience.h"
 #include "daemon/tcp/conn.h"
 #include "shared/paths.h"
 #include "shared/util.h"
-#include "tests/unit/edge/two_nodes.h"
+#include "tests/unit/edge/fixture.h"
 
 #define NOBODY 65534
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int setup(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
 
 static struct ipc_patience words(enum ipc_type type, const struct endpoint *local,
 				 const struct endpoint *remote, uint32_t flags)
@@ -340,16 +317,14 @@ static void test_the_map_says_whose_far_side_fell_silent(void **state)
 	two_nodes_wait_flows(b, 0);
 }
 
-#define silence_test(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		silence_test(test_a_program_tells_its_patience_on_either_side),
-		silence_test(test_a_dial_brings_its_patience),
-		silence_test(test_who_names_other_ends_changes_nothing),
-		silence_test(test_another_users_flow_is_left_alone),
-		silence_test(test_the_map_says_whose_far_side_fell_silent),
+		TEST(test_a_program_tells_its_patience_on_either_side),
+		TEST(test_a_dial_brings_its_patience),
+		TEST(test_who_names_other_ends_changes_nothing),
+		TEST(test_another_users_flow_is_left_alone),
+		TEST(test_the_map_says_whose_far_side_fell_silent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

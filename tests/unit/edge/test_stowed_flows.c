@@ -3,10 +3,6 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,21 +14,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/flow_private.h"
 #include "daemon/stack/netstack.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
-#include "tests/unit/edge/two_nodes.h"
+#include "tests/unit/edge/fixture.h"
 
 /* Each flow has four descriptors in this process; those of the programs stay. */
 #define LIMIT 512
 #define FLOWS 150
 #define ROOM  16 /* descriptors: more than what joining one flow takes */
 
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
 static int client[FLOWS], server[FLOWS], joined;
 static int filler[LIMIT];
 static unsigned filled;
@@ -525,22 +517,22 @@ static void test_what_a_stowed_socket_still_holds_arrives_before_the_reset(void 
 	two_nodes_wait_flows(a, FLOWS - 1);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define STOWED(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_idle_flows_are_stowed_and_each_goes_on_as_itself),
-		TEST(test_bytes_for_all_at_once_arrive),
-		TEST(test_each_kind_of_end_is_passed_on),
-		TEST(test_much_data_passes_through_one_that_was_stowed),
-		TEST(test_a_stowed_flow_keeps_its_port),
-		TEST(test_a_port_is_used_anew_though_its_stowed_flow_cannot_come_back),
-		TEST(test_when_the_daemon_ends_programs_see_a_reset),
-		TEST(test_when_all_is_used_up_connects_fail_and_stowed_flows_wait),
-		TEST(test_a_new_network_finds_a_descriptor_while_flows_are_idle),
-		TEST(test_what_a_far_side_said_before_it_failed_waits_for_a_descriptor),
-		TEST(test_what_a_stowed_socket_still_holds_arrives_before_the_reset),
+		STOWED(test_idle_flows_are_stowed_and_each_goes_on_as_itself),
+		STOWED(test_bytes_for_all_at_once_arrive),
+		STOWED(test_each_kind_of_end_is_passed_on),
+		STOWED(test_much_data_passes_through_one_that_was_stowed),
+		STOWED(test_a_stowed_flow_keeps_its_port),
+		STOWED(test_a_port_is_used_anew_though_its_stowed_flow_cannot_come_back),
+		STOWED(test_when_the_daemon_ends_programs_see_a_reset),
+		STOWED(test_when_all_is_used_up_connects_fail_and_stowed_flows_wait),
+		STOWED(test_a_new_network_finds_a_descriptor_while_flows_are_idle),
+		STOWED(test_what_a_far_side_said_before_it_failed_waits_for_a_descriptor),
+		STOWED(test_what_a_stowed_socket_still_holds_arrives_before_the_reset),
 	};
 	const struct rlimit limit = { LIMIT, LIMIT };
 

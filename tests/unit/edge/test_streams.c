@@ -3,45 +3,15 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "daemon/edge/flow_private.h"
 #include "shared/util.h"
-#include "tests/unit/edge/two_nodes.h"
-
-static struct two_nodes t;
-static struct node *const a = &t.node[0], *const b = &t.node[1];
-
-static int with_hold(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, false);
-	return 0;
-}
-
-static int dial_first(void **state)
-{
-	(void)state;
-	two_nodes_start(&t, true);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	two_nodes_stop(&t);
-	return 0;
-}
+#include "tests/unit/edge/fixture.h"
 
 static void test_much_data_both_ways_at_once_arrives_whole_before_the_end(void **state)
 {
@@ -366,22 +336,19 @@ static void test_a_killed_daemon_would_reset_what_is_not_whole(void **state)
 	two_nodes_hang_up(&t, client, server);
 }
 
-#define HOLD(name)  cmocka_unit_test_setup_teardown(name, with_hold, teardown)
-#define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		HOLD(test_much_data_both_ways_at_once_arrives_whole_before_the_end),
-		HOLD(test_half_closed_either_way_the_other_direction_goes_on),
-		HOLD(test_a_reset_of_either_side_is_a_reset_for_the_other),
-		HOLD(test_a_reset_after_the_end_is_seen_by_the_other),
-		HOLD(test_what_was_written_before_a_reset_arrives),
-		HOLD(test_unread_data_at_close_is_a_reset),
-		HOLD(test_what_stands_behind_urgent_data_arrives_and_then_the_end),
-		HOLD(test_a_reset_is_seen_while_the_far_side_takes_nothing),
-		HOLD(test_a_reset_waits_while_the_far_side_takes),
-		HOLD(test_a_killed_daemon_would_reset_what_is_not_whole),
+		TEST(test_much_data_both_ways_at_once_arrives_whole_before_the_end),
+		TEST(test_half_closed_either_way_the_other_direction_goes_on),
+		TEST(test_a_reset_of_either_side_is_a_reset_for_the_other),
+		TEST(test_a_reset_after_the_end_is_seen_by_the_other),
+		TEST(test_what_was_written_before_a_reset_arrives),
+		TEST(test_unread_data_at_close_is_a_reset),
+		TEST(test_what_stands_behind_urgent_data_arrives_and_then_the_end),
+		TEST(test_a_reset_is_seen_while_the_far_side_takes_nothing),
+		TEST(test_a_reset_waits_while_the_far_side_takes),
+		TEST(test_a_killed_daemon_would_reset_what_is_not_whole),
 		FIRST(test_a_killed_daemon_would_reset_what_is_not_whole),
 		FIRST(test_half_closed_either_way_the_other_direction_goes_on),
 		FIRST(test_a_reset_of_either_side_is_a_reset_for_the_other),
