@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,13 +80,10 @@ static void test_a_non_blocking_connect_stays_silent_until_the_far_side_answers(
 {
 	struct epoll_event event;
 	struct endpoint mirror;
-	struct sockaddr_storage ss;
 	int epoll, fd = begin(B_ADDR, FAKE_PORT_SILENT, &epoll, &mirror);
 
 	(void)state;
-	assert_int_equal(
-		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
-		-1);
+	assert_int_equal(program_connect(fd, &mirror), -1);
 	assert_int_equal(errno, EINPROGRESS);
 	assert_int_equal(epoll_wait(epoll, &event, 1, 100), 0);
 	assert_int_equal(two_nodes_stats(a).flows, 1);
@@ -100,16 +96,13 @@ static void test_edge_triggered_epoll_tells_of_success_and_of_refusal(void **sta
 	struct endpoint mirror, local, any = sock_endpoint(0, 0);
 	struct epoll_event event;
 	struct map_flow flow;
-	struct sockaddr_storage ss;
-	socklen_t len;
 	uint16_t port;
 	int epoll, fd, listener = program_listen(&any, &port);
 
 	(void)state;
 	for (int refused = 0; refused < 2; refused++) {
 		fd = begin(B_ADDR, port, &epoll, &mirror);
-		len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
-		connect(fd, (struct sockaddr *)&ss, len);
+		program_connect(fd, &mirror);
 		assert_int_equal(epoll_wait(epoll, &event, 1, 5000), 1);
 		assert_true(event.events & EPOLLOUT);
 		assert_int_equal(sock_local(fd, &local), 0);
@@ -130,7 +123,6 @@ static void test_edge_triggered_epoll_tells_of_success_and_of_refusal(void **sta
 static void test_a_program_may_be_later_than_the_far_side(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), local, mirror;
-	struct sockaddr_storage ss;
 	uint16_t port;
 	int fd, server, listener = program_listen(&any, &port);
 
@@ -138,9 +130,7 @@ static void test_a_program_may_be_later_than_the_far_side(void **state)
 	assert_int_equal(shim_prepare(a, B_ADDR, port, &fd, &local, &mirror), 0);
 	server = accept(listener, NULL, NULL);
 	nanosleep(&(struct timespec){ 0, 100 * NS_PER_MS }, NULL);
-	assert_int_equal(
-		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
-		0);
+	assert_int_equal(program_connect(fd, &mirror), 0);
 	program_limit(server);
 	program_say(fd, server, "late");
 	close(listener);
@@ -163,21 +153,18 @@ static void test_a_program_that_left_its_connect_takes_the_far_side_with_it(void
 	assert_int_equal(errno, ECONNRESET);
 	close(listener);
 	close(server);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 static void test_a_program_that_dies_while_it_is_dialled_for_ends_the_dial(void **state)
 {
 	struct endpoint local = sock_endpoint(mirror_of(a, A_ADDR), 4711);
 	struct endpoint to = mesh_endpoint(B_ADDR, FAKE_PORT_SILENT);
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	struct ipc_request request;
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	int fd = shim_dial(a, PATHS_CONTROL);
 
 	(void)state;
-	paths_join(a->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
-	assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_true(fd >= 0);
 	ipc_make_request(&request, IPC_CONNECT, &local, &to, 0);
 	assert_int_equal(send(fd, &request, sizeof(request), 0), sizeof(request));
 	two_nodes_wait_flows(a, 1);
@@ -190,7 +177,6 @@ static void test_a_program_that_dies_while_it_is_dialled_for_ends_the_dial(void 
 static void test_a_program_that_was_dialled_for_and_does_not_come_is_given_up(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), local, mirror;
-	struct sockaddr_storage ss;
 	uint16_t port;
 	int fd, listener = program_listen(&any, &port);
 
@@ -200,9 +186,7 @@ static void test_a_program_that_was_dialled_for_and_does_not_come_is_given_up(vo
 	two_nodes_let_pass(a, 6);
 	two_nodes_wait_flows(a, 0);
 	/* Too late now: whom nobody has asked for is sent away. */
-	assert_int_equal(
-		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
-		0);
+	assert_int_equal(program_connect(fd, &mirror), 0);
 	program_limit(fd);
 	assert_true(recv(fd, &port, 1, 0) <= 0);
 	close(fd);

@@ -46,9 +46,7 @@ static void test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses(void **state)
 	to = mesh_endpoint(B_ADDR6, port);
 	assert_int_equal(shim_ask(a, IPC_CONNECT, &at, &to, 0, &reply), 0);
 	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
-	assert_int_equal(
-		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET6, &ss)),
-		0);
+	assert_int_equal(program_connect(fd, &mirror), 0);
 	server = accept(listener, NULL, NULL);
 	program_limit(server);
 	program_say(fd, server, "mapped");
@@ -57,8 +55,7 @@ static void test_an_ipv6_socket_reaches_a_peer_by_mapped_addresses(void **state)
 	assert_int_equal(recv(server, &c, 1, 0), 0);
 	close(server);
 	close(listener);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 	assert_int_equal(kept_waiting(&kept, 1), 0);
 }
 
@@ -166,8 +163,6 @@ static void test_a_taken_source_port_is_replaced_and_told(void **state)
 	uint32_t value_addr;
 	uint16_t port, value_port;
 	int err, fd, server, in_the_way, listener = program_listen(&at, &port);
-	struct sockaddr_storage ss;
-	socklen_t len;
 
 	(void)state;
 	/* A port that is free on both nodes, and then taken on the far one. */
@@ -190,8 +185,7 @@ static void test_a_taken_source_port_is_replaced_and_told(void **state)
 
 	assert_int_equal(shim_ask(a, IPC_CONNECT, &local, &to, 0, &reply), 0);
 	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
-	len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
-	assert_int_equal(connect(fd, (struct sockaddr *)&ss, len), 0);
+	assert_int_equal(program_connect(fd, &mirror), 0);
 	server = accept(listener, NULL, NULL);
 	assert_int_equal(sock_peer(server, &seen), 0);
 	assert_int_not_equal(seen.port, local.port);
@@ -231,8 +225,7 @@ static bool connect_often(bool half_close)
 		assert_int_equal(recv(client, &c, 1, 0), 0);
 		close(client);
 	}
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 	/* On a busy machine loopback may be late, and what half-closed is missed. */
 	for (int i = 0; i < 1000 && kept_waiting(kept, n) > 0; i++)
 		nanosleep(&(struct timespec){ 0, 5 * NS_PER_MS }, NULL);

@@ -8,7 +8,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,11 +18,9 @@
 
 static int dial_control(void)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	int fd = shim_dial(a, PATHS_CONTROL);
 
-	paths_join(a->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
-	assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_true(fd >= 0);
 	return fd;
 }
 
@@ -211,7 +208,6 @@ static void test_without_descriptors_inbound_connects_are_not_refused_but_wait(v
 	struct endpoint any = sock_endpoint(0, 0), local, mirror;
 	uint16_t port;
 	int count, fd, listener = program_listen(&any, &port);
-	struct sockaddr_storage ss;
 	struct pollfd ready = { -1, POLLOUT, 0 };
 	struct ipc_reply reply;
 	struct endpoint to = mesh_endpoint(B_ADDR, port);
@@ -223,18 +219,16 @@ static void test_without_descriptors_inbound_connects_are_not_refused_but_wait(v
 	assert_int_equal(sock_local(fd, &local), 0);
 	count = take_descriptors(3);
 	/* The third is node a's; node b has none. The client's own is soon free again: fill it. */
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int ask = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	int ask = shim_dial(a, PATHS_CONTROL);
 	struct ipc_request request;
 
-	paths_join(a->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
+	assert_true(ask >= 0);
 	ipc_make_request(&request, IPC_CONNECT, &local, &to, 0);
-	assert_int_equal(connect(ask, (struct sockaddr *)&name, sizeof(name)), 0);
 	assert_int_equal(send(ask, &request, sizeof(request), 0), sizeof(request));
 	assert_int_equal(recv(ask, &reply, sizeof(reply), 0), sizeof(reply));
 	assert_int_equal(reply.error, 0);
 	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
-	connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss));
+	program_connect(fd, &mirror);
 	ready.fd = fd;
 	poll(&ready, 1, 50);
 	give_descriptors_back(count);
@@ -248,16 +242,14 @@ static void test_without_descriptors_inbound_connects_are_not_refused_but_wait(v
 static void test_without_descriptors_questions_to_the_api_wait(void **state)
 {
 	static const char ask[] = "GET /localapi/v0/status HTTP/1.1\r\nHost: x\r\n\r\n";
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	struct pollfd ready = { -1, POLLIN, 0 };
 	char answer[16] = "";
 	int count;
 
 	(void)state;
-	paths_join(a->dir, PATHS_API, name.sun_path, sizeof(name.sun_path));
 	count = take_descriptors(1);
-	ready.fd = socket(AF_UNIX, SOCK_STREAM, 0);
-	assert_int_equal(connect(ready.fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	ready.fd = shim_dial(a, PATHS_API);
+	assert_true(ready.fd >= 0);
 	assert_int_equal(send(ready.fd, ask, strlen(ask), MSG_NOSIGNAL), strlen(ask));
 	assert_int_equal(poll(&ready, 1, 50), 0);
 	give_descriptors_back(count);
@@ -361,7 +353,6 @@ static void test_a_full_listener_queue_makes_the_peer_wait(void **state)
 {
 	struct endpoint any = sock_endpoint(INADDR_LOOPBACK, 0), at;
 	int fds[3], listener = sock_open(&any, SOCK_STREAM), client, server;
-	struct sockaddr_storage ss;
 	struct endpoint local, mirror;
 
 	(void)state;
@@ -374,7 +365,7 @@ static void test_a_full_listener_queue_makes_the_peer_wait(void **state)
 	}
 	assert_int_equal(shim_prepare(a, B_ADDR, at.port, &client, &local, &mirror), 0);
 	fcntl(client, F_SETFL, O_NONBLOCK);
-	connect(client, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss));
+	program_connect(client, &mirror);
 	struct pollfd ready[] = { { client, POLLOUT, 0 }, { listener, POLLIN, 0 } };
 
 	assert_int_equal(poll(ready, 1, 50), 0);

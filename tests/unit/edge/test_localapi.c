@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,22 +15,10 @@
 
 static char answer[65536];
 
-static int dial_api(void)
-{
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	paths_join(a->dir, PATHS_API, name.sun_path, sizeof(name.sun_path));
-	if (connect(fd, (struct sockaddr *)&name, sizeof(name)) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
 static int status_of(const char *method, const char *target)
 {
 	char request[512];
-	int code = 0, fd = dial_api();
+	int code = 0, fd = shim_dial(a, PATHS_API);
 	size_t len;
 
 	assert_true(fd >= 0);
@@ -290,7 +277,7 @@ static void test_a_silent_peer_is_an_error_and_a_late_answer_nothing(void **stat
 {
 	char request[] =
 		"POST /localapi/v0/ping?ip=node-b HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
-	int fd = dial_api();
+	int fd = shim_dial(a, PATHS_API);
 
 	(void)state;
 	a->reachable = -1; /* the harness keeps silent */
@@ -303,7 +290,7 @@ static void test_a_silent_peer_is_an_error_and_a_late_answer_nothing(void **stat
 	assert_non_null(strstr(answer, "\"Err\":\"no answer in time\""));
 	close(fd);
 	/* Who leaves takes its ping along. */
-	fd = dial_api();
+	fd = shim_dial(a, PATHS_API);
 	program_send(fd, request, strlen(request));
 	assert_int_equal(status_of("GET", "/localapi/v0/status"), 200);
 	close(fd);

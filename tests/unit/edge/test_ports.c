@@ -1,31 +1,17 @@
 /* A peer that has all ports of ours: what it gets, and what finding that out costs. */
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/edge/dgram.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fixture.h"
 
-static void processor_time(void *arg)
-{
-	struct timespec *ts = arg;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, ts);
-}
-
-static int64_t ns_between(const struct timespec *from, const struct timespec *to)
-{
-	return (to->tv_sec - from->tv_sec) * (int64_t)NS_PER_S + to->tv_nsec - from->tv_nsec;
-}
-
 static void test_who_has_all_ports_of_a_mirror_pushes_out_its_own(void **state)
 {
 	struct endpoint from = sock_endpoint(mirror_of(a, A_ADDR), 0), to;
-	struct timespec before, after;
 	struct ipc_reply reply;
-	int64_t used_ns;
+	uint64_t used_ns = 0;
 	uint32_t addr;
 	uint16_t port;
 
@@ -33,13 +19,12 @@ static void test_who_has_all_ports_of_a_mirror_pushes_out_its_own(void **state)
 	/* The range beside ip_local_port_range is smaller on most machines. */
 	for (unsigned i = 0; i < DGRAMS_MAX - 10; i++) {
 		if (i == DGRAMS_MAX - 1010)
-			two_nodes_call(&t, processor_time, &before);
+			used_ns = two_nodes_used_ns(&t);
 		to = mesh_endpoint(B_ADDR, (uint16_t)(1000 + i));
 		assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &from, &to, 0, &reply), 0);
 	}
-	two_nodes_call(&t, processor_time, &after);
-	used_ns = ns_between(&before, &after);
-	assert_true(used_ns / 1000 < (int64_t)(2 * NS_PER_MS));
+	used_ns = two_nodes_used_ns(&t) - used_ns;
+	assert_true(used_ns / 1000 < 2 * NS_PER_MS);
 	assert_true(
 		map_find_pair(a->map, MAP_UDP_OUT, mirror_of(a, B_ADDR), to.port, &addr, &port));
 	assert_int_equal(two_nodes_stats(a).udp_over_share, 0);
@@ -64,13 +49,12 @@ static void take_ports(const struct port_range *range, int taken[static 65536])
 }
 
 /* Processor time of a try of each port of the range, all of which are taken. */
-static int64_t cost_of_all(const struct port_range *range)
+static uint64_t cost_of_all(const struct port_range *range)
 {
-	struct timespec before, after;
+	uint64_t used_ns = program_used_ns();
 	struct endpoint one = mesh_endpoint("::1", 0);
 	int fd = sock_open(&one, SOCK_STREAM);
 
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
 	for (unsigned p = range->first; p <= range->last; p++) {
 		one.port = (uint16_t)p;
 		if (sock_bind(fd, &one) == 0) {
@@ -78,9 +62,9 @@ static int64_t cost_of_all(const struct port_range *range)
 			fd = sock_open(&one, SOCK_STREAM);
 		}
 	}
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+	used_ns = program_used_ns() - used_ns;
 	close(fd);
-	return ns_between(&before, &after);
+	return used_ns;
 }
 
 /*
@@ -92,8 +76,7 @@ static void test_without_a_port_at_loopback6_a_connect_costs_little(void **state
 	struct endpoint at = mesh_endpoint("::1", 0);
 	struct port_range range = port_range_read();
 	int listener, *taken = calloc(65536, sizeof(*taken)), result = 0;
-	struct timespec before, after;
-	int64_t used_ns = 0, all_ns = 0;
+	uint64_t used_ns = 0, all_ns = 0;
 	uint16_t port;
 
 	(void)state;
@@ -102,10 +85,9 @@ static void test_without_a_port_at_loopback6_a_connect_costs_little(void **state
 	/* Others on the machine may give one back meanwhile. */
 	for (int i = 0; i < 20 && (result != -ECONNREFUSED || used_ns >= all_ns / 3); i++) {
 		take_ports(&range, taken);
-		two_nodes_call(&t, processor_time, &before);
+		used_ns = two_nodes_used_ns(&t);
 		result = shim_connect(a, B_ADDR6, port);
-		two_nodes_call(&t, processor_time, &after);
-		used_ns = ns_between(&before, &after);
+		used_ns = two_nodes_used_ns(&t) - used_ns;
 		all_ns = cost_of_all(&range);
 		if (result >= 0)
 			close(result);

@@ -60,8 +60,7 @@ static void test_a_reset_crosses(void **state)
 	assert_int_equal(errno, ECONNRESET);
 	close(client);
 	close(listener);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 /* In the loop: how much of a's only flow waits for the far side's window. */
@@ -103,8 +102,7 @@ static void test_what_a_program_said_last_outlives_it_by_minutes(void **state)
 	assert_int_equal(got, said);
 	assert_int_equal(n, 0);
 	close(server);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 static void test_large_datagrams_cross_in_fragments(void **state)
@@ -236,17 +234,14 @@ static void test_a_syn_that_waits_is_forgotten_when_its_address_is_another_peers
 {
 	struct endpoint any = mesh_endpoint("::", 0), local, mirror, at = mesh_endpoint("::1", 0);
 	struct tcp_stats before, after;
-	struct sockaddr_storage ss;
 	int fillers[2], listener, client;
-	socklen_t len;
 
 	(void)state;
 	listener = program_listen(&any, &at.port);
 	assert_int_equal(listen(listener, 0), 0);
-	len = endpoint_to_sockaddr(&at, AF_INET6, &ss);
 	for (int i = 0; i < 2; i++) {
 		fillers[i] = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		(void)connect(fillers[i], (struct sockaddr *)&ss, len);
+		program_connect(fillers[i], &at);
 	}
 	assert_int_equal(shim_prepare(b, A_ADDR6, at.port, &client, &local, &mirror), 0);
 	two_nodes_wait_flows(a, 1);
@@ -268,16 +263,13 @@ static void test_datagrams_end_when_their_address_is_another_peers(void **state)
 	struct endpoint any = sock_endpoint(0, 0);
 	struct endpoint four = mesh_endpoint(B_ADDR, 7), six = mesh_endpoint(B_ADDR6, 7), at;
 	struct ipc_reply reply;
-	struct sockaddr_storage ss;
-	socklen_t len;
 	int client = socket(AF_INET, SOCK_DGRAM, 0);
 
 	(void)state;
 	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &any, &four, 0, &reply), 0);
 	assert_int_equal(shim_ask(a, IPC_UDP_OPEN, &any, &six, 0, &reply), 0);
 	at = (struct endpoint){ reply.mirror, reply.mirror_port };
-	len = endpoint_to_sockaddr(&at, AF_INET, &ss);
-	assert_int_equal(connect(client, (struct sockaddr *)&ss, len), 0);
+	assert_int_equal(program_connect(client, &at), 0);
 	assert_int_equal(two_nodes_stats(a).udp_endpoints, 2);
 	two_nodes_call(&t, change_peers, a);
 	assert_int_equal(two_nodes_stats(a).udp_endpoints, 1);

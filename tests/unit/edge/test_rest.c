@@ -1,9 +1,7 @@
 /* Ports of programs whose dial has failed. */
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
 #include "tests/unit/edge/fixture.h"
 
@@ -11,14 +9,11 @@
 static void test_the_port_of_a_failed_dial_is_nobody_elses_for_a_moment(void **state)
 {
 	struct endpoint local, mirror;
-	struct sockaddr_storage ss;
-	socklen_t len;
 	int fd;
 
 	(void)state;
 	assert_int_equal(shim_prepare(a, B_ADDR, FAKE_PORT_UNREACHABLE, &fd, &local, &mirror), 0);
-	len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
-	connect(fd, (struct sockaddr *)&ss, len);
+	program_connect(fd, &mirror);
 	two_nodes_wait_flows(a, 0);
 	/* The kernel has forgotten it, and the program may have closed its socket. */
 	assert_true(sock_is_bound(&local, SOCK_STREAM));

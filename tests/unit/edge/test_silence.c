@@ -1,10 +1,8 @@
 /* Far sides that fall silent, over the real stack: what programs set for that, and what they hear.
  */
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "daemon/edge/flow_private.h"
@@ -31,12 +29,10 @@ static struct ipc_patience words(enum ipc_type type, const struct endpoint *loca
 /* As the shim says it; returns when the daemon has taken it, with its answer if there is one. */
 static ssize_t say(struct node *node, const struct ipc_patience *p, struct ipc_reply *reply)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	int fd = shim_dial(node, PATHS_CONTROL);
 	ssize_t n;
 
-	paths_join(node->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
-	assert_int_equal(connect(fd, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_true(fd >= 0);
 	assert_int_equal(send(fd, p, sizeof(*p), MSG_NOSIGNAL), sizeof(*p));
 	n = recv(fd, reply, sizeof(*reply), 0);
 	close(fd);
@@ -108,7 +104,6 @@ static void test_a_dial_brings_its_patience(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), local = sock_endpoint(mirror_of(a, A_ADDR), 0);
 	struct endpoint mirror, to;
-	struct sockaddr_storage ss;
 	struct ipc_patience p;
 	struct ipc_reply reply;
 	uint16_t port;
@@ -122,9 +117,7 @@ static void test_a_dial_brings_its_patience(void **state)
 	assert_int_equal(say(a, &p, &reply), sizeof(reply));
 	assert_int_equal(reply.error, 0);
 	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
-	assert_int_equal(
-		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
-		0);
+	assert_int_equal(program_connect(fd, &mirror), 0);
 	server = accept(listener, NULL, NULL);
 	close(listener);
 	program_say(server, fd, "through");
@@ -252,7 +245,6 @@ static enum map_flow_state state_in_map(struct node *node, const struct endpoint
 static int connect_from(struct node *node, struct endpoint *local, const struct endpoint *to)
 {
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-	struct sockaddr_storage ss;
 	struct ipc_reply reply;
 	struct endpoint mirror;
 
@@ -261,9 +253,7 @@ static int connect_from(struct node *node, struct endpoint *local, const struct 
 	assert_int_equal(sock_local(fd, local), 0);
 	assert_int_equal(shim_ask(node, IPC_CONNECT, local, to, 0, &reply), 0);
 	mirror = (struct endpoint){ reply.mirror, reply.mirror_port };
-	assert_int_equal(
-		connect(fd, (struct sockaddr *)&ss, endpoint_to_sockaddr(&mirror, AF_INET, &ss)),
-		0);
+	assert_int_equal(program_connect(fd, &mirror), 0);
 	program_limit(fd);
 	return fd;
 }
@@ -313,8 +303,7 @@ static void test_the_map_says_whose_far_side_fell_silent(void **state)
 	expect_reset(server);
 	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_FREE);
 	close(listener);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 int main(void)

@@ -186,8 +186,7 @@ static void test_each_kind_of_end_is_passed_on(void **state)
 			close_program(second);
 		}
 	}
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 	assert_int_equal(two_nodes_stats(a).flows_stowed, 0);
 	assert_int_equal(two_nodes_stats(b).flows_stowed, 0);
 }

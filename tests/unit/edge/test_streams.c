@@ -62,8 +62,7 @@ static void reset_and_see(int one, int other)
 	assert_int_equal(recv(other, &c, 1, 0), -1);
 	assert_int_equal(errno, ECONNRESET);
 	close(other);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 static void test_a_reset_of_either_side_is_a_reset_for_the_other(void **state)
@@ -89,8 +88,7 @@ static void end_reset_and_see(int one, int other)
 	assert_int_equal(poll(&seen, 1, 20000), 1);
 	assert_true(seen.revents & POLLERR);
 	close(other);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 /*
@@ -123,8 +121,7 @@ static void say_and_reset(int one, int other, size_t len)
 	assert_int_equal(errno, ECONNRESET);
 	assert_int_equal(sum, len);
 	close(other);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 static void test_what_was_written_before_a_reset_arrives(void **state)
@@ -165,8 +162,7 @@ static void test_unread_data_at_close_is_a_reset(void **state)
 	assert_int_equal(recv(client, &c, 1, 0), -1);
 	assert_int_equal(errno, ECONNRESET);
 	close(client);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 }
 
 /* Reads stop at urgent data and before an end: neither means that nothing is left. */
@@ -279,8 +275,7 @@ static bool reset_waits(void)
 		assert_int_equal(got, sum);
 	}
 	close(server);
-	two_nodes_wait_flows(a, 0);
-	two_nodes_wait_flows(b, 0);
+	two_nodes_wait_idle(&t);
 	return is_known;
 }
 

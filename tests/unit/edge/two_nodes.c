@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -352,6 +350,25 @@ void two_nodes_wait_flows(struct node *node, uint64_t flows)
 	fail_msg("flows did not become %u", (unsigned)flows);
 }
 
+void two_nodes_wait_idle(struct two_nodes *t)
+{
+	for (int i = 0; i < 2; i++)
+		two_nodes_wait_flows(&t->node[i], 0);
+}
+
+static void get_used_ns(void *used_ns)
+{
+	*(uint64_t *)used_ns = program_used_ns();
+}
+
+uint64_t two_nodes_used_ns(struct two_nodes *t)
+{
+	uint64_t used_ns;
+
+	two_nodes_call(t, get_used_ns, &used_ns);
+	return used_ns;
+}
+
 struct later {
 	struct node *node;
 	unsigned seconds;
@@ -401,27 +418,38 @@ uint32_t mirror_of(struct node *node, const char *addr)
 	return mirror;
 }
 
+int shim_dial(struct node *node, const char *name)
+{
+	bool is_api = strcmp(name, PATHS_API) == 0;
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = patient_socket(AF_UNIX, is_api ? SOCK_STREAM : SOCK_SEQPACKET), err;
+
+	paths_join(node->dir, name, at.sun_path, sizeof(at.sun_path));
+	if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0)
+		return fd;
+	err = errno;
+	close(fd);
+	errno = err;
+	return -1;
+}
+
 int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local,
 	     const struct endpoint *remote, uint32_t flags, struct ipc_reply *reply)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	int fd = shim_dial(node, PATHS_CONTROL), err = 0;
 	struct ipc_request request;
-	int fd = patient_socket(AF_UNIX, SOCK_SEQPACKET);
-	ssize_t n;
-	int err;
+	ssize_t n = 0;
 
 	if (fd < 0)
 		return errno;
-	paths_join(node->dir, PATHS_CONTROL, name.sun_path, sizeof(name.sun_path));
 	ipc_make_request(&request, type, local, remote, flags);
-	if (connect(fd, (struct sockaddr *)&name, sizeof(name)) != 0 ||
-	    send(fd, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request)) {
+	if (send(fd, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
 		err = errno;
-		close(fd);
-		return err;
-	}
-	n = recv(fd, reply, sizeof(*reply), 0);
+	else
+		n = recv(fd, reply, sizeof(*reply), 0);
 	close(fd);
+	if (err)
+		return err;
 	if (n <= 0 || ipc_check_reply(reply, (size_t)n, type, reply) != 0)
 		return EPROTO;
 	return reply->error;
@@ -451,15 +479,12 @@ int shim_prepare(struct node *node, const char *remote, uint16_t port, int *fd,
 int shim_connect(struct node *node, const char *remote, uint16_t port)
 {
 	struct endpoint local, mirror;
-	struct sockaddr_storage ss;
 	struct map_flow flow;
-	socklen_t len;
 	int fd, err = shim_prepare(node, remote, port, &fd, &local, &mirror);
 
 	if (err)
 		return -err;
-	len = endpoint_to_sockaddr(&mirror, AF_INET, &ss);
-	err = connect(fd, (struct sockaddr *)&ss, len) == 0 ? 0 : errno;
+	err = program_connect(fd, &mirror) == 0 ? 0 : errno;
 	assert_true(map_find_flow(node->map, ip_v4(&local.addr), local.port, &flow));
 	assert_int_equal(flow.remote_port, port);
 	if (flow.state == MAP_FLOW_FAILED) {
@@ -470,78 +495,6 @@ int shim_connect(struct node *node, const char *remote, uint16_t port)
 		return fd;
 	close(fd);
 	return -err;
-}
-
-int program_listen(const struct endpoint *at, uint16_t *port)
-{
-	int family = ip_is_v4(&at->addr) ? AF_INET : AF_INET6;
-	int one = 1, fd = patient_socket(family, SOCK_STREAM);
-	struct endpoint got;
-
-	assert_true(fd >= 0);
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	assert_int_equal(sock_bind(fd, at), 0);
-	assert_int_equal(listen(fd, 1024), 0);
-	assert_int_equal(sock_local(fd, &got), 0);
-	*port = got.port;
-	return fd;
-}
-
-void program_send(int fd, const void *bytes, size_t len)
-{
-	const char *at = bytes;
-
-	while (len) {
-		ssize_t n = send(fd, at, len, MSG_NOSIGNAL);
-
-		assert_true(n > 0);
-		at += n;
-		len -= (size_t)n;
-	}
-}
-
-size_t program_receive(int fd, void *bytes, size_t len)
-{
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = recv(fd, (char *)bytes + got, len - got, 0);
-
-		if (n <= 0)
-			break;
-		got += (size_t)n;
-	}
-	return got;
-}
-
-void program_limit(int fd)
-{
-	struct timeval limit = { 20, 0 };
-
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-}
-
-int program_edge_end(int program)
-{
-	struct endpoint at, peer;
-
-	assert_int_equal(sock_local(program, &at), 0);
-	for (int fd = 0; fd < 1024; fd++)
-		if (sock_peer(fd, &peer) == 0 && endpoint_equal(&peer, &at))
-			return fd;
-	fail_msg("no such socket");
-	return -1;
-}
-
-void program_say(int from, int to, const char *text)
-{
-	char heard[64] = "";
-
-	program_send(from, text, strlen(text));
-	assert_int_equal(program_receive(to, heard, strlen(text)), strlen(text));
-	assert_string_equal(heard, text);
 }
 
 void two_nodes_join(struct two_nodes *t, const char *addr, int *client, int *server)
@@ -564,35 +517,5 @@ void two_nodes_hang_up(struct two_nodes *t, int client, int server)
 {
 	close(client);
 	close(server);
-	for (int i = 0; i < 2; i++)
-		two_nodes_wait_flows(&t->node[i], 0);
-}
-
-static uint32_t big_word(size_t i, uint32_t seed)
-{
-	return (uint32_t)i * 2654435761u + seed;
-}
-
-void *program_send_big(void *arg)
-{
-	const struct big *big = arg;
-	uint32_t *data = malloc(BIG_BYTES);
-
-	for (size_t i = 0; i < BIG_BYTES / 4; i++)
-		data[i] = big_word(i, big->seed);
-	program_send(big->fd, data, BIG_BYTES);
-	shutdown(big->fd, SHUT_WR);
-	free(data);
-	return NULL;
-}
-
-void program_expect_big(int fd, uint32_t seed)
-{
-	uint32_t *data = malloc(BIG_BYTES + 4);
-
-	assert_int_equal(program_receive(fd, data, BIG_BYTES + 4), BIG_BYTES);
-	for (size_t i = 0; i < BIG_BYTES / 4; i++)
-		if (data[i] != big_word(i, seed))
-			fail_msg("wrong word at %zu", i);
-	free(data);
+	two_nodes_wait_idle(t);
 }

@@ -12,6 +12,7 @@
 #include "daemon/loop.h"
 #include "shared/ipc.h"
 #include "shared/map.h"
+#include "tests/unit/edge/programs.h"
 
 #define A_ADDR  "100.64.0.1"
 #define B_ADDR  "100.64.0.2"
@@ -52,11 +53,18 @@ struct edge_stats two_nodes_stats(struct node *node);
 /* Until the node has that many flows; fails the test after some seconds. */
 void two_nodes_wait_flows(struct node *node, uint64_t flows);
 
+/* Until neither has any. */
+void two_nodes_wait_idle(struct two_nodes *t);
+/* Processor time of the loop so far. */
+uint64_t two_nodes_used_ns(struct two_nodes *t);
+
 /* The node's edge believes that so much time has passed. */
 void two_nodes_let_pass(struct node *node, unsigned seconds);
 /* ... until then, by CLOCK_BOOTTIME. */
 void two_nodes_let_pass_until(struct node *node, uint64_t at_ns);
 
+/* A connection to a socket of the node's folder: PATHS_CONTROL, PATHS_API; or -1. */
+int shim_dial(struct node *node, const char *name);
 /* What the shim does for connect(): bound to the own mirror, asked, then connected. */
 int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local,
 	     const struct endpoint *remote, uint32_t flags, struct ipc_reply *reply);
@@ -69,30 +77,9 @@ int shim_connect(struct node *node, const char *remote, uint16_t port);
 struct endpoint mesh_endpoint(const char *addr, uint16_t port);
 /* The mirror of a mesh address in the node's map. */
 uint32_t mirror_of(struct node *node, const char *addr);
-/* Blocking sockets of programs; port 0: any, *port is set. */
-int program_listen(const struct endpoint *at, uint16_t *port);
-void program_send(int fd, const void *bytes, size_t len);
-/* Reads until the end or len bytes; returns the count. */
-size_t program_receive(int fd, void *bytes, size_t len);
-
-/* Receiving fails after some seconds. */
-void program_limit(int fd);
-/* The edge's end of a program's connection: it is in this process. */
-int program_edge_end(int program);
-/* Sent on one, heard on the other. */
-void program_say(int from, int to, const char *text);
 /* A connection from a program of a to a listener of b, both ends with a limit. */
 void two_nodes_join(struct two_nodes *t, const char *addr, int *client, int *server);
 /* Closes both, and waits until both edges have forgotten it. */
 void two_nodes_hang_up(struct two_nodes *t, int client, int server);
-
-/* Many bytes that tell where they belong, and then the end. */
-#define BIG_BYTES (20u << 20)
-struct big {
-	int fd;
-	uint32_t seed;
-};
-void *program_send_big(void *big);
-void program_expect_big(int fd, uint32_t seed);
 
 #endif
