@@ -18,6 +18,7 @@ bool program_file_open(int fd, struct program_file *file)
 
 	file->bytes = NULL;
 	file->fd = fd;
+	file->piece[0].at = file->piece[1].at = 0;
 	file->piece[0].len = file->piece[1].len = 0;
 	file->next = 0;
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size <= 0) {

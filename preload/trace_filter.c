@@ -178,7 +178,8 @@ int trace_filter_install(void)
 bool trace_filter_is_here(void)
 {
 	int saved = errno;
-	bool is_here = raw_syscall(SYS_getsockname, -1, NULL, NULL, 0, 0, ASK_ARGUMENT) < 0 &&
+	socklen_t len = 0;
+	bool is_here = raw_syscall(SYS_getsockname, -1, &len, &len, 0, 0, ASK_ARGUMENT) < 0 &&
 		       errno == ASK_ANSWER;
 
 	errno = saved;

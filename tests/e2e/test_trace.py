@@ -2,6 +2,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -146,6 +147,31 @@ def test_a_static_program_starts_a_dynamic_one(world, static, go, echo):
     assert run(world.a, static, "exec", PYTHON, "-c", code) == wanted
     assert run(world.a, static, "exec", "/usr/bin/env", "-i", PYTHON, "-c", code) == wanted
     assert run(world.a, static, "exec", static, "exec", static, "echo", world.b.v4, echo) == "hello\n"
+
+
+def linker_of(program):
+    said = subprocess.run(["readelf", "--program-headers", program], check=True, capture_output=True, text=True,
+                          env={**os.environ, "LC_ALL": "C"}).stdout
+    return re.search(r"program interpreter: ([^\]]+)\]", said).group(1)
+
+
+@pytest.mark.parametrize("front", ["the linker", "the linker, its children", "valgrind"])
+def test_a_static_program_that_loads_the_shim_is_translated_once(world, echo, front):
+    """The dynamic linker named as the program, as bundles with a libc of their own start theirs, is such a one."""
+    code = f"exec 3<>/dev/tcp/{world.b.v4}/{echo} && echo hello >&3 && read answer <&3 && echo $answer"
+    bash = shutil.which("bash")
+    linker, words = linker_of(bash), [bash, "-c", code]
+    if front == "the linker":
+        words = [linker, *words]
+    elif front == "valgrind":
+        if not shutil.which("valgrind"):
+            pytest.skip("needs valgrind")
+        words = ["valgrind", "--quiet", *words]
+    else:
+        words = [linker, shutil.which("env"), "-u", "LD_PRELOAD", *words]
+    # Both by meshrun, and as the child of a program that has the shim.
+    for argv in (words, ["/bin/sh", "-c", '"$@"; exit $?', "sh", *words]):
+        assert run(world.a, *argv) == "hello\n"
 
 
 def test_a_shim_that_is_not_there_is_not_believed(world, static, echo):
