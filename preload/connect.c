@@ -343,7 +343,11 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 			  const struct route *route, struct socket_end *local)
 {
 	uint32_t loopback;
-	bool is_bound = !ip_is_any(&local->ep.addr) && !loopback_of(&local->ep.addr, &loopback);
+	struct ip_addr mesh;
+	bool is_bound = !ip_is_any(&local->ep.addr) &&
+			!(loopback_of(&local->ep.addr, &loopback) &&
+			  (loopback == LOOPBACK_V4 || loopback == 0 ||
+			   is_own_mirror(route->map, loopback, &mesh)));
 	int result;
 
 	if (type != SOCK_DGRAM && (type != SOCK_STREAM || is_bound))

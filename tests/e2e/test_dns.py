@@ -15,6 +15,7 @@ from worlds import CAN_NETNS, IS_ROOT, Place, python, python_spawn, rented, scri
 pytestmark = pytest.mark.skipif(not (IS_ROOT and CAN_NETNS), reason="needs root for namespaces")
 SERVER = "10.53.0.1"
 OTHER_SERVER = "10.53.0.2"
+ON_LOOPBACK = ("127.0.0.11", "127.0.0.12")  # as Docker's and systemd's are
 
 UPSTREAM = """
 # Every A is 192.0.2.55; names that begin with nx do not exist. Prints what it is asked.
@@ -65,13 +66,14 @@ def datagram(family=AF_INET):
 class Names:
     """Two nodes in a namespace whose resolv.conf names a server we watch."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, server, other):
+        self.server, self.other = server, other
         self.space = lab.namespace("dns")
         self.folder = Path("/etc/netns") / self.space
         self.folder.mkdir(parents=True)
         self.resolv_conf = self.folder / "resolv.conf"
-        self.set_servers(SERVER, "fd00:53::1")
-        for address in (SERVER, OTHER_SERVER):
+        self.set_servers(server, "fd00:53::1")
+        for address in (server, other) if not server.startswith("127.") else ():
             lab.run(["ip", "-n", self.space, "address", "add", address + "/32", "dev", "lo"])
         for address in ("fd00:53::1", "fd00:53::2"):
             lab.run(["ip", "-n", self.space, "address", "add", address + "/128", "dev", "lo"])
@@ -80,7 +82,7 @@ class Names:
         self.root = lab.node("root", 9, Place(self.space))
         self.a.write_config([self.b])
         self.b.write_config([self.a])
-        self.upstream = self.serve(SERVER)
+        self.upstream = self.serve(server)
         self.a.start()
 
     def set_servers(self, *servers):
@@ -98,8 +100,9 @@ class Names:
 
 
 @pytest.fixture
-def names(lab):
-    names = Names(lab)
+def names(request, lab):
+    """param: the addresses of the server and of another."""
+    names = Names(lab, *getattr(request, "param", (SERVER, OTHER_SERVER)))
     lab.undo.callback(shutil.rmtree, names.folder)
     yield names
     for node in (names.a, names.b):
@@ -122,8 +125,13 @@ def test_dig(names):
     assert f"SERVER: {SERVER}#53" in names.dig("node-b.mesh")
 
 
+EITHER_SERVER = pytest.mark.parametrize("names", [(SERVER, OTHER_SERVER), ON_LOOPBACK], indirect=True,
+                                        ids=["network", "loopback"])
+
+
+@EITHER_SERVER
 def test_raw_datagrams_of_every_kind(names):
-    out = python(names.a, QUERY + """
+    out = python(names.a, (QUERY + """
 out, want = [], query("node-b.mesh")
 def check(s, answer, source):
     out.append([*shown(answer), source[0], source[1]])
@@ -143,14 +151,16 @@ s = datagram(AF_INET6); s.bind(("fd00:53::2", 0)); s.sendto(want, ("fd00:53::1",
 s = datagram(AF_INET6); s.bind(("fd00:53::2", 0)); s.connect(("fd00:53::1", 53)); s.send(want); check(s, s.recv(4096), s.getpeername())
 s = datagram(); s.sendto(b"junk", ("10.53.0.1", 54))
 print(json.dumps(out))
-""")
-    mesh, public, mapped = [0, names.b.v4, SERVER, 53], [0, "192.0.2.55", SERVER, 53], [0, names.b.v4, "::ffff:" + SERVER, 53]
+""").replace(SERVER, names.server).replace(OTHER_SERVER, names.other))
+    mesh, public = [0, names.b.v4, names.server, 53], [0, "192.0.2.55", names.server, 53]
+    mapped = [0, names.b.v4, "::ffff:" + names.server, 53]
     assert out[:-2] == [mesh, public, mesh, mesh, mesh, mesh, mapped, mesh, public, mesh, mapped]
     assert [o[:3] for o in out[-2:]] == [[0, names.b.v4, "fd00:53::2"], [0, names.b.v4, "fd00:53::1"]]
 
 
+@EITHER_SERVER
 def test_a_stream_carries_many_queries(names):
-    out = python(names.a, QUERY + """
+    out = python(names.a, (QUERY + """
 s = tcp(*SERVER)
 peer = s.getpeername()[0]
 for i in range(50):
@@ -162,8 +172,8 @@ while (size := recv_exactly(s, 2)):
     r = recv_exactly(s, struct.unpack(">H", size)[0])
     got[struct.unpack(">H", r[:2])[0]] = shown(r)[1]
 print(json.dumps([len(got), got[1], got[0], peer]))
-""")
-    assert out == [50, names.b.v4, "192.0.2.55", SERVER]
+""").replace(SERVER, names.server))
+    assert out == [50, names.b.v4, "192.0.2.55", names.server]
 
 
 def test_other_ports_of_the_resolver_are_shut(names):
