@@ -21,6 +21,8 @@
 #include "shared/log.h"
 #include "shared/util.h"
 
+#define CROWD_NS (100 * NS_PER_US) /* between two questions, others may come at once */
+
 struct app {
 	struct apps *apps;
 	int fd;
@@ -264,18 +266,34 @@ static void resume(struct edge_timer *timer, uint64_t now_ns)
 		set_paused(apps, false);
 }
 
+/*
+ * To be told that nobody else waits costs more than most answers: the kernel makes a whole
+ * socket first. So one is taken, and the next look at the sockets tells of others, which is
+ * soon; when they come in crowds more and more are taken at a time.
+ */
+static unsigned take_next(struct apps *apps, unsigned taken)
+{
+	uint64_t now_ns = loop_now(apps->edge->loop);
+	bool is_crowd = now_ns - apps->accepted_ns < CROWD_NS;
+
+	apps->accepted_ns = now_ns;
+	return is_crowd && taken == apps->take ? MIN(2 * apps->take, (unsigned)APPS_PER_ROUND) : 1;
+}
+
 static void accept_some(evutil_socket_t listener, short what, void *arg)
 {
 	struct apps *apps = arg;
+	unsigned taken = 0;
 
 	(void)what;
 	apps_reap(apps);
 	flows_reap(&apps->edge->flows);
-	for (int i = 0; i < APPS_PER_ROUND && apps->count < APPS_MAX; i++) {
+	while (taken < apps->take && apps->count < APPS_MAX) {
 		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
 			serve(apps, fd);
+			taken++;
 			continue;
 		}
 		if (errno == EMFILE && flows_free_for_question(&apps->edge->flows))
@@ -286,13 +304,15 @@ static void accept_some(evutil_socket_t listener, short what, void *arg)
 			edge_timer_set(&apps->edge->timers, &apps->resume,
 				       loop_now(apps->edge->loop) + APPS_PAUSE_MS * NS_PER_MS);
 		}
-		return;
+		break;
 	}
+	apps->take = take_next(apps, taken);
 }
 
 int apps_open(struct apps *apps, struct edge *edge)
 {
 	apps->edge = edge;
+	apps->take = 1;
 	apps->resume.fired = resume;
 	apps->listener = folder_listen(edge->dir, PATHS_CONTROL, SOCK_SEQPACKET,
 				       edge->config.allow_all_users);

@@ -28,6 +28,8 @@ struct apps {
 	struct edge_timer resume;
 	struct app *all, *gone;
 	unsigned count;
+	unsigned take;        /* at most so many of those that wait with the next event */
+	uint64_t accepted_ns; /* the last event */
 };
 
 /* 0 or -errno. */
