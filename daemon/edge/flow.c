@@ -207,13 +207,22 @@ void flow_kill(struct flow *flow, bool reset)
 	flow->conn = NULL;
 }
 
+/* Our end of it on loopback. What a program has dialled is met at the mirror that it dialled. */
+static bool find_our_end(const struct flow *flow, struct endpoint *ours)
+{
+	if (flow->is_inbound || flow->dialled)
+		return sock_local(flow->stream.fd, ours) == 0;
+	*ours = sock_endpoint(flow->peer_mirror, flow->hold->port);
+	return true;
+}
+
 enum sock_life flow_program_life(struct flow *flow)
 {
 	struct endpoint ours;
 
 	if (flow->ticket && !flow_fetch(flow))
 		return SOCK_UNKNOWN;
-	if (flow->stream.fd < 0 || sock_local(flow->stream.fd, &ours) != 0)
+	if (flow->stream.fd < 0 || !find_our_end(flow, &ours))
 		return SOCK_UNKNOWN;
 	return socktable_life(flow->edge->socket_table, &flow->program, &ours);
 }

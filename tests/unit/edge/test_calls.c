@@ -10,7 +10,7 @@
 
 #define CONNECTIONS 20
 
-static atomic_uint accepts;
+static atomic_uint accepts, names;
 
 static bool is_edges(void)
 {
@@ -19,11 +19,19 @@ static bool is_edges(void)
 
 int __real_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
 int __wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags);
+int __real_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
+int __wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len);
 
 int __wrap_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	accepts += is_edges();
 	return __real_accept4(fd, addr, len, flags);
+}
+
+int __wrap_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	names += is_edges();
+	return __real_getsockname(fd, addr, len);
 }
 
 /* A question, its answer, and the end, one connection after the other. */
@@ -32,7 +40,7 @@ static void test_a_short_connection_takes_few_calls(void **state)
 	int client, server;
 
 	(void)state;
-	accepts = 0; /* those of the start */
+	accepts = names = 0; /* those of the start */
 	for (int i = 0; i < CONNECTIONS; i++) {
 		two_nodes_join(&t, B_ADDR, &client, &server);
 		program_say(client, server, "question");
@@ -41,6 +49,7 @@ static void test_a_short_connection_takes_few_calls(void **state)
 	}
 	/* One that says that nobody waits follows at most on two that came close together. */
 	assert_in_range(accepts, CONNECTIONS, CONNECTIONS + CONNECTIONS / 2);
+	assert_int_equal(names, 0);
 }
 
 int main(void)
