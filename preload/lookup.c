@@ -191,7 +191,10 @@ static bool next_searched(struct lookup *l)
 	return false;
 }
 
-/* All own addresses; by the node's name if it has one, since peers know no other. */
+/*
+ * All own addresses; by the node's name if it has one, since peers know no other. Where the mesh
+ * is IPv6 only, the host keeps the IPv4 address it has: without any, old programs do not start.
+ */
 static enum lookup_verdict own(struct lookup *l)
 {
 	size_t len = strlen(l->name);
@@ -202,6 +205,10 @@ static enum lookup_verdict own(struct lookup *l)
 		map_name_of(l->map, &own.addr, l->candidate);
 		if (l->want & (ip_is_v4(&own.addr) ? IPC_LOOKUP_V4 : IPC_LOOKUP_V6))
 			l->ip[l->count++] = own.addr;
+	}
+	if (l->count == 0 && (l->want & IPC_LOOKUP_V4)) {
+		memcpy(l->candidate, l->name, len + 1);
+		return LOOKUP_LIBC;
 	}
 	return l->count ? LOOKUP_FOUND : LOOKUP_NO_DATA;
 }

@@ -107,6 +107,27 @@ def test_a_server_on_the_own_host_name_is_reached_by_the_peer(world):
     assert python(world.b, "print(json.dumps(recv_all(tcp(sys.argv[1], sys.argv[2])).decode()))", host, port) == "here"
 
 
+def test_where_the_mesh_is_ipv6_only_the_host_name_keeps_its_ipv4_address(lab):
+    """Old programs know gethostbyname() only, and end when their own host has no address."""
+    if not CAN_NETNS:
+        pytest.skip("needs root and namespaces")
+    node = lab.node("node-a", 1, Place(lab.namespace("six")))
+    node.write_config([])
+    node.write(node.config, node.config.read_text().replace(f"{node.v4}/10, ", ""), 0o600)
+    node.start()
+    host, hosts = os.uname().nodename, node.home / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n127.0.1.7 {host}\n")
+    code = f"""
+import json, socket
+def all_of(family):
+    return sorted({{i[4][0] for i in socket.getaddrinfo("{host}", 1, family)}})
+print(json.dumps([socket.gethostbyname("{host}"), all_of(socket.AF_INET), all_of(socket.AF_INET6), all_of(0)]))
+"""
+    out = lab.run(["unshare", "--mount", "sh", "-c", f'mount --bind {hosts} /etc/hosts && exec "$@"', "sh",
+                   *node.argv([PYTHON, "-c", code])], node.place, node.env).stdout
+    assert json.loads(out) == ["127.0.1.7", ["127.0.1.7"], [node.v6], [node.v6]]
+
+
 def test_the_full_form_of_the_host_name_in_the_hosts_file(lab):
     """127.0.1.1 HOST.DOMAIN HOST, as Debian has it. Other names of the file stay what they are."""
     if not CAN_NETNS:
