@@ -83,7 +83,7 @@ def ray(pair):
 
 
 @check("ray-alone", "Ray in one container", "`ray.init()` by itself, and `ray start --head` with a driver: tasks, actors, a 100 MB object; "
-       "the node has the mesh address; its dashboard, asked by the other node", pip=("ray[default]", "numpy"), programs=("curl",))
+       "the node has the mesh address; its dashboard, asked by the other node", carries=3_000, pip=("ray[default]", "numpy"), programs=("curl",))
 def ray_alone(pair):
     for words, side in ((["start"], pair.a), ([], pair.b)):
         if words:
@@ -133,7 +133,7 @@ def torch_rpc(pair):
 
 
 @check("nccl", "NCCL's bootstrap", "the interface NCCL finds by itself among those named, IPv4 and IPv6, and its listener reached "
-       "from the other node (no GPU needed for this much)", setting="NCCL_SOCKET_IFNAME=tailscale0", pip=("nvidia-nccl-cu13",))
+       "from the other node (no GPU needed for this much)", carries=1_300, setting="NCCL_SOCKET_IFNAME=tailscale0", pip=("nvidia-nccl-cu13",))
 def nccl(pair):
     library = next(VENV.glob("lib/python3*/site-packages/nvidia/nccl/lib/libnccl.so.2"))
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):

@@ -193,7 +193,7 @@ def memcached(pair):
 
 
 @check("etcd", "etcd", "a cluster of two (Go: meshrun traces it), put and get on either node, a watch",
-       apt=("etcd-server", "etcd-client"), programs=("etcd", "etcdctl"))
+       carries=25_000, apt=("etcd-server", "etcd-client"), programs=("etcd", "etcdctl"))
 def etcd(pair):
     client_port, peer_port = free_port(), free_port()
     cluster = ",".join(f"{s.name}=http://{s.v4}:{peer_port}" for s in (pair.a, pair.b))

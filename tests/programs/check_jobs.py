@@ -128,7 +128,7 @@ def fio(pair):
     return f"{version_of('fio', '--version')}, {version_of('nuttcp', '-V')}, {version_of('ncat', '--version')}"
 
 
-@check("nng", "nanomsg, nng", "nanocat asks nanocat and nngcat", cheap=True,
+@check("nng", "nanomsg, nng", "nanocat asks nanocat and nngcat", carries=4_000, cheap=True,
        apt=("nanomsg-utils", "nng-utils"), programs=("nanocat", "nngcat"))
 def nng(pair):
     for client, server, host in pair.ways:

@@ -58,7 +58,7 @@ def ray_more(pair):
     return pip_version("ray")
 
 
-@check("lightgbm", "LightGBM", "a model of data in two parts: each machine finds itself in the list of both by its mesh address", pip=("lightgbm", "numpy"))
+@check("lightgbm", "LightGBM", "a model of data in two parts: each machine finds itself in the list of both by its mesh address", carries=1_500_000, pip=("lightgbm", "numpy"))
 def lightgbm(pair):
     ports = {side: free_port() for side in (pair.a, pair.b)}
     machines = ",".join(f"{side.v4}:{port}" for side, port in ports.items())

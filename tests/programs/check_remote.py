@@ -5,7 +5,7 @@ from base import PYTHON, check, expect, find, first_version, free_port, re, vers
 from check_tools import file_server
 
 
-@check("mosh", "mosh", "a session by UDP, typed into and read on a terminal", cheap=True, apt=("mosh",), programs=("mosh-server", "mosh-client"))
+@check("mosh", "mosh", "a session by UDP, typed into and read on a terminal", carries=1_500, cheap=True, apt=("mosh",), programs=("mosh-server", "mosh-client"))
 def mosh(pair):
     port, terminal = free_port(), {"LC_ALL": "C.UTF-8", "TERM": "xterm"}
     for client, server, _ in pair.ways:  # mosh-client takes addresses; the name is ssh's affair
@@ -247,7 +247,7 @@ FRONTS = (["tini", "-s", "--"], ["dumb-init"], ["setpriv", "--nnp"], ["setsid", 
 
 
 @check("fronts", "tini, dumb-init, s6 and other fronts", "a server behind each of fifteen programs that start another one: "
-       "init, env -i, shells, static ones too", cheap=True,
+       "init, env -i, shells, static ones too", carries=4_000, cheap=True,
        apt=("tini", "dumb-init", "s6", "busybox-static", "time", "netcat-openbsd"), programs=("tini", "dumb-init", "s6-setsid", "busybox", "time"))
 def fronts(pair):
     code = ("import socket, sys; l = socket.create_server((sys.argv[1], int(sys.argv[2]))); c, a = l.accept();"

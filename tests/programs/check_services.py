@@ -12,7 +12,7 @@ NAMED = """
 RECORDS = "$TTL 60\n@ SOA ns. host. 1 60 60 60 60\n@ NS ns\nns A 192.0.2.1\n" + "".join(f"h{i} A 192.0.2.{i % 250}\n" for i in range(2000))
 
 
-@check("bind", "BIND", "TCP and UDP over both families, clients allowed by mesh address, a zone of 2,000 names transferred to the other node", cheap=True,
+@check("bind", "BIND", "TCP and UDP over both families, clients allowed by mesh address, a zone of 2,000 names transferred to the other node", carries=6_000, cheap=True,
        apt=("bind9", "bind9-dnsutils"), programs=("named", "dig"))
 def bind(pair):
     port, zones = free_port(), {pair.a: 'type primary; file "zone"; allow-transfer {{ {far}; }};',

@@ -168,7 +168,7 @@ TOLD = ("import socket, sys; l = socket.create_server((sys.argv[1], int(sys.argv
 
 
 @check("tmux", "tmux over ssh", "a session begun by one ssh and left, entered by another on a terminal: what is typed there is on the mesh",
-       apt=("tmux", "netcat-openbsd", *NEEDS["apt"]), programs=("tmux", "script", "nc.openbsd", *NEEDS["programs"]))
+       carries=45_000, apt=("tmux", "netcat-openbsd", *NEEDS["apt"]), programs=("tmux", "script", "nc.openbsd", *NEEDS["programs"]))
 def tmux(pair):
     start_sshd(pair)
     for client, server, host in pair.ways:

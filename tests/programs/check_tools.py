@@ -138,7 +138,7 @@ def languages(pair):
 
 
 @check("dns-servers", "dnsmasq, unbound, dig", "answers from the address that was asked (IP_PKTINFO), UDP, TCP and large ones; `--interface=tailscale0`",
-       apt=("dnsmasq-base", "unbound", "bind9-dnsutils"), programs=("dnsmasq", "unbound", "dig"))
+       carries=35_000, apt=("dnsmasq-base", "unbound", "bind9-dnsutils"), programs=("dnsmasq", "unbound", "dig"))
 def dns_servers(pair):
     ports = {}
     for side in (pair.a, pair.b):

@@ -108,7 +108,7 @@ def java(pair):
     return version_of("java", "-version")
 
 
-@check("sse", "server-sent events", "one event each 0.1 s arrives when it was sent, by curl and by Python", cheap=True,
+@check("sse", "server-sent events", "one event each 0.1 s arrives when it was sent, by curl and by Python", carries=8_000, cheap=True,
        apt=("curl",), programs=("curl",))
 def sse(pair):
     for client, server, host in pair.ways:
