@@ -10,10 +10,10 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "daemon/login.h"
 #include "daemon/mesh_private.h"
+#include "shared/paths.h"
 
 static void add_text(json_object *to, const char *name, const char *text)
 {
@@ -38,13 +38,10 @@ static void add_number(json_object *to, const char *name, unsigned number)
 /* As it is called from any folder; not at all where nobody can tell. */
 static void add_path(json_object *to, const char *name, const char *path)
 {
-	char absolute[PATH_MAX], cwd[PATH_MAX] = "";
+	char absolute[PATH_MAX];
 
-	if ((*path != '/' && !getcwd(cwd, sizeof(cwd))) ||
-	    snprintf(absolute, sizeof(absolute), "%s%s%s", cwd, *path == '/' ? "" : "/", path) >=
-		    (int)sizeof(absolute))
-		return;
-	add_text(to, name, absolute);
+	if (paths_absolute(path, absolute, sizeof(absolute)) == 0)
+		add_text(to, name, absolute);
 }
 
 static void add_tags(json_object *to, const struct login_setup *login)

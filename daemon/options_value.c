@@ -3,13 +3,14 @@
 #include "daemon/options_value.h"
 
 #include <ctype.h>
-#include <limits.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
 
 #include "shared/flag.h"
+#include "shared/paths.h"
 #include "shared/util.h"
 
 #define LABEL_MAX 63
@@ -96,18 +97,14 @@ void value_own_hostname(char name[static VALUE_HOSTNAME_MAX + 1])
 
 const char *value_state(const char *text, char *path, size_t room)
 {
-	char cwd[PATH_MAX];
-	int n;
+	int err = 0;
 
-	if (strcmp(text, "mem:") == 0)
-		text = "";
-	if (text[0] == '/' || text[0] == '\0')
-		n = snprintf(path, room, "%s", text);
-	else if (getcwd(cwd, sizeof(cwd)))
-		n = snprintf(path, room, "%s/%s", cwd, text);
-	else
-		return "must be an absolute path here";
-	return n < 0 || (size_t)n >= room ? "is too long" : NULL;
+	path[0] = '\0';
+	if (text[0] && strcmp(text, "mem:") != 0)
+		err = paths_absolute(text, path, room);
+	if (err == -ENAMETOOLONG)
+		return "is too long";
+	return err ? "must be an absolute path here" : NULL;
 }
 
 static bool is_tag(const char *text)

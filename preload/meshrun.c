@@ -203,7 +203,7 @@ static int set_explain_file(const char *file)
 	}
 	if (fd >= 0)
 		close(fd);
-	if (!make_absolute(file, absolute)) {
+	if (paths_absolute(file, absolute, sizeof(absolute)) < 0) {
 		complain("%s: %s", file, strerror(ENAMETOOLONG));
 		return EXIT_USAGE;
 	}
@@ -330,19 +330,11 @@ static void choose_daemon(struct options *o, struct daemon_options *daemon)
 static int choose_dir(const struct options *o, char dir[static PATHS_MAX], bool *chosen)
 {
 	const char *named = o->dir ? o->dir : getenv("MESHWRAP_DIR");
-	char absolute[PATH_MAX], cwd[PATH_MAX];
+	char absolute[PATHS_MAX] = "";
 
 	*chosen = named && *named;
-	if (*chosen && *named != '/') {
-		if (!getcwd(cwd, sizeof(cwd)) || snprintf(absolute, sizeof(absolute), "%s/%s", cwd,
-							  named) >= (int)sizeof(absolute)) {
-			complain(
-				"the runtime folder's name is too long; choose another with --dir");
-			return EXIT_NO_MESH;
-		}
-		named = absolute;
-	}
-	if (paths_runtime_dir(named, getenv("XDG_RUNTIME_DIR"), geteuid(), dir) < 0) {
+	if ((*chosen && paths_absolute(named, absolute, sizeof(absolute)) < 0) ||
+	    paths_runtime_dir(absolute, getenv("XDG_RUNTIME_DIR"), geteuid(), dir) < 0) {
 		complain("the runtime folder's name is too long; choose another with --dir");
 		return EXIT_NO_MESH;
 	}

@@ -70,9 +70,6 @@ struct daemon_options {
  */
 int daemon_wait(char dir[static PATHS_MAX], const struct daemon_options *options);
 
-/* As it is called from any folder. False: too long, or nobody knows where we are. */
-bool make_absolute(const char *path, char absolute[static PATH_MAX]);
-
 /*
  * Whether the daemon that runs in dir is of the file or the server that is asked for. 0, or the
  * exit status; where they differ the user was told. So he was of options that it does not have.

@@ -20,7 +20,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "preload/meshrun.h"
 #include "preload/meshrun_given.h"
@@ -28,23 +27,14 @@
 #include "shared/flag.h"
 #include "shared/util.h"
 
-bool make_absolute(const char *path, char absolute[static PATH_MAX])
-{
-	char cwd[PATH_MAX] = "";
-
-	if (*path != '/' && !getcwd(cwd, sizeof(cwd)))
-		return false;
-	return snprintf(absolute, PATH_MAX, "%s%s%s", cwd, *path == '/' ? "" : "/", path) <
-	       PATH_MAX;
-}
-
 /* Under which name ever. */
 static bool is_same_place(const char *path, const char *of_daemon)
 {
 	char absolute[PATH_MAX];
 	struct stat ours, its;
 
-	if (!make_absolute(path, absolute) || strcmp(absolute, of_daemon) == 0)
+	if (paths_absolute(path, absolute, sizeof(absolute)) < 0 ||
+	    strcmp(absolute, of_daemon) == 0)
 		return true;
 	return stat(path, &ours) == 0 && stat(of_daemon, &its) == 0 && ours.st_dev == its.st_dev &&
 	       ours.st_ino == its.st_ino;

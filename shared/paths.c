@@ -2,7 +2,9 @@
 #include "shared/paths.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Appends text at *len; -ENAMETOOLONG leaves out as it was. */
 static int append(char *out, size_t out_len, size_t *len, const char *text)
@@ -60,4 +62,14 @@ int paths_join(const char *dir, const char *file, char *out, size_t out_len)
 	if (!err)
 		err = append(out, out_len, &len, "/");
 	return err ? err : append(out, out_len, &len, file);
+}
+
+int paths_absolute(const char *path, char *out, size_t out_len)
+{
+	char cwd[PATH_MAX];
+	size_t len = 0;
+
+	if (*path == '/')
+		return append(out, out_len, &len, path);
+	return getcwd(cwd, sizeof(cwd)) ? paths_join(cwd, path, out, out_len) : -errno;
 }

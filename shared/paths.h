@@ -31,5 +31,7 @@ int paths_runtime_dir(const char *meshwrap_dir, const char *xdg_runtime_dir, uid
 		      char dir[static PATHS_MAX]);
 /* dir + "/" + file, 0 or -ENAMETOOLONG. */
 int paths_join(const char *dir, const char *file, char *out, size_t out_len);
+/* As it is called from any folder: 0, -ENAMETOOLONG, or why nobody can tell where we are. */
+int paths_absolute(const char *path, char *out, size_t out_len);
 
 #endif
