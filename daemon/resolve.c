@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 #include <event2/event.h>
 
 #include "daemon/loop.h"
+#include "shared/thread.h"
 
 #define HOST_MAX     256
 #define THREAD_STACK (256 * 1024)
@@ -175,24 +175,15 @@ bool resolver_is_busy(const struct resolver *r)
 	return r->job != NULL;
 }
 
-/* A detached thread that gets no signals: they are for the loop. */
+/* Nobody waits for it. */
 static int start_thread(struct job *job)
 {
-	sigset_t all, old;
-	pthread_attr_t attr;
 	pthread_t thread;
-	int err = pthread_attr_init(&attr);
+	int err = thread_start(&thread, THREAD_STACK, run_job, job);
 
-	if (err)
-		return -err;
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, THREAD_STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&thread, &attr, run_job, job);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return -err;
+	if (!err)
+		pthread_detach(thread);
+	return err;
 }
 
 int resolver_start(struct resolver *r, const char *host, uint16_t port, unsigned token)

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include <json-c/json.h>
 
 #include "daemon/state_text.h"
+#include "shared/thread.h"
 
 #define THREAD_STACK (256 * 1024)
 
@@ -149,22 +149,6 @@ static void *run_save(void *arg)
 	return NULL;
 }
 
-static int start_thread(struct state_save *save)
-{
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int err;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, THREAD_STACK);
-	sigfillset(&all); /* signals are the loop's */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&save->thread, &attr, run_save, save);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
-	return -err;
-}
-
 void state_save_settle(struct state *state)
 {
 	struct state_save *save = state->save;
@@ -188,7 +172,7 @@ bool state_save_begin(struct state *state)
 	save = copy_state(state);
 	if (!save)
 		return false;
-	if (start_thread(save) != 0) {
+	if (thread_start(&save->thread, THREAD_STACK, run_save, save) != 0) {
 		free_copy(save);
 		return false;
 	}

@@ -19,7 +19,6 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,6 +26,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shared/thread.h"
 #include "shared/util.h"
 
 #define LOOKS       2000 /* before a helper sleeps: some 50 us */
@@ -123,20 +123,10 @@ unsigned workers_useful(unsigned asked, unsigned cores)
 static int start_helper(struct workers *w, unsigned lane)
 {
 	struct helper *h = &w->helper[lane - 1];
-	pthread_attr_t attr;
-	sigset_t all, before;
-	int err;
 
 	h->workers = w;
 	h->lane = lane;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	sigfillset(&all); /* signals are the loop's */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&h->thread, &attr, help, h);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attr);
-	return -err;
+	return thread_start(&h->thread, STACK_BYTES, help, h);
 }
 
 struct workers *workers_create(unsigned count)
