@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,5 +22,11 @@ int end_nodes(void **state);
 /* Where a SYN can be held, and where programs are dialled for first. */
 #define TEST(name)  cmocka_unit_test_setup_teardown(name, with_hold, end_nodes)
 #define FIRST(name) cmocka_unit_test_setup_teardown(name, dial_first, end_nodes)
+
+/*
+ * In a process of another user, with a's folder and this socket of it (PATHS_CONTROL, PATHS_API)
+ * wide open. Where we cannot become another user the test is skipped.
+ */
+void assert_for_another_user(const char *name, bool (*holds)(void));
 
 #endif
