@@ -1,5 +1,5 @@
-"""More of what training runs on: torch's sharded parts with torchrun's rendezvous, hivemind, Ray's client, Data and Train, LightGBM, Dynamo, DeepSpeed."""
-from base import HERE, VENV, check, expect, find, free_port, pip_version
+"""More of what training runs on: torch's sharded parts with torchrun's rendezvous, hivemind, Ray's client, Data and Train, LightGBM, Dynamo, DeepSpeed, PaddlePaddle."""
+from base import HERE, VENV, check, expect, find, free_port, pip_version, re
 from check_clusters import RAY_ENV, ray_start
 from check_shells import NEEDS, options, start_sshd
 
@@ -104,3 +104,20 @@ def deepspeed(pair):
                            "--master_port", free_port(), HERE / "deepspeed_work.py", home, env=env, timeout=250)
             expect(out.count(f"summed {side.v4} {other.v4}\n") == 2, f"DeepSpeed of {side.name}, {names}: {out[-2000:]}")
     return pip_version("deepspeed")
+
+
+@check("paddle", "PaddlePaddle", "paddle.distributed.launch with its rendezvous on either node, a rank on each: a sum of all and a gathering by gloo; each is known by its mesh address",
+       carries=12_000_000, setting="`--master` with an address: by it a node knows that the rendezvous is its own", pip=("paddlepaddle",))
+def paddle(pair):
+    for client, server, host in list(pair.ways)[::2]:
+        port, running = free_port(), []
+        for rank, side in enumerate((server, client)):
+            home = side.folder("paddle")
+            words = [VENV / "bin/python3", "-m", "paddle.distributed.launch", "--master", f"{host}:{port}", "--nnodes", 2, "--rank", rank, "--nproc_per_node", 1, "--log_dir", home]
+            running.append((home, side.spawn(*words, HERE / "paddle_work.py", log="paddle",
+                                             env={"HOME": str(home), "PADDLE_DISTRI_BACKEND": "gloo", "OMP_NUM_THREADS": "1"})))
+        for home, process in running:
+            status = process.wait(150)
+            said = "".join(file.read_text() for file in home.glob("workerlog.*"))
+            expect(not status and re.search(fr"summed \[0, 1\] {server.v4}:\d+,{client.v4}:\d+\n", said), f"with its rendezvous at {host}: {said[-1500:]}{process.text[-1500:]}")
+    return pip_version("paddlepaddle")
