@@ -4,7 +4,7 @@
  * Outward the rule is one look-up: the map is a bijection. Inward the kernel's
  * names say less than the program must see, and three tables complete them:
  * - an outbound TCP flow has the HOLD port as its kernel peer port; the flow
- *   table, found by the local end, has the real remote;
+ *   table, found by both ends, has the real remote;
  * - an inbound TCP flow usually has the true peer port; where the daemon could
  *   not take it, MAP_TCP_IN has the pair;
  * - a UDP socket of the daemon always stands for another port: MAP_UDP_IN.
@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include <linux/netlink.h>
-#include <linux/tcp.h>
 
 #include "preload/libc.h"
 #include "preload/shim.h"
@@ -69,6 +68,7 @@ enum route_kind route_find(const struct sockaddr *addr, socklen_t len, struct ro
 
 	route->kind = ROUTE_OUTSIDE;
 	route->map = NULL;
+	route->mirror = 0;
 	if (!is_plausible(addr) || len > sizeof(struct sockaddr_storage) ||
 	    endpoint_from_sockaddr(addr, len, &route->mesh) < 0)
 		return ROUTE_OUTSIDE; /* the kernel refuses it */
@@ -147,6 +147,19 @@ int socket_last_peer(int fd, int family, struct socket_end *end)
 	return err ? err : endpoint_from_sockaddr(&name, len, &end->ep);
 }
 
+bool socket_ends(int fd, struct endpoint *local, struct endpoint *peer)
+{
+	struct socket_end end;
+
+	if (socket_local(fd, &end) < 0 || !ip_is_loopback(&end.ep.addr))
+		return false;
+	*local = end.ep;
+	if (socket_last_peer(fd, end.family, &end) < 0)
+		return false;
+	*peer = end.ep;
+	return true;
+}
+
 int socket_option(int fd, int name)
 {
 	int value, saved = errno, err;
@@ -169,17 +182,6 @@ int socket_type(int fd)
 	if (type == SOCK_DGRAM && socket_option(fd, SO_PROTOCOL) == IPPROTO_UDP)
 		return type;
 	return SOCK_RAW;
-}
-
-bool socket_has_received(int fd)
-{
-	struct tcp_info info = { 0 };
-	socklen_t len = sizeof(info);
-	int saved = errno;
-	bool known = libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0;
-
-	errno = saved;
-	return known && info.tcpi_bytes_received > 0;
 }
 
 bool socket_lists_interfaces(int fd)
@@ -217,35 +219,27 @@ static bool is_plain_loopback(uint32_t loopback)
 	return loopback == LOOPBACK_V4 || loopback == 0;
 }
 
-bool dialled_flow(const struct map *map, const struct endpoint *local, struct map_flow *flow)
+bool flow_between(const struct map *map, const struct endpoint *local, const struct endpoint *peer,
+		  struct map_flow *flow)
 {
-	uint32_t loopback;
+	struct map_ends ends = { .local_port = local->port, .peer_port = peer->port };
 
-	return loopback_of(&local->addr, &loopback) &&
-	       map_find_flow(map, loopback, local->port, flow);
+	return loopback_of(&local->addr, &ends.local_addr) &&
+	       loopback_of(&peer->addr, &ends.peer_addr) && map_find_flow(map, &ends, flow);
 }
 
-bool flow_fits(const struct map *map, const struct map_flow *flow, const struct endpoint *peer)
+bool dialled_flow(const struct map *map, const struct endpoint *local, const struct endpoint *peer,
+		  struct map_flow *flow)
 {
-	struct ip_addr other;
-	uint32_t mirror;
+	return map_is_dial_port(map, peer->port) && flow_between(map, local, peer, flow);
+}
 
-	if (!map_is_dial_port(map, peer->port) || !ip_is_v4(&peer->addr))
-		return false;
-	if (flow->remote_port == MAP_DNS_PORT && map_server_mirror(map, &flow->remote, &mirror))
-		return mirror == ip_v4(&peer->addr);
-	switch (map_to_mirror(map, &flow->remote, &mirror)) {
-	case MAP_PEER:
-		return mirror == ip_v4(&peer->addr);
-	case MAP_OWN:
-		return false;
-	case MAP_NO_MIRROR:
-	case MAP_OUTSIDE:
-		break;
-	}
-	/* It has gone from the mesh since, and for a while its mirror is nobody's. */
-	return !is_plain_loopback(ip_v4(&peer->addr)) &&
-	       !map_from_mirror(map, ip_v4(&peer->addr), &other);
+bool dialled_by(const struct map *map, int fd, const struct endpoint *peer, struct map_flow *flow)
+{
+	struct socket_end local;
+
+	return map_is_dial_port(map, peer->port) && socket_local(fd, &local) == 0 &&
+	       dialled_flow(map, &local.ep, peer, flow);
 }
 
 /* A loopback end that is a mirror, or a pair of table that stands for one. */
@@ -312,14 +306,12 @@ bool inbound_peer_to_mesh(const struct map *map, const struct endpoint *peer, st
 bool stream_peer_to_mesh(const struct map *map, int fd, const struct endpoint *peer,
 			 struct endpoint *mesh)
 {
-	struct socket_end local;
 	struct map_flow flow;
 	uint32_t loopback;
 
 	if (!loopback_of(&peer->addr, &loopback))
 		return false;
-	if (map_is_dial_port(map, peer->port) && socket_local(fd, &local) == 0 &&
-	    dialled_flow(map, &local.ep, &flow) && flow_fits(map, &flow, peer)) {
+	if (dialled_by(map, fd, peer, &flow)) {
 		*mesh = (struct endpoint){ flow.remote, flow.remote_port };
 		return true;
 	}
@@ -337,7 +329,8 @@ static bool plain_local_to_mesh(const struct map *map, int fd, const struct endp
 	int err = socket_peer(fd, &peer);
 	bool found = false;
 
-	if (err == -ENOTCONN && dialled_flow(map, local, &flow) && flow.state == MAP_FLOW_HELD) {
+	if (err == -ENOTCONN && socket_last_peer(fd, socket_option(fd, SO_DOMAIN), &peer) == 0 &&
+	    dialled_flow(map, local, &peer.ep, &flow) && flow.state == MAP_FLOW_HELD) {
 		remote.addr = flow.remote;
 		found = true;
 	} else if (err == 0) {

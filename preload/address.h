@@ -59,12 +59,12 @@ int socket_local(int fd, struct socket_end *end);
 int socket_peer(int fd, struct socket_end *end);
 /* Of a connection that has ended, too: the peer's name while it stood. family: the socket's. */
 int socket_last_peer(int fd, int family, struct socket_end *end);
+/* Both, the peer's as socket_last_peer(); false unless its own is on loopback. */
+bool socket_ends(int fd, struct endpoint *local, struct endpoint *peer);
 /* An integer of SOL_SOCKET, or -errno. */
 int socket_option(int fd, int name);
 /* SOCK_STREAM, SOCK_DGRAM for UDP, SOCK_RAW for all others ("ping" sockets too), or -errno. */
 int socket_type(int fd);
-/* Has this stream brought a byte at any time, also one that was reset since? */
-bool socket_has_received(int fd);
 /* Is it a netlink socket on which the kernel lists links and addresses? */
 bool socket_lists_interfaces(int fd);
 
@@ -99,9 +99,13 @@ bool local_to_mesh(const struct map *map, int fd, const struct endpoint *local,
 socklen_t mesh_sockaddr(const struct map *map, const struct endpoint *mesh, int family,
 			struct sockaddr_storage *to);
 
-/* The flow this socket dialled, if the daemon holds, carries or refused one for it. */
-bool dialled_flow(const struct map *map, const struct endpoint *local, struct map_flow *flow);
-/* Does the kernel's peer name fit that flow? */
-bool flow_fits(const struct map *map, const struct map_flow *flow, const struct endpoint *peer);
+/* The flow between two ends that the kernel names; false: the map has none. */
+bool flow_between(const struct map *map, const struct endpoint *local, const struct endpoint *peer,
+		  struct map_flow *flow);
+/* The same of a socket that dialled: if the daemon holds, carries or refused a flow for it. */
+bool dialled_flow(const struct map *map, const struct endpoint *local, const struct endpoint *peer,
+		  struct map_flow *flow);
+/* The same of a connected socket, whose peer is known. */
+bool dialled_by(const struct map *map, int fd, const struct endpoint *peer, struct map_flow *flow);
 
 #endif

@@ -78,37 +78,35 @@ static void forget_error(int fd)
 	errno = saved;
 }
 
-int dial_verdict(int fd, const struct map *map, const struct endpoint *local)
+int dial_verdict(int fd, const struct map *map, const struct endpoint *local,
+		 const struct endpoint *peer)
 {
-	struct socket_end peer;
+	struct socket_end now;
 	struct map_flow flow;
 
-	if (!dialled_flow(map, local, &flow) || flow.state != MAP_FLOW_FAILED)
+	if (!dialled_flow(map, local, peer, &flow) || flow.state != MAP_FLOW_FAILED)
 		return 0;
-	if (socket_peer(fd, &peer) == 0) {
-		if (!flow_fits(map, &flow, &peer.ep))
-			return 0;
+	if (socket_peer(fd, &now) == 0)
 		disconnect(fd);
-	} else if (socket_has_received(fd)) {
-		return 0; /* another connection, which has the port now, and was reset */
-	}
 	forget_error(fd);
 	return flow.error > 0 ? flow.error : ECONNREFUSED;
 }
 
-/* What the kernel said of the dial, corrected by the flow table. */
-static int settle(int fd, const struct map *map, const struct endpoint *local, int result)
+/* What the kernel said of the dial to peer, corrected by the flow table. */
+static int settle(int fd, const struct map *map, const struct endpoint *local,
+		  const struct endpoint *peer, int result)
 {
 	int error = errno, verdict;
 	struct map_flow flow;
 
 	if (result == 0 || error == ECONNRESET) {
-		verdict = dial_verdict(fd, map, local);
+		verdict = dial_verdict(fd, map, local, peer);
 		if (verdict && result == 0)
 			disconnect(fd); /* reset already, but for the kernel connect() succeeded */
 		if (verdict)
 			return fail(verdict);
-	} else if (error == ECONNREFUSED && !map_is_alive(map) && dialled_flow(map, local, &flow)) {
+	} else if (error == ECONNREFUSED && !map_is_alive(map) &&
+		   dialled_flow(map, local, peer, &flow)) {
 		return fail(ENETUNREACH); /* the daemon died while it held the dial */
 	}
 	errno = error;
@@ -117,12 +115,13 @@ static int settle(int fd, const struct map *map, const struct endpoint *local, i
 
 /*
  * True: a fresh socket. False: it is connecting, connected or failed before,
- * and *result with errno is what connect() answers.
+ * and *result with errno is what connect() answers, route being where it wants to from local;
+ * route NULL: not to the mesh.
  */
-static bool is_fresh(int fd, const struct map *map, int *result)
+static bool is_fresh(int fd, const struct route *route, const struct socket_end *local, int *result)
 {
 	struct sockaddr_storage probe = { .ss_family = AF_UNIX };
-	struct socket_end local;
+	struct endpoint peer;
 	int saved = errno;
 
 	*result = libc.connect(fd, (struct sockaddr *)&probe, INET_ADDR_MAX);
@@ -130,8 +129,12 @@ static bool is_fresh(int fd, const struct map *map, int *result)
 		errno = saved;
 		return true;
 	}
-	if (map && socket_local(fd, &local) == 0)
-		*result = settle(fd, map, &local.ep, *result);
+	if (route && route->map) {
+		/* With a failure told the kernel has forgotten both ends. */
+		peer = (struct endpoint){ ip_from_v4(route->mirror),
+					  (uint16_t)route->map->hold_port };
+		*result = settle(fd, route->map, &local->ep, &peer, *result);
+	}
 	return false;
 }
 
@@ -159,7 +162,7 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 	int result, err;
 	bool is_held;
 
-	if (!is_fresh(fd, route->map, &result))
+	if (!is_fresh(fd, route, local, &result))
 		return result;
 	if (route->mesh.port == 0)
 		return fail(ECONNREFUSED);
@@ -174,7 +177,7 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 		return fail(-err);
 	to = (struct endpoint){ reply.mirror, reply.mirror_port };
 	result = connect_to(fd, &to, local->family);
-	return settle(fd, route->map, &local->ep, result);
+	return settle(fd, route->map, &local->ep, &to, result);
 }
 
 /* A refused non-blocking connect() on loopback: seen at once, and forgotten. */
@@ -196,7 +199,7 @@ static bool was_refused(int fd, int result)
 		errno = EINPROGRESS;
 		return false;
 	}
-	is_fresh(fd, NULL, &ignored);
+	is_fresh(fd, NULL, NULL, &ignored);
 	return true;
 }
 
@@ -221,7 +224,7 @@ static int connect_stream_own(int fd, const struct route *route, struct socket_e
 	bool is_v6 = !ip_is_v4(&route->mesh.addr);
 	int result;
 
-	if (!is_fresh(fd, route->map, &result))
+	if (!is_fresh(fd, route, local, &result))
 		return result;
 	if (is_v6) {
 		target = source_own_target(SOCK_STREAM, route);
@@ -281,11 +284,12 @@ static int connect_datagram_peer(int fd, const struct route *route, struct socke
 	return connect_to(fd, &to, local->family);
 }
 
-static int connect_closed(int fd, const struct route *route, int type)
+static int connect_closed(int fd, const struct route *route, int type,
+			  const struct socket_end *local)
 {
 	int result;
 
-	if (type == SOCK_STREAM && !is_fresh(fd, shim_map(), &result))
+	if (type == SOCK_STREAM && !is_fresh(fd, route, local, &result))
 		return result;
 	return fail(route->error);
 }
@@ -352,7 +356,7 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 
 	if (type != SOCK_DGRAM && (type != SOCK_STREAM || is_bound))
 		return connect_outside(fd, addr, len, route);
-	if (type == SOCK_STREAM && !is_fresh(fd, route->map, &result))
+	if (type == SOCK_STREAM && !is_fresh(fd, route, local, &result))
 		return result;
 	result = is_bound             ? connect_datagram_server(fd, route, local)
 		 : type == SOCK_DGRAM ? connect_datagram_peer(fd, route, local)
@@ -362,41 +366,23 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 	return connect_outside(fd, addr, len, route);
 }
 
-/* The map's entry of an inbound flow that was lost: its listener's port must be this socket's. */
-static bool is_lost_inbound(const struct map *map, const struct endpoint *local,
-			    const struct endpoint *peer, struct map_flow *flow)
+int dial_lost(const struct map *map, const struct endpoint *local, const struct endpoint *peer)
 {
-	uint32_t loopback, mirror;
-
-	return loopback_of(&peer->addr, &loopback) &&
-	       map_find_flow(map, loopback, peer->port, flow) && flow->state == MAP_FLOW_LOST &&
-	       flow->remote_port == local->port &&
-	       map_to_mirror(map, &flow->remote, &mirror) == MAP_OWN;
-}
-
-int dial_lost(int fd, const struct map *map, const struct socket_end *local)
-{
-	struct socket_end peer;
 	struct map_flow flow;
 
-	if (socket_last_peer(fd, local->family, &peer) < 0)
-		return 0;
-	if ((dialled_flow(map, &local->ep, &flow) && flow.state == MAP_FLOW_LOST &&
-	     flow_fits(map, &flow, &peer.ep)) ||
-	    is_lost_inbound(map, &local->ep, &peer.ep, &flow))
-		return flow.error;
-	return 0;
+	return flow_between(map, local, peer, &flow) && flow.state == MAP_FLOW_LOST ? flow.error
+										    : 0;
 }
 
 void dial_reset(int fd)
 {
 	const struct map *map = shim_map();
-	struct socket_end local;
+	struct endpoint local, peer;
 	int verdict = 0;
 
-	if (map && socket_type(fd) == SOCK_STREAM && socket_local(fd, &local) == 0) {
-		verdict = dial_verdict(fd, map, &local.ep);
-		verdict = verdict ? verdict : dial_lost(fd, map, &local);
+	if (map && socket_type(fd) == SOCK_STREAM && socket_ends(fd, &local, &peer)) {
+		verdict = dial_verdict(fd, map, &local, &peer);
+		verdict = verdict ? verdict : dial_lost(map, &local, &peer);
 	}
 	errno = verdict ? verdict : ECONNRESET;
 }
@@ -435,7 +421,7 @@ static int dial_routed(int fd, const struct sockaddr *addr, socklen_t len,
 	if (type != SOCK_STREAM && type != SOCK_DGRAM)
 		return fail(ENETUNREACH); /* raw packets do not pass the mirror */
 	if (route->kind == ROUTE_CLOSED)
-		return connect_closed(fd, route, type);
+		return connect_closed(fd, route, type, &local);
 	if (route->kind == ROUTE_OWN)
 		return type == SOCK_DGRAM ? connect_datagram_own(fd, route, &local)
 					  : connect_stream_own(fd, route, &local);

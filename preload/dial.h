@@ -8,13 +8,14 @@
 int dial(int fd, const struct sockaddr *addr, socklen_t len, const struct route *route);
 
 /*
- * The true errno of a dial the flow table knows as failed, else 0. A socket
- * that the kernel still shows as connected is disconnected.
+ * The true errno of the dial between these ends, if the flow table knows it as failed, else 0. A
+ * socket that the kernel still shows as connected is disconnected.
  */
-int dial_verdict(int fd, const struct map *map, const struct endpoint *local);
+int dial_verdict(int fd, const struct map *map, const struct endpoint *local,
+		 const struct endpoint *peer);
 
 /* The errno of a connection that was reset because its far side had fallen silent, else 0. */
-int dial_lost(int fd, const struct map *map, const struct socket_end *local);
+int dial_lost(const struct map *map, const struct endpoint *local, const struct endpoint *peer);
 
 /*
  * A datagram was refused: if this socket is connected to a name server by way of a

@@ -82,15 +82,19 @@ SHIM_EXPORT(int, getsockname, (int fd, struct sockaddr *addr, socklen_t *len))
 	return 0;
 }
 
-/* Connected for the kernel, failed for the mesh; the reset is on its way. */
-static bool is_failed_dial(const struct map *map, int fd, const struct endpoint *peer)
+/* As the program shall see it; false: leave it. *failed: it only looks connected. */
+static bool stream_peer(const struct map *map, int fd, const struct endpoint *peer,
+			struct endpoint *mesh, bool *failed)
 {
-	struct socket_end local;
 	struct map_flow flow;
 
-	return map_is_dial_port(map, peer->port) && socket_local(fd, &local) == 0 &&
-	       dialled_flow(map, &local.ep, &flow) && flow.state == MAP_FLOW_FAILED &&
-	       flow_fits(map, &flow, peer);
+	*failed = false;
+	if (!dialled_by(map, fd, peer, &flow))
+		return stream_peer_to_mesh(map, fd, peer, mesh);
+	/* The reset is on its way. */
+	*failed = flow.state == MAP_FLOW_FAILED;
+	*mesh = (struct endpoint){ flow.remote, flow.remote_port };
+	return true;
 }
 
 SHIM_EXPORT(int, getpeername, (int fd, struct sockaddr *addr, socklen_t *len))
@@ -100,7 +104,7 @@ SHIM_EXPORT(int, getpeername, (int fd, struct sockaddr *addr, socklen_t *len))
 	const struct map *map;
 	struct socket_end peer;
 	struct endpoint mesh;
-	bool known;
+	bool known, failed;
 
 	if (result < 0 || !room || !see_end(fd, true, addr, room, *len, &peer))
 		return result;
@@ -110,9 +114,9 @@ SHIM_EXPORT(int, getpeername, (int fd, struct sockaddr *addr, socklen_t *len))
 	if (socket_type(fd) == SOCK_DGRAM) {
 		known = datagram_peer_to_mesh(map, fd, &peer.ep, &mesh);
 	} else {
-		if (is_failed_dial(map, fd, &peer.ep))
+		known = stream_peer(map, fd, &peer.ep, &mesh, &failed);
+		if (failed)
 			return fail(ENOTCONN);
-		known = stream_peer_to_mesh(map, fd, &peer.ep, &mesh);
 	}
 	if (known)
 		reply_write(map, &mesh, peer.family, addr, room, len);
@@ -136,38 +140,37 @@ static int kernel_error(int fd)
  * With 0, a failed dial is one the kernel still shows as connected, or one
  * that was told already; the reset may also arrive while we look.
  */
-static int true_error(int fd, int error)
+static int true_error(int fd, int error, const struct endpoint *local, const struct endpoint *peer)
 {
 	const struct map *map = shim_map();
-	struct socket_end local, peer;
+	struct socket_end now;
 	struct map_flow flow;
 	int verdict;
 
-	if (!map || (error != 0 && error != ECONNRESET))
+	if (error != 0 && error != ECONNRESET)
 		return error;
-	if (socket_local(fd, &local) < 0)
-		return error;
-	verdict = error ? dial_lost(fd, map, &local) : 0;
+	verdict = error ? dial_lost(map, local, peer) : 0;
 	if (verdict)
 		return verdict;
-	if (!dialled_flow(map, &local.ep, &flow) || flow.state != MAP_FLOW_FAILED)
+	if (!dialled_flow(map, local, peer, &flow) || flow.state != MAP_FLOW_FAILED)
 		return error;
-	if (error == 0 && socket_peer(fd, &peer) < 0 && kernel_error(fd) == 0)
+	if (error == 0 && socket_peer(fd, &now) < 0 && kernel_error(fd) == 0)
 		return 0;
-	verdict = dial_verdict(fd, map, &local.ep);
+	verdict = dial_verdict(fd, map, local, peer);
 	return verdict ? verdict : error;
 }
 
 static void correct_error(int fd, int *error)
 {
-	struct socket_end local;
+	struct endpoint local, peer;
 	struct map_flow flow;
 	struct explain e;
 	int kernel = *error;
 
-	*error = true_error(fd, kernel);
-	if (!explain_is_on() || !shim_map() || socket_local(fd, &local) < 0 ||
-	    !dialled_flow(shim_map(), &local.ep, &flow))
+	if (!shim_map() || !socket_ends(fd, &local, &peer))
+		return;
+	*error = true_error(fd, kernel, &local, &peer);
+	if (!explain_is_on() || !dialled_flow(shim_map(), &local, &peer, &flow))
 		return;
 	explain_begin(&e, "getsockopt", fd);
 	explain_text(&e, " SO_ERROR of the connection to");

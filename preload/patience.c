@@ -69,27 +69,19 @@ bool patience_of(int fd, struct ipc_patience *p)
 static bool find_flow(int fd, struct ipc_patience *p)
 {
 	const struct map *map = shim_map();
-	struct socket_end local, peer;
-	struct endpoint mesh;
+	struct endpoint local, peer, mesh;
 	struct map_flow flow;
-	int err;
 
-	if (!map)
+	if (!map || !socket_ends(fd, &local, &peer) || !ip_is_loopback(&peer.addr))
 		return false;
-	err = socket_peer(fd, &peer);
-	if ((err < 0 && err != -ENOTCONN) || (err == 0 && !ip_is_loopback(&peer.ep.addr)) ||
-	    socket_local(fd, &local) < 0 || !ip_is_loopback(&local.ep.addr))
-		return false;
-	if (dialled_flow(map, &local.ep, &flow) &&
-	    (err < 0 ? flow.state == MAP_FLOW_HELD || flow.state == MAP_FLOW_OPEN
-		     : flow_fits(map, &flow, &peer.ep))) {
+	if (dialled_flow(map, &local, &peer, &flow)) {
 		mesh = (struct endpoint){ flow.remote, flow.remote_port };
-		ipc_make_request(&p->request, IPC_PATIENCE, &local.ep, &mesh, 0);
-		return true;
+		ipc_make_request(&p->request, IPC_PATIENCE, &local, &mesh, 0);
+		return flow.state == MAP_FLOW_HELD || flow.state == MAP_FLOW_OPEN;
 	}
-	if (err < 0 || !inbound_peer_to_mesh(map, &peer.ep, &mesh))
+	if (!inbound_peer_to_mesh(map, &peer, &mesh))
 		return false;
-	ipc_make_request(&p->request, IPC_PATIENCE, &local.ep, &mesh, IPC_ACCEPTED);
+	ipc_make_request(&p->request, IPC_PATIENCE, &local, &mesh, IPC_ACCEPTED);
 	return true;
 }
 

@@ -31,7 +31,7 @@
 #include "shared/endpoint.h"
 
 #define MAP_MAGIC   0x4d574d31u /* "MWM1" */
-#define MAP_VERSION 3u
+#define MAP_VERSION 4u
 
 #define MAP_MAX_OWN      16
 #define MAP_MAX_RANGES   16384
@@ -118,25 +118,33 @@ struct map_directory {
 };
 
 /*
- * Outbound TCP flows, found by the program's local mirror address and port.
- * FREE -> HELD -> OPEN | FAILED; any -> HELD when the port is used anew. A
+ * Both ends of a program's TCP socket as its kernel names them, 0 standing for ::1: its own (own
+ * mirror, or 127.0.0.1), and where it is led (a mirror at the hold port, or at another one).
+ */
+struct map_ends {
+	uint32_t local_addr, peer_addr;
+	uint16_t local_port, peer_port;
+};
+
+/*
+ * Outbound TCP flows, found by those ends: several may share a local one.
+ * FREE -> HELD -> OPEN | FAILED; any -> HELD when the ends are used anew. A
  * FAILED flow stays readable until its slot is needed.
  *
  * A flow that was open and ended because its far side fell silent is LOST: error says so, where
- * the kernel has a reset only. For inbound ones that is their only entry, found by the
- * program's kernel peer in place of its local end; remote is the own mesh address then.
+ * the kernel has a reset only. For inbound ones that is their only entry; local is the
+ * program's end, and remote the own mesh address then.
  */
 enum map_flow_state { MAP_FLOW_FREE, MAP_FLOW_HELD, MAP_FLOW_OPEN, MAP_FLOW_FAILED, MAP_FLOW_LOST };
 
 struct map_flow {
 	_Atomic uint32_t seq; /* odd while written */
-	uint32_t state;       /* enum map_flow_state */
-	uint32_t local_addr;  /* as bound on loopback: own mirror, or 127.0.0.1 */
-	uint16_t local_port;
-	uint16_t remote_port; /* on the mesh */
-	struct ip_addr remote;
-	int32_t error; /* of FAILED and LOST: a positive errno */
 	uint32_t generation;
+	struct map_ends ends;
+	uint16_t remote_port; /* on the mesh */
+	uint8_t state;        /* enum map_flow_state */
+	uint8_t error;        /* of FAILED and LOST: a positive errno */
+	struct ip_addr remote;
 };
 
 /*
@@ -247,14 +255,19 @@ bool map_search_domain(const struct map *map, uint32_t i, char domain[static MAP
 /* The name of an address, a node's rather than another record's, into name. */
 bool map_name_of(const struct map *map, const struct ip_addr *addr, char name[static MAP_NAME_MAX]);
 
-/* A consistent copy of the flow bound to (local_addr, local_port). */
-bool map_find_flow(const struct map *map, uint32_t local_addr, uint16_t local_port,
-		   struct map_flow *found);
+static inline bool map_ends_equal(const struct map_ends *a, const struct map_ends *b)
+{
+	return a->local_addr == b->local_addr && a->peer_addr == b->peer_addr &&
+	       a->local_port == b->local_port && a->peer_port == b->peer_port;
+}
+
+/* A consistent copy of the flow between these ends. */
+bool map_find_flow(const struct map *map, const struct map_ends *ends, struct map_flow *found);
 bool map_find_pair(const struct map *map, enum map_table table, uint32_t addr, uint16_t port,
 		   uint32_t *value_addr, uint16_t *value_port);
 
 /* Where flows and pairs are hashed to; shared with the writer. */
-uint32_t map_flow_slot(uint32_t local_addr, uint16_t local_port);
+uint32_t map_flow_slot(const struct map_ends *ends);
 uint32_t map_pair_slot(uint64_t key);
 
 #endif

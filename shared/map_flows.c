@@ -12,9 +12,12 @@ static uint32_t mix(uint64_t x)
 	return (uint32_t)(x >> 7);
 }
 
-uint32_t map_flow_slot(uint32_t local_addr, uint16_t local_port)
+uint32_t map_flow_slot(const struct map_ends *ends)
 {
-	return mix((uint64_t)local_addr << 16 | local_port) % MAP_FLOW_SLOTS;
+	uint64_t addresses = mix((uint64_t)ends->local_addr << 32 | ends->peer_addr);
+
+	return mix(addresses << 32 | (uint32_t)ends->local_port << 16 | ends->peer_port) %
+	       MAP_FLOW_SLOTS;
 }
 
 uint32_t map_pair_slot(uint64_t key)
@@ -37,10 +40,9 @@ static bool copy_flow(const struct map_flow *slot, struct map_flow *copy)
 	return false;
 }
 
-bool map_find_flow(const struct map *map, uint32_t local_addr, uint16_t local_port,
-		   struct map_flow *found)
+bool map_find_flow(const struct map *map, const struct map_ends *ends, struct map_flow *found)
 {
-	uint32_t slot = map_flow_slot(local_addr, local_port);
+	uint32_t slot = map_flow_slot(ends);
 	struct map_flow copy;
 
 	for (uint32_t i = 0; i < MAP_PROBE_LIMIT; i++) {
@@ -48,8 +50,7 @@ bool map_find_flow(const struct map *map, uint32_t local_addr, uint16_t local_po
 			continue;
 		if (copy.state == MAP_FLOW_FREE && copy.generation == 0)
 			return false; /* never used: the chain ends here */
-		if (copy.state != MAP_FLOW_FREE && copy.local_addr == local_addr &&
-		    copy.local_port == local_port) {
+		if (copy.state != MAP_FLOW_FREE && map_ends_equal(&copy.ends, ends)) {
 			*found = copy;
 			return true;
 		}

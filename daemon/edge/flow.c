@@ -124,11 +124,10 @@ void flow_lacks_descriptor(const struct flow *flow)
 		flows->count - flows_stowed(flows), flows_stowed(flows));
 }
 
-struct flow_key flow_key(const struct endpoint *program, uint32_t peer_mirror,
+struct map_ends flow_key(const struct endpoint *program, uint32_t peer_mirror,
 			 const struct hold *hold)
 {
-	return (struct flow_key){ map_pack(ip_v4(&program->addr), program->port),
-				  map_pack(peer_mirror, hold->port) };
+	return (struct map_ends){ ip_v4(&program->addr), peer_mirror, program->port, hold->port };
 }
 
 void flow_enter(struct flow *flow)

@@ -19,11 +19,6 @@ enum flow_state {
 	FLOW_DEAD
 };
 
-/* A program's connect as the kernel knows it: from where on loopback, and to which mirror. */
-struct flow_key {
-	uint64_t from, to;
-};
-
 #define FLOW_RESET_WAIT_NS (2 * NS_PER_S) /* for what goes before a reset to be taken */
 
 struct flow {
@@ -42,7 +37,7 @@ struct flow {
 	uint64_t give_up_ns;
 	unsigned tries;
 	/* outbound */
-	struct flow_key key; /* in the table by_program */
+	struct map_ends key; /* in the table by_program */
 	bool is_keyed;
 	struct mapfile_flow entry;
 	const struct hold *hold; /* where the program's connect goes */
@@ -89,7 +84,8 @@ void flow_bury(struct flow *flow, bool reset);
 enum sock_life flow_program_life(struct flow *flow);
 /* No descriptor was left for this flow: says so, and what helps. */
 void flow_lacks_descriptor(const struct flow *flow);
-struct flow_key flow_key(const struct endpoint *program, uint32_t peer_mirror,
+/* A program's connect as its kernel knows it. */
+struct map_ends flow_key(const struct endpoint *program, uint32_t peer_mirror,
 			 const struct hold *hold);
 void flow_enter(struct flow *flow);
 void flow_unkey(struct flow *flow);

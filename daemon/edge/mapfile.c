@@ -16,7 +16,9 @@
  *
  * Flow slots are never freed: an entry stays for getpeername() as long as its
  * slot is not needed. So a chain of probes ends only at a slot that was never
- * used, as readers expect.
+ * used, as readers expect. There are many more ends than slots, so all will have been used one
+ * day; readers then still find nearly every flow where they look first, since a
+ * new one takes the first slot whose flow has ended long ago.
  *
  * The file has one size for ever: truncating a file that others have mapped
  * kills them. So does a hole in it where the file system is full, and on tmpfs
@@ -43,6 +45,8 @@
 #include "shared/util.h"
 
 #define TID_MASK 0x3fffffffu
+/* An ended flow's error is kept for so many further ones. Old is what came before that. */
+#define KEPT_FLOWS (MAP_FLOW_SLOTS / 8)
 
 static_assert(sizeof(pthread_mutex_t) <= sizeof(((struct map *)0)->mutex), "the mutex fits");
 
@@ -412,34 +416,40 @@ static void set_live(struct mapfile *mf, uint32_t slot, bool live)
 	mf->live[slot / 8] = (uint8_t)(live ? mf->live[slot / 8] | bit : mf->live[slot / 8] & ~bit);
 }
 
-/* Same address and port first, then one never used, then the one unused for longest. */
-static int pick_slot(const struct mapfile *mf, uint32_t local_addr, uint16_t local_port)
+/* Generations may wrap: the difference counts. */
+static uint32_t age(const struct mapfile *mf, uint32_t slot)
 {
-	uint32_t home = map_flow_slot(local_addr, local_port);
+	return mf->generation - mf->map->flows[slot].generation;
+}
+
+/* The same ends first; then the first slot that is old or was never used; then the oldest. */
+static int pick_slot(const struct mapfile *mf, const struct map_ends *ends)
+{
+	uint32_t home = map_flow_slot(ends);
 	int oldest = -ENOBUFS;
+	bool is_old = false;
 
 	for (uint32_t i = 0; i < MAP_PROBE_LIMIT; i++) {
 		uint32_t slot = (home + i) % MAP_FLOW_SLOTS;
 		const struct map_flow *f = &mf->map->flows[slot];
 
 		if (f->generation == 0)
+			return is_old ? oldest : (int)slot;
+		if (f->state != MAP_FLOW_FREE && map_ends_equal(&f->ends, ends))
 			return (int)slot;
-		if (f->state != MAP_FLOW_FREE && f->local_addr == local_addr &&
-		    f->local_port == local_port)
-			return (int)slot;
-		/* Generations may wrap: the difference counts. */
-		if (!is_live(mf, slot) &&
-		    (oldest < 0 ||
-		     (int32_t)(f->generation - mf->map->flows[oldest].generation) < 0))
+		if (is_live(mf, slot) || is_old)
+			continue;
+		is_old = age(mf, slot) > KEPT_FLOWS;
+		if (is_old || oldest < 0 || age(mf, slot) > age(mf, (uint32_t)oldest))
 			oldest = (int)slot;
 	}
 	return oldest;
 }
 
-int mapfile_flow_begin(struct mapfile *mf, uint32_t local_addr, uint16_t local_port,
+int mapfile_flow_begin(struct mapfile *mf, const struct map_ends *ends,
 		       const struct endpoint *remote, struct mapfile_flow *flow)
 {
-	int slot = pick_slot(mf, local_addr, local_port);
+	int slot = pick_slot(mf, ends);
 	struct map_flow *f;
 	uint32_t seq;
 
@@ -450,8 +460,7 @@ int mapfile_flow_begin(struct mapfile *mf, uint32_t local_addr, uint16_t local_p
 	f = &mf->map->flows[slot];
 	seq = write_begin(&f->seq);
 	f->state = MAP_FLOW_HELD;
-	f->local_addr = local_addr;
-	f->local_port = local_port;
+	f->ends = *ends;
 	f->remote_port = remote->port;
 	f->remote = remote->addr;
 	f->error = 0;
@@ -473,22 +482,23 @@ void mapfile_flow_set(struct mapfile *mf, const struct mapfile_flow *flow,
 	struct map_flow *f = &mf->map->flows[flow->slot];
 	uint32_t seq;
 
+	assert(error >= 0 && error <= UINT8_MAX);
 	if (!is_current(mf, flow))
 		return;
 	seq = write_begin(&f->seq);
-	f->state = state;
-	f->error = error;
+	f->state = (uint8_t)state;
+	f->error = (uint8_t)error;
 	write_end(&f->seq, seq);
 }
 
-void mapfile_flow_not_lost(struct mapfile *mf, uint32_t local_addr, uint16_t local_port)
+void mapfile_flow_not_lost(struct mapfile *mf, const struct map_ends *ends)
 {
 	struct mapfile_flow flow;
 	struct map_flow found;
 
-	if (!map_find_flow(mf->map, local_addr, local_port, &found) || found.state != MAP_FLOW_LOST)
+	if (!map_find_flow(mf->map, ends, &found) || found.state != MAP_FLOW_LOST)
 		return;
-	flow.slot = (uint32_t)pick_slot(mf, local_addr, local_port);
+	flow.slot = (uint32_t)pick_slot(mf, ends);
 	flow.generation = mf->map->flows[flow.slot].generation;
 	mapfile_flow_set(mf, &flow, MAP_FLOW_FREE, 0);
 }

@@ -33,13 +33,13 @@ void mapfile_set_ready(struct mapfile *mf, bool ready);
 /* Replaces the directory. 0 or -errno (no room in the file system): then the old one stands. */
 int mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir);
 
-/* A HELD flow; takes the place of one with the same local address and port. 0 or -ENOBUFS. */
-int mapfile_flow_begin(struct mapfile *mf, uint32_t local_addr, uint16_t local_port,
+/* A HELD flow; takes the place of one with the same ends. 0 or -ENOBUFS. */
+int mapfile_flow_begin(struct mapfile *mf, const struct map_ends *ends,
 		       const struct endpoint *remote, struct mapfile_flow *flow);
 void mapfile_flow_set(struct mapfile *mf, const struct mapfile_flow *flow,
 		      enum map_flow_state state, int error);
-/* No entry of this address and port says any more that a flow was LOST. */
-void mapfile_flow_not_lost(struct mapfile *mf, uint32_t local_addr, uint16_t local_port);
+/* No entry of these ends says any more that a flow was LOST. */
+void mapfile_flow_not_lost(struct mapfile *mf, const struct map_ends *ends);
 /* The entry stays readable, but its slot may now be used anew. */
 void mapfile_flow_end(struct mapfile *mf, struct mapfile_flow *flow);
 

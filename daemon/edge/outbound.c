@@ -37,7 +37,7 @@
 struct flow *flow_find_dialled(struct edge *edge, const struct endpoint *program,
 			       uint32_t peer_mirror, const struct hold *hold)
 {
-	struct flow_key key = flow_key(program, peer_mirror, hold);
+	struct map_ends key = flow_key(program, peer_mirror, hold);
 	struct flow *flow;
 
 	HASH_FIND(by_program, edge->flows.tables->by_program, &key, sizeof(key), flow);
@@ -97,8 +97,7 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 	flow_enter(flow);
 	if (!flow->is_keyed)
 		return ENOBUFS;
-	err = -mapfile_flow_begin(edge->mapfile, ip_v4(&program->addr), program->port,
-				  &flow->remote, &flow->entry);
+	err = -mapfile_flow_begin(edge->mapfile, &flow->key, &flow->remote, &flow->entry);
 	if (err || !flow->hold->works)
 		return err;
 	flow->stream.fd = hold_socket(flow->hold, flow->peer_mirror);

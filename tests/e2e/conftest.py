@@ -12,7 +12,7 @@ from worlds import (CAN_NETNS, CAN_TUN, REFERENCE, TRACED, BareLab, Failure, Lab
                     behaviour_world_names, make_foreign_pair, python_spawn, rented, shared_world, world_names)
 
 HERE = Path(__file__).resolve().parent
-BEHAVIOUR_FILES = ["test_behaviours", "test_connect", "test_addresses", "test_streams"]
+BEHAVIOUR_FILES = ["test_behaviours", "test_connect", "test_addresses", "test_ports", "test_streams"]
 
 
 @pytest.fixture(scope="session")

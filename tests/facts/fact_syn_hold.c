@@ -132,6 +132,50 @@ static void test_a_foreign_family_asks_a_socket_for_its_state(void **state)
 	}
 }
 
+static int last_peer(int fd, union name *peer)
+{
+	socklen_t len = sizeof(peer->in);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERNAME, peer, &len) == 0 ? 0 : errno;
+}
+
+/* Where getpeername() has no answer. It is forgotten when connect() itself tells the failure. */
+static void test_so_peername_knows_where_a_connect_goes_and_went(void **state)
+{
+	struct linger reset = { 1, 0 };
+	struct hold h = hold_create();
+	int epoll, fd = dial(&h, AF_INET, &epoll), b, fresh = open_socket(AF_INET, SOCK_STREAM);
+	struct pollfd p = { fd, 0, 0 };
+	char text[INET6_ADDRSTRLEN];
+	union name peer;
+	socklen_t len = sizeof(peer);
+
+	(void)state;
+	assert_int_equal(last_peer(fresh, &peer), ENOTCONN);
+	for (int failed = 0; failed < 2; failed++) {
+		assert_int_equal(last_peer(fd, &peer), 0);
+		assert_string_equal(ip_text(&peer, text), PEER);
+		assert_int_equal(ntohs(peer.in.sin_port), h.port);
+		assert_int_equal(getpeername(fd, &peer.sa, &len), -1);
+		assert_int_equal(errno, ENOTCONN);
+		if (failed)
+			break;
+		b = hold_complete(&h, PEER, fd);
+		setsockopt(b, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		close(b);
+		do
+			assert_int_equal(poll(&p, 1, 20000), 1);
+		while (!(p.revents & POLLERR));
+		assert_int_equal(socket_error(fd), ECONNRESET);
+	}
+	assert_int_not_equal(probe(fd), 0);
+	assert_int_equal(last_peer(fd, &peer), ENOTCONN);
+	close(fresh);
+	close(epoll);
+	close(fd);
+	hold_destroy(&h);
+}
+
 /* On loopback a refusal has happened when a non-blocking connect() returns. */
 static void test_a_loopback_refusal_is_immediate(void **state)
 {
@@ -157,6 +201,7 @@ int main(void)
 		cmocka_unit_test(test_open_and_reset_looks_like_a_refusal),
 		cmocka_unit_test(test_after_a_failed_connect_bind_gives_a_port_again),
 		cmocka_unit_test(test_a_foreign_family_asks_a_socket_for_its_state),
+		cmocka_unit_test(test_so_peername_knows_where_a_connect_goes_and_went),
 		cmocka_unit_test(test_a_loopback_refusal_is_immediate),
 	};
 

@@ -184,27 +184,39 @@ static void create_map(const char *dir)
 	map->magic = MAP_MAGIC;
 }
 
+/* Whom we answer for. */
+static bool find_mirror(const struct endpoint *remote, uint32_t *mirror)
+{
+	if (remote->port == MAP_DNS_PORT && map_server_mirror(map, &remote->addr, mirror))
+		return true;
+	return map_to_mirror(map, &remote->addr, mirror) == MAP_PEER;
+}
+
 static void set_flow(const struct endpoint *local, const struct endpoint *remote,
 		     enum map_flow_state state, int error)
 {
-	uint32_t addr = ip_v4(&local->addr), slot = map_flow_slot(addr, local->port);
+	struct map_ends ends = { .local_addr = ip_v4(&local->addr),
+				 .local_port = local->port,
+				 .peer_port = (uint16_t)map->hold_port };
 	struct map_flow *f;
+	uint32_t slot;
+
+	CHECK(find_mirror(remote, &ends.peer_addr));
+	slot = map_flow_slot(&ends);
 
 	for (uint32_t i = 0;; i++) {
 		CHECK(i < MAP_PROBE_LIMIT);
 		f = &map->flows[(slot + i) % MAP_FLOW_SLOTS];
-		if (f->state == MAP_FLOW_FREE ||
-		    (f->local_addr == addr && f->local_port == local->port))
+		if (f->state == MAP_FLOW_FREE || map_ends_equal(&f->ends, &ends))
 			break;
 	}
 	atomic_fetch_add(&f->seq, 1);
-	f->local_addr = addr;
-	f->local_port = local->port;
+	f->ends = ends;
 	f->remote = remote->addr;
 	f->remote_port = remote->port;
-	f->error = error;
+	f->error = (uint8_t)error;
 	f->generation++;
-	f->state = state;
+	f->state = (uint8_t)state;
 	atomic_fetch_add(&f->seq, 1);
 }
 
@@ -339,14 +351,6 @@ static void forget_dials(const struct endpoint *local)
 	for (unsigned i = 0; i < thing_count; i++)
 		if (things[i].kind == THING_DIAL && endpoint_equal(&things[i].local, local))
 			things[i].kind = THING_FREE;
-}
-
-/* Whom we answer for. */
-static bool find_mirror(const struct endpoint *remote, uint32_t *mirror)
-{
-	if (remote->port == MAP_DNS_PORT && map_server_mirror(map, &remote->addr, mirror))
-		return true;
-	return map_to_mirror(map, &remote->addr, mirror) == MAP_PEER;
 }
 
 static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)

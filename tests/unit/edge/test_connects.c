@@ -106,7 +106,7 @@ static void test_edge_triggered_epoll_tells_of_success_and_of_refusal(void **sta
 		assert_int_equal(epoll_wait(epoll, &event, 1, 5000), 1);
 		assert_true(event.events & EPOLLOUT);
 		assert_int_equal(sock_local(fd, &local), 0);
-		assert_true(map_find_flow(a->map, ip_v4(&local.addr), local.port, &flow));
+		assert_true(map_has_flow(a, &local, &mirror, &flow));
 		/* Between being met and being reset there is an instant: the map is right in it. */
 		assert_int_equal(flow.state, refused ? MAP_FLOW_FAILED : MAP_FLOW_OPEN);
 		assert_int_equal(flow.error, refused ? ECONNREFUSED : 0);

@@ -25,6 +25,34 @@
 
 static char dir[64], path[80];
 
+static const struct map_ends some_ends = { .peer_addr = 0x7f400002, .peer_port = 61234 };
+
+/* Flows that differ in their local ends only. */
+static struct map_ends ends_of(uint32_t local_addr, uint16_t local_port)
+{
+	struct map_ends ends = some_ends;
+
+	ends.local_addr = local_addr;
+	ends.local_port = local_port;
+	return ends;
+}
+
+static int begin(struct mapfile *mf, uint32_t local_addr, uint16_t local_port,
+		 const struct endpoint *remote, struct mapfile_flow *flow)
+{
+	struct map_ends ends = ends_of(local_addr, local_port);
+
+	return mapfile_flow_begin(mf, &ends, remote, flow);
+}
+
+static bool find(const struct map *map, uint32_t local_addr, uint16_t local_port,
+		 struct map_flow *found)
+{
+	struct map_ends ends = ends_of(local_addr, local_port);
+
+	return map_find_flow(map, &ends, found);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -98,8 +126,8 @@ static void fill_and_die(bool killed)
 
 	mapfile_set_dial_ports(mf, 61234, 61235);
 	mapfile_set_ready(mf, true);
-	mapfile_flow_begin(mf, 0x7f400001, 1000, &remote, &flow);
-	mapfile_flow_begin(mf, 0x7f400001, 1001, &remote, &flow);
+	begin(mf, 0x7f400001, 1000, &remote, &flow);
+	begin(mf, 0x7f400001, 1001, &remote, &flow);
 	mapfile_flow_set(mf, &flow, MAP_FLOW_OPEN, 0);
 	mapfile_pair_set(mf, MAP_UDP_OUT, map_pack(1, 2), map_pack(3, 4));
 	if (killed)
@@ -142,10 +170,10 @@ static void test_a_killed_writer_is_seen_dead_and_its_successor_takes_over(void 
 		assert_int_equal(mapfile_dial_port(mf), 61235);
 		assert_true(map->boot_id != boot_id);
 		assert_false(map_find_pair(map, MAP_UDP_OUT, 1, 2, &addr, &port));
-		assert_true(map_find_flow(map, 0x7f400001, 1000, &flow));
+		assert_true(find(map, 0x7f400001, 1000, &flow));
 		assert_int_equal(flow.state, MAP_FLOW_FAILED);
 		assert_int_equal(flow.error, ECONNRESET);
-		assert_true(map_find_flow(map, 0x7f400001, 1001, &flow));
+		assert_true(find(map, 0x7f400001, 1001, &flow));
 		assert_int_equal(flow.state, MAP_FLOW_OPEN);
 		unmap(map);
 		mapfile_close(mf);
@@ -162,16 +190,16 @@ static void test_what_a_writer_left_half_written_is_made_whole(void **state)
 	uint32_t mirror;
 
 	(void)state;
-	assert_int_equal(mapfile_flow_begin(mf, 0x7f400001, 7, &remote, &flow), 0);
+	assert_int_equal(begin(mf, 0x7f400001, 7, &remote, &flow), 0);
 	memset(&map->dir[(map->turn + 1) & 1], 0xff, sizeof(map->dir[0]));
 	map->flows[flow.slot].seq |= 1;
-	assert_false(map_find_flow(map, 0x7f400001, 7, &found));
+	assert_false(find(map, 0x7f400001, 7, &found));
 	assert_int_equal(map_to_mirror(map, &remote.addr, &mirror), MAP_OUTSIDE);
 	mapfile_close(mf);
 	mf = open_map();
 	map = (struct map *)mapfile_map(mf);
 	assert_int_equal(map_to_mirror(map, &remote.addr, &mirror), MAP_OUTSIDE);
-	assert_true(map_find_flow(map, 0x7f400001, 7, &found));
+	assert_true(find(map, 0x7f400001, 7, &found));
 	assert_int_equal(found.state, MAP_FLOW_FAILED);
 	mapfile_close(mf);
 }
@@ -235,6 +263,70 @@ static void test_what_is_no_file_of_ours_is_an_error(void **state)
 	assert_int_equal(mapfile_open("/nowhere/at/all", false, &mf), -ENOENT);
 }
 
+static void test_flows_from_one_port_have_slots_of_their_own(void **state)
+{
+	struct endpoint one = { ip_from_v4(1), 80 }, two = { ip_from_v4(2), 81 };
+	struct map_ends first = ends_of(5, 6), second = first;
+	struct mapfile *mf = open_map();
+	struct mapfile_flow flow[2];
+	struct map_flow found;
+
+	(void)state;
+	second.peer_addr++;
+	assert_int_equal(mapfile_flow_begin(mf, &first, &one, &flow[0]), 0);
+	assert_int_equal(mapfile_flow_begin(mf, &second, &two, &flow[1]), 0);
+	mapfile_flow_set(mf, &flow[0], MAP_FLOW_FAILED, ECONNREFUSED);
+	mapfile_flow_set(mf, &flow[1], MAP_FLOW_FAILED, ETIMEDOUT);
+	mapfile_flow_end(mf, &flow[0]);
+	mapfile_flow_end(mf, &flow[1]);
+	assert_true(map_find_flow(mapfile_map(mf), &first, &found));
+	assert_int_equal(found.error, ECONNREFUSED);
+	assert_int_equal(found.remote_port, 80);
+	assert_true(map_find_flow(mapfile_map(mf), &second, &found));
+	assert_int_equal(found.error, ETIMEDOUT);
+	assert_int_equal(found.remote_port, 81);
+	mapfile_close(mf);
+}
+
+/* There are many more ends than slots: all slots have been used one day. */
+static void test_flows_are_found_at_once_however_many_there_were(void **state)
+{
+	enum { ALL = 400000, LIVE = 2000, LAST = 4000 };
+	struct endpoint remote = { ip_from_v4(1), 80 };
+	struct mapfile *mf = open_map();
+	struct mapfile_flow *flows = calloc(ALL, sizeof(*flows));
+	struct map_ends *ends = calloc(ALL, sizeof(*ends));
+	struct map_flow found;
+	unsigned far = 0, unused = 0;
+
+	(void)state;
+	srand(7);
+	for (uint32_t i = 0; i < ALL; i++) {
+		ends[i] = ends_of(0x7f400001, (uint16_t)(32768 + i % 28232));
+		ends[i].peer_addr += (uint32_t)rand() % 1000;
+		assert_int_equal(mapfile_flow_begin(mf, &ends[i], &remote, &flows[i]), 0);
+		mapfile_flow_set(mf, &flows[i], MAP_FLOW_FAILED, (int)(i % 100 + 1));
+		if (i >= LIVE)
+			mapfile_flow_end(mf, &flows[i - LIVE]);
+	}
+	for (uint32_t i = 0; i < MAP_FLOW_SLOTS; i++)
+		unused += mapfile_map(mf)->flows[i].generation == 0;
+	assert_true(unused < MAP_FLOW_SLOTS / 10);
+	for (uint32_t i = ALL - LAST; i < ALL; i++) {
+		assert_true(map_find_flow(mapfile_map(mf), &ends[i], &found));
+		assert_int_equal(found.error, i % 100 + 1);
+		for (uint32_t at = map_flow_slot(&ends[i]);
+		     !map_ends_equal(&mapfile_map(mf)->flows[at].ends, &ends[i]);
+		     at = (at + 1) % MAP_FLOW_SLOTS)
+			far++;
+	}
+	/* In the mean: less than one slot beside its own. */
+	assert_true(far < LAST);
+	free(flows);
+	free(ends);
+	mapfile_close(mf);
+}
+
 static void test_a_flow_of_the_same_port_takes_the_slot_of_the_old(void **state)
 {
 	struct endpoint one = { ip_from_v4(1), 80 }, two = { ip_from_v4(2), 81 };
@@ -243,17 +335,17 @@ static void test_a_flow_of_the_same_port_takes_the_slot_of_the_old(void **state)
 	struct map_flow found;
 
 	(void)state;
-	assert_int_equal(mapfile_flow_begin(mf, 5, 6, &one, &old), 0);
-	assert_int_equal(mapfile_flow_begin(mf, 5, 6, &two, &new), 0);
+	assert_int_equal(begin(mf, 5, 6, &one, &old), 0);
+	assert_int_equal(begin(mf, 5, 6, &two, &new), 0);
 	assert_int_equal(old.slot, new.slot);
 	mapfile_flow_set(mf, &old, MAP_FLOW_FAILED, EIO); /* too late, ignored */
 	mapfile_flow_end(mf, &old);
-	assert_true(map_find_flow(mapfile_map(mf), 5, 6, &found));
+	assert_true(find(mapfile_map(mf), 5, 6, &found));
 	assert_int_equal(found.state, MAP_FLOW_HELD);
 	assert_int_equal(found.remote_port, 81);
 	mapfile_flow_set(mf, &new, MAP_FLOW_FAILED, ETIMEDOUT);
 	mapfile_flow_end(mf, &new);
-	assert_true(map_find_flow(mapfile_map(mf), 5, 6, &found));
+	assert_true(find(mapfile_map(mf), 5, 6, &found));
 	assert_int_equal(found.error, ETIMEDOUT);
 	mapfile_close(mf);
 }
@@ -268,25 +360,24 @@ static void test_live_flows_are_never_pushed_out_and_ended_ones_oldest_first(voi
 
 	(void)state;
 	for (uint32_t i = 0; i < MAP_FLOW_SLOTS; i++)
-		if (mapfile_flow_begin(mf, 0x7f000000 + (i >> 10), (uint16_t)(i & 1023), &remote,
-				       &flows[i]) == 0)
+		if (begin(mf, 0x7f000000 + (i >> 10), (uint16_t)(i & 1023), &remote, &flows[i]) ==
+		    0)
 			made++;
 	/* Nearly full before the first one finds no place near its own. */
 	assert_true(made > MAP_FLOW_SLOTS * 9 / 10);
 	for (uint32_t i = 0; i < MAP_FLOW_SLOTS; i++)
 		if (flows[i].generation)
-			assert_true(map_find_flow(mapfile_map(mf), 0x7f000000 + (i >> 10),
-						  (uint16_t)(i & 1023), &found));
+			assert_true(find(mapfile_map(mf), 0x7f000000 + (i >> 10),
+					 (uint16_t)(i & 1023), &found));
 	for (uint32_t i = 0; i < MAP_FLOW_SLOTS; i++)
 		mapfile_flow_end(mf, &flows[i]);
 	for (uint32_t i = 0; i < 1000; i++)
-		assert_int_equal(mapfile_flow_begin(mf, 9, (uint16_t)i, &remote, &more), 0);
+		assert_int_equal(begin(mf, 9, (uint16_t)i, &remote, &more), 0);
 	for (uint32_t i = 0; i < 1000; i++)
-		assert_true(map_find_flow(mapfile_map(mf), 9, (uint16_t)i, &found));
+		assert_true(find(mapfile_map(mf), 9, (uint16_t)i, &found));
 	/* The youngest of the ended ones are all still there. */
 	for (uint32_t i = MAP_FLOW_SLOTS / 2; i < MAP_FLOW_SLOTS / 2 + 1000; i++)
-		map_find_flow(mapfile_map(mf), 0x7f000000 + (i >> 10), (uint16_t)(i & 1023),
-			      &found);
+		find(mapfile_map(mf), 0x7f000000 + (i >> 10), (uint16_t)(i & 1023), &found);
 	free(flows);
 	mapfile_close(mf);
 }
@@ -368,7 +459,7 @@ static bool looks_whole(const struct map *map)
 	if (map_own_at(map, 0, &own) &&
 	    (own.mirror != own.prefix_len || !ip_equal(&own.addr, &first)))
 		return false;
-	if (map_find_flow(map, 1, 1, &flow) && (uint32_t)flow.error != flow.remote_port &&
+	if (find(map, 1, 1, &flow) && (uint32_t)flow.error != flow.remote_port &&
 	    flow.state == MAP_FLOW_FAILED)
 		return false;
 	if (map_find_pair(map, MAP_UDP_OUT, 1, 1, &addr, &port) && addr != 1)
@@ -420,11 +511,11 @@ static int use_map_of_full_folder(void)
 		return 1;
 	map = read_map();
 	for (uint32_t i = 1; i < 5000; i++)
-		if (map_find_flow(map, i * 7919, (uint16_t)i, &found) ||
+		if (find(map, i * 7919, (uint16_t)i, &found) ||
 		    map_find_pair(map, MAP_UDP_OUT, i * 7919, (uint16_t)i, &addr, &port))
 			return 2;
 	for (uint32_t i = 1; i < 5000; i++) {
-		if (mapfile_flow_begin(mf, i * 7919, (uint16_t)i, &remote, &flow) != 0 ||
+		if (begin(mf, i * 7919, (uint16_t)i, &remote, &flow) != 0 ||
 		    mapfile_pair_set(mf, MAP_TCP_IN, map_pack(i * 7919, (uint16_t)i), 1) != 0)
 			return 3;
 		mapfile_flow_end(mf, &flow);
@@ -491,12 +582,12 @@ static void *read_on(void *arg)
 
 static void write_once(struct mapfile *mf, struct map_directory *dir_now, uint32_t i)
 {
-	struct endpoint remote = { ip_from_v4(i), (uint16_t)(i % 60000 + 1) };
+	struct endpoint remote = { ip_from_v4(i), (uint16_t)(i % UINT8_MAX + 1) };
 	struct mapfile_flow flow;
 
 	dir_now->own[0].mirror = dir_now->own[0].prefix_len = i;
 	mapfile_write_directory(mf, dir_now);
-	mapfile_flow_begin(mf, 1, 1, &remote, &flow);
+	begin(mf, 1, 1, &remote, &flow);
 	mapfile_flow_set(mf, &flow, MAP_FLOW_FAILED, remote.port);
 	mapfile_flow_end(mf, &flow);
 	/* Two keys take turns in what may be one slot. */
@@ -542,6 +633,8 @@ int main(void)
 		TEST(test_a_file_of_another_version_or_size_is_retired),
 		TEST(test_what_is_no_file_of_ours_is_an_error),
 		TEST(test_a_flow_of_the_same_port_takes_the_slot_of_the_old),
+		TEST(test_flows_from_one_port_have_slots_of_their_own),
+		TEST(test_flows_are_found_at_once_however_many_there_were),
 		TEST(test_live_flows_are_never_pushed_out_and_ended_ones_oldest_first),
 		TEST(test_pairs_come_and_go_like_a_simple_table),
 		TEST(test_a_full_table_of_pairs_says_so),

@@ -231,11 +231,12 @@ static void expect_reset(int fd)
 	close(fd);
 }
 
-static enum map_flow_state state_in_map(struct node *node, const struct endpoint *end)
+static enum map_flow_state state_in_map(struct node *node, const struct endpoint *local,
+					const struct endpoint *peer)
 {
 	struct map_flow flow;
 
-	if (!map_find_flow(node->map, ip_v4(&end->addr), end->port, &flow))
+	if (!map_has_flow(node, local, peer, &flow))
 		return MAP_FLOW_FREE;
 	assert_int_equal(flow.error, flow.state == MAP_FLOW_LOST ? ETIMEDOUT : 0);
 	return flow.state;
@@ -262,7 +263,7 @@ static int connect_from(struct node *node, struct endpoint *local, const struct 
 static void test_the_map_says_whose_far_side_fell_silent(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), local = sock_endpoint(mirror_of(a, A_ADDR), 0);
-	struct endpoint to = mesh_endpoint(B_ADDR, 0), from, seen;
+	struct endpoint to = mesh_endpoint(B_ADDR, 0), from, seen, served, led;
 	bool on = true, off = false;
 	struct ipc_patience p;
 	int listener = program_listen(&any, &to.port), client, server;
@@ -272,6 +273,8 @@ static void test_the_map_says_whose_far_side_fell_silent(void **state)
 	server = accept(listener, NULL, NULL);
 	program_limit(server);
 	assert_int_equal(sock_peer(server, &seen), 0);
+	assert_int_equal(sock_local(server, &served), 0);
+	assert_int_equal(sock_peer(client, &led), 0);
 	from = mesh_endpoint(A_ADDR, local.port);
 	p = words(IPC_PATIENCE, &local, &to, 0);
 	p.idle_s = p.interval_s = p.count = 1;
@@ -282,13 +285,13 @@ static void test_the_map_says_whose_far_side_fell_silent(void **state)
 	p.request.remote = from.addr;
 	p.request.remote_port = from.port;
 	tell(b, &p);
-	assert_int_equal(state_in_map(a, &local), MAP_FLOW_OPEN);
-	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_FREE);
+	assert_int_equal(state_in_map(a, &local, &led), MAP_FLOW_OPEN);
+	assert_int_equal(state_in_map(b, &served, &seen), MAP_FLOW_FREE);
 	two_nodes_call(&t, cut, &on);
 	expect_reset(client);
 	expect_reset(server);
-	assert_int_equal(state_in_map(a, &local), MAP_FLOW_LOST);
-	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_LOST);
+	assert_int_equal(state_in_map(a, &local, &led), MAP_FLOW_LOST);
+	assert_int_equal(state_in_map(b, &served, &seen), MAP_FLOW_LOST);
 
 	/* The next one from there is not lost, and is reset by its peer. */
 	two_nodes_call(&t, cut, &off);
@@ -296,12 +299,12 @@ static void test_the_map_says_whose_far_side_fell_silent(void **state)
 	server = accept(listener, NULL, NULL);
 	program_limit(server);
 	program_say(client, server, "again");
-	assert_int_equal(state_in_map(a, &local), MAP_FLOW_OPEN);
-	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_FREE);
+	assert_int_equal(state_in_map(a, &local, &led), MAP_FLOW_OPEN);
+	assert_int_equal(state_in_map(b, &served, &seen), MAP_FLOW_FREE);
 	sock_reset_on_close(client);
 	close(client);
 	expect_reset(server);
-	assert_int_equal(state_in_map(b, &seen), MAP_FLOW_FREE);
+	assert_int_equal(state_in_map(b, &served, &seen), MAP_FLOW_FREE);
 	close(listener);
 	two_nodes_wait_idle(&t);
 }

@@ -455,6 +455,25 @@ int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local
 	return reply->error;
 }
 
+bool map_has_flow(struct node *node, const struct endpoint *local, const struct endpoint *peer,
+		  struct map_flow *flow)
+{
+	struct map_ends ends = { ip_v4(&local->addr), ip_v4(&peer->addr), local->port, peer->port };
+
+	return map_find_flow(node->map, &ends, flow);
+}
+
+struct map_flow flow_of_socket(struct node *node, int fd, struct endpoint *local)
+{
+	struct endpoint peer;
+	struct map_flow flow;
+
+	assert_int_equal(sock_local(fd, local), 0);
+	assert_int_equal(sock_peer(fd, &peer), 0);
+	assert_true(map_has_flow(node, local, &peer, &flow));
+	return flow;
+}
+
 int shim_prepare(struct node *node, const char *remote, uint16_t port, int *fd,
 		 struct endpoint *local, struct endpoint *mirror)
 {
@@ -485,7 +504,7 @@ int shim_connect(struct node *node, const char *remote, uint16_t port)
 	if (err)
 		return -err;
 	err = program_connect(fd, &mirror) == 0 ? 0 : errno;
-	assert_true(map_find_flow(node->map, ip_v4(&local.addr), local.port, &flow));
+	assert_true(map_has_flow(node, &local, &mirror, &flow));
 	assert_int_equal(flow.remote_port, port);
 	if (flow.state == MAP_FLOW_FAILED) {
 		assert_int_not_equal(flow.error, 0);

@@ -74,6 +74,12 @@ int shim_prepare(struct node *node, const char *remote, uint16_t port, int *fd,
 /* fd, or -errno as the program would see it. */
 int shim_connect(struct node *node, const char *remote, uint16_t port);
 
+/* What the map says of a program's connection, by the ends that its kernel has. */
+bool map_has_flow(struct node *node, const struct endpoint *local, const struct endpoint *peer,
+		  struct map_flow *flow);
+/* The same of a connected socket, whose local end it tells. */
+struct map_flow flow_of_socket(struct node *node, int fd, struct endpoint *local);
+
 struct endpoint mesh_endpoint(const char *addr, uint16_t port);
 /* The mirror of a mesh address in the node's map. */
 uint32_t mirror_of(struct node *node, const char *addr);

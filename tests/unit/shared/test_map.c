@@ -211,25 +211,30 @@ static void test_a_reverse_look_up_gives_the_full_name(void **state)
 	assert_false(map_v4_of_v6(*state, &none, &answer));
 }
 
-static void test_flows_are_found_by_local_address_and_port(void **state)
+static void test_flows_are_found_by_both_ends(void **state)
 {
+	const struct map_ends ends = { 0x7f400002, 0x7f400003, 40000, 62000 };
+	struct map_ends others[] = { ends, ends, ends, ends };
 	struct map *map = *state;
-	uint32_t slot = map_flow_slot(0x7f400002, 40000);
+	uint32_t slot = map_flow_slot(&ends);
 	struct map_flow found;
 
-	assert_false(map_find_flow(map, 0x7f400002, 40000, &found));
+	assert_false(map_find_flow(map, &ends, &found));
 	/* A used and freed slot does not end the chain. */
 	map->flows[slot] = (struct map_flow){ .state = MAP_FLOW_FREE, .generation = 3 };
-	map->flows[(slot + 1) % MAP_FLOW_SLOTS] = (struct map_flow){ .state = MAP_FLOW_FAILED,
-								     .local_addr = 0x7f400002,
-								     .local_port = 40000,
-								     .error = ECONNREFUSED,
-								     .generation = 1 };
-	assert_true(map_find_flow(map, 0x7f400002, 40000, &found));
+	map->flows[(slot + 1) % MAP_FLOW_SLOTS] = (struct map_flow){
+		.state = MAP_FLOW_FAILED, .ends = ends, .error = ECONNREFUSED, .generation = 1
+	};
+	assert_true(map_find_flow(map, &ends, &found));
 	assert_int_equal(found.error, ECONNREFUSED);
-	assert_false(map_find_flow(map, 0x7f400002, 40001, &found));
+	others[0].local_addr++;
+	others[1].local_port++;
+	others[2].peer_addr++;
+	others[3].peer_port++;
+	for (unsigned i = 0; i < ARRAY_LEN(others); i++)
+		assert_false(map_find_flow(map, &others[i], &found));
 	atomic_store(&map->flows[(slot + 1) % MAP_FLOW_SLOTS].seq, 1); /* being written for ever */
-	assert_false(map_find_flow(map, 0x7f400002, 40000, &found));
+	assert_false(map_find_flow(map, &ends, &found));
 }
 
 static void test_pairs_are_found_past_deleted_ones(void **state)
@@ -437,7 +442,7 @@ int main(void)
 		T(test_own_addresses_are_found_by_family),
 		T(test_names_are_found_in_any_case_and_with_a_dot),
 		T(test_a_reverse_look_up_gives_the_full_name),
-		T(test_flows_are_found_by_local_address_and_port),
+		T(test_flows_are_found_by_both_ends),
 		T(test_pairs_are_found_past_deleted_ones),
 		T(test_a_directory_that_is_being_written_is_not_looked_at),
 		T(test_the_longest_suffix_says_who_knows_a_name),
