@@ -88,11 +88,12 @@ static int call(struct flow *flow, bool own_port)
 		return fd;
 	flow->stream.fd = fd;
 	sock_reset_on_close(fd);
-	/* Not in the way of a program's own bind() at this port. */
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0)
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0)
 		return -errno;
-	err = bind_source(flow, fd, own_port);
+	/* Not in the way of a program's own bind() at this port. */
+	err = sock_share_port(fd);
+	if (err == 0)
+		err = bind_source(flow, fd, own_port);
 	return err ? err : sock_connect(fd, &flow->program);
 }
 

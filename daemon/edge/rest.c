@@ -3,11 +3,12 @@
  *
  * That a dial has failed is told by a reset, with which the kernel forgets the port that
  * it had chosen for the program: whoever connects next may get it. But the program that
- * was reset looks up by that port why, a moment later, and would find another's dial
- * there. So a socket of ours keeps the port meanwhile.
+ * was reset looks up by that port why, a moment later, and if that was the same address would
+ * find another's dial there. So a socket of ours keeps the port meanwhile.
  *
- * A program that chose the port itself still has it; then there is nothing to keep. It may
- * also take it anew at once, with SO_REUSEADDR, which all who do so set.
+ * A program that chose the port itself still has it, and there is nothing to keep: it is taken only
+ * if it is nobody's. Then it is shared with whoever asks to share it by name; the kernel's choice
+ * for others falls on no port that anybody has.
  */
 #include "daemon/edge/rest.h"
 
@@ -60,12 +61,11 @@ void rests_finish(struct rests *r)
 void rest_port(struct rests *r, const struct endpoint *port)
 {
 	uint64_t until_ns = loop_now(r->edge->loop) + REST_MS * NS_PER_MS;
-	int one = 1, fd = r->max > 0 ? sock_open(port, SOCK_STREAM) : -1;
+	int fd = r->max > 0 ? sock_open(port, SOCK_STREAM) : -1;
 
 	if (fd < 0)
 		return;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-	    sock_bind(fd, port) != 0) {
+	if (sock_bind(fd, port) != 0 || sock_share_port(fd) != 0) {
 		close(fd);
 		return;
 	}

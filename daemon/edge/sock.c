@@ -132,6 +132,16 @@ int sock_open(const struct endpoint *ep, int type)
 	return fd >= 0 ? fd : -errno;
 }
 
+int sock_share_port(int fd)
+{
+	int one = 1;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0)
+		return -errno;
+	return 0;
+}
+
 bool sock_is_bound(const struct endpoint *ep, int type)
 {
 	int err, fd = sock_open(ep, type);

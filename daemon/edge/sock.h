@@ -35,6 +35,9 @@ void sock_reset_on_close(int fd);
 void sock_finish_on_close(int fd);
 /* A non-blocking socket of the endpoint's family. fd or -errno. */
 int sock_open(const struct endpoint *family_of, int type);
+/* Its port may be bound by others that share it, too (SO_REUSEADDR or SO_REUSEPORT). 0 or -errno.
+ */
+int sock_share_port(int fd);
 /* Is some socket bound to this endpoint, or to its port on all addresses? */
 bool sock_is_bound(const struct endpoint *ep, int type);
 

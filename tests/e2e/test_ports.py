@@ -105,6 +105,65 @@ def test_a_dial_that_waits_is_not_told_the_error_of_another_from_its_port(world,
     assert got == ["ECONNREFUSED", 0, world.b.v6, world.a.v6]
 
 
+def test_the_port_of_a_refused_dial_can_be_bound_again_at_once(world, server):
+    """A program that chose it knows nothing of anybody who might keep it, and need not ask to share it. Who closes in the
+    instant of the failure may be faster than the daemon, and find it kept for a second: so it may try again."""
+    got = python(world.a, """
+        def again(host, port, reuse=False, listening=False):
+            s = socket()
+            s.setsockopt(SOL_SOCKET, SO_REUSEADDR, reuse)
+            try:
+                s.bind((host, port))
+                if listening:
+                    s.listen()
+            except OSError as e:
+                return errno.errorcode[e.errno]
+            return s
+        def once(own, reuse):
+            first = again(own, 0)
+            port = first.getsockname()[1]
+            first.close()
+            s = again(own, port, reuse)
+            assert s.connect_ex((sys.argv[2], int(sys.argv[3]))) == errno.ECONNREFUSED
+            time.sleep(0.1)
+            s.close()
+            s = again(own, port, listening=True)
+            return s if isinstance(s, str) else s.close() or "taken"
+        answers = []
+        for own in (sys.argv[1], "0.0.0.0"):
+            for reuse in (False, True):
+                for i in range(4):
+                    answer = once(own, reuse)
+                    if answer == "taken":
+                        break
+                answers.append(answer)
+        print(json.dumps(answers))
+    """, world.a.v4, world.b.v4, server[1])
+    assert got == ["taken"] * 4
+
+
+@pytest.mark.parametrize("options", ["SO_REUSEPORT", "SO_REUSEADDR", "SO_REUSEADDR, SO_REUSEPORT"])
+def test_a_port_that_a_peer_has_dialled_from_can_be_shared(world, options):
+    """The peer's port is not this machine's: who listens there, in the way of programs that share ports, may."""
+    listening = python_spawn(world.a, ECHO, ready=r"ready \d+")
+    port = listening.wait_for(r"ready (\d+)")[1]
+    caller = spawn(world.b, """
+        s = shared(0, SO_REUSEADDR, SO_REUSEPORT, host=sys.argv[2])
+        s.connect((sys.argv[1], int(sys.argv[3])))
+        say("ready", s.getsockname()[1])
+        time.sleep(60)
+    """, world.a.v4, world.b.v4, port, ready=r"ready \d+")
+    theirs = caller.wait_for(r"ready (\d+)")[1]
+    got = run(world.a, f"""
+        s = shared(int(sys.argv[1]), {options}, host="0.0.0.0")
+        s.listen()
+        print(json.dumps(s.getsockname()))
+    """, theirs)
+    caller.kill(9)
+    listening.stop()
+    assert got == ["0.0.0.0", int(theirs)]
+
+
 # Listens, and dials from the same port when it reads "d"; says what it hears on any connection, and resets them all for "r".
 MEETING = """
     own, other, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
