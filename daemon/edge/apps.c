@@ -309,11 +309,29 @@ static void accept_some(evutil_socket_t listener, short what, void *arg)
 	apps->take = take_next(apps, taken);
 }
 
+static void stop_listening(struct apps *apps)
+{
+	if (apps->has_event)
+		event_del(&apps->event);
+	apps->has_event = apps->is_paused = false;
+	if (apps->listener >= 0)
+		close(apps->listener);
+	apps->listener = -1;
+}
+
 int apps_open(struct apps *apps, struct edge *edge)
 {
 	apps->edge = edge;
 	apps->take = 1;
 	apps->resume.fired = resume;
+	return apps_listen(apps);
+}
+
+int apps_listen(struct apps *apps)
+{
+	struct edge *edge = apps->edge;
+
+	stop_listening(apps);
 	apps->listener = folder_listen(edge->dir, PATHS_CONTROL, SOCK_SEQPACKET,
 				       edge->config.allow_all_users);
 	if (apps->listener < 0)
@@ -323,6 +341,8 @@ int apps_open(struct apps *apps, struct edge *edge)
 	    event_add(&apps->event, NULL) != 0)
 		return -ENOMEM;
 	apps->has_event = true;
+	if (apps->count >= APPS_MAX)
+		set_paused(apps, true);
 	return 0;
 }
 
@@ -331,10 +351,5 @@ void apps_close(struct apps *apps)
 	while (apps->all)
 		close_app(apps->all);
 	apps_reap(apps);
-	if (apps->has_event)
-		event_del(&apps->event);
-	apps->has_event = false;
-	if (apps->listener >= 0)
-		close(apps->listener);
-	apps->listener = -1;
+	stop_listening(apps);
 }

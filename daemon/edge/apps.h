@@ -34,6 +34,8 @@ struct apps {
 
 /* 0 or -errno. */
 int apps_open(struct apps *apps, struct edge *edge);
+/* On a new socket, when the old one's file was removed. 0 or -errno: nobody is heard. */
+int apps_listen(struct apps *apps);
 void apps_close(struct apps *apps);
 /* Frees clients that have been answered. Not from inside a client's callback. */
 void apps_reap(struct apps *apps);

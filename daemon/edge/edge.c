@@ -188,7 +188,9 @@ static int open_parts(struct edge *edge, char *error)
 		part = "the local API";
 		err = localapi_open(edge, &edge->api);
 	}
-	if (err)
+	if (err == 0)
+		anew_begin(&edge->anew, edge);
+	else
 		snprintf(error, 256, "cannot set up %s in %.150s: %s", part, edge->dir,
 			 strerror(-err));
 	return err;
@@ -273,6 +275,7 @@ void edge_destroy(struct edge *edge)
 {
 	if (!edge)
 		return;
+	anew_end(&edge->anew);
 	/* Readers first: from now on new connects fail closed. */
 	if (edge->mapfile)
 		mapfile_set_ready(edge->mapfile, false);

@@ -12,6 +12,7 @@
 #include "daemon/edge/localapi.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -48,6 +49,7 @@ struct localapi {
 	struct edge *edge;
 	struct localapi_backend backend;
 	struct evhttp *http;
+	struct evconnlistener *listener; /* http's */
 	uint32_t next_ticket;
 	struct waiting waiting[LOCALAPI_WAITING_MAX];
 };
@@ -514,7 +516,26 @@ static int listen_here(struct localapi *api)
 		return -ENOMEM;
 	}
 	evconnlistener_set_error_cb(listener, accept_failed);
+	api->listener = listener;
 	return 0;
+}
+
+/* The listener stays, since one that was paused is to be resumed; its socket is another. */
+int localapi_listen_again(struct localapi *api)
+{
+	struct edge *edge = api->edge;
+	int err = 0,
+	    fd = folder_listen(edge->dir, PATHS_API, SOCK_STREAM, edge->config.allow_all_users);
+
+	if (fd < 0)
+		return fd;
+	evconnlistener_disable(api->listener);
+	if (dup3(fd, evconnlistener_get_fd(api->listener), O_CLOEXEC) < 0)
+		err = -errno;
+	close(fd);
+	if (evconnlistener_enable(api->listener) != 0 && err == 0)
+		err = -ENOMEM;
+	return err;
 }
 
 int localapi_open(struct edge *edge, struct localapi **out)

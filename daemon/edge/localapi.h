@@ -76,6 +76,8 @@ struct localapi_backend {
 
 /* 0 or -errno. */
 int localapi_open(struct edge *edge, struct localapi **api);
+/* On a new socket, when the old one's file was removed. 0 or -errno. */
+int localapi_listen_again(struct localapi *api);
 void localapi_close(struct localapi *api);
 void localapi_set_backend(struct localapi *api, const struct localapi_backend *backend);
 /* Late answers; a ticket that nobody waits for any more is fine. */

@@ -41,6 +41,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/edge/mapfile_private.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 
@@ -49,14 +50,6 @@
 #define KEPT_FLOWS (MAP_FLOW_SLOTS / 8)
 
 static_assert(sizeof(pthread_mutex_t) <= sizeof(((struct map *)0)->mutex), "the mutex fits");
-
-struct mapfile {
-	struct map *map;
-	int fd;
-	uint32_t generation;
-	bool is_locked;
-	uint8_t live[MAP_FLOW_SLOTS / 8];
-};
 
 static pthread_mutex_t *map_mutex(struct map *map)
 {
@@ -94,7 +87,7 @@ static uint32_t find_futex_word(const struct map *map)
 	return 0;
 }
 
-static int lock_life(struct map *map)
+int mapfile_lock_life(struct map *map)
 {
 	pthread_mutexattr_t attr;
 	uint32_t off;
@@ -118,6 +111,11 @@ static int lock_life(struct map *map)
 	}
 	atomic_store_explicit(&map->life_off, off, memory_order_release);
 	return 0;
+}
+
+void mapfile_end_life(struct map *map)
+{
+	pthread_mutex_unlock(map_mutex(map));
 }
 
 /* ---- the file ---- */
@@ -203,7 +201,7 @@ out:
 	return err;
 }
 
-static int make_new(const char *path, mode_t mode, struct map **map, int *kept)
+int mapfile_make(const char *path, mode_t mode, struct map **map, int *kept)
 {
 	int err, fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
@@ -294,7 +292,7 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
 			err = -errno;
 			goto fail;
 		}
-		err = make_new(fresh, mode, &mf->map, &mf->fd);
+		err = mapfile_make(fresh, mode, &mf->map, &mf->fd);
 		if (err)
 			goto fail;
 		mf->map->magic = MAP_MAGIC;
@@ -308,7 +306,7 @@ int mapfile_open(const char *dir, bool world_readable, struct mapfile **out)
 		err = -errno;
 		goto fail;
 	}
-	err = lock_life(mf->map);
+	err = mapfile_lock_life(mf->map);
 	if (err)
 		goto fail;
 	mf->is_locked = true;
@@ -332,7 +330,7 @@ void mapfile_close(struct mapfile *mf)
 	if (mf->map) {
 		atomic_store(&mf->map->ready, 0);
 		if (mf->is_locked)
-			pthread_mutex_unlock(map_mutex(mf->map));
+			mapfile_end_life(mf->map);
 		munmap(mf->map, sizeof(*mf->map));
 	}
 	if (mf->fd >= 0)

@@ -20,6 +20,10 @@ struct mapfile_flow {
  * thread whose end shall mean the daemon's end. 0 or -errno.
  */
 int mapfile_open(const char *dir, bool world_readable, struct mapfile **out);
+/* Another file with the same content for one that was removed. 0, or -errno: all is as it was. */
+int mapfile_renew(struct mapfile *mf, const char *dir, bool world_readable);
+/* The file, to be compared. */
+int mapfile_fd(const struct mapfile *mf);
 /* Not ready, not alive. The file stays for readers. */
 void mapfile_close(struct mapfile *mf);
 const struct map *mapfile_map(const struct mapfile *mf);

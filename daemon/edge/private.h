@@ -2,6 +2,7 @@
 #ifndef MESHWRAP_DAEMON_EDGE_PRIVATE_H
 #define MESHWRAP_DAEMON_EDGE_PRIVATE_H
 
+#include "daemon/edge/anew.h"
 #include "daemon/edge/apps.h"
 #include "daemon/edge/claims.h"
 #include "daemon/edge/edge.h"
@@ -41,6 +42,7 @@ struct edge {
 	bool has_first_event;
 	struct edge_timer first_resume;
 	struct apps apps;
+	struct anew anew;
 	struct flows flows;
 	struct rests rests;
 	struct dgrams *dgrams;

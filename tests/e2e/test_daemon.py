@@ -1,12 +1,13 @@
 """No daemon, a killed daemon, a daemon that comes back: fail closed, fail soon, come back."""
 import os
+import re
 import signal
 import time
 from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
 
-from worlds import CAN_NETNS, elapsed, free_port, python, python_spawn, wait_until
+from worlds import CAN_NETNS, PYTHON, elapsed, free_port, python, python_spawn, script, wait_until
 
 from leap import Leap
 
@@ -159,6 +160,45 @@ def test_programs_go_on_when_the_daemon_comes_back(own_world, how):
     assert step(1) != "ping"
     world.a.start()
     assert step(2) == "ping"
+
+
+def test_a_runtime_folder_that_was_removed_is_made_anew(own_world):
+    """As by "rm -rf /tmp/*". Programs that run go on, with what they have open, and new ones find the daemon."""
+    world = own_world
+    node, (_, port) = world.a, stream_server(world)
+    client = python_spawn(node, """
+        old = tcp("node-b", sys.argv[1])
+        def ping(s):
+            s.sendall(b"eping")
+            return recv_exactly(s, 4).decode()
+        for n in range(3):
+            say("step", n, ping(tcp("node-b", sys.argv[1])), old.getpeername()[0])
+            sys.stdin.readline()
+        old.sendall(b"eping")
+        say("old", recv_exactly(old, 4).decode())
+    """, port, ready="step 0 ping 100.64.0.2", stdin=PIPE)
+    whole = {path.name for path in node.dir.iterdir()}
+    for step, gone in ((1, node.dir), (2, node.dir / "map")):
+        node.lab.run(["rm", "-rf", gone], check=False)  # which may meet what is made anew
+        wait_until(lambda: all((node.dir / name).exists() for name in whole), 60, "the folder anew")
+        client.popen.stdin.write(b"\n")
+        client.popen.stdin.flush()
+        client.wait_for(f"step {step} ping {world.b.v4}")
+        # New ones: by the shim alone and by meshrun, with names, which only the map has.
+        code = script(f"""
+            s = tcp("node-b", {port})
+            s.sendall(b"eping")
+            print(recv_exactly(s, 4).decode())
+        """)
+        assert node.run([PYTHON, "-c", code]).stdout == "ping\n"
+        assert node.meshrun("--", PYTHON, "-c", code).stdout == "ping\n"
+        assert "node-b" in node.ctl("status").stdout
+    client.popen.stdin.write(b"\n")
+    client.popen.stdin.flush()
+    client.wait_for("old ping")
+    assert len(re.findall("made anew", node.daemon.text)) >= 2, node.daemon.text
+    node.stop()
+    assert not (node.dir / "control").exists()
 
 
 def test_peers_reach_us_after_we_came_back(own_world):

@@ -531,6 +531,47 @@ static int use_map_of_full_folder(void)
 	return 0;
 }
 
+static void test_a_file_that_was_removed_is_made_anew(void **state)
+{
+	struct endpoint remote = { ip_from_v4(0x64400002), 80 };
+	struct mapfile *mf = open_map();
+	const struct map *old = read_map(), *map;
+	struct map_directory *d = big_directory(2);
+	struct mapfile_flow flow;
+	struct map_flow found;
+	uint32_t addr;
+	uint16_t port;
+
+	(void)state;
+	mapfile_set_dial_ports(mf, 61234, 61235);
+	assert_int_equal(mapfile_write_directory(mf, d), 0);
+	assert_int_equal(begin(mf, 0x7f400001, 1000, &remote, &flow), 0);
+	assert_int_equal(mapfile_pair_set(mf, MAP_UDP_OUT, map_pack(1, 2), map_pack(3, 4)), 0);
+	mapfile_set_ready(mf, true);
+	unlink(path);
+	/* Where nothing can be made, all is as it was. */
+	assert_int_equal(mapfile_renew(mf, "/nowhere/at/all", false), -ENOENT);
+	assert_true(map_is_alive(old) && old->retired == 0);
+
+	assert_int_equal(mapfile_renew(mf, dir, false), 0);
+	map = read_map();
+	assert_true(map_is_alive(map) && map->retired == 0 && map->ready);
+	assert_true(!map_is_alive(old) && old->retired == 1);
+	assert_int_equal(map->hold_port, 61234);
+	assert_int_equal(map_dir(map)->name_count, 2);
+	assert_true(find(map, 0x7f400001, 1000, &found) && found.state == MAP_FLOW_HELD);
+	assert_true(map_find_pair(map, MAP_UDP_OUT, 1, 2, &addr, &port) && addr == 3 && port == 4);
+	/* What is written from now on is written there. */
+	mapfile_flow_set(mf, &flow, MAP_FLOW_OPEN, 0);
+	assert_true(find(map, 0x7f400001, 1000, &found) && found.state == MAP_FLOW_OPEN);
+	assert_true(find(old, 0x7f400001, 1000, &found) && found.state == MAP_FLOW_HELD);
+	mapfile_close(mf);
+	assert_false(map_is_alive(map));
+	unmap(old);
+	unmap(map);
+	free(d);
+}
+
 /* tmpfs, where even a look at a hole takes room: where there is none, who looks is killed. */
 static void test_a_full_file_system_kills_nobody(void **state)
 {
@@ -639,6 +680,7 @@ int main(void)
 		TEST(test_pairs_come_and_go_like_a_simple_table),
 		TEST(test_a_full_table_of_pairs_says_so),
 		TEST(test_readers_never_see_half_of_a_change),
+		TEST(test_a_file_that_was_removed_is_made_anew),
 		TEST(test_a_full_file_system_kills_nobody),
 		TEST(test_a_map_without_room_is_not_begun),
 	};
