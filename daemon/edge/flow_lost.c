@@ -1,13 +1,11 @@
 /*
  * Flows whose far side fell silent.
  *
- * The kernel would tell the program ETIMEDOUT, but of a connection to us it knows a reset only.
- * So before that the map says why, and the shim corrects the error where it is asked (recv and
- * its family, SO_ERROR). An outbound flow has an entry, an inbound one gets it now. It is taken
- * back when another flow has the same ends on loopback.
+ * The kernel would tell the program ETIMEDOUT, or what a router had said by ICMP, but of a
+ * connection to us it knows a reset only. So before that the map says why, and the shim corrects
+ * the error where it is asked (recv and its family, SO_ERROR). An outbound flow has an entry, an
+ * inbound one gets it now. It is taken back when another flow has the same ends on loopback.
  */
-#include <errno.h>
-
 #include "daemon/edge/flow_private.h"
 
 static struct map_ends inbound_ends(const struct flow *flow)
@@ -26,7 +24,7 @@ void flow_tell_lost(struct flow *flow)
 	struct mapfile *mapfile = flow->edge->mapfile;
 	struct map_ends ends;
 
-	if (flow->state != FLOW_OPEN || tcp_conn_error(flow->conn) != ETIMEDOUT)
+	if (flow->state != FLOW_OPEN || !tcp_conn_fell_silent(flow->conn))
 		return;
 	if (flow->is_inbound) {
 		ends = inbound_ends(flow);
@@ -35,7 +33,7 @@ void flow_tell_lost(struct flow *flow)
 			return;
 		flow->edge->flows.has_lost = true;
 	}
-	mapfile_flow_set(mapfile, &flow->entry, MAP_FLOW_LOST, ETIMEDOUT);
+	mapfile_flow_set(mapfile, &flow->entry, MAP_FLOW_LOST, tcp_conn_error(flow->conn));
 }
 
 void flow_forget_lost(struct flow *flow)

@@ -130,6 +130,7 @@ struct tcp_conn {
 	enum tcp_rtx rtx;
 	unsigned events;
 	int error, soft_error;
+	bool fell_silent;   /* the far side, and that was the end */
 	bool is_held;       /* the owner has it and hears events */
 	bool ends_by_reset; /* when all is acknowledged; without an owner */
 	bool in_events, in_output, in_table;

@@ -551,6 +551,11 @@ int tcp_conn_error(const struct tcp_conn *conn)
 	return conn->error;
 }
 
+bool tcp_conn_fell_silent(const struct tcp_conn *conn)
+{
+	return conn->fell_silent;
+}
+
 void tcp_get_stats(const struct tcp *tcp, struct tcp_stats *stats)
 {
 	*stats = tcp->stats;

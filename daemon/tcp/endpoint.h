@@ -164,6 +164,8 @@ struct tcp_conn *tcp_find(struct tcp *tcp, const struct endpoint *local,
 void *tcp_conn_user(const struct tcp_conn *conn);
 /* After TCP_EVENT_FAILED: ECONNREFUSED, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH. */
 int tcp_conn_error(const struct tcp_conn *conn);
+/* ... of an open one: since nothing was heard any more. */
+bool tcp_conn_fell_silent(const struct tcp_conn *conn);
 void tcp_conn_info(const struct tcp_conn *conn, struct tcp_conn_info *info);
 /*
  * There is no way to the far side any more: fails with error, as if everything that can be

@@ -50,6 +50,13 @@ static bool is_too_long(const struct tcp_conn *conn, uint64_t now_ns)
 	return timeout_ns > 0 && conn->retries > 0 && now_ns - waits_since(conn) >= timeout_ns;
 }
 
+static void fail_by_silence(struct tcp_conn *conn)
+{
+	conn->fell_silent = true;
+	tcp_reply_abort(conn);
+	tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
+}
+
 static bool gives_up(struct tcp_conn *conn, uint64_t now_ns)
 {
 	uint64_t silent_ns = now_ns - MAX(conn->progress_ns, conn->last_heard_ns);
@@ -64,8 +71,7 @@ static bool gives_up(struct tcp_conn *conn, uint64_t now_ns)
 	is_over = is_over && conn->retries >= TCP_ASKED_MIN;
 	if (!is_over && !is_too_long(conn, now_ns))
 		return false;
-	tcp_reply_abort(conn);
-	tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
+	fail_by_silence(conn);
 	return true;
 }
 
@@ -209,8 +215,7 @@ static void life_expired(struct tcp_conn *conn, uint64_t now_ns)
 		return;
 	}
 	if (is_dead(conn, now_ns)) {
-		tcp_reply_abort(conn);
-		tcp_conn_fail(conn, conn->soft_error ? conn->soft_error : ETIMEDOUT);
+		fail_by_silence(conn);
 		return;
 	}
 	conn->life_ns = now_ns + keepalive_interval(conn);

@@ -290,6 +290,12 @@ int tcp_conn_error(const struct tcp_conn *conn)
 	return conn->error;
 }
 
+bool tcp_conn_fell_silent(const struct tcp_conn *conn)
+{
+	(void)conn;
+	return false; /* none does once it is open */
+}
+
 void tcp_cut_off(struct tcp_conn *conn, int error, uint64_t now_ns)
 {
 	(void)now_ns;

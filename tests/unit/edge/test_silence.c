@@ -242,6 +242,40 @@ static enum map_flow_state state_in_map(struct node *node, const struct endpoint
 	return flow.state;
 }
 
+/* In the loop: as where a router has said by ICMP that it reaches nobody, and then nothing comes.
+ */
+static void lose_the_way(void *arg)
+{
+	(void)arg;
+	a->edge->flows.all->conn->soft_error = EHOSTUNREACH;
+	a->is_cut = b->is_cut = true;
+}
+
+static void test_the_map_says_what_a_router_had_said(void **state)
+{
+	struct endpoint local, peer, remote, at;
+	struct ipc_patience p;
+	struct map_flow flow;
+	int client, server;
+
+	(void)state;
+	two_nodes_join(&t, B_ADDR, &client, &server);
+	assert_int_equal(sock_local(client, &local), 0);
+	assert_int_equal(sock_peer(client, &peer), 0);
+	assert_int_equal(sock_local(server, &at), 0);
+	remote = mesh_endpoint(B_ADDR, at.port);
+	p = words(IPC_PATIENCE, &local, &remote, 0);
+	p.user_timeout_ms = 1000;
+	tell(a, &p);
+	two_nodes_call(&t, lose_the_way, NULL);
+	program_send(client, "?", 1);
+	expect_reset(client);
+	assert_true(map_has_flow(a, &local, &peer, &flow));
+	assert_int_equal(flow.state, MAP_FLOW_LOST);
+	assert_int_equal(flow.error, EHOSTUNREACH);
+	close(server);
+}
+
 /* A connection from just this port. */
 static int connect_from(struct node *node, struct endpoint *local, const struct endpoint *to)
 {
@@ -317,6 +351,7 @@ int main(void)
 		TEST(test_who_names_other_ends_changes_nothing),
 		TEST(test_another_users_flow_is_left_alone),
 		TEST(test_the_map_says_whose_far_side_fell_silent),
+		TEST(test_the_map_says_what_a_router_had_said),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

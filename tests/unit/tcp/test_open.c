@@ -461,6 +461,7 @@ static void test_cut_off_fails_in_silence_and_leaves_what_came(void **state)
 	script_flush(&t);
 	assert_int_equal(script_events(&t), TCP_EVENT_FAILED);
 	assert_int_equal(tcp_conn_error(t.conn), EHOSTUNREACH);
+	assert_false(tcp_conn_fell_silent(t.conn));
 	assert_int_equal(script_read(&t), 10);
 	/* It is dead, and stays so. */
 	tcp_cut_off(t.conn, ETIMEDOUT, t.now_ns);

@@ -28,6 +28,7 @@ static void expect_timeout(struct script *t)
 {
 	assert_int_equal(script_events(t) & TCP_EVENT_FAILED, TCP_EVENT_FAILED);
 	assert_int_equal(tcp_conn_error(t->conn), ETIMEDOUT);
+	assert_true(tcp_conn_fell_silent(t->conn));
 	script_finish(t);
 }
 
