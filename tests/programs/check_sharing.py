@@ -1,8 +1,13 @@
-"""What people hand files and streams on with: BitTorrent, magic-wormhole, Unison, iSCSI, PulseAudio, iroh, rclone."""
+"""What people hand files and streams on with: BitTorrent, magic-wormhole, Unison, iSCSI, PulseAudio, iroh, libp2p, rclone."""
 import json
+import os
+import re
+import shutil
+import subprocess
 
-from base import HERE, VENV, check, expect, free_port, pip_version, version_of, wait_until
+from base import CACHE, HERE, VENV, check, expect, find, free_port, pip_version, version_of, wait_until
 
+LIBP2P = CACHE / "libp2p/libp2p_work"
 TORRENT = VENV / "bin/python3", HERE / "torrent_work.py"
 
 
@@ -152,6 +157,46 @@ def iroh(pair):
         expect(all(place.startswith((f"{client.v4}:", f"[{client.v6}]:")) for place in seen), f"who asked {server.name}: {seen}")
         serving.stop()
     return pip_version("iroh")
+
+
+def build_libp2p():
+    LIBP2P.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(HERE / "libp2p_work.go", LIBP2P.parent / "main.go")
+    (LIBP2P.parent / "go.mod").write_text("module libp2p_work\n")
+    for words in (["get", "github.com/libp2p/go-libp2p@latest"], ["mod", "tidy"], ["build", "-o", LIBP2P, "."]):
+        subprocess.run([find("go") or "go", *words], check=True, cwd=LIBP2P.parent, env={**os.environ, "CGO_ENABLED": "0"})
+
+
+@check("libp2p", "libp2p (go-libp2p)", "a Go program (meshrun traces it): two listen on one port and dial each other from it at once, by IPv4 and by IPv6, on the mesh addresses and on "
+       "all; 3 MB there and back; the peers' mesh addresses", carries=24_000_000, programs=(str(LIBP2P),), build=build_libp2p)
+def libp2p(pair):
+    for number, name in ((4, "address"), (6, "address"), (4, "name"), (6, "name")):
+        port, ends = free_port(), []
+        for me, far in ((pair.a, pair.b), (pair.b, pair.a)):
+            own, all_, theirs = (me.v4, "0.0.0.0", far.v4) if number == 4 else (me.v6, "::", far.v6)
+            place = f"/ip{number}/{theirs}" if name == "address" else f"/dns{number}/{far.name}"
+            listen = f"/ip{number}/{own if name == 'address' else all_}/tcp/{port}"
+            process = me.spawn(LIBP2P, me.name, far.name, listen, log="libp2p", stdin=subprocess.PIPE)
+            ends.append((process, f"{place}/tcp/{port}\n", f"/ip{number}/{own}/tcp/", f"/ip{number}/{theirs}/tcp/"))
+        for process, *_ in ends:
+            process.wait_for("listens.*listens", 60)
+        for process, place, *_ in ends:
+            process.popen.stdin.write(place.encode())
+            process.popen.stdin.flush()
+        for process, place, own, theirs in ends:
+            process.wait_for("\ndone\n", 90)
+            expect("echoed true" in process.text, f"the echo from {place}: {process.text}")
+            found = re.findall(r"^connection (\w+) (\S+) (\S+)$", process.text, re.M)
+            expect(found and all(local.startswith(own) and far.startswith(theirs) for _, local, far in found), f"the connections: {process.text}")
+            # But for an IPv6-only socket on all addresses, see limits.md: libp2p takes another port then.
+            mine = [local for way, local, _ in found if way == "Outbound"]
+            expect((number, name) == (6, "name") or all(local == f"{own}{port}" for local in mine), f"dialled from another port: {process.text}")
+        for process, *_ in ends:
+            process.popen.stdin.close()
+            process.wait(30)
+    told = subprocess.run([find("go") or "go", "version", "-m", LIBP2P], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"dep\s+github.com/libp2p/go-libp2p\s+v(\S+)", told)
+    return version.group(1) if version else "?"
 
 
 @check("rclone", "rclone", "a Go program (meshrun traces it): 8 MB from and to its own servers of WebDAV and SFTP", carries=64_000_000, apt=("rclone",), programs=("rclone",))
