@@ -126,9 +126,10 @@ static void take_slot(struct udp_path *path, unsigned i)
 	}
 }
 
-static void reset_slots(struct udp_path *path)
+/* What the kernel has changed of them when it filled them. */
+static void reset_slots(struct udp_path *path, unsigned count)
 {
-	for (unsigned i = 0; i < SLOTS; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		struct msghdr *m = &path->message[i].msg_hdr;
 
 		path->piece[i] = (struct iovec){ path->slots + (size_t)i * SLOT_BYTES, SLOT_BYTES };
@@ -150,7 +151,6 @@ static void socket_readable(evutil_socket_t fd, short events, void *arg)
 	for (unsigned taken = 0; taken < WAKE_UP_SLOTS; taken += SLOTS) {
 		int n;
 
-		reset_slots(path);
 		n = recvmmsg(fd, path->message, SLOTS, MSG_DONTWAIT, NULL);
 		path->stats.rx_calls++;
 		/* An error is EAGAIN, or what some datagram of ours met: the next one is asked for.
@@ -159,6 +159,7 @@ static void socket_readable(evutil_socket_t fd, short events, void *arg)
 			return;
 		for (int i = 0; i < n; i++)
 			take_slot(path, (unsigned)i);
+		reset_slots(path, n > 0 ? (unsigned)n : 0);
 		deliver(path);
 		if (n >= 0 && n < SLOTS)
 			return;
@@ -284,6 +285,8 @@ int udp_path_create(struct loop *loop, uint16_t port, const struct udp_callbacks
 	path->socket[1] = (struct udp_socket){ .path = path, .fd = v6, .family = AF_INET6 };
 	path->slots = malloc((size_t)SLOTS * SLOT_BYTES);
 	err = path->slots ? 0 : -ENOMEM;
+	if (err == 0)
+		reset_slots(path, SLOTS);
 	for (unsigned i = 0; i < SOCKETS && err == 0; i++) {
 		if (path->socket[i].fd >= 0)
 			err = socket_start(&path->socket[i]);
