@@ -1,11 +1,12 @@
 /*
  * The bridge.
  *
- * The socket is registered once, edge-triggered, for both directions; after
- * that no epoll_ctl() is made until it is closed (or stowed: stow.h). Two flags remember edges:
- * set by the event, cleared only by EAGAIN or a write that took less than it
- * was given. So a direction that stops because the other side has no room is
- * resumed by the endpoint's own event without asking epoll again.
+ * The socket is registered edge-triggered: for reading at first, since a new one has room, which
+ * epoll would tell at once, and for both directions from when it was full. After that no
+ * epoll_ctl() is made until it is closed (or stowed: stow.h). Two flags remember edges: set by the
+ * event, cleared only by EAGAIN or a write that took less than it was given. So a direction that
+ * stops because the other side has no room is resumed by the endpoint's own event without asking
+ * epoll again.
  *
  * Most reads empty the socket, and asking it again only to hear EAGAIN would be a
  * third of an interactive connection's calls. A short read alone is no proof (it
@@ -51,8 +52,10 @@ union left_control {
 
 static int watch(struct stream *s, struct event_base *base, event_callback_fn on_event, void *arg)
 {
-	if (event_assign(&s->event, base, s->fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_event,
-			 arg) != 0 ||
+	short room = s->has_been_full ? EV_WRITE : 0;
+
+	if (event_assign(&s->event, base, s->fd, (short)(EV_READ | room | EV_ET | EV_PERSIST),
+			 on_event, arg) != 0 ||
 	    event_add(&s->event, NULL) != 0)
 		return -ENOMEM;
 	s->has_event = true;
@@ -202,6 +205,21 @@ static enum result pass_on_end(struct stream *s)
 	return IDLE;
 }
 
+/* Until the program has read some. */
+static enum result wait_for_room(struct stream *s)
+{
+	s->is_writable = false;
+	if (s->has_been_full)
+		return IDLE;
+	s->has_been_full = true;
+	event_del(&s->event);
+	s->has_event = false;
+	return watch(s, event_get_base(&s->event), event_get_callback(&s->event),
+		     event_get_callback_arg(&s->event)) == 0
+		       ? IDLE
+		       : DEAD;
+}
+
 /* Mesh to program. */
 static enum result push(struct stream *s)
 {
@@ -224,9 +242,10 @@ static enum result push(struct stream *s)
 		if (n > 0) {
 			tcp_recv_consume(s->conn, (size_t)n);
 			moved += (size_t)n;
-			s->is_writable = (size_t)n == len;
+			if ((size_t)n < len)
+				return wait_for_room(s);
 		} else if (n < 0 && errno == EAGAIN) {
-			s->is_writable = false;
+			return wait_for_room(s);
 		} else if (n < 0 && errno != EINTR) {
 			return note_reset(s);
 		}

@@ -27,6 +27,7 @@ struct stream {
 	bool is_readable, is_writable;
 	bool is_fresh;      /* an event came since the socket was asked for its error */
 	bool is_reset;      /* by the program; what it wrote before may still be unread */
+	bool has_been_full; /* so epoll tells of room, too */
 	bool has_read;      /* bytes of the program, when it ran last */
 	bool program_ended; /* its FIN was passed on */
 	bool mesh_ended;    /* the far side's FIN was passed on */
