@@ -333,6 +333,11 @@ void flow_open(struct flow *flow, int fd)
 		return;
 	}
 	flow_hold_descriptor(flow);
+	/*
+	 * A program speaks as soon as its connect() returns, often before this is reached. Then
+	 * what it says goes with the acknowledgement that the far side's SYN is owed.
+	 */
+	flow->stream.is_readable = !flow->is_inbound;
 	run(flow);
 }
 
