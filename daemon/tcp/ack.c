@@ -17,12 +17,15 @@
  * segment is lost, a partial acknowledgement in recovery means the next one is.
  */
 #include "daemon/tcp/conn.h"
+#include "daemon/tcp/cubic.h"
 
 #define DUPACKS 3u
 
 /* Pacing is faster than the window by that part, and where the path is just full. */
 #define PACE_DIVIDE 5u
 #define CALM_DIVIDE 20u
+/* So much of a hole is filled in a round trip. */
+#define PACE_HOLE_NS (10 * NS_PER_MS)
 
 /* What one acknowledgement has delivered. */
 struct delivery {
@@ -413,6 +416,23 @@ static void grow_window(struct tcp_conn *conn, const struct delivery *d, uint64_
 }
 
 /*
+ * A hiccup of the machine leaves a hole in what is in flight, and the window lets us send faster
+ * until it is filled: beyond the bottleneck's rate that is a queue as long as the hole was, on a
+ * long path one that overflows. So it is filled by a little each round trip.
+ */
+static uint64_t faster(const struct tcp_conn *conn, uint64_t window, uint64_t now_ns)
+{
+	uint64_t min_rtt_ns = conn->rack.min_rtt_ns;
+
+	if (now_ns < conn->cc.cubic.calm_until_ns)
+		return window / CALM_DIVIDE;
+	if (conn->cc.ssthresh == TCP_CWND_MAX || min_rtt_ns <= PACE_DIVIDE * PACE_HOLE_NS ||
+	    tcp_cubic_silent_ns(&conn->cc.cubic) == 0)
+		return window / PACE_DIVIDE;
+	return window * PACE_HOLE_NS / MIN(min_rtt_ns, CALM_DIVIDE * PACE_HOLE_NS);
+}
+
+/*
  * CUBIC has no rate of its own: a little more than cwnd a round trip. In slow start just enough to
  * double (2 ln 2 = 1.39): more makes it send in clumps, which overflow a queue long before the path
  * is full. Where trains tell how to grow, the window stands still for a round trip. What is not
@@ -433,7 +453,7 @@ static void pace_by_window(struct tcp_conn *conn, uint64_t now_ns)
 	else if (cc->cwnd < cc->ssthresh / 2)
 		window = window * 3 / 2;
 	else
-		window += window / (now_ns < cc->cubic.calm_until_ns ? CALM_DIVIDE : PACE_DIVIDE);
+		window += faster(conn, window, now_ns);
 	conn->cc.pacing_rate = window * NS_PER_S / conn->srtt_ns;
 }
 

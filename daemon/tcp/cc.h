@@ -43,7 +43,9 @@ struct tcp_cubic {
 	bool met_others;                        /* since the last loss */
 	bool had_chance;                        /* lost without a queue since the last overflow */
 	uint64_t srtt_ns, min_rtt_ns;           /* what the last acknowledgements met */
-	uint64_t learn_ns, learn_bytes;
+	uint64_t learn_ns, learn_bytes, learn_silent_ns;
+	/* Hiccups: when anything was heard last; how long they lasted, lately and before. */
+	uint64_t heard_ns, silent_ns[2], silent_until_ns;
 	uint64_t calm_until_ns; /* the path is just full: what comes in clumps overflows it again */
 };
 

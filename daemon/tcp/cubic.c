@@ -134,6 +134,7 @@ static void cubic_acked(struct tcp_cc *cc, const struct tcp_cc_ack *ack)
 {
 	uint32_t step = ack->acked;
 
+	tcp_cubic_hiccup(&cc->cubic, ack);
 	cc->cubic.srtt_ns = ack->srtt_ns;
 	if (ack->rtt_ns > 0) {
 		cc->cubic.min_rtt_ns = MIN(cc->cubic.min_rtt_ns, ack->rtt_ns);

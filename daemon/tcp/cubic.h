@@ -27,7 +27,17 @@ static inline double tcp_cubic_queued(const struct tcp_cubic *cubic)
 	return (double)cubic->srtt_ns / (double)cubic->min_rtt_ns;
 }
 
+/* Of the last round trips, by hiccups. */
+static inline uint64_t tcp_cubic_silent_ns(const struct tcp_cubic *cubic)
+{
+	return cubic->silent_ns[0] + cubic->silent_ns[1];
+}
+
 /* cubic_learn.c */
+/* An acknowledgement, in recovery, too. So long there was none, if for longer than is usual. */
+uint64_t tcp_cubic_heard(struct tcp_cubic *cubic, uint64_t now_ns);
+/* The same outside of recovery, where it is a hiccup if what ends it is late by that. */
+void tcp_cubic_hiccup(struct tcp_cubic *cubic, const struct tcp_cc_ack *ack);
 /* An acknowledgement while the lesson is CUBIC_PROBING. */
 void tcp_cubic_probe(struct tcp_cc *cc, uint32_t acked);
 /* After tcp_cubic_reduce(): slow start or probing has ended with a loss, */

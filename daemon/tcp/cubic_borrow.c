@@ -98,6 +98,9 @@ void tcp_cubic_overflowed(struct tcp_cc *cc)
 		return;
 	}
 	cubic->had_chance = queue == 1;
+	/* Late by a hiccup: that tells nothing. */
+	if (queue >= BORROW_QUEUED && tcp_cubic_silent_ns(cubic) > 0)
+		return;
 	cubic->part = 0;
 	if (queue > 1 && queue < BORROW_QUEUED)
 		cubic->part = (uint32_t)((cc->undo_cwnd + borrowed) / queue);

@@ -23,6 +23,11 @@
  * ever had for what the path holds, since a flow that joined late then leaves
  * room that it never took; and to leave room at each first loss without knowing of
  * others, which a lone stream would pay for.
+ *
+ * Hiccups. While the machine, ours or the peer's, has no turn, nothing is acknowledged, and
+ * maybe nothing sent. What came through meanwhile, and a flight with a hole in it, is less
+ * than our part, by as much as that time carries at most. Who would be taken for alone with
+ * that added is not taken for one beside others.
  */
 #include "daemon/tcp/cubic.h"
 #include "shared/util.h"
@@ -39,6 +44,10 @@
 #define LEARN_ROOM    0.07
 #define LEARN_ROOM_NS (8 * NS_PER_MS)
 #define CALM_ROUNDS   8u
+#define SILENCE_NS    (8 * NS_PER_MS)  /* a shorter one is usual */
+#define HICCUP_NS     (16 * NS_PER_MS) /* a shorter one may be a burst of others in the queue */
+/* What overflows after a hiccup is found lost a round trip later; so long and longer it counts. */
+#define SILENCE_ROUNDS 4u
 /* Parts of what the path holds. */
 #define SHARED_ALL   0.95 /* so much and more is ours: there is nobody else */
 #define SHARED_FIRST 0.93 /* the same as a single round trip tells */
@@ -46,6 +55,27 @@
 #define SHARED_KEEP  0.4
 #define SHARED_BACK  0.5  /* where the window grows slowly */
 #define ROOM_LEFT    0.95 /* of our share then is ours again: nobody took what was left */
+
+uint64_t tcp_cubic_heard(struct tcp_cubic *cubic, uint64_t now_ns)
+{
+	uint64_t silent_ns = cubic->heard_ns > 0 ? now_ns - cubic->heard_ns : 0;
+
+	cubic->heard_ns = now_ns;
+	return silent_ns > SILENCE_NS ? silent_ns : 0;
+}
+
+void tcp_cubic_hiccup(struct tcp_cubic *cubic, const struct tcp_cc_ack *ack)
+{
+	uint64_t silent_ns = tcp_cubic_heard(cubic, ack->now_ns);
+
+	if (ack->now_ns >= cubic->silent_until_ns) {
+		cubic->silent_ns[1] = cubic->silent_ns[0];
+		cubic->silent_ns[0] = 0;
+		cubic->silent_until_ns = ack->now_ns + SILENCE_ROUNDS * ack->srtt_ns;
+	}
+	if (silent_ns >= HICCUP_NS && ack->rtt_ns > cubic->srtt_ns + silent_ns / 2)
+		cubic->silent_ns[0] += silent_ns;
+}
 
 /* Gently, until a loss; or, where others are known to be, until a half of the path is ours. */
 void tcp_cubic_probe(struct tcp_cc *cc, uint32_t acked)
@@ -112,14 +142,17 @@ static void settle(struct tcp_cc *cc, double held)
 void tcp_cubic_share(struct tcp_cc *cc)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
-	double left_at = cc->undo_cubic.left_at, held;
+	double left_at = cc->undo_cubic.left_at, held, hole;
 
 	/* What a clump overflows for less than a moment tells nothing about others. */
 	if (cubic->told == 0 || !tcp_cubic_has_queue(cubic) || tcp_cubic_lasting_queue(cubic) == 1)
 		return;
 	held = cc->undo_cwnd / tcp_cubic_queued(cubic);
+	hole = held * (double)tcp_cubic_silent_ns(cubic) / (double)cubic->min_rtt_ns;
 	if (held >= SHARED_ALL * cubic->told)
 		cubic->told = MAX(cubic->told, (uint32_t)held);
+	else if (held + hole >= SHARED_ALL * cubic->told)
+		return;
 	else if (left_at > 0 && held >= ROOM_LEFT * left_at)
 		cubic->told = 0;
 	else if (held > SHARED_FAIR * cubic->told)
@@ -139,7 +172,7 @@ void tcp_cubic_learn(struct tcp_cc *cc, bool is_first, uint64_t now_ns)
 	cc->start.is_full = false;
 	cubic->lesson = CUBIC_LEARNING;
 	cubic->learn_ns = now_ns;
-	cubic->learn_bytes = 0;
+	cubic->learn_bytes = cubic->learn_silent_ns = 0;
 	cc->ssthresh = MAX(cc->ssthresh, MIN(cubic->learned, (uint32_t)(cc->cwnd * LEARN_MOST)));
 }
 
@@ -159,19 +192,33 @@ void tcp_cubic_probed(struct tcp_cc *cc, uint32_t held)
 	}
 }
 
+/* By what came through since the loss; where a hiccup may be all that is missing, by trains. */
+static double delivered(const struct tcp_cc *cc, uint64_t elapsed_ns, uint64_t min_rtt_ns)
+{
+	const struct tcp_cubic *cubic = &cc->cubic;
+	double bytes = (double)cubic->learn_bytes * (double)min_rtt_ns, told = cubic->told;
+	uint64_t silent_ns = MIN(cubic->learn_silent_ns, elapsed_ns - 1);
+	double held = MAX(bytes / (double)elapsed_ns, cc->ssthresh * LEARN_LEAST);
+
+	if (silent_ns > 0 && bytes / (double)(elapsed_ns - silent_ns) >= SHARED_FIRST * told)
+		return MAX(held, told);
+	return held;
+}
+
 bool tcp_cc_learned(struct tcp_cc *cc, uint32_t acked, uint64_t min_rtt_ns, uint64_t now_ns)
 {
 	struct tcp_cubic *cubic = &cc->cubic;
 	uint64_t elapsed_ns = now_ns - cubic->learn_ns;
+	uint64_t silent_ns = tcp_cubic_heard(cubic, now_ns);
 	double held, room = MIN(LEARN_ROOM, LEARN_ROOM_NS / (double)min_rtt_ns);
 
 	if (cubic->lesson != CUBIC_LEARNING || elapsed_ns == 0)
 		return false;
 	cubic->learn_bytes += acked;
+	cubic->learn_silent_ns += silent_ns;
 	if (elapsed_ns < min_rtt_ns)
 		return false;
-	held = (double)cubic->learn_bytes * (double)min_rtt_ns / (double)elapsed_ns;
-	held = MAX(held, cc->ssthresh * LEARN_LEAST);
+	held = delivered(cc, elapsed_ns, min_rtt_ns);
 	tcp_cubic_held(cubic, held);
 	cubic->calm_until_ns = now_ns + CALM_ROUNDS * min_rtt_ns;
 	if (tcp_cubic_has_queue(cubic) && held < SHARED_FIRST * cubic->told) {

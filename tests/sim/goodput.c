@@ -26,6 +26,7 @@
 #define ACCESS_NS     60.0
 
 #define LINE_BITS_PER_S UINT64_C(1000000000) /* before a shaper */
+#define HICCUP_EVERY_NS (3 * NS_PER_S)       /* on average */
 
 struct bulk {
 	uint64_t to_send, sent, received;
@@ -99,6 +100,7 @@ struct scenario {
 	uint64_t burst_bytes;   /* a token bucket of a shaper: passes at 1 Gbit/s */
 	uint32_t loss, reorder; /* in a million; late by up to 5 ms */
 	uint64_t nap_ns;        /* a busy machine, see world.h */
+	uint64_t hiccup_ns;     /* every HICCUP_EVERY_NS */
 	uint64_t bytes;
 	double least[2]; /* share of the link that must be reached: by CUBIC, by rate */
 	double whole;    /* by either, slow start included */
@@ -140,6 +142,8 @@ static bool run(const struct scenario *s, enum tcp_congestion congestion, bool i
 	world_init(&w, &config, (struct link_config[2]){ there, back }, false, 1);
 	w.app = &bulk_app;
 	w.nap_ns = s->nap_ns;
+	w.hiccup_ns = s->hiccup_ns;
+	w.hiccup_every_ns = HICCUP_EVERY_NS;
 	w.app_state = &bulk;
 	local = with_port(w.side[0].address, 40000);
 	remote = with_port(w.side[1].address, 80);
@@ -331,6 +335,25 @@ static const struct scenario scenarios[] = {
 	  .bytes = 9000 * MIB,
 	  .least = { 0.98 * PAYLOAD_SHARE, 0.98 * PAYLOAD_SHARE },
 	  .whole = 0.92 },
+	/* The same on a machine that is taken away for up to 60 ms now and then. */
+	{ .name = "200 Mbit/s, 200 ms, a minute with hiccups",
+	  .bits_per_s = 200 * MBIT,
+	  .rtt_ns = 200 * NS_PER_MS,
+	  .queue_ns = 20 * NS_PER_MS,
+	  .settle_ns = 5 * NS_PER_S,
+	  .nap_ns = NS_PER_MS,
+	  .hiccup_ns = 60 * NS_PER_MS,
+	  .bytes = 1800 * MIB,
+	  .least = { 0.90, 0.80 } },
+	{ .name = "1 Gbit/s, 200 ms, a minute with hiccups",
+	  .bits_per_s = GBIT,
+	  .rtt_ns = 200 * NS_PER_MS,
+	  .queue_ns = 20 * NS_PER_MS,
+	  .settle_ns = 5 * NS_PER_S,
+	  .nap_ns = NS_PER_MS,
+	  .hiccup_ns = 60 * NS_PER_MS,
+	  .bytes = 9000 * MIB,
+	  .least = { 0.90, 0.80 } },
 	{ .name = "1 Gbit/s, 20 ms",
 	  .bits_per_s = GBIT,
 	  .rtt_ns = 20 * NS_PER_MS,

@@ -155,6 +155,15 @@ static uint64_t app_next_ns(struct world *w)
 	return w->app->next_ns ? w->app->next_ns(w) : NEVER_NS;
 }
 
+static void hiccup(struct world *w)
+{
+	uint64_t for_ns = link_random(&w->random) % w->hiccup_ns;
+	struct side *side = &w->side[link_random(&w->random) % 2];
+
+	side->awake_ns = MAX(side->awake_ns, w->now_ns + for_ns);
+	w->next_hiccup_ns = w->now_ns + link_random(&w->random) % (2 * w->hiccup_every_ns);
+}
+
 bool world_step(struct world *w)
 {
 	uint64_t next = app_next_ns(w);
@@ -182,6 +191,8 @@ bool world_step(struct world *w)
 		if (w->nap_ns > 0 && side_next_ns(side, from) > w->now_ns)
 			side->awake_ns = w->now_ns + link_random(&w->random) % w->nap_ns;
 	}
+	if (w->hiccup_ns > 0 && w->now_ns >= w->next_hiccup_ns)
+		hiccup(w);
 	if (app_next_ns(w) <= w->now_ns) {
 		w->app->run(w);
 		world_flush(w);

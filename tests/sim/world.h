@@ -38,6 +38,8 @@ struct world {
 	uint64_t now_ns;
 	uint64_t random;
 	uint64_t nap_ns; /* a busy machine: a side that had work has no turn for up to so long */
+	/* One that is taken away now and then: one side has no turn for up to so long. */
+	uint64_t hiccup_ns, hiccup_every_ns, next_hiccup_ns;
 	struct side side[2];
 	const struct world_app *app;
 	void *app_state;
