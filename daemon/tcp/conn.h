@@ -165,6 +165,7 @@ struct tcp_conn {
 	uint64_t progress_ns; /* when what is outstanding now began, or last moved */
 	uint64_t shut_ns;     /* when the persist timer began */
 	struct tcp_patience patience;
+	bool owner_waits; /* and decides when silence is too long */
 	uint64_t last_sent_ns;
 	uint64_t retransmitted;
 	uint32_t recover; /* recovery ends when this is acknowledged */

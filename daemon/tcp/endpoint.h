@@ -29,7 +29,8 @@ enum tcp_event {
 	TCP_EVENT_WRITABLE = 4, /* tcp_send_space() was short and has grown */
 	TCP_EVENT_SENT = 8,     /* everything committed, and the FIN if any, was acknowledged */
 	TCP_EVENT_FAILED =
-		16 /* the connection is dead: tcp_conn_error() says why. The last event */
+		16,          /* the connection is dead: tcp_conn_error() says why. The last event */
+	TCP_EVENT_HEARD = 32 /* while the owner waits for it: the far side is alive */
 };
 
 /* What decides how fast to send. */
@@ -157,6 +158,15 @@ bool tcp_recv_ended(const struct tcp_conn *conn);
 
 /* From now on, also if it waits for something already. Of one that the owner holds, or parked. */
 void tcp_set_patience(struct tcp_conn *conn, const struct tcp_patience *patience, uint64_t now_ns);
+/* When a segment came last that shows the far side alive. */
+uint64_t tcp_heard_ns(const struct tcp_conn *conn);
+/* Asks the far side for such a one. False: what is outstanding asks already, or it has ended. */
+bool tcp_ask(struct tcp_conn *conn);
+/*
+ * While the owner waits for the far side keepalive of the endpoint's own does not end it, and
+ * each sign of life is an event.
+ */
+void tcp_owner_waits(struct tcp_conn *conn, bool waits);
 /* The connection between them that the owner holds, or that is parked. NULL: there is none. */
 struct tcp_conn *tcp_find(struct tcp *tcp, const struct endpoint *local,
 			  const struct endpoint *remote);

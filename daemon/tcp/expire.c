@@ -209,8 +209,8 @@ static void life_expired(struct tcp_conn *conn, uint64_t now_ns)
 		conn->life_ns = conn->last_heard_ns + idle_ns;
 		return;
 	}
-	if (conn->rtx != TCP_RTX_NONE) {
-		/* What is outstanding asks the same question already. */
+	if (conn->rtx != TCP_RTX_NONE || conn->owner_waits) {
+		/* What is outstanding asks the same question already, or the owner does. */
 		conn->life_ns = now_ns + idle_ns;
 		return;
 	}
@@ -238,6 +238,25 @@ void tcp_set_patience(struct tcp_conn *conn, const struct tcp_patience *patience
 	if (conn->rtx == TCP_RTX_RTO || conn->rtx == TCP_RTX_PERSIST)
 		conn->rtx_ns = tcp_within_patience(conn, conn->rtx_ns, now_ns);
 	tcp_conn_arm(conn);
+}
+
+uint64_t tcp_heard_ns(const struct tcp_conn *conn)
+{
+	return conn->last_heard_ns;
+}
+
+bool tcp_ask(struct tcp_conn *conn)
+{
+	if (!conn->in_table || !tcp_state_is_synchronized(conn->state) || conn->rtx != TCP_RTX_NONE)
+		return false;
+	conn->probe_due = true;
+	tcp_conn_want_output(conn);
+	return true;
+}
+
+void tcp_owner_waits(struct tcp_conn *conn, bool waits)
+{
+	conn->owner_waits = waits;
 }
 
 void tcp_conn_expire(struct tcp_conn *conn, uint64_t now_ns)

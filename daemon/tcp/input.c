@@ -164,6 +164,13 @@ static void update_timestamp(struct tcp_conn *conn, const struct tcp_segment *s,
 	conn->ts_recent_ns = now_ns;
 }
 
+static void heard(struct tcp_conn *conn, uint64_t now_ns)
+{
+	conn->last_heard_ns = now_ns;
+	if (conn->owner_waits)
+		tcp_conn_event(conn, TCP_EVENT_HEARD);
+}
+
 static void unacceptable(struct tcp_conn *conn, const struct tcp_segment *s, uint64_t now_ns)
 {
 	if (s->flags & TCP_RST)
@@ -171,7 +178,7 @@ static void unacceptable(struct tcp_conn *conn, const struct tcp_segment *s, uin
 	if (tcp_segment_space(s) == 0 || s->flags & TCP_SYN) {
 		/* A keepalive or window probe: whoever sends one lives. */
 		if (s->flags == TCP_ACK && s->seq == conn->rcv_nxt - 1)
-			conn->last_heard_ns = now_ns;
+			heard(conn, now_ns);
 		tcp_reply_challenge(conn, now_ns);
 		return;
 	}
@@ -303,7 +310,7 @@ void tcp_conn_input(struct tcp_conn *conn, const struct tcp_segment *received, u
 		return;
 	}
 	update_timestamp(conn, s, now_ns);
-	conn->last_heard_ns = now_ns;
+	heard(conn, now_ns);
 	conn->keepalives = 0;
 	tcp_ack_input(conn, s, now_ns);
 	if (conn->ends_by_reset) {

@@ -311,6 +311,52 @@ static void test_one_that_is_parked_keeps_its_patience(void **state)
 	script_finish(&t);
 }
 
+static void test_an_owner_asks_when_nothing_is_outstanding(void **state)
+{
+	struct script t;
+	uint64_t asked_ns;
+
+	(void)state;
+	begin(&t, &keepalive);
+	script_wait_ms(&t, 100);
+	asked_ns = t.now_ns;
+	assert_true(tcp_ask(t.conn));
+	script_flush(&t);
+	script_expect(&t, A, 0, 1, 0);
+	assert_true(tcp_heard_ns(t.conn) < asked_ns);
+	script_wait_ms(&t, 100);
+	answer(&t, 1);
+	assert_true(tcp_heard_ns(t.conn) > asked_ns);
+	script_write(&t, 10);
+	script_flush(&t);
+	script_expect(&t, A, 1, 1, 10);
+	assert_false(tcp_ask(t.conn));
+	tcp_cut_off(t.conn, EHOSTUNREACH, t.now_ns);
+	assert_false(tcp_ask(t.conn));
+	script_events(&t);
+	script_finish(&t);
+}
+
+/* Its program's kernel counts in the endpoint's place. */
+static void test_while_the_owner_waits_keepalive_ends_nothing(void **state)
+{
+	struct script t;
+
+	(void)state;
+	begin(&t, &keepalive);
+	tcp_owner_waits(t.conn, true);
+	script_wait_ms(&t, 3600 * 1000);
+	script_expect_none(&t);
+	assert_int_equal(script_events(&t), 0);
+	answer(&t, 1);
+	assert_int_equal(script_events(&t), TCP_EVENT_HEARD);
+	tcp_owner_waits(t.conn, false);
+	answer(&t, 1);
+	assert_int_equal(script_events(&t), 0);
+	script_wait_ms(&t, 20 * 1000);
+	expect_timeout(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +374,8 @@ int main(void)
 		cmocka_unit_test(test_user_timeout_overrides_the_count),
 		cmocka_unit_test(test_a_connection_is_found_by_its_ends_while_it_is_held),
 		cmocka_unit_test(test_one_that_is_parked_keeps_its_patience),
+		cmocka_unit_test(test_an_owner_asks_when_nothing_is_outstanding),
+		cmocka_unit_test(test_while_the_owner_waits_keepalive_ends_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
