@@ -176,6 +176,7 @@ void flow_bury(struct flow *flow, bool reset)
 	flow_leave_stow(flow);
 	stream_close(&flow->stream, reset);
 	edge_timer_cancel(&edge->timers, &flow->timer);
+	edge_timer_cancel(&edge->timers, &flow->look_timer);
 	unlink_busy(flow);
 	gather_leave(&edge->flows.gather, &flow->gather);
 	flow_unkey(flow);
@@ -338,6 +339,7 @@ void flow_open(struct flow *flow, int fd)
 	 * what it says goes with the acknowledgement that the far side's SYN is owed.
 	 */
 	flow->stream.is_readable = !flow->is_inbound;
+	flow_watch_silence(flow);
 	run(flow);
 }
 
@@ -378,6 +380,8 @@ void flow_tcp_event(struct flow *flow, unsigned events)
 			outbound_tcp_event(flow, events);
 		return;
 	}
+	if (flow->hearing == IS_DEAF)
+		flow_hear_again(flow);
 	if (events & TCP_EVENT_FAILED)
 		flow_far_side_failed(flow);
 	else if (flow->ticket && stream_has_news(&flow->stream))

@@ -19,6 +19,12 @@ enum flow_state {
 	FLOW_DEAD
 };
 
+enum flow_hearing {
+	HEARS,
+	HEARS_AND_HAS_ASKED, /* the far side, which may be silent */
+	IS_DEAF              /* to the program, whose kernel then finds that silence itself */
+};
+
 #define FLOW_RESET_WAIT_NS (2 * NS_PER_S) /* for what goes before a reset to be taken */
 
 struct flow {
@@ -64,6 +70,12 @@ struct flow {
 	 */
 	size_t rest;
 	uint64_t rest_ns;
+	/* See flow_silence.c. */
+	struct edge_timer look_timer;
+	enum flow_hearing hearing;
+	bool kernel_waits, kernel_counts_anew;
+	uint64_t asked_ns, look_pause_ns;
+	uint64_t kernel_asks_ns; /* when the program's kernel was to ask next, by keepalive */
 };
 
 struct flow_tables {
@@ -103,6 +115,14 @@ void flow_hold_descriptor(struct flow *flow);
 bool flow_fetch(struct flow *flow);
 /* It dies: the stream has its socket once more, to close it, if it was open at all. */
 void flow_leave_stow(struct flow *flow);
+
+/* ---- flow_silence.c ---- */
+/* It has opened. */
+void flow_watch_silence(struct flow *flow);
+/* A program says so; of one that has not opened yet, too. */
+void flow_keepalive_changed(struct flow *flow);
+/* The far side is there, or does not matter any more. */
+void flow_hear_again(struct flow *flow);
 
 /* ---- flow_lost.c ---- */
 /* Its far side fell silent: who is reset by that may see it in the map. */

@@ -142,7 +142,8 @@ static unsigned choose(struct flows *flows, unsigned steps, struct flow *chosen[
 
 	while (steps-- > 0 && count < STOW_GROUP && (flow = TAILQ_FIRST(&flows->held))) {
 		let_go(flow);
-		if (!flow->is_warm && !flow->is_busy && stream_is_idle(&flow->stream)) {
+		if (!flow->is_warm && !flow->is_busy && flow->hearing != IS_DEAF &&
+		    stream_is_idle(&flow->stream)) {
 			chosen[count++] = flow;
 			continue;
 		}

@@ -1,6 +1,7 @@
 /*
  * What a program sets on its socket acts on the loopback connection, where the daemon always
- * answers. So the shim tells it here, and our endpoint asks the far side in the kernel's place.
+ * answers, but for keepalive of an idle flow (flow_silence.c). So the shim tells it here, and our
+ * endpoint asks the far side in the kernel's place.
  *
  * A flow that the program dialled is found by its end on loopback, one that it accepted by the
  * ends on the mesh. That may come before the daemon has noticed that its call was taken: then
@@ -93,6 +94,8 @@ void patience_set(struct edge *edge, int asker, const struct ipc_patience *asked
 	if (edge->ns)
 		flow = asked->request.flags & IPC_ACCEPTED ? find_accepted(edge, &asked->request)
 							   : find_dialled(edge, &asked->request);
-	if (flow && flow->conn && !flow->dialled && is_askers(flow, asker))
-		tcp_set_patience(flow->conn, &patience, loop_now(edge->loop));
+	if (!flow || !flow->conn || flow->dialled || !is_askers(flow, asker))
+		return;
+	tcp_set_patience(flow->conn, &patience, loop_now(edge->loop));
+	flow_keepalive_changed(flow);
 }

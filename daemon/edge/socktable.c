@@ -22,6 +22,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "shared/util.h"
+
+/* idiag_timer; others are for what was sent. */
+#define NO_TIMER        0
+#define KEEPALIVE_TIMER 2
+
 struct answer {
 	int error; /* 0 or a negative errno */
 	struct inet_diag_msg socket;
@@ -129,20 +135,42 @@ static int ask(int fd, int protocol, const struct endpoint *near, const struct e
 	return 0;
 }
 
+static enum sock_life find_life(int table, const struct endpoint *theirs,
+				const struct endpoint *ours, struct answer *answer)
+{
+	/* One of another host is in no table of this one. */
+	if (table < 0 || !ip_is_loopback(&theirs->addr) || !ip_is_loopback(&ours->addr) ||
+	    ip_is_v4(&theirs->addr) != ip_is_v4(&ours->addr) ||
+	    ask(table, IPPROTO_TCP, theirs, ours, answer) != 0)
+		return SOCK_UNKNOWN;
+	if (answer->error)
+		return answer->error == -ENOENT ? SOCK_NONE : SOCK_UNKNOWN;
+	if (answer->socket.idiag_state == TCP_TIME_WAIT)
+		return SOCK_WAITING;
+	return answer->socket.idiag_inode == 0 ? SOCK_ORPHAN : SOCK_HELD;
+}
+
 enum sock_life socktable_life(int table, const struct endpoint *theirs, const struct endpoint *ours)
 {
 	struct answer answer;
 
-	/* One of another host is in no table of this one. */
-	if (table < 0 || !ip_is_loopback(&theirs->addr) || !ip_is_loopback(&ours->addr) ||
-	    ip_is_v4(&theirs->addr) != ip_is_v4(&ours->addr) ||
-	    ask(table, IPPROTO_TCP, theirs, ours, &answer) != 0)
-		return SOCK_UNKNOWN;
-	if (answer.error)
-		return answer.error == -ENOENT ? SOCK_NONE : SOCK_UNKNOWN;
-	if (answer.socket.idiag_state == TCP_TIME_WAIT)
-		return SOCK_WAITING;
-	return answer.socket.idiag_inode == 0 ? SOCK_ORPHAN : SOCK_HELD;
+	return find_life(table, theirs, ours, &answer);
+}
+
+enum sock_life socktable_wait(int table, const struct endpoint *theirs, const struct endpoint *ours,
+			      struct sock_wait *wait)
+{
+	struct answer answer;
+	enum sock_life life = find_life(table, theirs, ours, &answer);
+
+	*wait = (struct sock_wait){ .for_what = SOCK_WAITS_FOR_NOTHING };
+	if (life != SOCK_HELD || answer.socket.idiag_timer == NO_TIMER)
+		return life;
+	wait->for_what = answer.socket.idiag_timer == KEEPALIVE_TIMER ? SOCK_WAITS_TO_ASK
+								      : SOCK_WAITS_FOR_ANSWER;
+	wait->left_ns = answer.socket.idiag_expires * NS_PER_MS;
+	wait->asked = answer.socket.idiag_retrans;
+	return life;
 }
 
 enum sock_taker socktable_taker(int table, int type, const struct endpoint *at)

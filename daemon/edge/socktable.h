@@ -15,6 +15,17 @@ enum sock_life {
 	SOCK_HELD
 };
 
+/* What the kernel waits for on behalf of a connection. */
+struct sock_wait {
+	enum {
+		SOCK_WAITS_FOR_NOTHING,
+		SOCK_WAITS_FOR_ANSWER, /* to what it has sent */
+		SOCK_WAITS_TO_ASK      /* keepalive: it is idle, or has asked in vain */
+	} for_what;
+	uint64_t left_ns; /* until it acts */
+	unsigned asked;   /* in vain, so often */
+};
+
 /* Who would take what is sent to an endpoint. */
 enum sock_taker {
 	TAKER_NONE,     /* nobody, or it cannot be asked */
@@ -27,6 +38,9 @@ enum sock_taker {
 int socktable_open(void);
 enum sock_life socktable_life(int table, const struct endpoint *theirs,
 			      const struct endpoint *ours);
+/* The same, and what it waits for: for nothing, if no process holds it. */
+enum sock_life socktable_wait(int table, const struct endpoint *theirs, const struct endpoint *ours,
+			      struct sock_wait *wait);
 /* type: SOCK_STREAM, who listens; SOCK_DGRAM, who is bound and not connected. */
 enum sock_taker socktable_taker(int table, int type, const struct endpoint *at);
 /*

@@ -270,6 +270,30 @@ void tcp_set_patience(struct tcp_conn *conn, const struct tcp_patience *patience
 	conn->patience = *patience;
 }
 
+void tcp_conn_info(const struct tcp_conn *conn, struct tcp_conn_info *info)
+{
+	*info = (struct tcp_conn_info){ .local = conn->local, .remote = conn->remote };
+}
+
+/* The far side is always there. */
+uint64_t tcp_heard_ns(const struct tcp_conn *conn)
+{
+	(void)conn;
+	return NEVER_NS;
+}
+
+bool tcp_ask(struct tcp_conn *conn)
+{
+	(void)conn;
+	return true;
+}
+
+void tcp_owner_waits(struct tcp_conn *conn, bool waits)
+{
+	(void)conn;
+	(void)waits;
+}
+
 struct tcp_conn *tcp_find(struct tcp *tcp, const struct endpoint *local,
 			  const struct endpoint *remote)
 {

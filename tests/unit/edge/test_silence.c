@@ -1,8 +1,12 @@
 /* Far sides that fall silent, over the real stack: what programs set for that, and what they hear.
  */
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/edge/flow_private.h"
@@ -343,6 +347,151 @@ static void test_the_map_says_whose_far_side_fell_silent(void **state)
 	two_nodes_wait_idle(&t);
 }
 
+/* Nobody is told of that: the kernel alone knows. */
+static void keep(int fd, int count)
+{
+	const int second = 1;
+
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &second, sizeof(second)), 0);
+	assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &second, sizeof(second)), 0);
+	assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &second, sizeof(second)), 0);
+	assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count)), 0);
+}
+
+/* To a listener on 127.0.0.1 or ::1. */
+static void join(bool v6, int *client, int *server)
+{
+	struct endpoint at = mesh_endpoint(v6 ? "::1" : "127.0.0.1", 0);
+	uint16_t port;
+	int listener = program_listen(&at, &port);
+
+	*client = shim_connect(a, v6 ? B_ADDR6 : B_ADDR, port);
+	assert_true(*client >= 0);
+	*server = accept(listener, NULL, NULL);
+	close(listener);
+	program_limit(*client);
+	program_limit(*server);
+}
+
+static void test_keepalive_is_the_programs_own_kernels(void **state)
+{
+	bool on = true, off = false;
+	int client, server;
+	char c;
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		struct pollfd p = { .events = POLLIN };
+
+		two_nodes_call(&t, cut, &off);
+		join(v6, &client, &server);
+		keep(client, 3);
+		keep(server, 3);
+		/* While both are there nothing ends. */
+		p.fd = client;
+		assert_int_equal(poll(&p, 1, 5500), 0);
+		program_say(client, server, "there");
+		two_nodes_call(&t, cut, &on);
+		assert_int_equal(read(client, &c, 1), -1);
+		assert_int_equal(errno, ETIMEDOUT);
+		p.fd = server;
+		assert_int_equal(poll(&p, 1, 20000), 1);
+		assert_int_equal(write(server, "x", 1), -1);
+		assert_int_equal(errno, ETIMEDOUT);
+		/* The daemon finds out, too. */
+		two_nodes_wait_idle(&t);
+		close(client);
+		close(server);
+	}
+}
+
+static void count_deaf(void *arg)
+{
+	*(unsigned *)arg =
+		(a->edge->flows.all->hearing == IS_DEAF) + (b->edge->flows.all->hearing == IS_DEAF);
+}
+
+static void wait_until_deaf(void)
+{
+	unsigned deaf = 0;
+
+	for (unsigned i = 0; i < 2000 && deaf < 2; i++) {
+		nanosleep(&(struct timespec){ 0, 10 * NS_PER_MS }, NULL);
+		two_nodes_call(&t, count_deaf, &deaf);
+	}
+	assert_int_equal(deaf, 2);
+}
+
+/* What was said meanwhile comes, too: the kernel says it again, as over a wire. */
+static void test_a_far_side_that_comes_back_in_time_is_heard(void **state)
+{
+	bool on = true, off = false;
+	int client, server;
+	char heard[6] = "";
+
+	(void)state;
+	for (int v6 = 0; v6 < 2; v6++) {
+		join(v6, &client, &server);
+		keep(client, 100);
+		keep(server, 100);
+		two_nodes_call(&t, cut, &on);
+		wait_until_deaf();
+		program_send(client, "while ", 6);
+		two_nodes_call(&t, cut, &off);
+		assert_int_equal(recv(server, heard, 6, MSG_WAITALL), 6);
+		assert_memory_equal(heard, "while ", 6);
+		program_say(server, client, "and after");
+		program_say(client, server, "both");
+		two_nodes_hang_up(&t, client, server);
+	}
+}
+
+/* Deaf to its end, the daemon asks the kernel. */
+static void test_a_program_may_leave_while_there_is_silence(void **state)
+{
+	bool on = true, off = false;
+	int client, server;
+
+	(void)state;
+	join(false, &client, &server);
+	keep(client, 100);
+	keep(server, 100);
+	two_nodes_call(&t, cut, &on);
+	wait_until_deaf();
+	sock_reset_on_close(client);
+	close(client);
+	two_nodes_wait_flows(a, 0);
+	close(server);
+	two_nodes_call(&t, cut, &off);
+	two_nodes_wait_flows(b, 0);
+}
+
+/* Whose packets have the highest TTL is always heard; the endpoint ends it, if it was told. */
+static void test_who_cannot_be_ignored_is_reset(void **state)
+{
+	struct endpoint local, at, remote;
+	struct ipc_patience p;
+	const int highest = 255;
+	bool on = true;
+	int client, server;
+
+	(void)state;
+	join(false, &client, &server);
+	keep(client, 2);
+	assert_int_equal(setsockopt(client, IPPROTO_IP, IP_TTL, &highest, sizeof(highest)), 0);
+	assert_int_equal(sock_local(client, &local), 0);
+	assert_int_equal(sock_local(server, &at), 0);
+	remote = mesh_endpoint(B_ADDR, at.port);
+	p = words(IPC_PATIENCE, &local, &remote, 0);
+	p.idle_s = p.interval_s = 1;
+	p.count = 2;
+	p.user_timeout_ms = 0;
+	tell(a, &p);
+	two_nodes_call(&t, cut, &on);
+	expect_reset(client);
+	close(server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +501,10 @@ int main(void)
 		TEST(test_another_users_flow_is_left_alone),
 		TEST(test_the_map_says_whose_far_side_fell_silent),
 		TEST(test_the_map_says_what_a_router_had_said),
+		TEST(test_keepalive_is_the_programs_own_kernels),
+		TEST(test_a_far_side_that_comes_back_in_time_is_heard),
+		TEST(test_a_program_may_leave_while_there_is_silence),
+		TEST(test_who_cannot_be_ignored_is_reset),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
