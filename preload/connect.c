@@ -170,6 +170,7 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 	if (err < 0)
 		return fail(-err);
 	is_held = can_be_held(fd, route->map);
+	question.idle_s = 0;
 	ipc_make_request(&question.request, IPC_CONNECT, &local->ep, &route->mesh,
 			 is_held ? 0 : IPC_CONNECT_FIRST);
 	err = ask_to_dial(fd, &question, is_held ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
@@ -177,6 +178,8 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 		return fail(-err);
 	to = (struct endpoint){ reply.mirror, reply.mirror_port };
 	result = connect_to(fd, &to, local->family);
+	if (question.idle_s && (result == 0 || errno == EINPROGRESS || errno == EINTR))
+		patience_begin(fd);
 	return settle(fd, route->map, &local->ep, &to, result);
 }
 

@@ -1,10 +1,10 @@
 /*
  * Keepalive and TCP_USER_TIMEOUT ask the other end of the kernel's connection, which here
- * is the daemon and always answers. The kernel keeps what the program sets, so it is read
- * from there and nothing is remembered but one fact of the process: somebody has set one
- * of the options. Programs that never do pay nothing for it, neither in connect() nor in
- * accept(). A socket with such options that is connected or accepted only after an exec is
- * missed, unless something is set there, too.
+ * is the daemon and answers, unless the far side of an idle connection is silent. The kernel keeps
+ * what the program sets, so it is read from there and nothing is remembered but one fact of the
+ * process: somebody has set one of the options. Programs that never do pay nothing for it, neither
+ * in connect() nor in accept(). A socket with such options that is connected or accepted only after
+ * an exec is missed, unless something is set there, too.
  *
  * The daemon gives no answer: the program's call has been made when it is told, and a daemon that
  * is stopped holds nobody up.
@@ -54,9 +54,29 @@ static bool has_any(const struct ipc_patience *p)
 	return p->user_timeout_ms || p->idle_s;
 }
 
+static bool is_set_by_anybody(void)
+{
+	return atomic_load_explicit(&has_set, memory_order_relaxed);
+}
+
+/* Of what traced programs set only TCP_USER_TIMEOUT is seen (trace_filter.c). */
+static bool may_have_any(int fd)
+{
+#ifdef MESHWRAP_TRACER
+	int saved = errno;
+	bool is_kept = option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+
+	errno = saved;
+	return is_kept || is_set_by_anybody();
+#else
+	(void)fd;
+	return is_set_by_anybody();
+#endif
+}
+
 bool patience_of(int fd, struct ipc_patience *p)
 {
-	if (!atomic_load_explicit(&has_set, memory_order_relaxed))
+	if (!may_have_any(fd))
 		return false;
 	read_options(fd, p);
 	return has_any(p);
@@ -112,10 +132,24 @@ void patience_changed(int fd, int level, int name)
 		tell(&p);
 }
 
+/*
+ * Where a SYN of ours meets the program's half-way, which is how dials are answered, the kernel
+ * does not begin to count. It does when SO_KEEPALIVE is switched on, also of one that is still
+ * connecting, unless that takes longer than TCP_KEEPIDLE.
+ */
+void patience_begin(int fd)
+{
+	int saved = errno, off = 0, on = 1;
+
+	libc.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
+	libc.setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	errno = saved;
+}
+
 void patience_accepted(int fd)
 {
 	struct ipc_patience p;
 
-	if (patience_of(fd, &p) && find_flow(fd, &p))
+	if (is_set_by_anybody() && patience_of(fd, &p) && find_flow(fd, &p))
 		tell(&p);
 }

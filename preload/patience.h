@@ -20,6 +20,8 @@ static inline bool patience_is_option(int level, int name)
 
 /* The kernel has taken one of them. */
 void patience_changed(int fd, int level, int name);
+/* A socket with keepalive has connected or is about to. */
+void patience_begin(int fd);
 /* A connection that accept() gave has what its listener had. */
 void patience_accepted(int fd);
 /*

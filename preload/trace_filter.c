@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -138,12 +139,15 @@ static const struct sock_filter program[] = {
 	EQ(NETLINK_ROUTE, 0, 1),
 	TRACE,
 	ALLOW,
-	EQ(SYS_setsockopt, 0, 19),
+	EQ(SYS_setsockopt, 0, 22),
 	LOW(1),
 	EQ(SOL_SOCKET, 0, 3),
 	LOW(2),
-	EQ(SO_BINDTODEVICE, 14, 0),
-	EQ(SO_BINDTOIFINDEX, 13, 14),
+	EQ(SO_BINDTODEVICE, 17, 0),
+	EQ(SO_BINDTOIFINDEX, 16, 17),
+	EQ(IPPROTO_TCP, 0, 2),
+	LOW(2),
+	EQ(TCP_USER_TIMEOUT, 13, 14),
 	EQ(IPPROTO_IP, 0, 4),
 	LOW(2),
 	EQ(IP_UNICAST_IF, 10, 0),

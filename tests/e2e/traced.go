@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -288,6 +289,96 @@ func storm(addr string, rounds int) {
 	fmt.Println("bad", bad.Load(), "dials", dials.Load(), "children", children.Load(), "signals", len(signals) > 0)
 }
 
+// Hears of its end, and says what it was; talks first when it is told to, by SIGUSR1.
+func hear(name string, c net.Conn, told <-chan struct{}) {
+	if told != nil {
+		<-told
+		_, err := c.Write([]byte("x"))
+		must(err)
+	}
+	_, err := c.Read(make([]byte, 1))
+	what := "another"
+	if errors.Is(err, syscall.ETIMEDOUT) {
+		what = "ETIMEDOUT"
+	} else if errors.Is(err, syscall.ECONNRESET) {
+		what = "ECONNRESET"
+	}
+	fmt.Println("heard", name, what, err)
+}
+
+// Keepalive as Go sets it on each connection, but quick: after 1 s, and then twice 1 s.
+func keepQuick(c net.Conn) {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	must(err)
+	must(raw.Control(func(fd uintptr) {
+		must(syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 1))
+		must(syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 2))
+	}))
+}
+
+func toldByUser() <-chan struct{} {
+	signals, told := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGUSR1)
+	go func() { <-signals; close(told) }()
+	return told
+}
+
+// A dial whose socket gets these options before it connects; nothing else is set.
+func dialWith(addr string, options ...[3]int) net.Conn {
+	d := net.Dialer{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			for _, o := range options {
+				must(syscall.SetsockoptInt(int(fd), o[0], o[1], o[2]))
+			}
+		})
+	}}
+	c, err := d.Dial("tcp", addr)
+	must(err)
+	return c
+}
+
+// To each address with keepalive, as Go sets it and before the connect; with TCP_USER_TIMEOUT (18), for what is
+// said; and as it comes.
+func patient(addrs []string) {
+	told := toldByUser()
+	for _, addr := range addrs {
+		kept := net.Dialer{KeepAlive: time.Second}
+		c, err := kept.Dial("tcp", addr)
+		must(err)
+		keepQuick(c)
+		go hear("dialled_kept", c, nil)
+		const tcp = syscall.IPPROTO_TCP
+		c = dialWith(addr, [3]int{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1}, [3]int{tcp, syscall.TCP_KEEPIDLE, 1},
+			[3]int{tcp, syscall.TCP_KEEPINTVL, 1}, [3]int{tcp, syscall.TCP_KEEPCNT, 2})
+		go hear("dialled_kept_before", c, nil)
+		go hear("dialled_timed", dialWith(addr, [3]int{tcp, 18, 2000}), told)
+		c, err = net.Dial("tcp", addr)
+		must(err)
+		go hear("dialled_plain", c, nil)
+	}
+	fmt.Println("ready", os.Getpid())
+	select {}
+}
+
+func patientServe(addrs []string) {
+	for _, addr := range addrs {
+		config := net.ListenConfig{KeepAlive: time.Second}
+		l, err := config.Listen(context.Background(), "tcp", addr)
+		must(err)
+		fmt.Println("listens", l.Addr())
+		go func() {
+			for {
+				c, err := l.Accept()
+				must(err)
+				keepQuick(c)
+				go hear("accepted_kept", c, nil)
+			}
+		}()
+	}
+	fmt.Println("ready", os.Getpid())
+	select {}
+}
+
 // What the first process of a container has to do with: orphans, and a SIGTERM that is meant for us.
 func first(addr string) {
 	c, err := net.Dial("tcp", addr)
@@ -340,6 +431,10 @@ func main() {
 		storm(a[2], rounds)
 	case "first":
 		first(a[2])
+	case "patient":
+		patient(a[2:])
+	case "patient-serve":
+		patientServe(a[2:])
 	case "sh":
 		out, err := exec.Command(a[2], a[3:]...).CombinedOutput()
 		fmt.Print(string(out))

@@ -75,6 +75,10 @@ static void test_calls_with_an_address_stop(void **state)
 	assert_int_equal(OURS(SYS_getsockopt, 3, IPPROTO_IP, SO_BINDTOIFINDEX), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_setsockopt, 3, SOL_SOCKET, SO_BINDTODEVICE), SECCOMP_RET_TRACE);
 	assert_int_equal(OURS(SYS_setsockopt, 3, SOL_SOCKET, SO_REUSEADDR), SECCOMP_RET_ALLOW);
+	assert_int_equal(OURS(SYS_setsockopt, 3, SOL_SOCKET, SO_KEEPALIVE), SECCOMP_RET_ALLOW);
+	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_TCP, TCP_USER_TIMEOUT), SECCOMP_RET_TRACE);
+	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_TCP, TCP_NODELAY), SECCOMP_RET_ALLOW);
+	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_TCP, TCP_KEEPIDLE), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_IP, IP_TTL), SECCOMP_RET_ALLOW);
 	assert_int_equal(OURS(SYS_setsockopt, 3, IPPROTO_IPV6, IPV6_JOIN_GROUP), SECCOMP_RET_TRACE);
 	for (int i = 0; i < 2; i++) {
