@@ -207,13 +207,14 @@ void flow_kill(struct flow *flow, bool reset)
 	flow->conn = NULL;
 }
 
-/* Our end of it on loopback. What a program has dialled is met at the mirror that it dialled. */
-static bool find_our_end(const struct flow *flow, struct endpoint *ours)
+struct endpoint flow_our_end(const struct flow *flow)
 {
-	if (flow->is_inbound || flow->dialled)
-		return sock_local(flow->stream.fd, ours) == 0;
-	*ours = sock_endpoint(flow->peer_mirror, flow->hold->port);
-	return true;
+	if (!flow->is_inbound)
+		return sock_endpoint(flow->peer_mirror, flow->hold->port);
+	if (!ip_is_v4(&flow->program.addr))
+		return (struct endpoint){ flow->program.addr, (uint16_t)flow->pair };
+	return flow->pair ? sock_endpoint((uint32_t)(flow->pair >> 16), (uint16_t)flow->pair)
+			  : sock_endpoint(flow->peer_mirror, flow->remote.port);
 }
 
 enum sock_life flow_program_life(struct flow *flow)
@@ -222,7 +223,11 @@ enum sock_life flow_program_life(struct flow *flow)
 
 	if (flow->ticket && !flow_fetch(flow))
 		return SOCK_UNKNOWN;
-	if (flow->stream.fd < 0 || !find_our_end(flow, &ours))
+	if (flow->stream.fd < 0)
+		return SOCK_UNKNOWN;
+	if (!flow->dialled)
+		ours = flow_our_end(flow);
+	else if (sock_local(flow->stream.fd, &ours) != 0)
 		return SOCK_UNKNOWN;
 	return socktable_life(flow->edge->socket_table, &flow->program, &ours);
 }

@@ -8,15 +8,18 @@
  */
 #include "daemon/edge/flow_private.h"
 
+/* In the map 0 stands for ::1. */
+static uint32_t loopback(const struct endpoint *end)
+{
+	return ip_is_v4(&end->addr) ? ip_v4(&end->addr) : 0;
+}
+
 static struct map_ends inbound_ends(const struct flow *flow)
 {
-	const struct endpoint *program = &flow->program;
-	uint32_t local = ip_is_v4(&program->addr) ? ip_v4(&program->addr) : 0;
+	struct endpoint ours = flow_our_end(flow);
 
-	if (flow->pair)
-		return (struct map_ends){ local, (uint32_t)(flow->pair >> 16), program->port,
-					  (uint16_t)flow->pair };
-	return (struct map_ends){ local, flow->peer_mirror, program->port, flow->remote.port };
+	return (struct map_ends){ loopback(&flow->program), loopback(&ours), flow->program.port,
+				  ours.port };
 }
 
 void flow_tell_lost(struct flow *flow)

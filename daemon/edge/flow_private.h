@@ -94,6 +94,8 @@ void flow_kill(struct flow *flow, bool reset);
 void flow_bury(struct flow *flow, bool reset);
 /* Does the program still hold its end of an open flow? */
 enum sock_life flow_program_life(struct flow *flow);
+/* Our end on loopback, as the program's kernel has it; not of those that the proxy has dialled. */
+struct endpoint flow_our_end(const struct flow *flow);
 /* No descriptor was left for this flow: says so, and what helps. */
 void flow_lacks_descriptor(const struct flow *flow);
 /* A program's connect as its kernel knows it. */

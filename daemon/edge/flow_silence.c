@@ -39,17 +39,6 @@
 #endif
 #define TTL_OF_NOBODY 255
 
-/* Our end on loopback; not asked of the socket, which may be stowed. */
-static struct endpoint our_end(const struct flow *flow)
-{
-	if (!flow->is_inbound)
-		return sock_endpoint(flow->peer_mirror, flow->hold->port);
-	if (!ip_is_v4(&flow->program.addr))
-		return (struct endpoint){ flow->program.addr, (uint16_t)flow->pair };
-	return sock_endpoint(flow->peer_mirror,
-			     flow->pair ? (uint16_t)flow->pair : flow->remote.port);
-}
-
 static bool set_deaf(struct flow *flow, bool is_deaf)
 {
 	int fd = flow->stream.fd, least = is_deaf ? TTL_OF_NOBODY : 0;
@@ -93,7 +82,7 @@ static bool has_answered(const struct flow *flow)
 
 static enum sock_life look_at_kernel(const struct flow *flow, struct sock_wait *wait)
 {
-	struct endpoint ours = our_end(flow);
+	struct endpoint ours = flow_our_end(flow);
 
 	return socktable_wait(flow->edge->socket_table, &flow->program, &ours, wait);
 }
