@@ -44,8 +44,7 @@
 #define LEARN_ROOM    0.07
 #define LEARN_ROOM_NS (8 * NS_PER_MS)
 #define CALM_ROUNDS   8u
-#define SILENCE_NS    (8 * NS_PER_MS)  /* a shorter one is usual */
-#define HICCUP_NS     (16 * NS_PER_MS) /* a shorter one may be a burst of others in the queue */
+#define SILENCE_NS    (16 * NS_PER_MS) /* a shorter one may be a burst of others in the queue */
 /* What overflows after a hiccup is found lost a round trip later; so long and longer it counts. */
 #define SILENCE_ROUNDS 4u
 /* Parts of what the path holds. */
@@ -61,7 +60,7 @@ uint64_t tcp_cubic_heard(struct tcp_cubic *cubic, uint64_t now_ns)
 	uint64_t silent_ns = cubic->heard_ns > 0 ? now_ns - cubic->heard_ns : 0;
 
 	cubic->heard_ns = now_ns;
-	return silent_ns > SILENCE_NS ? silent_ns : 0;
+	return silent_ns >= SILENCE_NS ? silent_ns : 0;
 }
 
 void tcp_cubic_hiccup(struct tcp_cubic *cubic, const struct tcp_cc_ack *ack)
@@ -73,7 +72,9 @@ void tcp_cubic_hiccup(struct tcp_cubic *cubic, const struct tcp_cc_ack *ack)
 		cubic->silent_ns[0] = 0;
 		cubic->silent_until_ns = ack->now_ns + SILENCE_ROUNDS * ack->srtt_ns;
 	}
-	if (silent_ns >= HICCUP_NS && ack->rtt_ns > cubic->srtt_ns + silent_ns / 2)
+	/* After a loss we were silent ourselves. */
+	if (cubic->epoch_ns > 0 && ack->now_ns - cubic->epoch_ns > SILENCE_ROUNDS * ack->srtt_ns &&
+	    ack->rtt_ns > cubic->srtt_ns + silent_ns / 2)
 		cubic->silent_ns[0] += silent_ns;
 }
 

@@ -271,6 +271,7 @@ static void test_no_room_is_made_for_a_hiccup(void **state)
 	/* An overflow with a hole in the flight. */
 	learn(&cc, 20 * NS_PER_MS, 2500000);
 	late.now_ns = cc.cubic.heard_ns + 30 * NS_PER_MS;
+	cc.cubic.epoch_ns = NS_PER_MS; /* long after the last loss */
 	cc.ops->acked(&cc, &late);
 	lose_at(&cc, 2400000);
 	assert_true(cc.ssthresh == 1680000 && cc.cubic.left_at == 0);
