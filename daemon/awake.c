@@ -8,6 +8,7 @@
 #define MISSES         3
 #define ASLEEP_MAX_NS  (10 * NS_PER_S)
 #define ASLEEP_NS      (50 * NS_PER_MS) /* so long others have the processor */
+#define ALONE_NS       (50 * NS_PER_MS) /* without another time: once is no crowd */
 
 void awake_init(struct awake *a, bool may)
 {
@@ -49,7 +50,11 @@ void awake_miss(struct awake *a)
 void awake_crowded(struct awake *a, uint64_t now_ns)
 {
 	bool is_again = now_ns < a->asleep_till_ns + a->asleep_ns;
+	bool is_alone = now_ns - a->crowded_ns >= ALONE_NS;
 
+	a->crowded_ns = now_ns;
+	if (is_alone && !is_again)
+		return;
 	a->asleep_ns = is_again ? MIN(2 * a->asleep_ns, ASLEEP_MAX_NS) : ASLEEP_NS;
 	a->asleep_till_ns = now_ns + a->asleep_ns;
 }

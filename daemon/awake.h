@@ -6,7 +6,9 @@
  * waits the loop looks on for AWAKE_NS before it sleeps. When that is in vain some
  * times in a row, the answers are not that quick: the next try needs twice as many
  * short rounds. It sleeps, too, when rounds become long (a bulk transfer is better
- * off with few large ones), and for a while when somebody else keeps the processor.
+ * off with few large ones), and for a while when somebody else keeps the processor,
+ * more than once: the machine's own work takes it now and then, and to sleep for that
+ * would be most of a dialogue's slow answers.
  *
  * A wait counts as short by what it takes asleep, which is more than it would take
  * awake: else a dialogue that fell asleep once would find itself too slow for ever.
@@ -30,6 +32,7 @@ struct awake {
 	unsigned short_rounds; /* in a row */
 	unsigned needed;       /* of them */
 	unsigned hits, misses; /* in a row: something came while awake, or nothing did */
+	uint64_t crowded_ns;   /* the last time */
 	uint64_t asleep_till_ns;
 	uint64_t asleep_ns; /* how long that was; twice as long the next time, if that is soon */
 };

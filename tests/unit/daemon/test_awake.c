@@ -238,6 +238,8 @@ static void test_others_that_need_the_processor_have_it_ever_longer(void **state
 
 	(void)state;
 	fall_into_dialogue(&a);
+	awake_crowded(&a, at_ns);
+	at_ns += ALONE_NS - 1;
 	for (uint64_t asleep_ns = ASLEEP_NS; asleep_ns < ASLEEP_MAX_NS; asleep_ns *= 2) {
 		awake_crowded(&a, at_ns);
 		assert_false(awake_wanted(&a, at_ns + asleep_ns - 1));
@@ -250,10 +252,26 @@ static void test_others_that_need_the_processor_have_it_ever_longer(void **state
 		assert_true(awake_wanted(&a, at_ns + ASLEEP_MAX_NS));
 		at_ns += ASLEEP_MAX_NS;
 	}
-	/* Not for long when it was a single time again. */
+	/* Not for long when that is over for a while. */
 	at_ns += 2 * ASLEEP_MAX_NS;
 	awake_crowded(&a, at_ns);
-	assert_true(awake_wanted(&a, at_ns + ASLEEP_NS));
+	awake_crowded(&a, at_ns + NS_PER_MS);
+	assert_false(awake_wanted(&a, at_ns + NS_PER_MS));
+	assert_true(awake_wanted(&a, at_ns + NS_PER_MS + ASLEEP_NS));
+}
+
+static void test_a_processor_that_was_taken_once_is_no_crowd(void **state)
+{
+	uint64_t at_ns = NS_PER_S;
+	struct awake a;
+
+	(void)state;
+	fall_into_dialogue(&a);
+	for (unsigned i = 0; i < 100; i++) {
+		awake_crowded(&a, at_ns);
+		assert_true(awake_wanted(&a, at_ns));
+		at_ns += ALONE_NS;
+	}
 }
 
 int main(void)
@@ -267,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_answers_that_are_never_quick_cost_ever_fewer_looks),
 		cmocka_unit_test(test_long_rounds_long_waits_and_one_processor_let_it_sleep),
 		cmocka_unit_test(test_others_that_need_the_processor_have_it_ever_longer),
+		cmocka_unit_test(test_a_processor_that_was_taken_once_is_no_crowd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
