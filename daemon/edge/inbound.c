@@ -7,7 +7,9 @@
  *
  * The local socket is bound to the peer's mirror and port, so a listener sees
  * who calls, wrapped or not. Where that port is taken one from the daemon's
- * own range is used, and always for ::1; the map then tells the shim who it is.
+ * own range is used, and always for ::1; the map then tells the shim who it is. Our sockets share
+ * their ports, so the map alone keeps two of them from having the same one. Where the kernel still
+ * ends an old connection between the same ends (TIME_WAIT), another port is taken.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -25,6 +27,7 @@
 #define LAST_POLL_NS  (50 * NS_PER_MS)
 #define PATIENCE_NS   (20 * NS_PER_S) /* for a listener whose queue is full */
 #define PORT_TRIES    256             /* at random: enough unless nearly all are taken */
+#define WAIT_TRIES    16              /* that many in TIME_WAIT */
 
 static void try_target(struct flow *flow);
 
@@ -42,6 +45,16 @@ static void drop_pair(struct flow *flow)
 	flow->pair = 0;
 }
 
+/* The map has it as somebody's. */
+static bool is_anothers(const struct flow *flow, const struct endpoint *at)
+{
+	uint32_t addr = ip_is_v4(&at->addr) ? ip_v4(&at->addr) : 0, mirror;
+	uint16_t port;
+
+	return map_find_pair(mapfile_map(flow->edge->mapfile), MAP_TCP_IN, addr, at->port, &mirror,
+			     &port);
+}
+
 /* Binds to a port of ours at the address and publishes whom it stands for. */
 static int bind_with_pair(struct flow *flow, int fd, struct endpoint at)
 {
@@ -52,7 +65,7 @@ static int bind_with_pair(struct flow *flow, int fd, struct endpoint at)
 	for (int i = 0; i < PORT_TRIES && err == -EADDRINUSE; i++) {
 		at.port = port_range_at(&edge->ports, randombytes_random());
 		/* On ::1 our socket's own port would answer itself. */
-		if (at.port != flow->local.port)
+		if (at.port != flow->local.port && !is_anothers(flow, &at))
 			err = sock_bind(fd, &at);
 	}
 	if (err)
@@ -72,7 +85,7 @@ static int bind_source(struct flow *flow, int fd, bool own_port)
 
 	if (!ip_is_v4(&flow->program.addr))
 		return bind_with_pair(flow, fd, flow->program);
-	err = own_port ? -EADDRINUSE : sock_bind(fd, &at);
+	err = own_port || is_anothers(flow, &at) ? -EADDRINUSE : sock_bind(fd, &at);
 	if (err == -EADDRINUSE || err == -EADDRNOTAVAIL || err == -EACCES)
 		err = bind_with_pair(flow, fd, at);
 	return err;
@@ -173,8 +186,7 @@ static void try_target(struct flow *flow)
 	flow->program =
 		target_endpoint(flow->targets.target[flow->target], own_mirror, flow->local.port);
 	err = call(flow, false);
-	if (err == -EADDRNOTAVAIL && !flow->pair) {
-		/* The same four values are still in TIME_WAIT: another port then. */
+	for (int i = 0; i < WAIT_TRIES && err == -EADDRNOTAVAIL; i++) {
 		hang_up(flow);
 		err = call(flow, true);
 	}

@@ -1,9 +1,10 @@
-/* A peer that has all ports of ours: what it gets, and what finding that out costs. */
+/* Ports of ours: whom each stands for, and a peer that has them all. */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "daemon/edge/dgram.h"
+#include "daemon/edge/private.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fixture.h"
 
@@ -101,9 +102,62 @@ static void test_without_a_port_at_loopback6_a_connect_costs_little(void **state
 	assert_true(used_ns < all_ns / 3);
 }
 
+#define FEW_PORTS 32
+#define JOINED    24
+
+static void leave_few_ports(void *range)
+{
+	const struct port_range all = b->edge->ports;
+
+	b->edge->ports.last = (uint16_t)(all.first + FEW_PORTS - 1);
+	*(struct port_range *)range = all;
+}
+
+static void give_ports_back(void *range)
+{
+	b->edge->ports = *(struct port_range *)range;
+}
+
+/* The port is all that tells its program who the peer is. */
+static void test_each_connection_at_loopback6_has_a_port_of_its_own(void **state)
+{
+	struct endpoint at = mesh_endpoint("::1", 0), local, seen;
+	int listener[2], client[JOINED], server[JOINED];
+	struct port_range range;
+	uint16_t port[2], found;
+	uint32_t mirror;
+
+	(void)state;
+	two_nodes_call(&t, leave_few_ports, &range);
+	for (int i = 0; i < 2; i++)
+		listener[i] = program_listen(&at, &port[i]);
+	for (int i = 0; i < JOINED; i++) {
+		client[i] = shim_connect(a, B_ADDR6, port[i % 2]);
+		assert_true(client[i] >= 0);
+		server[i] = accept(listener[i % 2], NULL, NULL);
+		assert_true(server[i] >= 0);
+	}
+	for (int i = 0; i < JOINED; i++) {
+		assert_int_equal(sock_local(client[i], &local), 0);
+		assert_int_equal(sock_peer(server[i], &seen), 0);
+		assert_true(map_find_pair(b->map, MAP_TCP_IN, 0, seen.port, &mirror, &found));
+		assert_int_equal(mirror, mirror_of(b, A_ADDR6));
+		assert_int_equal(found, local.port);
+	}
+	for (int i = 0; i < JOINED; i++) {
+		close(client[i]);
+		close(server[i]);
+	}
+	for (int i = 0; i < 2; i++)
+		close(listener[i]);
+	two_nodes_wait_idle(&t);
+	two_nodes_call(&t, give_ports_back, &range);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_each_connection_at_loopback6_has_a_port_of_its_own),
 		TEST(test_who_has_all_ports_of_a_mirror_pushes_out_its_own),
 		TEST(test_without_a_port_at_loopback6_a_connect_costs_little),
 	};
