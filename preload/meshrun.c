@@ -346,13 +346,16 @@ bool library_find(const char *name, char path[static PATH_MAX])
 	static const char *const places[] = { ".", MESHWRAP_LIBRARY_PLACE, "../lib/meshwrap" };
 	char folder[PATH_MAX], candidate[PATH_MAX];
 
-	if (own_folder(folder) < 0)
+	if (own_folder(folder) < 0) {
+		errno = ENOENT;
 		return false;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(places); i++)
 		if (snprintf(candidate, sizeof(candidate), "%s/%s/%s", folder, places[i], name) <
 			    (int)sizeof(candidate) &&
 		    realpath(candidate, path))
-			return true;
+			return access(path, R_OK) == 0;
+	errno = ENOENT;
 	return false;
 }
 
@@ -380,7 +383,12 @@ static int set_environment(const char *dir)
 	char library[PATH_MAX];
 
 	if (!library_find(LIBRARY_OURS, library)) {
-		complain(LIBRARY_OURS " is not installed beside meshrun; install meshwrap again");
+		if (errno == ENOENT)
+			complain(LIBRARY_OURS " is not installed beside meshrun; install meshwrap "
+					      "again");
+		else /* the dynamic linker would go on without it, and PROGRAM past the mesh */
+			complain("cannot read %s: %s; give this user the right to", library,
+				 strerror(errno));
 		return EXIT_NO_MESH;
 	}
 	if (strpbrk(library, " :")) {

@@ -19,7 +19,10 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 uint64_t now_ms(void);
 
-/* The absolute path of a shim that is installed with us, by its file name; false: there is none. */
+/*
+ * The absolute path of a shim that is installed with us, by its file name. False with errno:
+ * ENOENT where there is none, else it cannot be read.
+ */
 bool library_find(const char *name, char path[static PATH_MAX]);
 /* LD_PRELOAD with this shim instead of any other; NULL: with none. False: out of memory. */
 bool preload_set(const char *library);

@@ -358,6 +358,16 @@ def test_meshrun_of_a_folder_is_126(running):
     assert result.returncode == 126
 
 
+def test_a_library_that_the_user_may_not_read_is_told_and_nothing_runs_without_it(running):
+    a, _ = running
+    if a.place.uid == 0 and not a.place.rented:
+        pytest.skip("root reads everything")
+    Path(a.lab.binary("shim")).chmod(0o700)
+    result = a.meshrun("--", "echo", "started", check=False)
+    check_sentence(result, "meshrun: cannot read .*libmeshwrap.so: Permission denied")
+    assert (result.returncode, result.stdout) == (1, "")
+
+
 def test_meshrun_takes_nobody_elses_daemon_unless_told_to(running):
     a, _ = running
     if a.place.uid == os.geteuid():
