@@ -74,8 +74,9 @@ struct daemon_options {
 int daemon_wait(char dir[static PATHS_MAX], const struct daemon_options *options);
 
 /*
- * Whether the daemon that runs in dir is of the file or the server that is asked for. 0, or the
- * exit status; where they differ the user was told. So he was of options that it does not have.
+ * Whether the daemon that runs in dir writes a map that the shim reads, and is of the file or the
+ * server that is asked for. 0, or the exit status; where they differ the user was told. So he was
+ * of options that it does not have.
  */
 int daemon_check_wanted(const char *dir, const struct daemon_options *options);
 

@@ -6,6 +6,9 @@
  * line that is an error. In the environment, which is there for many programs, it is a
  * sentence. What the daemon does not tell is taken as right.
  *
+ * One that was started before meshwrap was installed anew may write a map that the shim of now does
+ * not read: every mesh address would be unreachable, and nobody would say why.
+ *
  * Other options of meshd make it no other node, but have no effect any more: a sentence each, where
  * the daemon has another value. It has all of them by name (daemon/mesh_status_options.c), but
  * those of a login only where it is one. On our command line such an option was meant for this
@@ -15,16 +18,19 @@
  * Kubernetes is a link that moves), or by what it is, under another name. What is no ordinary
  * file, as the shell's <(...), has no name that would tell.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "preload/meshrun.h"
 #include "preload/meshrun_given.h"
 #include "preload/meshrun_status.h"
 #include "shared/flag.h"
+#include "shared/map.h"
 #include "shared/util.h"
 
 /* Under which name ever. */
@@ -221,12 +227,36 @@ static bool is_anything_given(const struct daemon_options *o)
 	return find_wanted(o, &given, &is_file);
 }
 
+/* Of its map: no shim of ours reads it. */
+static bool is_of_another_version(const char *dir)
+{
+	char path[PATHS_MAX];
+	uint32_t head[2]; /* struct map: magic, version */
+	ssize_t n;
+	int fd;
+
+	if (paths_join(dir, PATHS_MAP, path, sizeof(path)) < 0)
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return false;
+	n = read(fd, head, sizeof(head));
+	close(fd);
+	return n == sizeof(head) && head[0] == MAP_MAGIC && head[1] != MAP_VERSION;
+}
+
 int daemon_check_wanted(const char *dir, const struct daemon_options *o)
 {
 	struct daemon_origin origin;
 	struct given given;
 	int status;
 
+	if (is_of_another_version(dir)) {
+		complain("the daemon of %s is of another version than this meshrun: end it and "
+			 "start it again, or choose another folder with --dir",
+			 dir);
+		return EXIT_NO_MESH;
+	}
 	if (!is_anything_given(o) || !status_ask_origin(dir, &origin))
 		return 0;
 	status = compare_node(dir, o, &origin);

@@ -2,6 +2,7 @@
 import os
 import re
 import signal
+import sys
 
 from worlds import check_sentence, daemons, free_port, wait_until
 
@@ -20,6 +21,18 @@ def test_meshrun_beside_the_daemon_of_another_file_refuses(running):
         said = a.meshrun(*words, env={variable: value})
         assert said.stdout == "ran\n"
         assert re.fullmatch(rf"meshrun: {variable} is {re.escape(value)}, but .* runs already, and was started from .*\n", said.stderr)
+
+
+def test_meshrun_beside_a_daemon_of_another_version_refuses(running):
+    """The shim would not read its map, and the program find no peer."""
+    a, _ = running
+    with open(a.dir / "map", "r+b") as file:
+        version = int.from_bytes(file.read(8)[4:], sys.byteorder)
+        file.seek(4)
+        file.write((version + 1).to_bytes(4, sys.byteorder))
+    result = a.meshrun("--dir", a.dir, "--", "echo", "ran", check=False)
+    check_sentence(result, f"the daemon of {a.dir} is of another version than this meshrun: end it and start it again")
+    assert result.returncode == 1 and not result.stdout
 
 
 def test_meshrun_beside_the_daemon_of_the_same_file_says_nothing(running):
