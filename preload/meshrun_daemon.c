@@ -385,6 +385,10 @@ static bool look_at_login(struct wait *w)
 		complain("%s", status->error);
 		return false;
 	}
+	if (strcmp(status->state, "Stopped") == 0) { /* by a person: it starts as wanted */
+		complain("the mesh was taken down; 'meshctl --dir %s up' brings it back", w->dir);
+		return false;
+	}
 	if (status->url[0] && strcmp(status->url, w->said_url) != 0) {
 		fprintf(stderr,
 			"meshrun: waiting for login: to let this node join, visit\n\n\t%s\n\n",

@@ -140,6 +140,16 @@ static void test_a_login_that_failed_is_told_at_once(void **state)
 	stage_assert_sentence("meshrun: the auth key  [1m has expired\n");
 }
 
+static void test_a_mesh_that_was_taken_down_is_not_waited_for(void **state)
+{
+	struct stage_daemon d = { .status = "{\"BackendState\":\"Stopped\"}",
+				  .asks_until_ready = 1000 };
+
+	assert_int_equal(run_against(*state, &d, "20"), 1);
+	assert_non_null(strstr(stage_output, "meshrun: the mesh was taken down; 'meshctl --dir /"));
+	assert_null(strstr(stage_output, "ran"));
+}
+
 static void test_the_url_to_visit_is_shown_once(void **state)
 {
 	struct stage_daemon d = { .status = "{\"AuthURL\" : \"http://h/register/a?b=1\\u0026c\"}",
@@ -171,6 +181,7 @@ int main(void)
 		meshrun_test(test_a_proxy_is_for_the_node_of_a_file_too),
 		meshrun_test(test_so_is_who_may_use_it_and_how_it_works),
 		meshrun_test(test_a_login_that_failed_is_told_at_once),
+		meshrun_test(test_a_mesh_that_was_taken_down_is_not_waited_for),
 		meshrun_test(test_the_url_to_visit_is_shown_once),
 		meshrun_test(test_an_approval_that_does_not_come_ends_by_the_timeout),
 	};
