@@ -395,6 +395,7 @@ void control_end_logout(struct control *c, int err)
 	c->logout_err = err;
 	c->tells_logout = true;
 	c->tells_node_key = true;
-	control_set_status(c, CONTROL_NEEDS_LOGIN, "logged out; log in again to come back");
+	control_set_status(c, CONTROL_NEEDS_LOGIN,
+			   "this node was logged out; 'meshctl up' logs it in again");
 	block(c);
 }

@@ -68,6 +68,9 @@ void ctl_clean(char *text);
 
 /* ---- nodes in a status ---- */
 
+/* Is the node on the mesh, or about to be? False after saying why not. */
+bool ctl_is_running(json_object *status);
+
 bool ctl_node_has_ip(json_object *node, const struct ip_addr *ip);
 /* Its name without the tailnet's suffix, or its quoted host name in parentheses. */
 void ctl_node_name(json_object *status, json_object *node, char *name, size_t room);

@@ -160,7 +160,7 @@ int ctl_ping(const struct ctl *ctl, int argc, char **argv)
 				      { NULL, FLAG_BOOL, { NULL } } };
 	char error[FLAGS_ERROR_MAX];
 	struct ctl_answer status;
-	int words = flags_take(flags, argc, argv, error), result;
+	int words = flags_take(flags, argc, argv, error), result = 1;
 
 	if (words != 1 || p.peerapi) {
 		fprintf(stderr, "%s\n",
@@ -172,7 +172,7 @@ int ctl_ping(const struct ctl *ctl, int argc, char **argv)
 	p.timeout_ms = p.timeout_ms < 1 ? 1 : p.timeout_ms > 3600000 ? 3600000 : p.timeout_ms;
 	if (!ctl_ask_or_tell(ctl, "GET", "status", CTL_ANSWER_MS, &status))
 		return 1;
-	if (prepare(&p, status.json, argv[0], &result))
+	if (ctl_is_running(status.json) && prepare(&p, status.json, argv[0], &result))
 		result = run(&p);
 	ctl_answer_finish(&status);
 	return result;

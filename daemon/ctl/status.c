@@ -195,8 +195,7 @@ static void print_notes(json_object *status)
 		       ctl_text(status, "SynHoldWhy"));
 }
 
-/* False after saying why there is no table to show. */
-static bool is_running(json_object *status)
+bool ctl_is_running(json_object *status)
 {
 	const char *state = ctl_text(status, "BackendState"), *url = ctl_text(status, "AuthURL");
 
@@ -209,7 +208,7 @@ static bool is_running(json_object *status)
 		if (*url)
 			printf("Log in at: %s\n", url);
 		else if (*ctl_text(status, "LoginError"))
-			printf("The login failed: %s\n", ctl_text(status, "LoginError"));
+			printf("Why: %s\n", ctl_text(status, "LoginError"));
 	} else if (strcmp(state, "NeedsMachineAuth") == 0) {
 		puts("Machine is not yet approved by tailnet admin.");
 	} else {
@@ -251,7 +250,7 @@ static int print_text(json_object *status, bool active, bool self)
 	struct table table = { 0 };
 	int result = 1;
 
-	if (!is_running(status))
+	if (!ctl_is_running(status))
 		return 1;
 	if ((!self || add_node(&table, status, ctl_part(status, "Self"))) &&
 	    add_peers(&table, status, active)) {

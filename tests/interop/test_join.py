@@ -169,6 +169,9 @@ def test_logout_ends_the_node(net, node, real):
     real.wait_peer(node.name)
     node.ctl("logout")
     wait_until(lambda: node.backend() == "NeedsLogin", 30, "NeedsLogin after logout")
+    if not REFERENCE:
+        said = node.ctl("status", check=False)
+        assert (said.returncode, said.stdout) == (1, "Logged out.\nWhy: this node was logged out; 'meshctl up' logs it in again\n")
     expired = net.hs.nodes().get(node.name)
     assert expired is None or expired["expiry"]
     real.wait_peer(node.name, lambda peer: peer is None or peer.get("Expired"))
@@ -180,6 +183,8 @@ def test_down_and_up_leave_the_node_its_identity(net, node, real):
     talks(node, real)
     node.ctl("down")
     assert node.backend() == "Stopped"
+    asked = node.ctl("ping", "-c", "1", real.name, check=False)
+    assert asked.returncode == 1 and "Tailscale is stopped." in asked.stdout + asked.stderr
     real.wait_peer(node.name, lambda peer: peer and not peer["Online"], timeout=20)
     node.ctl("up", *([f"--login-server={net.hs.url}", f"--hostname={node.name}", "--accept-dns=false"]
                      if REFERENCE else []))
