@@ -1,4 +1,4 @@
-"""Remote shells and what goes through them: ssh, scp, sftp, rsync, git, VS Code's way to a server, and tmux."""
+"""Remote shells and what goes through them: ssh, Dropbear, scp, sftp, rsync, git, VS Code's way to a server, and tmux."""
 from base import PYTHON, check, expect, find, free_port, version_of, wait_until
 
 SSHD = """
@@ -66,6 +66,44 @@ def run_ssh(pair):
                             f"mesh@{server.v4}", "echo", "through")
         expect(hopped == "through\n", "a hop")
     return version_of("ssh", "-V")
+
+
+@check("dropbear", "Dropbear", "8 MB through a pipe each way, SSH_CONNECTION shows the mesh, a remote command that is itself on the mesh, a port of the far loopback by -L; "
+       "the client's mesh address in the log, IPv4 and IPv6", carries=40_000_000, apt=("dropbear-bin", "curl"), programs=("dropbear", "dbclient", "dropbearkey", "curl"))
+def dropbear(pair):
+    port, web = free_port(), free_port()
+    for side in (pair.a, pair.b):
+        home = side.ssh_home = side.folder("dropbear")
+        passwd = side.node.place.passwd  # Dropbear looks for a user's keys nowhere but at home
+        passwd.write_text(passwd.read_text().replace(":/tmp:/bin/sh", f":{home}:/bin/sh"))
+        for name in ("key", "id"):
+            side.bare("dropbearkey", "-t", "ed25519", "-f", home / name)
+        side.bare("install", "-d", "-m", "700", home / ".ssh")
+        side.write(home / "served", f"the loopback of {side.name}")
+    for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        told = other.bare("dropbearkey", "-y", "-f", other.ssh_home / "id")
+        side.write(side.ssh_home / ".ssh/authorized_keys", next(line for line in told.splitlines() if line.startswith("ssh-")) + "\n", 0o600)
+        side.serving = side.spawn("dropbear", "-F", "-E", "-p", f"{side.v4}:{port}", "-p", f"[{side.v6}]:{port}", "-r", side.ssh_home / "key", "-P", side.ssh_home / "pid")
+        side.spawn(PYTHON, "-m", "http.server", web, "--bind", "127.0.0.1", "-d", side.ssh_home)
+        for ready in (port, web):
+            side.wait_until_bound(ready)
+    for client, server, host in [*pair.ways, (pair.a, pair.b, pair.b.v6)]:
+        def words(near, there):
+            return ["dbclient", "-y", "-y", "-i", near.ssh_home / "id", "-p", port, f"mesh@{there}"]
+        env, own = {"HOME": str(client.ssh_home)}, client.v6 if ":" in host else client.v4
+        ends = client.run(*words(client, host), "echo $SSH_CONNECTION", env=env).split()
+        expect((ends[0], ends[2]) in ((own, server.v6 if ":" in host else server.v4), (client.v6, server.v6)), f"SSH_CONNECTION is {ends}")
+        echoed = client.run(*words(client, host), "cat", input=pair.blob, text=False, timeout=60, env=env)
+        expect(echoed == pair.blob, "cat gives another file than it was given")
+        back = client.run(*words(client, host), " ".join(map(str, [*words(server, client.v4), "echo", "\\$SSH_CONNECTION"])), env=env)
+        expect(back.split()[0] == server.v4, f"the remote command came from {back!r}")
+        near = free_port()
+        forward = client.spawn(*words(client, host)[:-1], "-N", "-L", f"{near}:127.0.0.1:{web}", f"mesh@{host}", env=env, log="forward")
+        client.wait_until_bound(near)
+        expect(client.run("curl", "-sS", f"http://127.0.0.1:{near}/served") == f"the loopback of {server.name}", "what a forwarded port gives")
+        forward.stop()
+        expect(f"connection from {own}:" in server.serving.text, f"the client in the log: {server.serving.text[-300:]}")
+    return version_of("dropbear", "-V")
 
 
 @check("scp", "scp and sftp", "8 MB there and back, by both protocols", carries=64_000_000, cheap=True, **NEEDS)

