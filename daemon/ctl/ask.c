@@ -111,12 +111,40 @@ const char *ctl_text_at(json_object *list, size_t i)
 	return text ? text : "";
 }
 
+/* How many bytes the character at s has (RFC 3629, section 4); 0: it is none. */
+static size_t utf8_len(const unsigned char *s)
+{
+	size_t len = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
+
+	if (s[0] > 0xf4 || (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	return len;
+}
+
+/* A file's name is any bytes, JSON is not. */
 void ctl_print_json(json_object *json)
 {
-	fputs(json_object_to_json_string_ext(json, JSON_C_TO_STRING_PRETTY |
-							   JSON_C_TO_STRING_SPACED |
-							   JSON_C_TO_STRING_NOSLASHESCAPE),
-	      stdout);
+	const int form = JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+			 JSON_C_TO_STRING_NOSLASHESCAPE;
+	const char *text = json_object_to_json_string_ext(json, form);
+	size_t len, good;
+
+	for (;;) {
+		for (good = 0; text[good]; good += len) {
+			len = utf8_len((const unsigned char *)text + good);
+			if (len == 0)
+				break;
+		}
+		fwrite(text, 1, good, stdout);
+		if (!text[good])
+			return;
+		fputs("\\ufffd", stdout);
+		text += good + 1;
+	}
 }
 
 bool ctl_node_has_ip(json_object *node, const struct ip_addr *ip)

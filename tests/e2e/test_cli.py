@@ -195,6 +195,17 @@ def test_the_node_of_a_file_is_up_and_cannot_be_taken_down(running):
         check_sentence(a.ctl(word, check=False), "by a WireGuard file.*end meshd")
 
 
+def test_a_status_is_json_whatever_the_files_are_called(pair):
+    a, _ = pair
+    config = os.fsencode(a.config) + b"-\xe9\xff\xc3\xa9"
+    os.rename(a.config, config)
+    a.config = os.fsdecode(config)
+    a.start()
+    status = json.loads(a.ctl("status", "--json", text=False).stdout.decode())
+    assert status["ConfigFile"] == config.decode(errors="replace")
+    assert a.meshrun("--config", a.config, "--dir", a.dir, "--", "echo", "the same").stdout == "the same\n"
+
+
 def test_meshctl_status_knows_the_nodes(running):
     a, b = running
     a.ctl("ping", "-c", "1", "node-b")
