@@ -118,10 +118,12 @@ int ctl_up(const struct ctl *ctl, int argc, char **argv)
 
 int ctl_down(const struct ctl *ctl, int argc, char **argv)
 {
-	static const struct flag none[] = { { NULL, FLAG_BOOL, { NULL } } };
+	const char *risk; /* as scripts of the stock client accept one; there is none here */
+	const struct flag flags[] = { { "accept-risk", FLAG_TEXT, { .text = &risk } },
+				      { NULL, FLAG_BOOL, { NULL } } };
 	struct ctl_answer answer;
 	bool was_stopped;
-	int status = take_flags(none, argc, argv);
+	int status = take_flags(flags, argc, argv);
 
 	if (status >= 0)
 		return status;

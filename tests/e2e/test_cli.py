@@ -191,8 +191,8 @@ def test_meshctl_ip_prints_the_addresses(running):
 def test_the_node_of_a_file_is_up_and_cannot_be_taken_down(running):
     a, _ = running
     assert not a.ctl("up").stderr
-    for word in ("down", "logout"):
-        check_sentence(a.ctl(word, check=False), "by a WireGuard file.*end meshd")
+    for words in (("down",), ("down", "--accept-risk=all"), ("logout",)):
+        check_sentence(a.ctl(*words, check=False), "by a WireGuard file.*end meshd")
 
 
 def test_a_status_is_json_whatever_the_files_are_called(pair):
