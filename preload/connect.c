@@ -154,6 +154,24 @@ static int ask_to_dial(int fd, struct ipc_patience *question, unsigned wait_s,
 					 : control_ask(&question->request, wait_s, reply);
 }
 
+/*
+ * Two that share a port dial the same peer at once: the daemon has the dial of who asked last, the
+ * kernel lets in who connects first. Has somebody else asked between our question and our
+ * connect()? Whoever asks later is refused.
+ */
+static bool is_dial_of_another(const struct route *route, const struct endpoint *local,
+			       const struct endpoint *to)
+{
+	struct map_flow flow;
+	struct endpoint dialled;
+
+	if (!dialled_flow(route->map, local, to, &flow))
+		return false;
+	dialled = (struct endpoint){ flow.remote, flow.remote_port };
+	return !endpoint_equal(&dialled, &route->mesh) ||
+	       (flow.state == MAP_FLOW_FAILED && flow.error == EADDRNOTAVAIL);
+}
+
 static int connect_stream_peer(int fd, const struct route *route, struct socket_end *local)
 {
 	struct ipc_patience question;
@@ -178,6 +196,12 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 		return fail(-err);
 	to = (struct endpoint){ reply.mirror, reply.mirror_port };
 	result = connect_to(fd, &to, local->family);
+	if (is_dial_of_another(route, &local->ep, &to)) {
+		bool was_reset = result < 0 && errno == ECONNRESET;
+
+		disconnect(fd);
+		return fail(was_reset ? ECONNRESET : EADDRNOTAVAIL);
+	}
 	if (question.idle_s && (result == 0 || errno == EINPROGRESS || errno == EINTR))
 		patience_begin(fd);
 	return settle(fd, route->map, &local->ep, &to, result);

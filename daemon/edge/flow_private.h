@@ -48,6 +48,7 @@ struct flow {
 	struct mapfile_flow entry;
 	const struct hold *hold; /* where the program's connect goes */
 	struct app *asker;
+	uint64_t announced_ns; /* when the program said that it will connect */
 	/* dialled from inside: see dial.h; dialled NULL: it is a program's */
 	dial_done *dialled;
 	void *dial_arg;

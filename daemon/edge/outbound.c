@@ -32,7 +32,8 @@
 #define FIRST_DELAY_NS (100 * NS_PER_US)
 #define LAST_DELAY_NS  (20 * NS_PER_MS)
 #define PORT_TRIES     16
-#define PATIENCE_NS    (5 * NS_PER_S) /* for the program's own connect() */
+#define PATIENCE_NS    (5 * NS_PER_S)   /* for the program's own connect() */
+#define COMING_NS      (20 * NS_PER_MS) /* which mostly comes that soon */
 
 struct flow *flow_find_dialled(struct edge *edge, const struct endpoint *program,
 			       uint32_t peer_mirror, const struct hold *hold)
@@ -45,13 +46,33 @@ struct flow *flow_find_dialled(struct edge *edge, const struct endpoint *program
 }
 
 /*
+ * Its program, which shares the port, may be about to come. If it comes in this very moment it
+ * either finds this in the map (see connect.c of the shim) or is seen here, and stays.
+ */
+static bool is_given_up(struct edge *edge, struct flow *old, const struct endpoint *remote)
+{
+	struct map_flow was;
+
+	if (old->hold->works && !endpoint_equal(&old->remote, remote) &&
+	    loop_now(edge->loop) - old->announced_ns < COMING_NS)
+		return false;
+	if (!map_find_flow(mapfile_map(edge->mapfile), &old->key, &was))
+		return true;
+	mapfile_flow_set(edge->mapfile, &old->entry, MAP_FLOW_FAILED, EADDRNOTAVAIL);
+	if (flow_program_life(old) != SOCK_HELD)
+		return true;
+	mapfile_flow_set(edge->mapfile, &old->entry, was.state, was.error);
+	return false;
+}
+
+/*
  * The port is used anew, towards the same mirror. Where the old socket is there (they share the
  * port, SO_REUSEADDR), the kernel will refuse this connect, and what it had dialled would meet the
  * other one. Else a dial was given up; and an open flow whose program has gone may still carry its
  * last bytes: it only loses its key. 0 or a positive errno.
  */
-static int make_way(struct edge *edge, const struct endpoint *program, uint32_t peer_mirror,
-		    const struct hold *hold)
+static int make_way(struct edge *edge, const struct endpoint *program,
+		    const struct endpoint *remote, uint32_t peer_mirror, const struct hold *hold)
 {
 	struct flow *old = flow_find_dialled(edge, program, peer_mirror, hold);
 
@@ -61,8 +82,12 @@ static int make_way(struct edge *edge, const struct endpoint *program, uint32_t 
 		return EADDRNOTAVAIL;
 	if (old->state == FLOW_OPEN)
 		flow_unkey(old);
-	else if (old->state != FLOW_DEAD) /* a stowed one that cannot come back died of the look */
+	else if (old->state == FLOW_DEAD)
+		return 0; /* a stowed one that cannot come back died of the look */
+	else if (is_given_up(edge, old, remote))
 		flow_kill(old, true);
+	else
+		return EADDRNOTAVAIL;
 	return 0;
 }
 
@@ -133,7 +158,7 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 	if ((!edge->ns && !is_service) ||
 	    !edge_own_address(edge, ip_v4(&program->addr), !ip_is_v4(&remote->addr), &own))
 		return ENETUNREACH;
-	err = make_way(edge, program, peer_mirror, hold);
+	err = make_way(edge, program, remote, peer_mirror, hold);
 	if (err)
 		return err;
 	flow = flow_create(edge, &(struct endpoint){ own.addr, program->port }, remote,
@@ -142,6 +167,7 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 		return ENOBUFS;
 	flow->peer_mirror = peer_mirror;
 	flow->hold = hold;
+	flow->announced_ns = loop_now(edge->loop);
 	flow->is_service = is_service;
 	err = prepare(flow, program);
 	if (err == 0 && !is_service)

@@ -105,6 +105,49 @@ def test_a_dial_that_waits_is_not_told_the_error_of_another_from_its_port(world,
     assert got == ["ECONNREFUSED", 0, world.b.v6, world.a.v6]
 
 
+def test_dials_from_one_port_at_once_come_to_whom_they_ask(world):
+    """Two threads, to two services of one peer: where one port cannot have both, somebody is refused, and nobody is led to
+    the other service."""
+    server = python_spawn(world.b, """
+        servers = [listener("0.0.0.0") for i in range(2)]
+        say("ready", *[s.getsockname()[1] for s in servers])
+        kept = []
+        while True:
+            for s in select.select(servers, [], [])[0]:
+                kept.append(s.accept()[0])
+                try:
+                    kept[-1].sendall(b"%d" % s.getsockname()[1])
+                except OSError:
+                    pass
+    """, ready=r"ready \d+")
+    got = run(world.a, """
+        def dial(s, host, port, heard):
+            together.wait()
+            try:
+                s.connect((host, int(port)))
+                heard.append("asked" if s.recv(9).decode() == port else "other")
+            except OSError as e:
+                heard.append(name(e.errno))
+        together = threading.Barrier(2)
+        heard = []
+        for i in range(300):
+            first = shared(0, SO_REUSEADDR, SO_REUSEPORT, host="0.0.0.0")
+            second = shared(first.getsockname()[1], SO_REUSEADDR, SO_REUSEPORT, host="0.0.0.0")
+            threads = [threading.Thread(target=dial, args=(s, sys.argv[1], port, heard))
+                       for s, port in zip((first, second), sys.argv[2:])]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            for s in (first, second):
+                s.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+                s.close()
+        print(json.dumps(sorted(set(heard))))
+    """, world.b.v4, *server.wait_for(r"ready (\d+) (\d+)").groups())
+    server.stop()
+    assert set(got) <= {"asked", "EADDRNOTAVAIL"} and "asked" in got
+
+
 def test_the_port_of_a_refused_dial_can_be_bound_again_at_once(world, server):
     """A program that chose it knows nothing of anybody who might keep it, and need not ask to share it. Who closes in the
     instant of the failure may be faster than the daemon, and find it kept for a second: so it may try again."""

@@ -368,6 +368,8 @@ static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)
 	}
 	if (what == PORT_REFUSE)
 		return (int)n;
+	if (what == PORT_OVERTAKEN)
+		remote.port = what = PORT_ECHO;
 	forget_dials(&local);
 	set_flow(&local, &remote, MAP_FLOW_HELD, 0);
 	reply->mirror = ip_from_v4(mirror);

@@ -25,6 +25,7 @@
 #define PORT_FAIL_SOONER 22000 /* + errno: failed as fast as can be */
 #define PORT_REFUSE      23000 /* + errno: refused by the daemon's reply */
 #define PORT_HOLD        24000 /* never answered */
+#define PORT_OVERTAKEN   25000 /* another dials PORT_ECHO from the same port meanwhile */
 /* UDP: any port echoes "FROM-ADDRESS FROM-PORT DATA". */
 
 #define FAIL_LATER_MS 40

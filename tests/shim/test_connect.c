@@ -251,6 +251,23 @@ static void test_a_socket_the_program_bound_keeps_its_port(void **state)
 	close(fd);
 }
 
+/* One port cannot have both (see limits.md), and nobody is led to where another one wants to. */
+static void test_who_is_overtaken_by_another_dial_from_its_port_is_refused(void **state)
+{
+	(void)state;
+	for (int flags = 0; flags <= SOCK_NONBLOCK; flags += SOCK_NONBLOCK) {
+		int fd = new_socket(AF_INET, SOCK_STREAM | flags);
+
+		assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_OVERTAKEN), -1);
+		assert_int_equal(errno, EADDRNOTAVAIL);
+		assert_int_equal(so_error(fd), 0);
+		assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+		assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+		assert_echoes(fd);
+		close(fd);
+	}
+}
+
 static void test_a_socket_bound_without_a_port_gets_one(void **state)
 {
 	int fd = new_socket(AF_INET, SOCK_STREAM), one = 1, value = 0;
@@ -431,6 +448,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_non_blocking_failure_is_told_by_a_second_connect),
 		cmocka_unit_test(test_a_thousand_fast_failures_are_never_seen_as_connected),
 		cmocka_unit_test(test_a_socket_the_program_bound_keeps_its_port),
+		cmocka_unit_test(test_who_is_overtaken_by_another_dial_from_its_port_is_refused),
 		cmocka_unit_test(test_a_socket_bound_without_a_port_gets_one),
 		cmocka_unit_test(test_a_range_of_ports_the_program_chose_is_kept),
 		cmocka_unit_test(

@@ -193,6 +193,36 @@ static void test_a_program_that_was_dialled_for_and_does_not_come_is_given_up(vo
 	close(listener);
 }
 
+/* Who shares a port with another that is about to connect to the same peer is refused, and takes
+ * its place when it does not come. */
+static void test_a_port_is_dialled_from_by_one_at_a_time(void **state)
+{
+	struct endpoint to = mesh_endpoint(B_ADDR, FAKE_PORT_SILENT), local, mirror;
+	struct endpoint other = mesh_endpoint(B_ADDR, 4711);
+	struct ipc_reply reply;
+	struct map_flow flow;
+	int fd, err = 0;
+
+	(void)state;
+	/* A busy machine may let a moment pass. */
+	for (int i = 0; i < 100 && err == 0; i++) {
+		if (i > 0)
+			close(fd);
+		assert_int_equal(shim_prepare(a, B_ADDR, FAKE_PORT_SILENT, &fd, &local, &mirror),
+				 0);
+		err = shim_ask(a, IPC_CONNECT, &local, &other, 0, &reply);
+	}
+	assert_int_equal(err, EADDRNOTAVAIL);
+	assert_true(map_has_flow(a, &local, &mirror, &flow));
+	assert_int_equal(flow.remote_port, to.port);
+	assert_int_equal(flow.state, MAP_FLOW_HELD);
+	nanosleep(&(struct timespec){ 0, 30 * NS_PER_MS }, NULL);
+	assert_int_equal(shim_ask(a, IPC_CONNECT, &local, &other, 0, &reply), 0);
+	assert_true(map_has_flow(a, &local, &mirror, &flow));
+	assert_int_equal(flow.remote_port, other.port);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -203,6 +233,7 @@ int main(void)
 		TEST(test_a_non_blocking_connect_stays_silent_until_the_far_side_answers),
 		TEST(test_edge_triggered_epoll_tells_of_success_and_of_refusal),
 		TEST(test_a_program_may_be_later_than_the_far_side),
+		TEST(test_a_port_is_dialled_from_by_one_at_a_time),
 		TEST(test_a_program_that_left_its_connect_takes_the_far_side_with_it),
 		FIRST(test_a_closed_port_refuses),
 		FIRST(test_failures_come_with_their_errno),
