@@ -23,6 +23,8 @@
 
 #include "daemon/tcp/conn.h"
 
+#define LATE_NS (500 * NS_PER_MS) /* for the end of TIME_WAIT: one wake-up for many */
+
 void tcp_config_defaults(struct tcp_config *config, uint32_t mtu)
 {
 	memset(config, 0, sizeof(*config));
@@ -331,7 +333,7 @@ uint64_t tcp_deadline(const struct tcp *tcp)
 	const struct tcp_time_wait *tw = TAILQ_FIRST(&tcp->time_wait);
 	uint64_t next = tcp_timers_next(&tcp->timers);
 
-	return tw ? MIN(tw->expires_ns, next) : next;
+	return tw ? MIN(tw->expires_ns + LATE_NS, next) : next;
 }
 
 void tcp_expire(struct tcp *tcp, uint64_t now_ns)

@@ -265,6 +265,32 @@ static void test_time_wait_is_bounded(void **state)
 	script_finish(&t);
 }
 
+/* An idle node does not wake for each of what it did a minute ago. */
+static void test_records_end_many_at_a_time(void **state)
+{
+	unsigned deadlines = 0;
+	struct script t;
+
+	(void)state;
+	script_init(&t);
+	script_start(&t);
+	for (unsigned i = 0; i < 100; i++) {
+		t.remote.port++;
+		script_connect(&t);
+		to_time_wait(&t);
+		script_wait_ms(&t, 10);
+	}
+	assert_int_equal(script_stats(&t).time_wait, 100);
+	while (script_stats(&t).time_wait) {
+		t.now_ns = tcp_deadline(t.tcp);
+		assert_true(t.now_ns != NEVER_NS);
+		tcp_expire(t.tcp, t.now_ns);
+		deadlines++;
+	}
+	assert_in_range(deadlines, 1, 5);
+	script_finish(&t);
+}
+
 static void test_destroying_frees_connections_and_records_in_one_chain(void **state)
 {
 	struct script t;
@@ -558,6 +584,7 @@ int main(void)
 		cmocka_unit_test(test_time_wait_with_timestamps_goes_by_them),
 		cmocka_unit_test(test_time_wait_gives_way_to_our_own_dial),
 		cmocka_unit_test(test_time_wait_is_bounded),
+		cmocka_unit_test(test_records_end_many_at_a_time),
 		cmocka_unit_test(test_destroying_frees_connections_and_records_in_one_chain),
 		cmocka_unit_test(test_what_was_written_goes_before_our_reset),
 		cmocka_unit_test(test_our_reset_goes_at_once_when_nothing_is_before_it),
