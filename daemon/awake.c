@@ -53,7 +53,7 @@ void awake_crowded(struct awake *a, uint64_t now_ns)
 	bool is_alone = now_ns - a->crowded_ns >= ALONE_NS;
 
 	a->crowded_ns = now_ns;
-	if (is_alone && !is_again)
+	if (is_alone)
 		return;
 	a->asleep_ns = is_again ? MIN(2 * a->asleep_ns, ASLEEP_MAX_NS) : ASLEEP_NS;
 	a->asleep_till_ns = now_ns + a->asleep_ns;

@@ -231,6 +231,13 @@ static void test_long_rounds_long_waits_and_one_processor_let_it_sleep(void **st
 	assert_false(awake_wanted(&a, NS_PER_S));
 }
 
+/* For a while: one look after the other is late. */
+static void crowd(struct awake *a, uint64_t at_ns)
+{
+	awake_crowded(a, at_ns - NS_PER_MS);
+	awake_crowded(a, at_ns);
+}
+
 static void test_others_that_need_the_processor_have_it_ever_longer(void **state)
 {
 	uint64_t at_ns = NS_PER_S;
@@ -238,28 +245,27 @@ static void test_others_that_need_the_processor_have_it_ever_longer(void **state
 
 	(void)state;
 	fall_into_dialogue(&a);
-	awake_crowded(&a, at_ns);
-	at_ns += ALONE_NS - 1;
 	for (uint64_t asleep_ns = ASLEEP_NS; asleep_ns < ASLEEP_MAX_NS; asleep_ns *= 2) {
-		awake_crowded(&a, at_ns);
+		crowd(&a, at_ns);
 		assert_false(awake_wanted(&a, at_ns + asleep_ns - 1));
 		assert_true(awake_wanted(&a, at_ns + asleep_ns));
-		at_ns += asleep_ns;
+		at_ns += asleep_ns + NS_PER_MS;
 	}
 	for (unsigned i = 0; i < 3; i++) {
-		awake_crowded(&a, at_ns);
+		crowd(&a, at_ns);
 		assert_false(awake_wanted(&a, at_ns + ASLEEP_MAX_NS - 1));
 		assert_true(awake_wanted(&a, at_ns + ASLEEP_MAX_NS));
-		at_ns += ASLEEP_MAX_NS;
+		at_ns += ASLEEP_MAX_NS + NS_PER_MS;
 	}
 	/* Not for long when that is over for a while. */
 	at_ns += 2 * ASLEEP_MAX_NS;
-	awake_crowded(&a, at_ns);
-	awake_crowded(&a, at_ns + NS_PER_MS);
-	assert_false(awake_wanted(&a, at_ns + NS_PER_MS));
-	assert_true(awake_wanted(&a, at_ns + NS_PER_MS + ASLEEP_NS));
+	crowd(&a, at_ns);
+	assert_false(awake_wanted(&a, at_ns));
+	assert_true(awake_wanted(&a, at_ns + ASLEEP_NS));
 }
 
+/* Not even soon after a crowd: else the machine's own work, a few times a second, would become one.
+ */
 static void test_a_processor_that_was_taken_once_is_no_crowd(void **state)
 {
 	uint64_t at_ns = NS_PER_S;
@@ -267,6 +273,8 @@ static void test_a_processor_that_was_taken_once_is_no_crowd(void **state)
 
 	(void)state;
 	fall_into_dialogue(&a);
+	crowd(&a, at_ns);
+	at_ns += ASLEEP_NS;
 	for (unsigned i = 0; i < 100; i++) {
 		awake_crowded(&a, at_ns);
 		assert_true(awake_wanted(&a, at_ns));
