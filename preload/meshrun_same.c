@@ -230,7 +230,7 @@ static bool is_anything_given(const struct daemon_options *o)
 /* Of its map: no shim of ours reads it. */
 static bool is_of_another_version(const char *dir)
 {
-	char path[PATHS_MAX];
+	char path[PATHS_MAX + 8];
 	uint32_t head[2]; /* struct map: magic, version */
 	ssize_t n;
 	int fd;

@@ -4,6 +4,7 @@ import re
 import signal
 import sys
 
+import pytest
 from worlds import check_sentence, daemons, free_port, wait_until
 
 
@@ -23,9 +24,12 @@ def test_meshrun_beside_the_daemon_of_another_file_refuses(running):
         assert re.fullmatch(rf"meshrun: {variable} is {re.escape(value)}, but .* runs already, and was started from .*\n", said.stderr)
 
 
-def test_meshrun_beside_a_daemon_of_another_version_refuses(running):
+@pytest.mark.parametrize("length", [60, 98])
+def test_meshrun_beside_a_daemon_of_another_version_refuses(pair, length):
     """The shim would not read its map, and the program find no peer."""
-    a, _ = running
+    a, _ = pair
+    a.dir = a.home / ("r" * (length - len(str(a.home)) - 1))
+    a.start()
     with open(a.dir / "map", "r+b") as file:
         version = int.from_bytes(file.read(8)[4:], sys.byteorder)
         file.seek(4)
