@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define LOOPBACK_NET 127u
+
 static uint32_t allowed_request_flags(uint16_t type)
 {
 	return type == IPC_UDP_OPEN ? IPC_UDP_V6ONLY : type == IPC_CONNECT ? IPC_CONNECT_FIRST : 0;
@@ -67,6 +69,24 @@ int ipc_check_patience(const void *bytes, size_t len, struct ipc_patience *out)
 	flags = p.request.type == IPC_CONNECT ? IPC_CONNECT_FIRST : IPC_ACCEPTED;
 	if ((p.request.flags & ~flags) || !has_both_ends(&p.request) || !is_keepalive(&p) ||
 	    p.user_timeout_ms > IPC_USER_TIMEOUT_MAX || p.pad != 0)
+		return -EINVAL;
+	*out = p;
+	return 0;
+}
+
+int ipc_check_post(const void *bytes, size_t len, struct ipc_post *out)
+{
+	struct ipc_post p;
+	int err;
+
+	if (len != sizeof(p))
+		return -EPROTO;
+	memcpy(&p, bytes, sizeof(p));
+	err = ipc_check_patience(&p.dial, sizeof(p.dial), &p.dial);
+	if (err)
+		return err;
+	if (p.dial.request.type != IPC_CONNECT || p.dial.request.flags != 0 ||
+	    !ip_is_v4(&p.dial.request.local) || p.mirror >> 24 != LOOPBACK_NET)
 		return -EINVAL;
 	*out = p;
 	return 0;

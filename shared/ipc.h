@@ -5,6 +5,9 @@
  * connects, sends one struct ipc_request, receives one struct ipc_reply and
  * closes. Native byte order (same machine). Sizes and unused fields must match
  * exactly. The daemon checks SO_PEERCRED before it reads anything.
+ *
+ * A dial that need not be answered is posted instead: struct ipc_post, on a SOCK_DGRAM socket
+ * beside that one. The daemon checks SCM_CREDENTIALS.
  */
 #ifndef MESHWRAP_SHARED_IPC_H
 #define MESHWRAP_SHARED_IPC_H
@@ -77,6 +80,17 @@ static_assert(sizeof(struct ipc_patience) == 60, "ipc_patience is 60 bytes");
 #define IPC_COUNT_MAX        127u
 #define IPC_USER_TIMEOUT_MAX 0x7fffffffu
 
+/*
+ * IPC_CONNECT of a socket that can be held, and whose port is no other socket's; fields of patience
+ * may be 0. The program goes to the hold port at mirror without an answer: a failure is told by
+ * the flow's entry in the map, and then a reset.
+ */
+struct ipc_post {
+	struct ipc_patience dial;
+	uint32_t mirror; /* host byte order */
+};
+static_assert(sizeof(struct ipc_post) == 64, "ipc_post is 64 bytes");
+
 struct ipc_reply {
 	uint32_t magic;
 	uint16_t version;
@@ -117,6 +131,8 @@ static_assert(sizeof(struct ipc_found) == 272, "ipc_found is 272 bytes");
 int ipc_check_request(const void *bytes, size_t len, struct ipc_request *out);
 /* The same for one with patience. */
 int ipc_check_patience(const void *bytes, size_t len, struct ipc_patience *out);
+/* The same for what is posted. */
+int ipc_check_post(const void *bytes, size_t len, struct ipc_post *out);
 /* The same for an answer to a question of this type. */
 int ipc_check_reply(const void *bytes, size_t len, enum ipc_type type, struct ipc_reply *out);
 

@@ -40,6 +40,18 @@ static void check_patience(const uint8_t *data, size_t size)
 	assert(p.user_timeout_ms <= INT32_MAX);
 }
 
+static void check_post(const uint8_t *data, size_t size)
+{
+	struct ipc_post p;
+
+	if (ipc_check_post(data, size, &p) != 0)
+		return;
+	assert(size == sizeof(p) && memcmp(data, &p, size) == 0);
+	check_patience(data, sizeof(p.dial));
+	assert(p.dial.request.type == IPC_CONNECT && p.dial.request.flags == 0);
+	assert(ip_is_v4(&p.dial.request.local) && p.mirror >> 24 == 127);
+}
+
 static void check_reply(const uint8_t *data, size_t size, enum ipc_type type)
 {
 	struct ipc_reply r;
@@ -55,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	check_request(data, size);
 	check_patience(data, size);
+	check_post(data, size);
 	check_reply(data, size, IPC_CONNECT);
 	check_reply(data, size, IPC_UDP_OPEN);
 	check_reply(data, size, IPC_READY);

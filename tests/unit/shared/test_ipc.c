@@ -189,9 +189,53 @@ static void test_a_reply_must_lead_to_loopback(void **state)
 	assert_int_equal(ipc_check_reply(&r, sizeof(r), IPC_CONNECT, &out), -EINVAL);
 }
 
+static struct ipc_post good_post(void)
+{
+	struct ipc_post p = { good_patience(IPC_CONNECT), 0x7f400003u };
+
+	return p;
+}
+
+static void test_a_post_passes_with_and_without_patience(void **state)
+{
+	struct ipc_post p = good_post(), out;
+
+	(void)state;
+	assert_int_equal(ipc_check_post(&p, sizeof(p), &out), 0);
+	assert_memory_equal(&p, &out, sizeof(p));
+	p = (struct ipc_post){ .dial.request = good_connect(), .mirror = 0x7f000001u };
+	assert_int_equal(ipc_check_post(&p, sizeof(p), &out), 0);
+	assert_memory_equal(&p, &out, sizeof(p));
+}
+
+static void test_a_post_with_a_wrong_field_is_refused(void **state)
+{
+	struct ipc_post p[6], out;
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(p) / sizeof(p[0]); i++)
+		p[i] = good_post();
+	assert_int_equal(ipc_check_post(p, sizeof(p[0]) - 1, &out), -EPROTO);
+	assert_int_equal(ipc_check_post(p, sizeof(p[0]) + 1, &out), -EPROTO);
+	p[n++].mirror = 0x0a000001u;
+	p[n++].dial.request.type = IPC_PATIENCE;
+	p[n++].dial.request.flags = IPC_CONNECT_FIRST;
+	assert_int_equal(ip_parse("::1", &p[n++].dial.request.local), 0);
+	p[n++].dial.count = 0;
+	p[n++].dial.request.remote_port = 0;
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(ipc_check_post(&p[i], sizeof(p[i]), &out), -EINVAL);
+	p[0] = good_post();
+	p[0].dial.request.version++;
+	assert_int_equal(ipc_check_post(&p[0], sizeof(p[0]), &out), -EPROTO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_post_passes_with_and_without_patience),
+		cmocka_unit_test(test_a_post_with_a_wrong_field_is_refused),
 		cmocka_unit_test(test_a_good_request_passes),
 		cmocka_unit_test(test_a_request_of_another_size_or_version_is_refused),
 		cmocka_unit_test(test_a_request_with_a_wrong_field_is_refused),
