@@ -179,6 +179,7 @@ struct map {
 	uint32_t hold_port;        /* TCP port of SYN hold, 0: it does not work here */
 	uint64_t boot_id;          /* random, new at each daemon start */
 	uint32_t dial_port;        /* of the ordinary listener, for those who are dialled first */
+	_Atomic uint32_t takes_posts; /* 1: held dials may be posted, see ipc.h */
 	_Alignas(64) uint8_t mutex[64];
 	_Atomic uint32_t pair_count[MAP_TABLES]; /* 0 spares the look-up */
 	_Atomic uint32_t turn;                   /* its lowest bit: which directory is to be read */

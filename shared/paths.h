@@ -19,6 +19,7 @@
 #define PATHS_COMMON_DIR "/run/meshwrap" /* only root can make it */
 
 #define PATHS_CONTROL "control" /* SOCK_SEQPACKET: ipc.h */
+#define PATHS_POSTS   "posts"   /* SOCK_DGRAM: struct ipc_post */
 #define PATHS_API     "api"     /* SOCK_STREAM: HTTP, for meshctl */
 #define PATHS_MAP     "map"     /* shared/map.h */
 #define PATHS_LOCK    "lock"    /* flock: one daemon a folder */

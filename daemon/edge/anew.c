@@ -41,7 +41,7 @@ static bool is_there(const struct edge *edge, const char *file, int fd)
 static bool is_whole(const struct edge *edge)
 {
 	return is_there(edge, PATHS_LOCK, edge->lock_fd) && is_there(edge, PATHS_CONTROL, -1) &&
-	       is_there(edge, PATHS_API, -1) &&
+	       is_there(edge, PATHS_POSTS, -1) && is_there(edge, PATHS_API, -1) &&
 	       is_there(edge, PATHS_MAP, mapfile_fd(edge->mapfile));
 }
 
@@ -70,6 +70,8 @@ static int make_anew(struct edge *edge, char error[static 256])
 	if (err)
 		return err;
 	err = apps_listen(&edge->apps);
+	if (err == 0)
+		err = posts_listen(&edge->posts);
 	if (err == 0)
 		err = localapi_listen_again(edge->api);
 	if (err == 0 && !is_there(edge, PATHS_MAP, mapfile_fd(edge->mapfile)))

@@ -185,6 +185,10 @@ static int open_parts(struct edge *edge, char *error)
 		err = apps_open(&edge->apps, edge);
 	}
 	if (err == 0) {
+		part = "the socket for posts";
+		err = posts_open(&edge->posts, edge);
+	}
+	if (err == 0) {
 		part = "the local API";
 		err = localapi_open(edge, &edge->api);
 	}
@@ -245,7 +249,7 @@ int edge_create(struct loop *loop, const struct edge_config *config,
 	edge->callbacks = *callbacks;
 	edge->owner = owner;
 	edge->lock_fd = edge->keep_fd = edge->socket_table = -1;
-	edge->apps.listener = -1;
+	edge->apps.listener = edge->posts.fd = -1;
 	edge->hold = edge->first = (struct hold){ .listener = -1, .plug = -1 };
 	services_init(&edge->services, edge);
 	claims_init(&edge->claims);
@@ -281,6 +285,8 @@ void edge_destroy(struct edge *edge)
 		mapfile_set_ready(edge->mapfile, false);
 	if (edge->apps.listener >= 0)
 		remove_file(edge, PATHS_CONTROL);
+	if (edge->posts.fd >= 0)
+		remove_file(edge, PATHS_POSTS);
 	if (edge->api)
 		remove_file(edge, PATHS_API);
 	localapi_close(edge->api);
@@ -290,6 +296,7 @@ void edge_destroy(struct edge *edge)
 	dgrams_destroy(edge->dgrams);
 	services_close(&edge->services);
 	apps_close(&edge->apps);
+	posts_close(&edge->posts);
 	if (edge->has_first_event)
 		event_del(&edge->first_event);
 	hold_close(&edge->first);

@@ -119,15 +119,23 @@ int folder_listen(const char *dir, const char *file, int type, bool allow_all_us
 	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	/* Nobody can connect before listen(), so the mode is right from the first moment. */
+	/*
+	 * Nobody can connect before listen(), so the mode is right from the first moment. Of
+	 * datagrams the sender is looked at.
+	 */
 	if (bind(fd, (struct sockaddr *)&name, sizeof(name)) != 0 ||
 	    chmod(name.sun_path, allow_all_users ? 0666 : 0600) != 0 ||
-	    listen(fd, LISTEN_BACKLOG) != 0) {
+	    (type != SOCK_DGRAM && listen(fd, LISTEN_BACKLOG) != 0)) {
 		err = -errno;
 		close(fd);
 		return err;
 	}
 	return fd;
+}
+
+bool folder_may_tell(const struct ucred *who, bool allow_all_users)
+{
+	return allow_all_users || who->uid == 0 || who->uid == geteuid();
 }
 
 bool folder_may_ask(int fd, bool allow_all_users)
@@ -137,5 +145,5 @@ bool folder_may_ask(int fd, bool allow_all_users)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) != 0)
 		return false;
-	return allow_all_users || who.uid == 0 || who.uid == geteuid();
+	return folder_may_tell(&who, allow_all_users);
 }

@@ -19,10 +19,14 @@ int folder_keep(const char *dir);
 
 /*
  * A listening Unix socket DIR/file in place of one that a dead daemon left.
- * type: SOCK_SEQPACKET or SOCK_STREAM. fd or -errno. Holds the lock: nobody else listens.
+ * type: SOCK_SEQPACKET, SOCK_STREAM or SOCK_DGRAM. fd or -errno. Holds the lock: nobody else
+ * listens.
  */
 int folder_listen(const char *dir, const char *file, int type, bool allow_all_users);
 /* Who is at the other end: our own uid, root, or anybody where all users are allowed? */
 bool folder_may_ask(int fd, bool allow_all_users);
+/* The same of who has sent something. */
+struct ucred;
+bool folder_may_tell(const struct ucred *who, bool allow_all_users);
 
 #endif

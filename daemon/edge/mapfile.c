@@ -359,6 +359,11 @@ void mapfile_set_dial_ports(struct mapfile *mf, uint16_t hold_port, uint16_t dia
 	mf->map->dial_port = dial_port;
 }
 
+void mapfile_set_takes_posts(struct mapfile *mf, bool takes_posts)
+{
+	atomic_store(&mf->map->takes_posts, takes_posts);
+}
+
 void mapfile_set_ready(struct mapfile *mf, bool ready)
 {
 	atomic_store(&mf->map->ready, ready);

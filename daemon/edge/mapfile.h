@@ -33,6 +33,8 @@ uint32_t mapfile_hold_port(const struct mapfile *mf);
 uint32_t mapfile_dial_port(const struct mapfile *mf);
 /* hold_port 0: SYN hold does not work here. */
 void mapfile_set_dial_ports(struct mapfile *mf, uint16_t hold_port, uint16_t dial_port);
+/* May dials be posted (ipc.h)? */
+void mapfile_set_takes_posts(struct mapfile *mf, bool takes_posts);
 void mapfile_set_ready(struct mapfile *mf, bool ready);
 /* Replaces the directory. 0 or -errno (no room in the file system): then the old one stands. */
 int mapfile_write_directory(struct mapfile *mf, const struct map_directory *dir);

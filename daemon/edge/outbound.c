@@ -14,6 +14,10 @@
  * A failure is first written to the map, then met and reset: who wakes by the
  * reset finds the true errno.
  *
+ * A dial that was posted has no answer: what would have been said there is a failure like any
+ * other, and met like one. Its port is its program's alone, so what was dialled from there before
+ * is over. The kernel's table cannot be asked for that: it may show the new socket already.
+ *
  * "Dial first" (no SYN hold, or a socket that cannot be held): the answer to
  * the program waits for the far side, and its connection is then accepted at an
  * ordinary listener and found by its source.
@@ -72,19 +76,20 @@ static bool is_given_up(struct edge *edge, struct flow *old, const struct endpoi
  * last bytes: it only loses its key. 0 or a positive errno.
  */
 static int make_way(struct edge *edge, const struct endpoint *program,
-		    const struct endpoint *remote, uint32_t peer_mirror, const struct hold *hold)
+		    const struct endpoint *remote, uint32_t peer_mirror, const struct hold *hold,
+		    bool is_posted)
 {
 	struct flow *old = flow_find_dialled(edge, program, peer_mirror, hold);
 
 	if (!old)
 		return 0;
-	if (flow_program_life(old) == SOCK_HELD)
+	if (!is_posted && flow_program_life(old) == SOCK_HELD)
 		return EADDRNOTAVAIL;
 	if (old->state == FLOW_OPEN)
 		flow_unkey(old);
 	else if (old->state == FLOW_DEAD)
 		return 0; /* a stowed one that cannot come back died of the look */
-	else if (is_given_up(edge, old, remote))
+	else if (is_posted || is_given_up(edge, old, remote))
 		flow_kill(old, true);
 	else
 		return EADDRNOTAVAIL;
@@ -139,8 +144,9 @@ static int prepare(struct flow *flow, const struct endpoint *program)
 	return 0;
 }
 
+/* posted_to: the mirror that a posted dial goes to, else 0. 0 or a positive errno. */
 static int start(struct edge *edge, const struct endpoint *program, const struct endpoint *remote,
-		 bool is_first, struct flow **out)
+		 bool is_first, uint32_t posted_to, struct flow **out)
 {
 	const struct hold *hold = is_first || !edge->hold.works ? &edge->first : &edge->hold;
 	struct map_own own;
@@ -153,12 +159,14 @@ static int start(struct edge *edge, const struct endpoint *program, const struct
 		return ECONNREFUSED;
 	if (err)
 		return err;
+	if (posted_to && peer_mirror != posted_to)
+		return ENETUNREACH; /* what the program has read is no longer true */
 	if (!ip_is_v4(&program->addr))
 		return EAFNOSUPPORT;
 	if ((!edge->ns && !is_service) ||
 	    !edge_own_address(edge, ip_v4(&program->addr), !ip_is_v4(&remote->addr), &own))
 		return ENETUNREACH;
-	err = make_way(edge, program, remote, peer_mirror, hold);
+	err = make_way(edge, program, remote, peer_mirror, hold, posted_to != 0);
 	if (err)
 		return err;
 	flow = flow_create(edge, &(struct endpoint){ own.addr, program->port }, remote,
@@ -214,11 +222,23 @@ static bool would_call_listener(struct flow *flow)
 	       flow_program_life(flow) == SOCK_NONE;
 }
 
+/* A refused post may lack a descriptor yet, because it was refused for that. */
+static int meet(struct flow *flow)
+{
+	if (would_call_listener(flow))
+		return -ECONNREFUSED;
+	if (flow->stream.fd < 0)
+		flow->stream.fd = hold_socket(flow->hold, flow->peer_mirror);
+	if (flow->stream.fd >= 0)
+		return hold_meet(flow->stream.fd, &flow->program);
+	flow->stream.fd = -1;
+	return -EINPROGRESS;
+}
+
 static void try_to_meet(struct flow *flow, uint64_t now_ns)
 {
 	uint64_t delay = FIRST_DELAY_NS << MIN(flow->tries, 16u);
-	int err = would_call_listener(flow) ? -ECONNREFUSED
-					    : hold_meet(flow->stream.fd, &flow->program);
+	int err = meet(flow);
 
 	if (err == 0) {
 		met(flow);
@@ -268,7 +288,7 @@ void flow_dial(struct edge *edge, struct app *app, const struct endpoint *progra
 	struct tcp_patience own;
 	struct endpoint mirror;
 	struct flow *flow = NULL;
-	int err = start(edge, program, remote, is_first, &flow);
+	int err = start(edge, program, remote, is_first, 0, &flow);
 
 	if (err) {
 		edge->stats.dial_failed++;
@@ -291,27 +311,77 @@ void flow_dial(struct edge *edge, struct app *app, const struct endpoint *progra
 		dial_answered(flow);
 }
 
-static void dial_failed(struct flow *flow)
+/* The program is still to be met, and then reset. */
+static void fail_held(struct flow *flow, int error)
 {
-	struct edge *edge = flow->edge;
-	uint64_t now_ns = loop_now(edge->loop);
-	int error = tcp_conn_error(flow->conn);
+	uint64_t now_ns = loop_now(flow->edge->loop);
 
-	error = error ? error : ECONNRESET;
-	tcp_release(flow->conn, now_ns);
-	flow->conn = NULL;
-	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_FAILED, error);
-	edge->stats.dial_failed++;
-	if (!flow->hold->works) {
-		answer_asker(flow, error);
-		flow_kill(flow, true);
-		return;
-	}
-	/* From MEETING too: the program is still to be met. */
+	mapfile_flow_set(flow->edge->mapfile, &flow->entry, MAP_FLOW_FAILED, error);
 	flow_set_state(flow, FLOW_FAILING);
 	flow->give_up_ns = now_ns + PATIENCE_NS;
 	flow->tries = 0;
 	try_to_meet(flow, now_ns);
+}
+
+static void refuse_post(struct edge *edge, const struct ipc_post *post,
+			const struct endpoint *program, const struct endpoint *remote, int error)
+{
+	struct flow *flow = flow_create(edge, program, remote, FLOW_DIALLING);
+
+	if (error == ENFILE || error == ENOBUFS || !flow)
+		posts_pause(&edge->posts);
+	if (!flow) {
+		log_warn("edge: no memory to refuse a dial with: its program waits until the "
+			 "kernel gives up");
+		return;
+	}
+	make_way(edge, program, remote, post->mirror, &edge->hold, true);
+	flow->hold = &edge->hold;
+	flow->peer_mirror = post->mirror;
+	prepare(flow, program); /* if not wholly: the errno is lost, or met later */
+	fail_held(flow, error);
+}
+
+void flow_dial_posted(struct edge *edge, const struct ipc_post *post)
+{
+	const struct ipc_request *request = &post->dial.request;
+	struct endpoint program = { request->local, request->local_port };
+	struct endpoint remote = { request->remote, request->remote_port };
+	struct tcp_patience patience = patience_of(&post->dial);
+	struct flow *flow = NULL;
+	int err;
+
+	if (!edge->hold.works)
+		return; /* the map has no hold port either */
+	err = start(edge, &program, &remote, false, post->mirror, &flow);
+	if (err) {
+		edge->stats.dial_failed++;
+		refuse_post(edge, post, &program, &remote, err);
+		return;
+	}
+	edge->stats.dialled++;
+	if (flow->conn)
+		tcp_set_patience(flow->conn, &patience, loop_now(edge->loop));
+	if (flow->is_service)
+		dial_answered(flow);
+}
+
+static void dial_failed(struct flow *flow)
+{
+	struct edge *edge = flow->edge;
+	int error = tcp_conn_error(flow->conn);
+
+	error = error ? error : ECONNRESET;
+	tcp_release(flow->conn, loop_now(edge->loop));
+	flow->conn = NULL;
+	edge->stats.dial_failed++;
+	if (flow->hold->works) {
+		fail_held(flow, error); /* from MEETING too */
+		return;
+	}
+	mapfile_flow_set(edge->mapfile, &flow->entry, MAP_FLOW_FAILED, error);
+	answer_asker(flow, error);
+	flow_kill(flow, true);
 }
 
 void outbound_tcp_event(struct flow *flow, unsigned events)

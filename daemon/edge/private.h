@@ -10,6 +10,7 @@
 #include "daemon/edge/hold.h"
 #include "daemon/edge/mapfile.h"
 #include "daemon/edge/plan.h"
+#include "daemon/edge/posts.h"
 #include "daemon/edge/rest.h"
 #include "daemon/edge/service.h"
 #include "daemon/edge/sock.h"
@@ -42,6 +43,7 @@ struct edge {
 	bool has_first_event;
 	struct edge_timer first_resume;
 	struct apps apps;
+	struct posts posts;
 	struct anew anew;
 	struct flows flows;
 	struct rests rests;

@@ -153,8 +153,8 @@ int setup(void **state)
 
 int teardown(void **state)
 {
-	static const char *const files[] = { PATHS_CONTROL, PATHS_API, PATHS_MAP, PATHS_LOCK,
-					     "wg.conf" };
+	static const char *const files[] = { PATHS_CONTROL, PATHS_POSTS, PATHS_API,
+					     PATHS_MAP,     PATHS_LOCK,  "wg.conf" };
 	struct node *nodes[] = { &a, &b };
 	char path[128];
 
@@ -162,6 +162,7 @@ int teardown(void **state)
 	for (int i = 0; i < 2; i++) {
 		stop_node(nodes[i]);
 		assert_false(has_file(nodes[i], PATHS_CONTROL));
+		assert_false(has_file(nodes[i], PATHS_POSTS));
 		assert_false(has_file(nodes[i], PATHS_API));
 		for (size_t k = 0; k < ARRAY_LEN(files); k++) {
 			assert_int_equal(paths_join(nodes[i]->dir, files[k], path, sizeof(path)),

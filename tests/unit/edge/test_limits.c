@@ -193,6 +193,37 @@ static void test_without_descriptors_a_connect_fails_and_programs_wait(void **st
 	close(ready.fd);
 }
 
+static void test_without_descriptors_a_posted_dial_fails_as_soon_as_there_is_one(void **state)
+{
+	struct endpoint mirror, local;
+	struct ipc_post post;
+	struct map_flow flow;
+	int fd = shim_prepare_post(a, B_ADDR, FAKE_PORT_SILENT, &post), count;
+
+	(void)state;
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	count = take_descriptors(1); /* to post with */
+	assert_int_equal(shim_post(a, &post, sizeof(post)), 0);
+	filler[count] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	count += filler[count] >= 0;
+	mirror = sock_endpoint(post.mirror, (uint16_t)a->map->hold_port);
+	program_connect(fd, &mirror);
+	assert_int_equal(errno, EINPROGRESS);
+	local = (struct endpoint){ post.dial.request.local, post.dial.request.local_port };
+	struct pollfd ready = { fd, POLLOUT, 0 };
+
+	poll(&ready, 1, 50);
+	give_descriptors_back(count);
+	assert_int_equal(poll(&ready, 1, 20000), 1);
+	assert_true(map_has_flow(a, &local, &mirror, &flow));
+	/* The daemon may have been quicker than us to take the last one. */
+	if (flow.state == MAP_FLOW_FAILED) {
+		assert_int_equal(flow.error, ENFILE);
+		assert_int_equal(a->map->takes_posts, 0);
+	}
+	close(fd);
+}
+
 static void test_without_descriptors_inbound_connects_are_not_refused_but_wait(void **state)
 {
 	struct endpoint any = sock_endpoint(0, 0), local, mirror;
@@ -380,6 +411,7 @@ int main(void)
 		TEST(test_another_user_gets_no_answer),
 		TEST(test_a_second_daemon_in_a_folder_is_refused_with_a_sentence),
 		TEST(test_without_descriptors_a_connect_fails_and_programs_wait),
+		TEST(test_without_descriptors_a_posted_dial_fails_as_soon_as_there_is_one),
 		TEST(test_without_descriptors_inbound_connects_are_not_refused_but_wait),
 		TEST(test_without_descriptors_questions_to_the_api_wait),
 		TEST(test_a_program_that_is_gone_does_not_keep_its_flow_for_ever),

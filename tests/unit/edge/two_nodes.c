@@ -455,6 +455,37 @@ int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local
 	return reply->error;
 }
 
+int shim_post(struct node *node, const void *post, size_t len)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int err, fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	paths_join(node->dir, PATHS_POSTS, at.sun_path, sizeof(at.sun_path));
+	err = sendto(fd, post, len, MSG_NOSIGNAL, (struct sockaddr *)&at, sizeof(at)) ==
+			      (ssize_t)len
+		      ? 0
+		      : errno;
+	close(fd);
+	return err;
+}
+
+int shim_prepare_post(struct node *node, const char *remote, uint16_t port, struct ipc_post *post)
+{
+	struct endpoint to = mesh_endpoint(remote, port), local;
+	struct map_own own;
+	int fd = patient_socket(AF_INET, SOCK_STREAM);
+
+	assert_true(fd >= 0);
+	assert_true(map_own(node->map, !ip_is_v4(&to.addr), &own));
+	local = sock_endpoint(own.mirror, 0);
+	assert_int_equal(sock_bind(fd, &local), 0);
+	assert_int_equal(sock_local(fd, &local), 0);
+	*post = (struct ipc_post){ .mirror = mirror_of(node, remote) };
+	ipc_make_request(&post->dial.request, IPC_CONNECT, &local, &to, 0);
+	return fd;
+}
+
 bool map_has_flow(struct node *node, const struct endpoint *local, const struct endpoint *peer,
 		  struct map_flow *flow)
 {

@@ -68,6 +68,10 @@ int shim_dial(struct node *node, const char *name);
 /* What the shim does for connect(): bound to the own mirror, asked, then connected. */
 int shim_ask(struct node *node, enum ipc_type type, const struct endpoint *local,
 	     const struct endpoint *remote, uint32_t flags, struct ipc_reply *reply);
+/* What the shim posts; as it is, with whatever length. 0 or errno. */
+int shim_post(struct node *node, const void *post, size_t len);
+/* A bound socket, and the post for its dial: nothing is posted yet. */
+int shim_prepare_post(struct node *node, const char *remote, uint16_t port, struct ipc_post *post);
 /* A bound socket and where it must connect; 0 or the daemon's errno. */
 int shim_prepare(struct node *node, const char *remote, uint16_t port, int *fd,
 		 struct endpoint *local, struct endpoint *mirror);
