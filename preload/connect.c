@@ -7,6 +7,10 @@
  * daemon completes or resets it. The flow table has the last word on failures:
  * the kernel may show a failed dial as connected for an instant.
  *
+ * The daemon answers at once, but being woken for that is a good part of what a connect
+ * costs on a LAN. A blocking connect() can do without: until it returns the program can
+ * ask for nothing that the daemon must have read before.
+ *
  * Whether a socket may be dialled at all is the kernel's knowledge, which it
  * tells without side effects when asked to connect to an address of a family
  * it does not take: a fresh socket answers EAFNOSUPPORT, any other what a second
@@ -18,9 +22,11 @@
  * one can follow the other.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "preload/address.h"
 #include "preload/control.h"
@@ -29,6 +35,7 @@
 #include "preload/libc.h"
 #include "preload/patience.h"
 #include "preload/primary.h"
+#include "preload/raw.h"
 #include "preload/shim.h"
 #include "preload/source.h"
 
@@ -147,11 +154,11 @@ static bool can_be_held(int fd, const struct map *map)
 	return map->hold_port && socket_option(fd, SO_PROTOCOL) != IPPROTO_MPTCP;
 }
 
-static int ask_to_dial(int fd, struct ipc_patience *question, unsigned wait_s,
+static int ask_to_dial(const struct ipc_patience *question, bool is_patient, unsigned wait_s,
 		       struct ipc_reply *reply)
 {
-	return patience_of(fd, question) ? control_ask_patiently(question, wait_s, reply)
-					 : control_ask(&question->request, wait_s, reply);
+	return is_patient ? control_ask_patiently(question, wait_s, reply)
+			  : control_ask(&question->request, wait_s, reply);
 }
 
 /*
@@ -172,39 +179,102 @@ static bool is_dial_of_another(const struct route *route, const struct endpoint 
 	       (flow.state == MAP_FLOW_FAILED && flow.error == EADDRNOTAVAIL);
 }
 
-static int connect_stream_peer(int fd, const struct route *route, struct socket_end *local)
+/* Blocking, and nobody else can have the port, which is new. */
+static bool needs_no_answer(int fd, const struct route *route)
 {
-	struct ipc_patience question;
-	struct ipc_reply reply;
-	struct endpoint to;
-	int result, err;
-	bool is_held;
+	long flags;
 
-	if (!is_fresh(fd, route, local, &result))
-		return result;
-	if (route->mesh.port == 0)
-		return fail(ECONNREFUSED);
-	err = source_take(fd, route, local);
-	if (err < 0)
-		return fail(-err);
-	is_held = can_be_held(fd, route->map);
-	question.idle_s = 0;
-	ipc_make_request(&question.request, IPC_CONNECT, &local->ep, &route->mesh,
-			 is_held ? 0 : IPC_CONNECT_FIRST);
-	err = ask_to_dial(fd, &question, is_held ? SOURCE_WAIT_S : DIAL_FIRST_S, &reply);
-	if (err < 0)
-		return fail(-err);
-	to = (struct endpoint){ reply.mirror, reply.mirror_port };
-	result = connect_to(fd, &to, local->family);
-	if (is_dial_of_another(route, &local->ep, &to)) {
+	if (route->kind != ROUTE_PEER || !atomic_load(&route->map->takes_posts))
+		return false;
+	flags = raw_syscall(SYS_fcntl, fd, F_GETFL);
+	return flags >= 0 && !(flags & O_NONBLOCK) && socket_option(fd, SO_REUSEADDR) == 0 &&
+	       socket_option(fd, SO_REUSEPORT) == 0;
+}
+
+/* What the daemon would not take must be asked: it cannot say so to who posts. */
+static bool post_dial(const struct ipc_patience *dial, uint32_t mirror)
+{
+	struct ipc_post post = { *dial, mirror };
+
+	return ipc_check_post(&post, sizeof(post), &post) == 0 && control_post(&post);
+}
+
+/*
+ * Until the daemon has read the post, it may still look for whom the port had before, and meet us
+ * instead: then *was_met is false, the socket is fresh again, and is to ask.
+ */
+static int connect_posted(int fd, const struct route *route, const struct socket_end *local,
+			  const struct endpoint *to, bool *was_met)
+{
+	int result = connect_to(fd, to, local->family);
+	bool has_met = result == 0 || errno == ECONNRESET;
+
+	*was_met = !has_met || !is_dial_of_another(route, &local->ep, to);
+	if (!*was_met)
+		disconnect(fd);
+	else if (has_met)
+		return settle(fd, route->map, &local->ep, to, result);
+	else if (errno == ECONNREFUSED && !map_is_alive(route->map))
+		return fail(ENETUNREACH); /* nobody has read it */
+	return result;
+}
+
+static int connect_asked(int fd, const struct route *route, const struct socket_end *local,
+			 const struct endpoint *to)
+{
+	int result = connect_to(fd, to, local->family);
+
+	if (is_dial_of_another(route, &local->ep, to)) {
 		bool was_reset = result < 0 && errno == ECONNRESET;
 
 		disconnect(fd);
 		return fail(was_reset ? ECONNRESET : EADDRNOTAVAIL);
 	}
+	return settle(fd, route->map, &local->ep, to, result);
+}
+
+/* As is_fresh() found it; may_post: it has no port yet. */
+static int connect_fresh(int fd, const struct route *route, struct socket_end *local, bool may_post)
+{
+	struct ipc_patience question = { .idle_s = 0 };
+	struct endpoint to = { ip_from_v4(route->mirror), (uint16_t)route->map->hold_port };
+	struct ipc_reply reply;
+	bool is_held, is_patient, was_met = true;
+	int result, err = source_take(fd, route, local);
+
+	if (err < 0)
+		return fail(-err);
+	is_held = can_be_held(fd, route->map);
+	is_patient = patience_of(fd, &question);
+	ipc_make_request(&question.request, IPC_CONNECT, &local->ep, &route->mesh,
+			 is_held ? 0 : IPC_CONNECT_FIRST);
+	if (may_post && is_held && needs_no_answer(fd, route) &&
+	    post_dial(&question, route->mirror)) {
+		result = connect_posted(fd, route, local, &to, &was_met);
+		if (!was_met)
+			return connect_fresh(fd, route, local, false);
+	} else {
+		err = ask_to_dial(&question, is_patient, is_held ? SOURCE_WAIT_S : DIAL_FIRST_S,
+				  &reply);
+		if (err < 0)
+			return fail(-err);
+		to = (struct endpoint){ reply.mirror, reply.mirror_port };
+		result = connect_asked(fd, route, local, &to);
+	}
 	if (question.idle_s && (result == 0 || errno == EINPROGRESS || errno == EINTR))
 		patience_begin(fd);
-	return settle(fd, route->map, &local->ep, &to, result);
+	return result;
+}
+
+static int connect_stream_peer(int fd, const struct route *route, struct socket_end *local)
+{
+	int result;
+
+	if (!is_fresh(fd, route, local, &result))
+		return result;
+	if (route->mesh.port == 0)
+		return fail(ECONNREFUSED);
+	return connect_fresh(fd, route, local, local->ep.port == 0);
 }
 
 /* A refused non-blocking connect() on loopback: seen at once, and forgotten. */

@@ -198,3 +198,26 @@ int control_look_up(const struct ipc_lookup *question, unsigned wait_s, struct i
 		return explain_unanswered("its answer is none", 0);
 	return -found->error;
 }
+
+/* A full queue, or none: who asks instead is told why, and waits where the daemon is slow. */
+bool control_post(const struct ipc_post *post)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const char *path = shim_posts_path();
+	int fd, saved = errno;
+	long n;
+
+	if (!path || strlen(path) >= sizeof(to.sun_path))
+		return false;
+	memcpy(to.sun_path, path, strlen(path) + 1);
+	fd = (int)raw_syscall(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0) {
+		errno = saved;
+		return false;
+	}
+	n = raw_syscall(SYS_sendto, fd, post, sizeof(*post), MSG_NOSIGNAL | MSG_DONTWAIT, &to,
+			sizeof(to));
+	raw_syscall(SYS_close, fd);
+	errno = saved;
+	return n == (long)sizeof(*post);
+}

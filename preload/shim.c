@@ -56,7 +56,7 @@ static _Atomic uint64_t map_ino;
 static _Atomic uint64_t next_try_ns;
 static char runtime_dir[PATHS_MAX];
 static char map_path[PATH_LENGTH];
-static char control_path[PATH_LENGTH];
+static char control_path[PATH_LENGTH], posts_path[PATH_LENGTH];
 static bool dir_was_named;
 bool shim_is_talkative;
 
@@ -114,7 +114,8 @@ static bool set_dir(const char *dir)
 {
 	if (strlen(dir) >= sizeof(runtime_dir) ||
 	    paths_join(dir, PATHS_MAP, map_path, sizeof(map_path)) < 0 ||
-	    paths_join(dir, PATHS_CONTROL, control_path, sizeof(control_path)) < 0)
+	    paths_join(dir, PATHS_CONTROL, control_path, sizeof(control_path)) < 0 ||
+	    paths_join(dir, PATHS_POSTS, posts_path, sizeof(posts_path)) < 0)
 		return false;
 	memcpy(runtime_dir, dir, strlen(dir) + 1);
 	return true;
@@ -341,6 +342,11 @@ bool shim_is_default_mesh(const struct ip_addr *ip)
 const char *shim_control_path(void)
 {
 	return *control_path ? control_path : NULL;
+}
+
+const char *shim_posts_path(void)
+{
+	return *posts_path ? posts_path : NULL;
 }
 
 const char *shim_dir(void)

@@ -28,6 +28,8 @@ bool shim_is_on(void);
 bool shim_is_default_mesh(const struct ip_addr *ip);
 /* dir/control, or NULL when there is no folder. */
 const char *shim_control_path(void);
+/* dir/posts, the same way. */
+const char *shim_posts_path(void);
 /* The runtime folder in use, "" when there is none. */
 const char *shim_dir(void);
 

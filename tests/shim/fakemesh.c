@@ -54,7 +54,7 @@ struct thing {
 static struct map *map;
 static struct thing things[MAX_THINGS];
 static unsigned thing_count;
-static int hold_fd, control_fd;
+static int hold_fd, control_fd, posts_fd;
 static uint32_t mirror_v4, mirror_v6; /* of x.x.0.0 and of ...::0 */
 
 static uint64_t now_ns(void)
@@ -286,6 +286,16 @@ static void create_control(const char *dir)
 	CHECK(listen(control_fd, 64) == 0);
 }
 
+static void create_posts(const char *dir)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	CHECK(paths_join(dir, PATHS_POSTS, addr.sun_path, sizeof(addr.sun_path)) == 0);
+	posts_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	CHECK(bind(posts_fd, (struct sockaddr *)&addr, sizeof(addr)) == 0);
+	map->takes_posts = 1;
+}
+
 /* ---- dials ---- */
 
 /*
@@ -353,7 +363,8 @@ static void forget_dials(const struct endpoint *local)
 			things[i].kind = THING_FREE;
 }
 
-static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)
+/* 0 or the errno it is refused with. */
+static int start_dial(const struct ipc_request *r, bool is_posted, struct ipc_reply *reply)
 {
 	struct endpoint local = { r->local, r->local_port }, remote = { r->remote, r->remote_port };
 	unsigned what = remote.port / 1000 * 1000, n = remote.port % 1000;
@@ -370,6 +381,11 @@ static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)
 		return (int)n;
 	if (what == PORT_OVERTAKEN)
 		remote.port = what = PORT_ECHO;
+	if (what == PORT_ASKED || what == PORT_POSTED) {
+		if ((what == PORT_POSTED) != is_posted)
+			return EPROTO;
+		what = PORT_ECHO;
+	}
 	forget_dials(&local);
 	set_flow(&local, &remote, MAP_FLOW_HELD, 0);
 	reply->mirror = ip_from_v4(mirror);
@@ -388,6 +404,33 @@ static int start_dial(const struct ipc_request *r, struct ipc_reply *reply)
 		t->due_ns += FAIL_LATER_MS * NS_PER_MS;
 	t->give_up_ns = t->due_ns + PATIENCE_NS;
 	return 0;
+}
+
+/* Nobody waits for an answer: what it would say is a failure like any other. */
+static void take_post(void)
+{
+	struct ipc_reply reply;
+	struct ipc_post post;
+	char bytes[128];
+	ssize_t n = recv(posts_fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	struct thing *t;
+	int err;
+
+	if (n < 0)
+		return;
+	CHECK(ipc_check_post(bytes, (size_t)n, &post) == 0);
+	err = start_dial(&post.dial.request, true, &reply);
+	if (err == 0) {
+		CHECK(ip_v4(&reply.mirror) == post.mirror);
+		return;
+	}
+	t = thing_add(THING_DIAL, -1);
+	t->local = (struct endpoint){ post.dial.request.local, post.dial.request.local_port };
+	t->remote = (struct endpoint){ post.dial.request.remote, post.dial.request.remote_port };
+	t->mirror = post.mirror;
+	t->fail = err;
+	t->due_ns = now_ns();
+	t->give_up_ns = t->due_ns + PATIENCE_NS;
 }
 
 /* ---- datagrams ---- */
@@ -457,16 +500,20 @@ static void take_client(void)
 static void answer_client(int fd)
 {
 	struct ipc_reply reply = { .magic = IPC_MAGIC, .version = IPC_VERSION };
+	struct ipc_patience p;
 	struct ipc_request r;
 	char bytes[128];
 	ssize_t n = read(fd, bytes, sizeof(bytes));
 
 	if (n <= 0)
 		return;
-	CHECK(ipc_check_request(bytes, (size_t)n, &r) == 0);
+	if (ipc_check_patience(bytes, (size_t)n, &p) == 0)
+		r = p.request;
+	else
+		CHECK(ipc_check_request(bytes, (size_t)n, &r) == 0);
 	reply.type = r.type;
 	if (r.type == IPC_CONNECT)
-		reply.error = start_dial(&r, &reply);
+		reply.error = start_dial(&r, false, &reply);
 	else if (r.type == IPC_UDP_OPEN)
 		reply.error = open_datagram(&r, &reply);
 	CHECK(write(fd, &reply, sizeof(reply)) == sizeof(reply));
@@ -494,7 +541,7 @@ static void look_after_things(const struct pollfd *polled)
 
 static void run(void)
 {
-	struct pollfd polled[MAX_THINGS + 1];
+	struct pollfd polled[MAX_THINGS + 2];
 
 	for (;;) {
 		bool dialling = false;
@@ -506,11 +553,14 @@ static void run(void)
 			dialling |= i < thing_count && things[i].kind == THING_DIAL;
 		}
 		polled[MAX_THINGS] = (struct pollfd){ control_fd, POLLIN, 0 };
-		if (poll(polled, MAX_THINGS + 1, dialling ? 0 : -1) < 0)
+		polled[MAX_THINGS + 1] = (struct pollfd){ posts_fd, POLLIN, 0 };
+		if (poll(polled, MAX_THINGS + 2, dialling ? 0 : -1) < 0)
 			continue;
 		look_after_things(polled);
 		if (polled[MAX_THINGS].revents)
 			take_client();
+		if (polled[MAX_THINGS + 1].revents)
+			take_post();
 	}
 }
 
@@ -558,6 +608,7 @@ int main(int argc, char **argv)
 	}
 	create_hold();
 	create_control(argv[1]);
+	create_posts(argv[1]);
 	snprintf(text, sizeof(text), "%d\n", getpid());
 	write_file(argv[1], FILE_PID, text);
 	map->ready = 1;

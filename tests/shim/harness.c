@@ -105,7 +105,8 @@ static int run_inside(char **argv, const char *dir)
 
 static void remove_dir(const char *dir)
 {
-	static const char *const files[] = { PATHS_MAP, PATHS_CONTROL, FILE_PID, FILE_TCP_IN };
+	static const char *const files[] = { PATHS_MAP, PATHS_CONTROL, PATHS_POSTS, FILE_PID,
+					     FILE_TCP_IN };
 	char path[128];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)

@@ -26,6 +26,8 @@
 #define PORT_REFUSE      23000 /* + errno: refused by the daemon's reply */
 #define PORT_HOLD        24000 /* never answered */
 #define PORT_OVERTAKEN   25000 /* another dials PORT_ECHO from the same port meanwhile */
+#define PORT_ASKED       26000 /* as PORT_ECHO; refused with EPROTO where it is posted */
+#define PORT_POSTED      27000 /* the other way round */
 /* UDP: any port echoes "FROM-ADDRESS FROM-PORT DATA". */
 
 #define FAIL_LATER_MS 40

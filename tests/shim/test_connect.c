@@ -7,11 +7,15 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "shared/util.h"
 
 #ifndef IP_LOCAL_PORT_RANGE
 #define IP_LOCAL_PORT_RANGE 51
@@ -108,6 +112,77 @@ static void test_a_refusal_by_the_daemon_comes_at_once(void **state)
 	assert_int_equal(errno, EHOSTUNREACH);
 	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
 	close(fd);
+}
+
+static int dial_with(int flags, int option, uint16_t port)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM | flags), one = 1, result;
+
+	if (option)
+		assert_int_equal(setsockopt(fd, SOL_SOCKET, option, &one, sizeof(one)), 0);
+	result = dial(fd, AF_INET, PEER_V4, port);
+	if (result < 0 && errno == EINPROGRESS) {
+		struct pollfd p = { fd, POLLOUT, 0 };
+
+		assert_int_equal(poll(&p, 1, 5000), 1);
+		errno = so_error(fd);
+		result = errno ? -1 : 0;
+	}
+	close(fd);
+	return result;
+}
+
+static void test_who_blocks_and_has_a_port_alone_does_not_wait_for_the_daemon(void **state)
+{
+	uint16_t alone = harness_is_traced() ? PORT_ASKED : PORT_POSTED;
+
+	(void)state;
+	assert_int_equal(dial_with(0, 0, alone), 0);
+	assert_int_equal(dial_with(0, SO_KEEPALIVE, alone), 0);
+	assert_int_equal(dial_with(SOCK_NONBLOCK, 0, PORT_ASKED), 0);
+	assert_int_equal(dial_with(0, SO_REUSEADDR, PORT_ASKED), 0);
+	assert_int_equal(dial_with(0, SO_REUSEPORT, PORT_ASKED), 0);
+	assert_int_equal(dial_with(SOCK_NONBLOCK, 0, PORT_POSTED), -1);
+	assert_int_equal(errno, EPROTO);
+}
+
+static void test_a_bound_socket_waits_for_the_daemon(void **state)
+{
+	struct harness_addr own = at(AF_INET, SELF_V4, 0);
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(bind(fd, sa(&own), own.len), 0);
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ASKED), 0);
+	assert_echoes(fd);
+	close(fd);
+}
+
+static void *dial_once(void *arg)
+{
+	int fd = new_socket(AF_INET, SOCK_STREAM);
+
+	(void)arg;
+	assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_ECHO), 0);
+	close(fd);
+	return NULL;
+}
+
+/* The kernel takes some ten posts for a daemon that is late; the others then wait for it. */
+static void test_more_dials_than_a_late_daemon_can_be_posted_are_all_served(void **state)
+{
+	pthread_t threads[40];
+	unsigned daemon, none;
+
+	(void)state;
+	read_numbers(FILE_PID, &daemon, &none);
+	kill((pid_t)daemon, SIGSTOP);
+	for (unsigned i = 0; i < ARRAY_LEN(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, dial_once, NULL), 0);
+	poll(NULL, 0, 200);
+	kill((pid_t)daemon, SIGCONT);
+	for (unsigned i = 0; i < ARRAY_LEN(threads); i++)
+		pthread_join(threads[i], NULL);
 }
 
 static int epoll_with(int fd)
@@ -442,6 +517,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(
 			test_blocking_failures_give_the_true_errno_and_the_socket_can_dial_again),
 		cmocka_unit_test(test_a_refusal_by_the_daemon_comes_at_once),
+		cmocka_unit_test(test_who_blocks_and_has_a_port_alone_does_not_wait_for_the_daemon),
+		cmocka_unit_test(test_a_bound_socket_waits_for_the_daemon),
+		cmocka_unit_test(test_more_dials_than_a_late_daemon_can_be_posted_are_all_served),
 		cmocka_unit_test(test_non_blocking_connect_becomes_writable_when_the_peer_answers),
 		cmocka_unit_test(test_non_blocking_failure_is_told_once_by_so_error),
 		cmocka_unit_test(test_non_blocking_failure_is_told_by_what_receives_first),

@@ -63,6 +63,11 @@ static ssize_t scripted_send(int fd, const void *data, size_t len, int flags)
 	return (ssize_t)len;
 }
 
+const char *shim_posts_path(void)
+{
+	return "/nowhere";
+}
+
 const char *shim_control_path(void)
 {
 	return "/nowhere";

@@ -124,14 +124,14 @@ static void test_an_interrupt_while_waiting_ends_everything(void **state)
 	assert_string_equal(stage_output, "");
 }
 
-/* The daemon lives, but its socket is away: closed, and --explain says which call failed how. */
+/* The daemon lives, but its sockets are away: closed, and --explain says which call failed how. */
 static void test_a_daemon_that_cannot_be_asked_is_explained(void **state)
 {
-	static const char dial[] = "cd $MESHWRAP_DIR; mv " PATHS_CONTROL
+	static const char dial[] = "cd $MESHWRAP_DIR; mkdir away; mv " PATHS_CONTROL " " PATHS_POSTS
 				   " away; /usr/bin/python3 -c '"
 				   "import socket; s = socket.socket();"
 				   "print(s.connect_ex((\"" PEER_V4 "\", 1)))';"
-				   "mv away " PATHS_CONTROL;
+				   "mv away/* .; rmdir away";
 	struct stage *s = *state;
 	char wanted[16];
 
