@@ -8,6 +8,7 @@
 #include "preload/binfmt.h"
 
 #include <elf.h>
+#include <endian.h>
 #include <errno.h>
 #include <link.h>
 #include <string.h>
@@ -33,6 +34,12 @@
 #define OUR_MACHINE EM_ARM
 #else
 #error "name this machine's EM_ constant here"
+#endif
+
+#if __BYTE_ORDER == __LITTLE_ENDIAN
+#define OUR_DATA ELFDATA2LSB
+#else
+#define OUR_DATA ELFDATA2MSB
 #endif
 
 #define GO_OWNER    "Go\0" /* four bytes with the one C adds */
@@ -181,6 +188,54 @@ enum elf_kind binfmt_elf_in(int fd, char interpreter[static ELF_INTERPRETER_MAX]
 
 	errno = saved;
 	return kind;
+}
+
+/* False: the file ends before the part does. */
+static bool is_inside(const struct program_file *file, size_t at, size_t len)
+{
+	return len == 0 || (at <= file->len && len <= file->len - at);
+}
+
+/* What the dynamic linker of this machine asks of a library's header. */
+static bool is_library_head(const ElfW(Ehdr) * head)
+{
+	return memcmp(head->e_ident, ELFMAG, SELFMAG) == 0 &&
+	       head->e_ident[EI_CLASS] == OUR_CLASS && head->e_ident[EI_DATA] == OUR_DATA &&
+	       head->e_ident[EI_VERSION] == EV_CURRENT && head->e_version == EV_CURRENT &&
+	       head->e_machine == OUR_MACHINE && head->e_type == ET_DYN &&
+	       head->e_phentsize == sizeof(ElfW(Phdr));
+}
+
+static bool look_at_library(struct program_file *file)
+{
+	bool is_loaded = false, is_dynamic = false;
+	ElfW(Ehdr) head;
+	ElfW(Phdr) part;
+
+	if (program_file_read(file, 0, &head, sizeof(head)) != sizeof(head) ||
+	    !is_library_head(&head) ||
+	    !is_inside(file, head.e_shoff, (size_t)head.e_shnum * head.e_shentsize) ||
+	    !is_inside(file, head.e_phoff, (size_t)head.e_phnum * sizeof(part)))
+		return false;
+	for (unsigned i = 0; i < head.e_phnum; i++) {
+		if (program_file_read(file, head.e_phoff + i * sizeof(part), &part, sizeof(part)) !=
+			    sizeof(part) ||
+		    !is_inside(file, part.p_offset, part.p_filesz))
+			return false;
+		is_loaded |= part.p_type == PT_LOAD;
+		is_dynamic |= part.p_type == PT_DYNAMIC;
+	}
+	return is_loaded && is_dynamic;
+}
+
+bool binfmt_is_library_in(int fd)
+{
+	struct program_file file;
+	int saved = errno;
+	bool yes = program_file_open(fd, &file) && look_at_library(&file);
+
+	errno = saved;
+	return yes;
 }
 
 bool binfmt_script(const void *bytes, size_t len, char interpreter[static ELF_INTERPRETER_MAX])

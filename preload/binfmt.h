@@ -1,4 +1,4 @@
-/* What meshrun must know of a program's file. */
+/* What meshrun must know of a program's file, and of the shim's. */
 #ifndef MESHWRAP_PRELOAD_BINFMT_H
 #define MESHWRAP_PRELOAD_BINFMT_H
 
@@ -32,6 +32,11 @@ bool binfmt_script(const void *bytes, size_t len, char interpreter[static ELF_IN
 /* The same for all of the file of fd; what is no regular file is neither. */
 enum elf_kind binfmt_elf_in(int fd, char interpreter[static ELF_INTERPRETER_MAX]);
 bool binfmt_script_in(int fd, char interpreter[static ELF_INTERPRETER_MAX]);
+/*
+ * Will the dynamic linker of this machine load this library? Looked at are its headers, and whether
+ * all that they tell of is there.
+ */
+bool binfmt_is_library_in(int fd);
 /* Is there among these notes of an ELF file the build id that Go's linker writes? */
 bool binfmt_has_go_note(const void *notes, size_t len);
 

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "preload/binfmt.h"
 #include "preload/libraries.h"
 #include "shared/standard.h"
 #include "shared/util.h"
@@ -341,6 +342,19 @@ static int choose_dir(const struct options *o, char dir[static PATHS_MAX], bool 
 	return 0;
 }
 
+/* False: errno says why not. */
+static bool is_loadable(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	bool yes = fd >= 0 && binfmt_is_library_in(fd);
+
+	if (fd >= 0) {
+		close(fd);
+		errno = ELIBBAD;
+	}
+	return yes;
+}
+
 bool library_find(const char *name, char path[static PATH_MAX])
 {
 	static const char *const places[] = { ".", MESHWRAP_LIBRARY_PLACE, "../lib/meshwrap" };
@@ -354,7 +368,7 @@ bool library_find(const char *name, char path[static PATH_MAX])
 		if (snprintf(candidate, sizeof(candidate), "%s/%s/%s", folder, places[i], name) <
 			    (int)sizeof(candidate) &&
 		    realpath(candidate, path))
-			return access(path, R_OK) == 0;
+			return is_loadable(path);
 	errno = ENOENT;
 	return false;
 }
@@ -378,17 +392,25 @@ static bool allow_preload(void)
 	return is_done;
 }
 
+/* The dynamic linker would go on without it, and PROGRAM past the mesh. */
+static void complain_library(const char *library, int err)
+{
+	if (err == ENOENT)
+		complain(LIBRARY_OURS " is not installed beside meshrun; install meshwrap again");
+	else if (err == ELIBBAD)
+		complain("%s is damaged, or made for another kind of machine; install meshwrap "
+			 "again",
+			 library);
+	else
+		complain("cannot read %s: %s; give this user the right to", library, strerror(err));
+}
+
 static int set_environment(const char *dir)
 {
 	char library[PATH_MAX];
 
 	if (!library_find(LIBRARY_OURS, library)) {
-		if (errno == ENOENT)
-			complain(LIBRARY_OURS " is not installed beside meshrun; install meshwrap "
-					      "again");
-		else /* the dynamic linker would go on without it, and PROGRAM past the mesh */
-			complain("cannot read %s: %s; give this user the right to", library,
-				 strerror(errno));
+		complain_library(library, errno);
 		return EXIT_NO_MESH;
 	}
 	if (strpbrk(library, " :")) {

@@ -21,7 +21,8 @@ uint64_t now_ms(void);
 
 /*
  * The absolute path of a shim that is installed with us, by its file name. False with errno:
- * ENOENT where there is none, else it cannot be read.
+ * ENOENT where there is none, ELIBBAD where the dynamic linker would not load it, else it cannot be
+ * read.
  */
 bool library_find(const char *name, char path[static PATH_MAX]);
 /* LD_PRELOAD with this shim instead of any other; NULL: with none. False: out of memory. */

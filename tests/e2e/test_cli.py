@@ -379,6 +379,22 @@ def test_a_library_that_the_user_may_not_read_is_told_and_nothing_runs_without_i
     assert (result.returncode, result.stdout) == (1, "")
 
 
+def test_a_library_that_the_dynamic_linker_would_not_load_is_told_and_nothing_runs_without_it(running):
+    """It would say so and go on, and the program past the mesh. Cut anywhere, empty, another machine's, no library."""
+    a, _ = running
+    path = Path(a.lab.binary("shim"))
+    whole = path.read_bytes()
+    foreign = bytearray(whole)
+    foreign[18] ^= 1  # e_machine
+    damaged = [whole[:size] for size in (0, 40, 64, 4096, len(whole) // 2, len(whole) - 1)]
+    for content in (*damaged, bytes(len(whole)), foreign, b"#!/bin/sh\n", Path(a.lab.binary("meshd")).read_bytes()[:8192]):
+        path.unlink()
+        path.write_bytes(content)
+        result = a.meshrun("--", "echo", "started", check=False)
+        check_sentence(result, "meshrun: .*libmeshwrap.so is damaged, or made for another kind of machine; install meshwrap again$")
+        assert (result.returncode, result.stdout) == (1, ""), len(content)
+
+
 def test_meshrun_takes_nobody_elses_daemon_unless_told_to(running):
     a, _ = running
     if a.place.uid == os.geteuid():

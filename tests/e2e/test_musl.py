@@ -141,3 +141,15 @@ def test_without_the_shim_for_musl_it_is_traced(world, musl, echo):
     words = [folder / "meshrun", "--", musl, "ends", world.b.v4, echo]
     assert world.a.run([*map(str, words)], wrapped=False).stdout == f"hello {world.a.v4} {world.b.v4}\n"
     assert not os.path.exists(folder / "libmeshwrap-musl.so")
+
+
+def test_with_a_shim_for_musl_that_was_cut_it_is_traced(world, musl):
+    """musl would go on without it, and the program past the mesh."""
+    folder = world.lab.tmp / "cut"
+    folder.mkdir(exist_ok=True)
+    shim = Path(world.lab.binary("shim"))
+    for path in (world.lab.binary("meshrun"), shim, shim.with_name("libmeshwrap-musl.so")):
+        shutil.copy2(path, folder)
+    os.truncate(folder / "libmeshwrap-musl.so", 65536)
+    words = [folder / "meshrun", "--", musl, "inside"]
+    assert world.a.run([*map(str, words)], wrapped=False).stdout == "none traced\n"

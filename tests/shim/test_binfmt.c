@@ -7,11 +7,13 @@
 #include <cmocka.h>
 
 #include <elf.h>
+#include <errno.h>
 #include <link.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -260,6 +262,87 @@ static void test_a_file_may_become_shorter_meanwhile(void **state)
 	close(fd);
 }
 
+/* A library's headers, and no more than they tell of. */
+struct library {
+	ElfW(Ehdr) head;
+	ElfW(Phdr) part[2];
+	ElfW(Dyn) dynamic;
+	ElfW(Shdr) section;
+};
+
+static struct library whole_library(void)
+{
+	struct file program = dynamic_file();
+	struct library l = { .head = program.head };
+
+	l.head.e_type = ET_DYN;
+	l.head.e_version = EV_CURRENT;
+	l.head.e_phoff = offsetof(struct library, part);
+	l.head.e_shoff = offsetof(struct library, section);
+	l.head.e_shentsize = sizeof(l.section);
+	l.head.e_shnum = 1;
+	l.part[0].p_type = PT_LOAD;
+	l.part[0].p_filesz = offsetof(struct library, section);
+	l.part[1].p_type = PT_DYNAMIC;
+	l.part[1].p_offset = offsetof(struct library, dynamic);
+	l.part[1].p_filesz = sizeof(l.dynamic);
+	return l;
+}
+
+static bool is_library(const struct library *l, size_t len)
+{
+	int fd = memfd_create("library", MFD_CLOEXEC);
+	bool yes;
+
+	assert_int_equal(write(fd, l, len), len);
+	errno = ENOTTY;
+	yes = binfmt_is_library_in(fd);
+	assert_int_equal(errno, ENOTTY);
+	close(fd);
+	return yes;
+}
+
+static void test_a_library_that_was_cut_is_none(void **state)
+{
+	struct library l = whole_library();
+
+	(void)state;
+	assert_true(is_library(&l, sizeof(l)));
+	for (size_t len = 0; len < sizeof(l); len++)
+		assert_false(is_library(&l, len));
+	/* Without sections, which the dynamic linker does not need. */
+	l.head.e_shoff = l.head.e_shnum = 0;
+	assert_true(is_library(&l, offsetof(struct library, section)));
+	assert_false(is_library(&l, offsetof(struct library, section) - 1));
+	l.part[1].p_offset = SIZE_MAX;
+	assert_false(is_library(&l, sizeof(l)));
+	l.part[1].p_filesz = 0; /* as a stack's: nothing of it is in the file */
+	assert_true(is_library(&l, sizeof(l)));
+	assert_false(binfmt_is_library_in(-1));
+}
+
+static void test_what_the_dynamic_linker_refuses_is_no_library(void **state)
+{
+	static const size_t at[] = { 0,
+				     EI_CLASS,
+				     EI_DATA,
+				     EI_VERSION,
+				     offsetof(ElfW(Ehdr), e_type),
+				     offsetof(ElfW(Ehdr), e_machine),
+				     offsetof(ElfW(Ehdr), e_version),
+				     offsetof(ElfW(Ehdr), e_phentsize),
+				     offsetof(struct library, part[0].p_type),
+				     offsetof(struct library, part[1].p_type) };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		struct library l = whole_library();
+
+		((char *)&l)[at[i]] ^= 0x40;
+		assert_false(is_library(&l, sizeof(l)));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +353,8 @@ int main(void)
 		cmocka_unit_test(test_scripts_name_their_interpreter),
 		cmocka_unit_test(test_what_headers_name_may_lie_at_the_end_of_a_file),
 		cmocka_unit_test(test_a_file_may_become_shorter_meanwhile),
+		cmocka_unit_test(test_a_library_that_was_cut_is_none),
+		cmocka_unit_test(test_what_the_dynamic_linker_refuses_is_no_library),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
