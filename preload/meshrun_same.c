@@ -156,26 +156,26 @@ static bool find_wanted(const struct daemon_options *o, struct given *wanted, bo
 	return true;
 }
 
-/* What makes the daemon a node, after "the daemon". */
-static void describe(const struct daemon_origin *origin, const char **from, const char **its)
+/* What makes the daemon a node, after "the daemon"; its texts are only to be shown from here. */
+static void describe(struct daemon_origin *origin, const char **from, const char **its)
 {
 	*from = origin->config[0] ? "was started from" : "is a node of";
-	*its = origin->config[0] ? origin->config : origin->server;
+	*its = status_clean(origin->config[0] ? origin->config : origin->server);
 }
 
 /* -1: it is that node; else what comes of it, after the user was told. */
 static int compare_node(const char *dir, const struct daemon_options *o,
-			const struct daemon_origin *origin)
+			struct daemon_origin *origin)
 {
 	bool is_file, its_is_file = origin->config[0] != '\0';
 	const char *its, *from, *but;
 	struct given wanted;
 
-	describe(origin, &from, &its);
-	if (!find_wanted(o, &wanted, &is_file) || !*its ||
-	    (is_file && its_is_file && is_same_file(wanted.value, its)) ||
-	    (!is_file && !its_is_file && is_same_server(wanted.value, its)))
+	if (!find_wanted(o, &wanted, &is_file) || !(its_is_file || origin->server[0]) ||
+	    (is_file && its_is_file && is_same_file(wanted.value, origin->config)) ||
+	    (!is_file && !its_is_file && is_same_server(wanted.value, origin->server)))
 		return -1;
+	describe(origin, &from, &its);
 	if (!wanted.is_command_line) {
 		complain("%s is %s, but the daemon of %s runs already, and %s %s", wanted.source,
 			 wanted.value, dir, from, its);
@@ -191,7 +191,7 @@ static int compare_node(const char *dir, const struct daemon_options *o,
 }
 
 static void compare_option(const char *dir, const struct given_option *option,
-			   const struct given *given, const struct daemon_origin *origin)
+			   const struct given *given, struct daemon_origin *origin)
 {
 	const char *value = given->value[0] ? given->value : "empty", *with = "with ", *its, *from;
 	char has[PATH_MAX];
@@ -212,7 +212,7 @@ static void compare_option(const char *dir, const struct given_option *option,
 		has[0] = '\0';
 	}
 	complain("%s is %s, but the daemon of %s runs already, %s%s", given->source, value, dir,
-		 with, has);
+		 with, status_clean(has));
 }
 
 /* Is there anything that the daemon is to be asked for? */

@@ -1,7 +1,9 @@
 /*
  * A look at GET /localapi/v0/status for some strings and two numbers, without a library: a walk
- * over the text that counts braces and knows strings is all it takes. What comes from
- * a server goes to a terminal, so control characters become spaces.
+ * over the text that counts braces and knows strings is all it takes.
+ *
+ * A text is read as it is, since a file's name is any bytes, and must be found to be the same. What
+ * goes to a terminal is cleaned first: it may be a server's.
  */
 #include "preload/meshrun_status.h"
 
@@ -34,18 +36,22 @@ static char unescape(const char *p, const char *end, size_t *used)
 	*used = 1;
 	switch (*p) {
 	case 'n':
+		return '\n';
 	case 't':
+		return '\t';
 	case 'r':
+		return '\r';
 	case 'b':
+		return '\b';
 	case 'f':
-		return ' ';
+		return '\f';
 	case 'u':
 		if (end - p < 5)
 			return '?';
 		for (int i = 1; i <= 4; i++)
 			value = hex_value(p[i]) < 0 ? 0x10000 : value * 16 + hex_value(p[i]);
 		*used = 5;
-		return value < 0x80 ? (char)value : '?';
+		return value > 0 && value < 0x80 ? (char)value : '?';
 	default:
 		return *p;
 	}
@@ -63,8 +69,6 @@ static const char *read_string(const char *p, const char *end, char *text, size_
 			c = unescape(p, end, &used);
 			p += used;
 		}
-		if ((unsigned char)c < ' ' || c == 0x7f)
-			c = ' ';
 		if (len + 1 < room)
 			text[len++] = c;
 	}
@@ -111,6 +115,14 @@ bool status_find(const char *json, size_t len, const char *key, char *text, size
 		return false;
 	read_string(value + 1, end, text, room);
 	return true;
+}
+
+char *status_clean(char *text)
+{
+	for (char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = ' ';
+	return text;
 }
 
 /* The object under key, and what follows it; rest 0: there is none. */
@@ -217,6 +229,9 @@ bool status_ask(const char *dir, struct login_status *status)
 		status_find(body, len, "BackendState", status->state, sizeof(status->state));
 		status_find(body, len, "AuthURL", status->url, sizeof(status->url));
 		status_find(body, len, "LoginError", status->error, sizeof(status->error));
+		status_clean(status->state);
+		status_clean(status->url);
+		status_clean(status->error);
 	}
 	free(answer);
 	return body != NULL;

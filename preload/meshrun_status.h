@@ -23,9 +23,9 @@ struct daemon_origin {
 	char options[STATUS_TEXT_MAX * 16];
 };
 
-/* Asks the daemon of dir. False: it does not answer, nothing is known. */
+/* Asks the daemon of dir: clean texts. False: it does not answer, nothing is known. */
 bool status_ask(const char *dir, struct login_status *status);
-/* The same; what it does not tell is "". */
+/* The same, as the texts are; what it does not tell is "". */
 bool status_ask_origin(const char *dir, struct daemon_origin *origin);
 /* What the daemon has on its way. */
 struct traffic {
@@ -36,9 +36,11 @@ struct traffic {
 /* False: it does not tell. */
 bool status_ask_traffic(const char *dir, struct traffic *traffic);
 /*
- * Pure: the text of the string under key at the top level of a JSON object, only
- * printable and cut to what fits; "" and false when there is none. json need not be well formed.
+ * Pure: the text of the string under key at the top level of a JSON object, cut to what fits; ""
+ * and false when there is none. json need not be well formed.
  */
 bool status_find(const char *json, size_t len, const char *key, char *text, size_t room);
+/* For a terminal: control characters become spaces. Returns text. */
+char *status_clean(char *text);
 
 #endif

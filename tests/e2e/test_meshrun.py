@@ -55,6 +55,21 @@ def test_meshrun_beside_the_daemon_of_the_same_file_says_nothing(running):
     assert (said.stdout, said.stderr) == ("ran\n", "")
 
 
+def test_a_file_of_any_name_is_known_again(pair):
+    """Control characters are escaped in the status, other bytes are not. What is shown is clean."""
+    a, _ = pair
+    name = b"t\ta\nb\x01\x1b[1m\x7f\xc3\xa4\"\\ .conf"
+    config = os.fsdecode(os.fsencode(str(a.home)) + b"/" + name)
+    a.config = a.config.rename(config)
+    a.start()
+    words = ("--dir", a.dir, "--", "echo", "ran")
+    said = a.meshrun("--config", config, *words)
+    assert (said.stdout, said.stderr) == ("ran\n", "")
+    result = a.meshrun("--config", "/no/such.conf", *words, check=False)
+    check_sentence(result, r"was started from /[^\t\x01\x1b\x7f]*, not from /no/such.conf")
+    assert result.returncode == 1 and not result.stdout
+
+
 def test_meshrun_beside_a_daemon_with_other_options_says_which(running):
     """They count where the daemon is started, and it is taken as it is."""
     a, _ = running

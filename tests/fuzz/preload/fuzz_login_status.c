@@ -17,6 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(json, data, size);
 	status_find(json, size, "AuthURL", text, sizeof(text));
 	assert(strlen(text) < sizeof(text));
+	status_clean(text);
 	for (const char *c = text; *c; c++)
 		assert((unsigned char)*c >= ' ');
 	free(json);
