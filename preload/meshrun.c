@@ -57,7 +57,9 @@ static const char usage_text[] =
 	"\n"
 	"MESHWRAP_TRACE=1 has PROGRAM traced as a static one is, whatever it is; 0: no program or\n"
 	"library is looked at for network calls past libc. MESHWRAP_FOLLOW=0: children that PROGRAM\n"
-	"starts without LD_PRELOAD, and static ones, stay off the mesh.\n";
+	"starts without LD_PRELOAD, and static ones, stay off the mesh; with MESHWRAP_OFF=1 a child\n"
+	"does in any case. MESHWRAP_LOG=info has each program that is on the mesh say so at its\n"
+	"start; debug is as MESHWRAP_EXPLAIN=1.\n";
 
 struct options {
 	const char *config, *dir;

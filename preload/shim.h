@@ -33,7 +33,7 @@ const char *shim_posts_path(void);
 /* The runtime folder in use, "" when there is none. */
 const char *shim_dir(void);
 
-/* MESHWRAP_LOG=info or more: say when we are on, and what runs outside the mesh. */
+/* MESHWRAP_LOG=info or more: say when we are on. */
 extern bool shim_is_talkative;
 
 #endif

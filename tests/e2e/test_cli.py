@@ -11,6 +11,8 @@ import pytest
 
 from worlds import CAN_NETNS, CAN_RENT, PYTHON, Place, check_sentence, daemons, free_port, python, python_spawn, wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def run_meshd(node, **options):
     return node.run([node.lab.binary("meshd"), "--config", node.config, "--dir", node.dir], wrapped=False,
@@ -537,6 +539,22 @@ def test_meshrun_works_without_proc(pair):
         pytest.skip("the sanitizer wants /proc")
     result = meshrun_after(node, "umount -R /proc")
     assert result.stdout.split() == [node.v4, node.v6], result.stderr
+
+
+def test_each_variable_that_is_read_is_in_a_help(lab):
+    """But for those by which our own programs tell each other something."""
+    sources = [file for folder in ("preload", "shared", "daemon") for file in (ROOT / folder).rglob("*.c")]
+    read = {name for file in sources for name in re.findall(r'"(MESHWRAP_[A-Z_]+)"', file.read_text())}
+    helps = "".join(lab.run([lab.binary(name), "--help"]).stdout for name in ("meshrun", "meshd", "meshctl"))
+    assert {"MESHWRAP_DIR", "MESHWRAP_LOG"} <= read
+    assert {name for name in read if not re.search(rf"\b{name}\b", helps)} == {"MESHWRAP_EXEC", "MESHWRAP_TRACED", "MESHWRAP_TRAPPED"}
+
+
+def test_a_program_says_that_it_is_on_the_mesh_where_the_log_is_to(running):
+    a, _ = running
+    said = a.meshrun("--", "sh", "-c", "echo; MESHWRAP_OFF=1 env", env={"MESHWRAP_LOG": "info"})
+    assert re.fullmatch(r"meshwrap\[\d+\]: on in sh\n", said.stderr)
+    assert a.meshrun("--", "true").stderr == ""
 
 
 @pytest.mark.parametrize("words", [("meshctl", "ip"), ("meshctl", "status", "--json"), ("meshctl", "help"),
