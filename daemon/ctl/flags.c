@@ -116,8 +116,8 @@ int flags_take(const struct flag *flags, int argc, char **argv, char error[stati
 		len = value ? (size_t)(value - name) : strlen(name);
 		f = find(flags, name, len);
 		if (!f) {
-			snprintf(error, FLAGS_ERROR_MAX, "flag provided but not defined: -%.*s",
-				 (int)MIN(len, 60u), name);
+			snprintf(error, FLAGS_ERROR_MAX, FLAGS_UNKNOWN "-%.*s", (int)MIN(len, 60u),
+				 name);
 			return -1;
 		}
 		if (value)

@@ -19,6 +19,7 @@ struct flag {
 };
 
 #define FLAGS_ERROR_MAX 160
+#define FLAGS_UNKNOWN   "flag provided but not defined: " /* a sentence that begins so is of one */
 
 /*
  * Takes the flags out of argv (the list ends with a name of NULL) and leaves the

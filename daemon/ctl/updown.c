@@ -20,8 +20,11 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Words after flags are wrong for all of them. -1: go on; else the exit status. */
-static int take_flags(const struct flag *flags, int argc, char **argv)
+/*
+ * Words after flags are wrong for all of them. -1: go on; else the exit status. elsewhere: where
+ * else a flag that is unknown here may be known, or NULL.
+ */
+static int take_flags(const struct flag *flags, int argc, char **argv, const char *elsewhere)
 {
 	char error[FLAGS_ERROR_MAX];
 	int words = flags_take(flags, argc, argv, error);
@@ -29,6 +32,8 @@ static int take_flags(const struct flag *flags, int argc, char **argv)
 	if (words == 0)
 		return -1;
 	fprintf(stderr, "%s\n", words < 0 ? error : "too many non-flag arguments");
+	if (elsewhere && words < 0 && strncmp(error, FLAGS_UNKNOWN, strlen(FLAGS_UNKNOWN)) == 0)
+		fprintf(stderr, "%s\n", elsewhere);
 	return words < 0 ? 2 : 1;
 }
 
@@ -103,27 +108,27 @@ int ctl_up(const struct ctl *ctl, int argc, char **argv)
 {
 	struct waiting w = { .ctl = ctl };
 	bool json = ctl->json;
+	const char *risk; /* as scripts of the stock client accept one; there is none here */
 	const struct flag flags[] = { { "timeout", FLAG_DURATION, { .ms = &w.timeout_ms } },
 				      { "json", FLAG_BOOL, { .is_set = &json } },
+				      { "accept-risk", FLAG_TEXT, { .text = &risk } },
 				      { NULL, FLAG_BOOL, { NULL } } };
-	int status = take_flags(flags, argc, argv);
+	int status = take_flags(flags, argc, argv, "other settings are meshd's options");
 
-	if (status >= 0) {
-		fputs("other settings are meshd's options\n", stderr);
+	if (status >= 0)
 		return status;
-	}
 	w.began_ms = now_ms();
 	return post(ctl, "up", CTL_ANSWER_MS) ? wait_running(&w) : 1;
 }
 
 int ctl_down(const struct ctl *ctl, int argc, char **argv)
 {
-	const char *risk; /* as scripts of the stock client accept one; there is none here */
+	const char *risk; /* as for up */
 	const struct flag flags[] = { { "accept-risk", FLAG_TEXT, { .text = &risk } },
 				      { NULL, FLAG_BOOL, { NULL } } };
 	struct ctl_answer answer;
 	bool was_stopped;
-	int status = take_flags(flags, argc, argv);
+	int status = take_flags(flags, argc, argv, NULL);
 
 	if (status >= 0)
 		return status;
@@ -141,7 +146,7 @@ int ctl_down(const struct ctl *ctl, int argc, char **argv)
 int ctl_logout(const struct ctl *ctl, int argc, char **argv)
 {
 	static const struct flag none[] = { { NULL, FLAG_BOOL, { NULL } } };
-	int status = take_flags(none, argc, argv);
+	int status = take_flags(none, argc, argv, NULL);
 
 	if (status >= 0)
 		return status;
@@ -154,7 +159,7 @@ int ctl_reload(const struct ctl *ctl, int argc, char **argv)
 	const struct flag flags[] = { { "json", FLAG_BOOL, { .is_set = &json } },
 				      { NULL, FLAG_BOOL, { NULL } } };
 	struct ctl_answer answer;
-	int status = take_flags(flags, argc, argv);
+	int status = take_flags(flags, argc, argv, NULL);
 
 	if (status >= 0)
 		return status;

@@ -192,9 +192,18 @@ def test_meshctl_ip_prints_the_addresses(running):
 
 def test_the_node_of_a_file_is_up_and_cannot_be_taken_down(running):
     a, _ = running
-    assert not a.ctl("up").stderr
+    for words in (("up",), ("up", "--accept-risk=all"), ("up", "--accept-risk", "lose-ssh", "--timeout=5s")):
+        assert not a.ctl(*words).stderr
     for words in (("down",), ("down", "--accept-risk=all"), ("logout",)):
         check_sentence(a.ctl(*words, check=False), "by a WireGuard file.*end meshd")
+
+
+def test_up_says_where_other_settings_are_only_of_a_flag_that_it_does_not_know(lab):
+    for word, lines in (("--timeout=3x", ['invalid value "3x" for flag -timeout: a time has a unit, as in 5s']),
+                        ("--timeout", ["flag needs an argument: -timeout"]), ("now", ["too many non-flag arguments"]),
+                        ("--ssh", ["flag provided but not defined: -ssh", "other settings are meshd's options"])):
+        result = lab.run([lab.binary("meshctl"), "up", word], check=False)
+        assert (result.returncode != 0, result.stderr.splitlines()) == (True, lines)
 
 
 def test_a_status_is_json_whatever_the_files_are_called(pair):
