@@ -344,6 +344,7 @@ static void logged_out(void *owner, int err)
 			 "the server could not be told (%s); the key is forgotten here",
 			 strerror(-err));
 	tailnet_sync(t, NULL);
+	tailnet_forget_map(t);
 	if (t->has_logout_ticket)
 		localapi_answered(api(t->mesh), t->logout_ticket, "{}", err ? error : NULL);
 	t->has_logout_ticket = false;

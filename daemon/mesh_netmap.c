@@ -358,6 +358,21 @@ void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes)
 		t->names_at_ns = MIN(t->names_at_ns, loop_now(t->mesh->loop) + NAMES_WAIT_NS);
 }
 
+void tailnet_forget_map(struct tailnet *t)
+{
+	struct netmap *empty = netmap_create();
+
+	if (!empty) {
+		log_err("mesh: out of memory, status shows what was before the logout");
+		return;
+	}
+	netmap_destroy(t->mesh->netmap);
+	t->mesh->netmap = empty;
+	t->has_map = false;
+	t->expiry_at_ns = t->part_at_ns = NEVER_NS;
+	tailnet_publish_names(t);
+}
+
 void tailnet_part(struct tailnet *t)
 {
 	t->part_at_ns = NEVER_NS;

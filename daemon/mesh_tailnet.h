@@ -97,6 +97,11 @@ const char *tailnet_backend_state(const struct tailnet *t);
 /* changes NULL: everything is looked at. */
 void tailnet_sync(struct tailnet *t, const struct netmap_changes *changes);
 void tailnet_drop_peers(struct tailnet *t);
+/*
+ * After a logout: the map was told to a node that is no more. Programs' flows stay, for the next
+ * login may be as the same node.
+ */
+void tailnet_forget_map(struct tailnet *t);
 void tailnet_publish_names(struct tailnet *t);
 void tailnet_part(struct tailnet *t);
 uint64_t tailnet_timestamp_s(void); /* the wall clock */

@@ -169,6 +169,10 @@ def test_logout_ends_the_node(net, node, real):
     real.wait_peer(node.name)
     node.ctl("logout")
     wait_until(lambda: node.backend() == "NeedsLogin", 30, "NeedsLogin after logout")
+    shown = node.status()
+    assert (shown["TailscaleIPs"], shown["Peer"], shown["CurrentTailnet"]) == (None, None, None)
+    said = node.ctl("ip", check=False)
+    assert (said.returncode, said.stdout, said.stderr.strip()) == (1, "", "no current Tailscale IPs; state: NeedsLogin")
     if not REFERENCE:
         said = node.ctl("status", check=False)
         assert (said.returncode, said.stdout) == (1, "Logged out.\nWhy: this node was logged out; 'meshctl up' logs it in again\n")

@@ -238,6 +238,35 @@ static void test_a_node_that_just_left_is_not_parted_from(void **state)
 	assert_int_equal(tailnet.part_at_ns, NEVER_NS);
 }
 
+static void test_after_a_logout_nothing_is_left_of_the_map_but_flows(void **state)
+{
+	struct endpoint to = { .port = 7 }, mirror;
+
+	(void)state;
+	apply(PEER(2, "100.64.0.2"));
+	tailnet.has_map = true;
+	tailnet.expiry_at_ns = tailnet.part_at_ns = loop_now(mesh.loop) + 1;
+	tailnet_publish_names(&tailnet);
+	assert_int_equal(ip_parse("100.64.0.2", &to.addr), 0);
+	assert_int_equal(dgram_open(mesh.edge->dgrams, &to, false, &mirror), 0);
+
+	tailnet.is_carrying = false; /* as without a node key */
+	tailnet_forget_map(&tailnet);
+	assert_null(netmap_self(mesh.netmap));
+	assert_int_equal(netmap_peer_count(mesh.netmap), 0);
+	/* Nothing of it is looked at again before the next one. */
+	assert_int_equal(MIN(tailnet.expiry_at_ns, tailnet.part_at_ns), NEVER_NS);
+	assert_int_equal(tailnet.names_at_ns, NEVER_NS);
+	assert_false(tailnet.has_map);
+	assert_int_equal(dgrams_count(mesh.edge->dgrams), 1);
+
+	/* Logged in as the same node again. */
+	apply(PEER(2, "100.64.0.2"));
+	tailnet.part_at_ns = loop_now(mesh.loop) + 1;
+	part();
+	assert_int_equal(dgrams_count(mesh.edge->dgrams), 1);
+}
+
 static void test_there_is_no_file_to_read_again(void **state)
 {
 	char error[LOCALAPI_RELOAD_ERROR_MAX] = "";
@@ -258,6 +287,9 @@ int main(void)
 			tear_down_edge),
 		cmocka_unit_test_setup_teardown(test_a_node_that_just_left_is_not_parted_from,
 						set_up_edge, tear_down_edge),
+		cmocka_unit_test_setup_teardown(
+			test_after_a_logout_nothing_is_left_of_the_map_but_flows, set_up_edge,
+			tear_down_edge),
 		cmocka_unit_test_setup_teardown(test_there_is_no_file_to_read_again, setup,
 						teardown),
 	};
