@@ -14,7 +14,7 @@
 #include "daemon/proxy/socks.h"
 #include "shared/log.h"
 
-#define PROXY_LISTENERS_MAX 4 /* localhost is two addresses, and there are two settings */
+#define PROXY_LISTENERS_MAX 4 /* of both families, and there are two settings */
 #define PROXY_ADDRESSES_MAX 8 /* of a name that are tried */
 
 struct client;

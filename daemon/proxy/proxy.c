@@ -205,7 +205,7 @@ static int add_listener(struct proxy *proxy, const struct endpoint *at, unsigned
 	return listen_at(l);
 }
 
-/* "ADDRESS:PORT"; localhost is both loopback addresses, no address is every one of IPv4. */
+/* "ADDRESS:PORT"; localhost is both loopback addresses, and no address is every one. */
 static int parse_listen(const char *text, struct endpoint at[2], unsigned *count)
 {
 	static const char localhost[] = "localhost:";
@@ -220,11 +220,9 @@ static int parse_listen(const char *text, struct endpoint at[2], unsigned *count
 	snprintf(full, sizeof(full), "%s%s", is_localhost ? "127.0.0.1" : "0.0.0.0", text);
 	if (endpoint_parse(full, &at[0]) != 0)
 		return -EINVAL;
-	if (is_localhost) {
-		at[1] = at[0];
-		at[1].addr = (struct ip_addr){ .byte = { [15] = 1 } };
-		*count = 2;
-	}
+	at[1] = at[0];
+	at[1].addr = (struct ip_addr){ .byte = { [15] = is_localhost } };
+	*count = 2;
 	return 0;
 }
 
@@ -243,7 +241,7 @@ static int listen_on(struct proxy *proxy, const char *text, unsigned kind, char 
 	}
 	for (unsigned i = 0; i < count; i++) {
 		err = add_listener(proxy, &at[i], kind);
-		/* A machine without IPv6 has only one localhost. */
+		/* A machine may be without IPv6. */
 		if (err && !(i > 0 && (err == -EADDRNOTAVAIL || err == -EAFNOSUPPORT))) {
 			snprintf(error, 256, "cannot listen at %.100s for the proxy: %s", text,
 				 strerror(-err));

@@ -20,7 +20,10 @@ struct loop;
 struct proxy;
 
 struct proxy_config {
-	/* "127.0.0.1:1055", "localhost:1055", "[::1]:1055", ":1055"; NULL: none. May be equal. */
+	/*
+	 * "127.0.0.1:1055", "[::1]:1055"; "localhost:1055" and ":1055" mean both families. NULL:
+	 * none. May be equal.
+	 */
 	const char *socks5_listen, *http_listen;
 	bool allow_all_users; /* else programs of our own uid and of root only */
 };

@@ -150,8 +150,7 @@ def test_own_addresses_reach_own_programs(proxied):
     server.stop()
 
 
-def test_both_protocols_on_every_localhost(proxied):
-    p = proxied
+def skip_without_v6(p):
     if p.python("""
         try:
             listener("::1"); say(1)
@@ -159,8 +158,32 @@ def test_both_protocols_on_every_localhost(proxied):
             say(0)
     """) == 0:
         pytest.skip("no IPv6 here")
+
+
+def test_both_protocols_on_every_localhost(proxied):
+    p = proxied
+    skip_without_v6(p)
     out = p.curl("-x", f"http://[::1]:{p.port}", f"http://node-b:{p.web_port}/6").stdout
     assert json.loads(out)["path"] == "/6"
+
+
+@pytest.mark.parametrize("variable, scheme", [("TS_SOCKS5_SERVER", "socks5h"), ("TS_OUTBOUND_HTTP_PROXY_LISTEN", "http")])
+def test_a_port_alone_is_that_of_every_address(proxied, variable, scheme):
+    """Of both families, as the stock client listens."""
+    p = proxied
+    skip_without_v6(p)
+    node = p.lab.node("node-c", 3, p.place)
+    node.write_config([p.b])
+    port = free_port()
+    node.daemon = p.lab.spawn([p.lab.binary("meshd"), "--config", node.config, "--dir", node.dir], p.place,
+                              {**NODE_ENV, variable: f":{port}"}, log="meshd-node-c")
+    node.logs.append(node.daemon)
+    node.daemon.wait_for(rf" proxy at 0.0.0.0:{port}, \S+ proxy at \[::\]:{port}\n")
+    node.daemon.wait_for(r"\bready\b")
+    for host in ("127.0.0.1", "[::1]"):
+        out = p.curl("-x", f"{scheme}://{host}:{port}", f"http://127.0.0.1:{p.plain_port}/any").stdout
+        assert json.loads(out)["path"] == "/any"
+    node.stop()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
