@@ -35,17 +35,32 @@ static uint32_t option(int fd, int level, int name, uint32_t most)
 	return (uint32_t)value < most ? (uint32_t)value : most;
 }
 
+/*
+ * No program can set nought, but the system's own number may be that (tcp_keepalive_time and its
+ * like): then it is the least that can be set. False: nobody tells.
+ */
+static bool read_detail(int fd, int name, uint16_t most, uint16_t *detail)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	if (libc.getsockopt(fd, IPPROTO_TCP, name, &value, &len) < 0)
+		return false;
+	*detail = value < 1 ? 1 : value < most ? (uint16_t)value : most;
+	return true;
+}
+
 static void read_options(int fd, struct ipc_patience *p)
 {
 	int saved = errno;
 
 	p->user_timeout_ms = option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, IPC_USER_TIMEOUT_MAX);
-	p->idle_s = p->interval_s = p->count = p->pad = 0;
-	if (option(fd, SOL_SOCKET, SO_KEEPALIVE, 1)) {
-		p->idle_s = (uint16_t)option(fd, IPPROTO_TCP, TCP_KEEPIDLE, IPC_IDLE_S_MAX);
-		p->interval_s = (uint16_t)option(fd, IPPROTO_TCP, TCP_KEEPINTVL, IPC_IDLE_S_MAX);
-		p->count = (uint16_t)option(fd, IPPROTO_TCP, TCP_KEEPCNT, IPC_COUNT_MAX);
-	}
+	p->pad = 0;
+	if (!option(fd, SOL_SOCKET, SO_KEEPALIVE, 1) ||
+	    !read_detail(fd, TCP_KEEPIDLE, IPC_IDLE_S_MAX, &p->idle_s) ||
+	    !read_detail(fd, TCP_KEEPINTVL, IPC_IDLE_S_MAX, &p->interval_s) ||
+	    !read_detail(fd, TCP_KEEPCNT, IPC_COUNT_MAX, &p->count))
+		p->idle_s = p->interval_s = p->count = 0;
 	errno = saved;
 }
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from worlds import CAN_NETNS, REFERENCE, Lab, World, nft, python_spawn, wait_until
+from worlds import CAN_NETNS, REFERENCE, Lab, World, nft, python, python_spawn, wait_until
 
 pytestmark = pytest.mark.skipif(not CAN_NETNS, reason="needs root and network namespaces")
 
@@ -159,6 +159,33 @@ def test_a_peer_that_vanished_is_noticed_in_time(world, side):
     hears = client if side == "dialled" else server
     hears.kill(signal.SIGUSR1)  # who talks says something now
     check(hears, side, cut)
+
+
+@pytest.mark.parametrize("number", ["time", "intvl", "probes"])
+def test_keepalive_without_one_of_the_systems_numbers_keeps_nobody_from_connecting(world, number):
+    """A kernel takes nought for them, and for that it is the least there is."""
+    for space in world.spaces:
+        world.lab.run(["ip", "netns", "exec", space, "sysctl", "-qw", f"net.ipv4.tcp_keepalive_{number}=0"])
+    server = python_spawn(world.b, """
+l = listener(sys.argv[1])
+l.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+say("ready", l.getsockname()[1])
+while True:
+    c = l.accept()[0]
+    c.sendall(recv_exactly(c, 5))
+""", world.b.v4, ready=r"ready \d+")
+    assert python(world.a, """
+for before in (True, False):
+    s = socket(AF_INET, SOCK_STREAM)
+    if before:
+        s.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    s.connect((sys.argv[1], int(sys.argv[2])))
+    s.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    time.sleep(1.5)
+    s.sendall(b"hello")
+    assert recv_exactly(s, 5) == b"hello"
+say(json.dumps("both"))
+""", world.b.v4, server.wait_for(r"ready (\d+)").group(1)) == "both"
 
 
 def go_spawn(node, go, *words):
