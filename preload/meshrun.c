@@ -5,7 +5,8 @@
  *
  * After the daemon has answered, all that is left to do is some variables and
  * exec: the program keeps our process id, terminal and signals, and its exit
- * status is nobody's but its own.
+ * status is nobody's but its own. So is its limit of the stack (ulimit -s), which is ours until
+ * then: what is large and lies deep is static.
  */
 #include "preload/meshrun.h"
 
@@ -135,7 +136,8 @@ uint64_t now_ms(void)
 
 int own_folder(char folder[static PATH_MAX])
 {
-	char path[PATH_MAX], *slash;
+	static char path[PATH_MAX];
+	char *slash;
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
 	/* Without /proc: the kernel's note of what was executed, as it was named. */
@@ -360,7 +362,7 @@ static bool is_loadable(const char *path)
 bool library_find(const char *name, char path[static PATH_MAX])
 {
 	static const char *const places[] = { ".", MESHWRAP_LIBRARY_PLACE, "../lib/meshwrap" };
-	char folder[PATH_MAX], candidate[PATH_MAX];
+	static char folder[PATH_MAX], candidate[PATH_MAX];
 
 	if (own_folder(folder) < 0) {
 		errno = ENOENT;

@@ -138,7 +138,7 @@ static bool is_self(int fd)
 /* A program with a dynamic linker. */
 static struct judgement judge_dynamic(int fd, const char *interpreter)
 {
-	char library[PATH_MAX];
+	static char library[PATH_MAX];
 	struct judgement j = by_shim;
 
 	if (!libraries_is_our_libc(interpreter)) {
@@ -208,7 +208,7 @@ static int judge(const char *program, const char *path, struct judgement *j)
 
 int program_check(const char *program)
 {
-	char path[PATH_MAX];
+	static char path[PATH_MAX];
 	struct judgement j;
 
 	if (!find_program(program, path)) {
@@ -347,7 +347,7 @@ static int run(const char *path, char **argv)
 
 int program_exec(char **argv)
 {
-	char path[PATH_MAX];
+	static char path[PATH_MAX];
 	int status;
 
 	if (find_program(argv[0], path)) {
@@ -362,7 +362,7 @@ int program_exec(char **argv)
 
 int program_continue(const char *file, char **argv)
 {
-	char path[PATH_MAX];
+	static char path[PATH_MAX];
 	int status;
 
 	if (snprintf(path, sizeof(path), "%s", file) >= (int)sizeof(path)) {

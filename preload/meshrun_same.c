@@ -247,8 +247,8 @@ static bool is_of_another_version(const char *dir)
 
 int daemon_check_wanted(const char *dir, const struct daemon_options *o)
 {
-	struct daemon_origin origin;
-	struct given given;
+	static struct daemon_origin origin; /* the stack may be small */
+	static struct given given;
 	int status;
 
 	if (is_of_another_version(dir)) {

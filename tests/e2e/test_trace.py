@@ -95,6 +95,19 @@ def test_dials_do_not_use_up_the_soft_limit_of_descriptors(world, go, echo):
     assert said.startswith("dials 300 failed 0 "), said
 
 
+def limited(world, limit, *words, **options):
+    """With a limit of its resources, as a shell's ulimit sets it."""
+    return world.a.run(["/bin/sh", "-c", f'ulimit {limit}; exec env -i MESHWRAP_DIR="$MESHWRAP_DIR" "$@"', "sh",
+                        *meshrun(world.a, *words)], wrapped=False, **options)
+
+
+@pytest.mark.parametrize("what", ["ends", "small"])
+def test_a_small_stack_is_enough(world, static, echo, what):
+    """Of the process, which has been meshrun's before, and of a thread."""
+    assert limited(world, "-s 32", static, what, world.b.v4, echo).stdout == f"{world.a.v4} {world.b.v4}\n"
+    assert limited(world, "-s 32", "/bin/true").stderr == ""
+
+
 def test_refused_dials_of_go_say_so(world, go):
     said = run(world.a, go, "dials", f"{world.b.v4}:{free_port()}", 20)
     assert "failed 20" in said or "connection refused:20" in said, said

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -57,6 +58,24 @@ static void ends(int fd)
 	syscall(SYS_getsockname, fd, &local, &len);
 	printf("%s ", inet_ntoa(local.sin_addr));
 	printf("%s\n", inet_ntoa(peer.sin_addr));
+}
+
+static void *dial_and_show(void *argv)
+{
+	ends(dial(((char **)argv)[2], ((char **)argv)[3]));
+	return NULL;
+}
+
+/* In a thread whose stack is the smallest there is. */
+static void small(char **argv)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, PTHREAD_STACK_MIN);
+	pthread_create(&thread, &attr, dial_and_show, argv);
+	pthread_join(thread, NULL);
 }
 
 static void on_alarm(int number)
@@ -323,6 +342,8 @@ int main(int argc, char **argv)
 		echo(dial(argv[2], argv[3]));
 	else if (strcmp(what, "ends") == 0)
 		ends(dial(argv[2], argv[3]));
+	else if (strcmp(what, "small") == 0)
+		small(argv);
 	else if (strcmp(what, "interrupted") == 0)
 		interrupted(argv, 0);
 	else if (strcmp(what, "restarted") == 0)
