@@ -124,6 +124,16 @@ static void __attribute__((noreturn)) be_watcher(pid_t tracer, int ended)
 	_exit(0);
 }
 
+/* The errno that stands in the way, instead of the tracer's process id. */
+static void __attribute__((noreturn)) give_up(int link)
+{
+	int32_t word = -errno;
+	ssize_t n = send(link, &word, sizeof(word), MSG_NOSIGNAL);
+
+	(void)n; /* then the program has gone */
+	_exit(EXIT_NO_MESH);
+}
+
 /* In the child that ends at once. */
 static void __attribute__((noreturn)) start_tracer(pid_t program, int link)
 {
@@ -135,13 +145,14 @@ static void __attribute__((noreturn)) start_tracer(pid_t program, int link)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	signal(SIGCHLD, SIG_DFL); /* ignored, it would not tell of stops */
 	setsid();
-	if (fork() != 0)
+	pid = fork();
+	if (pid > 0)
 		_exit(0);
-	if (chdir("/") < 0 || pipe(ended) < 0)
-		_exit(EXIT_NO_MESH);
+	if (pid < 0 || chdir("/") < 0 || pipe(ended) < 0)
+		give_up(link);
 	pid = fork();
 	if (pid < 0)
-		_exit(EXIT_NO_MESH);
+		give_up(link);
 	if (pid > 0)
 		be_watcher(pid, ended[0]);
 	close_all_but(link, ended[1]);
@@ -169,6 +180,8 @@ static int be_seized(int link)
 
 	if (!hear(link, &word))
 		return ECHILD;
+	if (word < 0)
+		return -word;
 	/* Where only ancestors may trace (Yama), the program has to name its tracer. */
 	prctl(PR_SET_PTRACER, (unsigned long)word, 0, 0, 0);
 	err = send(link, "g", 1, MSG_NOSIGNAL) == 1 && hear(link, &word) ? word : ECHILD;

@@ -108,6 +108,13 @@ def test_a_small_stack_is_enough(world, static, echo, what):
     assert limited(world, "-s 32", "/bin/true").stderr == ""
 
 
+def test_too_few_open_files_to_be_traced_are_told(world, static, echo):
+    assert limited(world, "-n 6", static, "ends", world.b.v4, echo).stdout == f"{world.a.v4} {world.b.v4}\n"
+    for files in (4, 5):
+        done = limited(world, f"-n {files}", static, "ends", world.b.v4, echo, check=False)
+        assert done.returncode == 126 and "refuses: Too many open files\n" in done.stderr
+
+
 def test_refused_dials_of_go_say_so(world, go):
     said = run(world.a, go, "dials", f"{world.b.v4}:{free_port()}", 20)
     assert "failed 20" in said or "connection refused:20" in said, said
