@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,10 +47,11 @@ SHIM_EXPORT(int, execv, (const char *path, char *const argv[]))
 /* The search is libc's own, unless its result needs meshrun. */
 SHIM_EXPORT(int, execvpe, (const char *name, char *const argv[], char *const envp[]))
 {
-	char path[PATH_MAX];
+	size_t room = follow_find_room(name);
+	char *path = __builtin_alloca(room);
 	struct follow f = ASKED(AT_FDCWD, path);
 
-	if (!shim_is_on() || !follow_find(AT_FDCWD, name, path))
+	if (!room || !follow_find(AT_FDCWD, name, path, room))
 		return libc.execvpe(name, argv, envp);
 	FOLLOW(&f, false);
 	if (f.has_other_path)
@@ -216,9 +218,10 @@ SHIM_EXPORT(int, posix_spawnp,
 	    (pid_t * pid, const char *name, const posix_spawn_file_actions_t *actions,
 	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 {
-	char path[PATH_MAX];
+	size_t room = follow_find_room(name);
+	char *path = __builtin_alloca(room);
 	struct follow f = ASKED(folders_open(actions), path);
-	bool is_found = shim_is_on() && follow_find(f.folder, name, path);
+	bool is_found = room && follow_find(f.folder, name, path, room);
 
 	if (is_found)
 		FOLLOW(&f, false);
@@ -251,9 +254,10 @@ SHIM_EXPORT(int, pidfd_spawnp,
 	    (int *pidfd, const char *name, const posix_spawn_file_actions_t *actions,
 	     const posix_spawnattr_t *attributes, char *const argv[], char *const envp[]))
 {
-	char path[PATH_MAX];
+	size_t room = follow_find_room(name);
+	char *path = __builtin_alloca(room);
 	struct follow f = ASKED(folders_open(actions), path);
-	bool is_found = shim_is_on() && follow_find(f.folder, name, path);
+	bool is_found = room && follow_find(f.folder, name, path, room);
 
 	if (is_found)
 		FOLLOW(&f, false);

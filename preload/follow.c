@@ -25,6 +25,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -547,19 +548,42 @@ static bool is_program(int folder, const char *path)
 	       faccessat(folder, path, X_OK, 0) == 0;
 }
 
-bool follow_find(int folder, const char *name, char path[static PATH_MAX])
+static const char *search_path(void)
 {
-	const char *dirs = getenv("PATH"), *end;
+	const char *dirs = getenv("PATH");
+
+	return dirs ? dirs : "/bin:/usr/bin";
+}
+
+size_t follow_find_room(const char *name)
+{
+	const char *dirs = search_path(), *end;
+	size_t longest = 0;
+
+	if (!shim_is_on())
+		return 0;
+	if (strchr(name, '/'))
+		return MIN(strlen(name) + 1, (size_t)PATH_MAX);
+	for (; dirs; dirs = *end ? end + 1 : NULL) {
+		end = strchrnul(dirs, ':');
+		longest = MAX(longest, (size_t)(end - dirs));
+	}
+	return MIN(longest + strlen(name) + 2, (size_t)PATH_MAX);
+}
+
+bool follow_find(int folder, const char *name, char *path, size_t room)
+{
+	const char *dirs = search_path(), *end;
 	size_t len, name_size = strlen(name) + 1;
 	int saved = errno;
 	bool found = false;
 
 	if (strchr(name, '/'))
-		return copy(path, PATH_MAX, name);
-	for (dirs = dirs ? dirs : "/bin:/usr/bin"; dirs && !found; dirs = *end ? end + 1 : NULL) {
+		return copy(path, room, name);
+	for (; dirs && !found; dirs = *end ? end + 1 : NULL) {
 		end = strchrnul(dirs, ':');
 		len = (size_t)(end - dirs);
-		if (len + 1 + name_size > PATH_MAX)
+		if (len + 1 + name_size > room)
 			continue;
 		memcpy(path, dirs, len);
 		path[len] = '/';

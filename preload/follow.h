@@ -5,7 +5,6 @@
 #ifndef MESHWRAP_PRELOAD_FOLLOW_H
 #define MESHWRAP_PRELOAD_FOLLOW_H
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -52,8 +51,10 @@ void follow_change(struct follow *f, void *room);
 		follow_change(f, __builtin_alloca((f)->room)); \
 	} while (0)
 
-/* Where execvp() would find name, in this folder; false: nowhere, or too long. */
-bool follow_find(int folder, const char *name, char path[static PATH_MAX]);
+/* The longest path that follow_find() may look at, with its zero; 0: it need not look. */
+size_t follow_find_room(const char *name);
+/* Where execvp() would find name, in this folder; false: nowhere, or too long for the room. */
+bool follow_find(int folder, const char *name, char *path, size_t room);
 
 /* At start-up: where the shim itself lies, and what the environment says. */
 void follow_start(void);

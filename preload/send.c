@@ -27,7 +27,7 @@
 #include "shared/util.h"
 
 #define CONTROL_MAX 256
-#define BATCH       16
+#define BATCH       8 /* half a kilobyte of the stack each */
 #define LOOPBACK_V4 0x7f000001u
 
 /* What the kernel sends at most, and of control messages, what it may take at all. */
