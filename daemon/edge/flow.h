@@ -28,6 +28,7 @@ struct flow;
 struct flow_tables;
 struct ipc_patience;
 struct ipc_post;
+struct ucred;
 struct plan;
 struct stow;
 
@@ -85,8 +86,8 @@ unsigned flows_stowed(const struct flows *flows);
 /* Serves IPC_CONNECT: answers app now or later. patience: NULL, the program has asked for none. */
 void flow_dial(struct edge *edge, struct app *app, const struct endpoint *program,
 	       const struct endpoint *remote, bool is_first, const struct ipc_patience *patience);
-/* The same for a program that does not wait for an answer. */
-void flow_dial_posted(struct edge *edge, const struct ipc_post *post);
+/* The same for a program that does not wait for an answer; who: has posted it. */
+void flow_dial_posted(struct edge *edge, const struct ipc_post *post, const struct ucred *who);
 /* The program that waits for this flow's answer does not wait any more. */
 void flow_asker_gone(struct flow *flow);
 /* "dial first": a program's connection has come in. */

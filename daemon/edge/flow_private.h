@@ -119,6 +119,12 @@ bool flow_fetch(struct flow *flow);
 /* It dies: the stream has its socket once more, to close it, if it was open at all. */
 void flow_leave_stow(struct flow *flow);
 
+/* ---- patience.c ---- */
+/* May they decide on it? Root and our own user on all, others where its program's socket is theirs.
+ */
+struct ucred;
+bool flow_is_of(struct flow *flow, const struct ucred *who);
+
 /* ---- flow_silence.c ---- */
 /* It has opened. */
 void flow_watch_silence(struct flow *flow);

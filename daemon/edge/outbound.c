@@ -16,7 +16,8 @@
  *
  * A dial that was posted has no answer: what would have been said there is a failure like any
  * other, and met like one. Its port is its program's alone, so what was dialled from there before
- * is over. The kernel's table cannot be asked for that: it may show the new socket already.
+ * is over. The kernel's table cannot be asked for that: it may show the new socket already. But it
+ * says whose that is, so that nobody ends what another user has dialled.
  *
  * "Dial first" (no SYN hold, or a socket that cannot be held): the answer to
  * the program waits for the far side, and its connection is then accepted at an
@@ -342,17 +343,28 @@ static void refuse_post(struct edge *edge, const struct ipc_post *post,
 	fail_held(flow, error);
 }
 
-void flow_dial_posted(struct edge *edge, const struct ipc_post *post)
+/* Another user's program is there: the sender does not have that port alone. */
+static bool is_of_another_user(struct flow *flow, const struct ucred *who)
+{
+	return !flow_is_of(flow, who) && flow_program_life(flow) == SOCK_HELD;
+}
+
+void flow_dial_posted(struct edge *edge, const struct ipc_post *post, const struct ucred *who)
 {
 	const struct ipc_request *request = &post->dial.request;
 	struct endpoint program = { request->local, request->local_port };
 	struct endpoint remote = { request->remote, request->remote_port };
 	struct tcp_patience patience = patience_of(&post->dial);
-	struct flow *flow = NULL;
+	struct flow *flow = NULL, *old;
 	int err;
 
 	if (!edge->hold.works)
 		return; /* the map has no hold port either */
+	old = flow_find_dialled(edge, &program, post->mirror, &edge->hold);
+	if (old && is_of_another_user(old, who)) {
+		log_debug("edge: a user has posted a dial from another one's port");
+		return;
+	}
 	err = start(edge, &program, &remote, false, post->mirror, &flow);
 	if (err) {
 		edge->stats.dial_failed++;

@@ -69,13 +69,18 @@ static bool is_askers(struct flow *flow, int asker)
 {
 	struct ucred who;
 	socklen_t len = sizeof(who);
+
+	return getsockopt(asker, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+	       flow_is_of(flow, &who);
+}
+
+bool flow_is_of(struct flow *flow, const struct ucred *who)
+{
 	struct endpoint ours;
 	uid_t uid;
 
-	if (folder_may_ask(asker, false))
+	if (folder_may_tell(who, false))
 		return true;
-	if (getsockopt(asker, SOL_SOCKET, SO_PEERCRED, &who, &len) != 0)
-		return false;
 	if (!flow->is_inbound)
 		ours = sock_endpoint(flow->peer_mirror, flow->hold->port);
 	else if ((flow->ticket && !flow_fetch(flow)) || flow->stream.fd < 0 ||
@@ -83,7 +88,7 @@ static bool is_askers(struct flow *flow, int asker)
 		return false;
 	return socktable_owner(flow->edge->socket_table, SOCK_STREAM, &flow->program, &ours,
 			       &uid) == 0 &&
-	       uid == who.uid;
+	       uid == who->uid;
 }
 
 void patience_set(struct edge *edge, int asker, const struct ipc_patience *asked)

@@ -44,15 +44,14 @@ static int receive(int fd, struct batch *b)
 	return n;
 }
 
-static bool is_allowed(struct msghdr *msg, bool allow_all_users)
+/* False: nobody we serve. */
+static bool find_sender(struct msghdr *msg, bool allow_all_users, struct ucred *who)
 {
-	struct ucred who;
-
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c))
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS &&
-		    c->cmsg_len == CMSG_LEN(sizeof(who))) {
-			memcpy(&who, CMSG_DATA(c), sizeof(who));
-			return folder_may_tell(&who, allow_all_users);
+		    c->cmsg_len == CMSG_LEN(sizeof(*who))) {
+			memcpy(who, CMSG_DATA(c), sizeof(*who));
+			return folder_may_tell(who, allow_all_users);
 		}
 	return false;
 }
@@ -63,14 +62,15 @@ static void take(evutil_socket_t fd, short what, void *arg)
 	struct edge *edge = posts->edge;
 	struct batch batch;
 	struct ipc_post post;
+	struct ucred who;
 	int n = receive(fd, &batch);
 
 	(void)what;
 	flows_reap(&edge->flows);
 	for (int i = 0; i < n; i++)
-		if (is_allowed(&batch.msgs[i].msg_hdr, edge->config.allow_all_users) &&
+		if (find_sender(&batch.msgs[i].msg_hdr, edge->config.allow_all_users, &who) &&
 		    ipc_check_post(batch.bytes[i], batch.msgs[i].msg_len, &post) == 0)
-			flow_dial_posted(edge, &post);
+			flow_dial_posted(edge, &post, &who);
 	if (edge->flows.count + POSTS_SPARE > FLOWS_MAX)
 		posts_pause(posts);
 }
@@ -84,6 +84,15 @@ void posts_pause(struct posts *posts)
 		       loop_now(edge->loop) + POSTS_PAUSE_MS * NS_PER_MS);
 }
 
+/* Whose a port is, where that matters, is known from the kernel's table only. */
+static bool may_take(const struct posts *posts)
+{
+	const struct edge *edge = posts->edge;
+
+	return posts->has_event && edge->hold.works &&
+	       (!edge->config.allow_all_users || edge->socket_table >= 0);
+}
+
 static void resume(struct edge_timer *timer, uint64_t now_ns)
 {
 	struct posts *posts = CONTAINER_OF(timer, struct posts, resume);
@@ -93,7 +102,7 @@ static void resume(struct edge_timer *timer, uint64_t now_ns)
 	if (edge->flows.count + POSTS_SPARE > FLOWS_MAX)
 		posts_pause(posts);
 	else
-		mapfile_set_takes_posts(edge->mapfile, posts->has_event);
+		mapfile_set_takes_posts(edge->mapfile, may_take(posts));
 }
 
 static void stop_listening(struct posts *posts)
@@ -129,7 +138,7 @@ int posts_listen(struct posts *posts)
 	    event_add(&posts->event, NULL) != 0)
 		return -ENOMEM;
 	posts->has_event = true;
-	mapfile_set_takes_posts(edge->mapfile, edge->hold.works);
+	mapfile_set_takes_posts(edge->mapfile, may_take(posts));
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /* Dials that are posted: they do what asked ones do, and whatever fails is told by the map and a
  * reset. */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/edge/posts.h"
+#include "daemon/edge/private.h"
 #include "shared/paths.h"
 #include "shared/util.h"
 #include "tests/unit/edge/fake_stack.h"
@@ -207,6 +209,70 @@ static void test_another_user_is_not_served(void **state)
 	two_nodes_wait_flows(a, 1);
 }
 
+static void allow_all_users(void *arg)
+{
+	((struct edge *)arg)->config.allow_all_users = true;
+}
+
+static struct ipc_post stolen; /* another one's ends, towards where they never wanted to go */
+
+static bool is_posted(void)
+{
+	return shim_post(a, &stolen, sizeof(stolen)) == 0;
+}
+
+static void test_no_user_takes_another_ones_dial(void **state)
+{
+	struct endpoint local, to;
+	struct ipc_post post;
+	struct map_flow flow;
+	int fd = shim_prepare_post(a, B_ADDR, FAKE_PORT_SILENT, &post);
+
+	(void)state;
+	two_nodes_call(&t, allow_all_users, a->edge);
+	assert_int_equal(shim_post(a, &post, sizeof(post)), 0);
+	two_nodes_wait_flows(a, 1);
+	local = (struct endpoint){ post.dial.request.local, post.dial.request.local_port };
+	to = held_at(&post);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	assert_int_equal(program_connect(fd, &to), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	stolen = post;
+	stolen.dial.request.remote_port = 4711;
+	assert_for_another_user(PATHS_POSTS, is_posted);
+	two_nodes_stats(a);
+	assert_true(map_has_flow(a, &local, &to, &flow));
+	assert_int_equal(flow.remote_port, FAKE_PORT_SILENT);
+	assert_int_equal(flow.state, MAP_FLOW_HELD);
+	/* Its program is gone: then the port may be anybody's. */
+	close(fd);
+	assert_for_another_user(PATHS_POSTS, is_posted);
+	two_nodes_stats(a);
+	assert_true(map_has_flow(a, &local, &to, &flow));
+	assert_int_equal(flow.remote_port, 4711);
+}
+
+static void test_who_may_do_everything_may_take_a_dial(void **state)
+{
+	struct endpoint local, to;
+	struct map_flow flow;
+	int fd = shim_prepare_post(a, B_ADDR, FAKE_PORT_SILENT, &stolen);
+
+	(void)state;
+	assert_true(is_posted());
+	two_nodes_wait_flows(a, 1);
+	local = (struct endpoint){ stolen.dial.request.local, stolen.dial.request.local_port };
+	to = held_at(&stolen);
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	assert_int_equal(program_connect(fd, &to), -1);
+	stolen.dial.request.remote_port = 4711;
+	assert_true(is_posted());
+	two_nodes_stats(a);
+	assert_true(map_has_flow(a, &local, &to, &flow));
+	assert_int_equal(flow.remote_port, 4711);
+	close(fd);
+}
+
 static void test_only_the_owner_may_write_to_the_socket(void **state)
 {
 	char path[PATHS_MAX + 8];
@@ -236,6 +302,8 @@ int main(void)
 		TEST(test_a_port_that_is_used_anew_forgets_its_dial),
 		TEST(test_junk_is_dropped),
 		TEST(test_another_user_is_not_served),
+		TEST(test_no_user_takes_another_ones_dial),
+		TEST(test_who_may_do_everything_may_take_a_dial),
 		TEST(test_only_the_owner_may_write_to_the_socket),
 		FIRST(test_without_syn_hold_nothing_is_posted),
 	};
