@@ -83,6 +83,15 @@ static int run(struct mesh *mesh)
 	return err;
 }
 
+/* Why there is no node, whatever the level of the log. where: in which file, or NULL. */
+static void complain(const char *where, const char *error)
+{
+	char time[LOG_TIME_MAX];
+
+	fprintf(stderr, "%smeshd: %s%s%s\n", log_time(time), where ? where : "", where ? ": " : "",
+		error);
+}
+
 /* What is wrong in a line of the file is told with its name. */
 static struct mesh *create(struct config *config, const struct mesh_options *options)
 {
@@ -93,9 +102,9 @@ static struct mesh *create(struct config *config, const struct mesh_options *opt
 	if (mesh_create(config, options, &mesh, error) == 0)
 		return mesh;
 	if (path && strncmp(error, "line ", 5) == 0)
-		fprintf(stderr, "meshd: %s: %s\n", path, error);
+		complain(path, error);
 	else
-		fprintf(stderr, "meshd: %s\n", error);
+		complain(NULL, error);
 	return NULL;
 }
 
@@ -107,7 +116,7 @@ static struct mesh *create_from_file(const char *path, const struct mesh_options
 	if (config_file_read(path, false, &config, error) == 0)
 		return create(&config, options);
 	config_finish(&config);
-	fprintf(stderr, "meshd: %s\n", error);
+	complain(NULL, error);
 	return NULL;
 }
 
@@ -136,7 +145,7 @@ static bool may_make_calls(void)
 
 	if (calls_check(error) == 0)
 		return true;
-	fprintf(stderr, "meshd: %s\n", error);
+	complain(NULL, error);
 	return false;
 }
 
@@ -160,6 +169,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	unblock_signals();
+	log_tell_time();
 	status = options_parse(argc, argv, &options);
 	if (status >= 0) {
 		options_finish(&options);

@@ -36,7 +36,10 @@ static const char *const key_variables[] = { "TS_AUTH_KEY", "TS_AUTHKEY" };
 
 static int complain(const char *source, const char *error)
 {
-	fprintf(stderr, "meshd: %s%s%s; see meshd --help\n", source, *source ? " " : "", error);
+	char time[LOG_TIME_MAX];
+
+	fprintf(stderr, "%smeshd: %s%s%s; see meshd --help\n", log_time(time), source,
+		*source ? " " : "", error);
 	return EXIT_USAGE;
 }
 

@@ -46,6 +46,7 @@ const char options_usage[] =
 	"  --dir DIR              the runtime folder (default $XDG_RUNTIME_DIR/meshwrap, else\n"
 	"                         /run/meshwrap for root, else /tmp/meshwrap-UID) MESHWRAP_DIR\n"
 	"  --log-level LEVEL      error, warning, info or debug; info      MESHWRAP_LOG_LEVEL\n"
+	"                         the log is standard error; to a file its lines have a time\n"
 	"  --allow-all-users      programs of every user of this machine may use the mesh;\n"
 	"                         otherwise those of this user and root\n"
 	"  --congestion NAME      what sets a stream's speed: cubic (default) or rate\n"

@@ -32,6 +32,7 @@
 #include "preload/meshrun.h"
 #include "preload/meshrun_status.h"
 #include "shared/ipc.h"
+#include "shared/log.h"
 #include "shared/util.h"
 
 #define LOG_FILE      "meshd.log"
@@ -318,7 +319,7 @@ static void show_daemons_words(int log, off_t start, const char *dir)
 		return;
 	}
 	line = strrchr(text, '\n');
-	fprintf(stderr, "%s\n", line ? line + 1 : text);
+	fprintf(stderr, "%s\n", log_behind_time(line ? line + 1 : text));
 }
 
 /* Why the daemon has ended. */
@@ -341,12 +342,15 @@ static void show_end(int status, int log, off_t start, const char *dir)
 static const char *find_reason(char text[static WORDS_MAX])
 {
 	static const char level[] = "warning: ", module[] = "control: ";
-	char *line, *found = NULL;
+	const char *words, *found = NULL;
+	char *line;
 
-	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-		if (strncmp(line, level, sizeof(level) - 1) == 0 &&
-		    strncmp(line + sizeof(level) - 1, module, sizeof(module) - 1) == 0)
-			found = line + sizeof(level) - 1;
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+		words = log_behind_time(line);
+		if (strncmp(words, level, sizeof(level) - 1) == 0 &&
+		    strncmp(words + sizeof(level) - 1, module, sizeof(module) - 1) == 0)
+			found = words + sizeof(level) - 1;
+	}
 	return found;
 }
 

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/util.h"
@@ -23,7 +24,10 @@
 #define LINE_MAX_BYTES 1024
 #define GATE_NS        (10 * NS_PER_S)
 
+static const char time_form[] = "0000-00-00T00:00:00.000Z "; /* RFC 3339 */
+
 static enum log_level max_level = LOG_INFO;
+static bool has_time;
 static bool waits = true;
 static unsigned lost; /* lines, since the last one that was written */
 
@@ -42,6 +46,38 @@ const char *log_level_name(enum log_level level)
 	static const char *const names[] = { "error", "warning", "info", "debug" };
 
 	return names[level];
+}
+
+void log_tell_time(void)
+{
+	struct stat st;
+
+	has_time = fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+const char *log_time(char text[static LOG_TIME_MAX])
+{
+	struct timespec now;
+	struct tm utc;
+	size_t len;
+
+	text[0] = '\0';
+	if (!has_time || clock_gettime(CLOCK_REALTIME, &now) != 0 || !gmtime_r(&now.tv_sec, &utc))
+		return text;
+	len = strftime(text, LOG_TIME_MAX, "%Y-%m-%dT%H:%M:%S", &utc);
+	snprintf(text + len, LOG_TIME_MAX - len, ".%03uZ ", (unsigned)(now.tv_nsec / NS_PER_MS));
+	return text;
+}
+
+const char *log_behind_time(const char *line)
+{
+	for (size_t i = 0; i < sizeof(time_form) - 1; i++) {
+		bool is_digit = line[i] >= '0' && line[i] <= '9';
+
+		if (time_form[i] == '0' ? !is_digit : line[i] != time_form[i])
+			return line;
+	}
+	return line + sizeof(time_form) - 1;
 }
 
 void log_never_wait(void)
@@ -73,9 +109,10 @@ static bool put(const char *line, size_t len)
 
 static bool tell_lost(void)
 {
-	char line[96];
+	char line[128], time[LOG_TIME_MAX];
 	int len = snprintf(line, sizeof(line),
-			   "warning: %u lines of the log were lost, nobody read them\n", lost);
+			   "%swarning: %u lines of the log were lost, nobody read them\n",
+			   log_time(time), lost);
 
 	return put(line, (size_t)len);
 }
@@ -83,11 +120,11 @@ static bool tell_lost(void)
 static void write_line(enum log_level level, const char *suffix, const char *format, va_list args)
 {
 	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
-	char line[LINE_MAX_BYTES];
+	char line[LINE_MAX_BYTES], time[LOG_TIME_MAX];
 	size_t len;
 	int n, saved = errno;
 
-	len = (size_t)snprintf(line, sizeof(line), "%s", names[level]);
+	len = (size_t)snprintf(line, sizeof(line), "%s%s", log_time(time), names[level]);
 	n = vsnprintf(line + len, sizeof(line) - len - 64, format, args);
 	if (n > 0)
 		len = MIN(len + (size_t)n, sizeof(line) - 65);

@@ -18,6 +18,17 @@ enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
  */
 void log_never_wait(void);
 
+/*
+ * From now on lines begin with the time (UTC) where standard error is a regular file now: to
+ * terminals, pipes and sockets it is added by who reads them, or not wanted. For a daemon.
+ */
+void log_tell_time(void);
+/* What a line begins with then, for one that is not written by these functions; else "". */
+#define LOG_TIME_MAX 40
+const char *log_time(char text[static LOG_TIME_MAX]);
+/* A line that somebody else wrote, from behind its time if it begins with one. Pure. */
+const char *log_behind_time(const char *line);
+
 /* Lines above this level are dropped. INFO until told otherwise. */
 void log_set_level(enum log_level level);
 enum log_level log_level(void);

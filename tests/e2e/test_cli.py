@@ -153,6 +153,26 @@ def test_meshrun_without_standard_files_keeps_them_closed_and_the_daemons_log(pa
         wait_until(lambda: not daemons(node), 30, "the daemon's end")
 
 
+def test_the_log_in_the_runtime_folder_has_the_time_in_each_line(pair):
+    """What meshrun quotes of it has none."""
+    a, _ = pair
+    words = ("--dir", a.dir, "--", "true")
+    result = a.meshrun("--congestion", "none", "--config", a.config, *words, check=False)
+    check_sentence(result, "^meshd: --congestion ")
+    a.write(a.home / "other.conf", a.config.read_text().replace("[Peer]", "Nonsense"), 0o600)
+    result = a.meshrun("--config", a.home / "other.conf", *words, check=False)
+    check_sentence(result, "^meshd: .*other.conf: line ")
+    assert a.meshrun("--config", a.config, *words).stderr == ""
+    pid, = daemons(a)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not daemons(a), 30, "the daemon's end")
+    lines = (a.dir / "meshd.log").read_text().splitlines()
+    assert len(lines) >= 4 and "ending on signal" in lines[-1]
+    for line in lines:
+        assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (warning: )?[a-z]+: ", line), line
+    check_sentence(run_meshd(a, env={"MESHWRAP_CONGESTION": "none"}), "^meshd: MESHWRAP_CONGESTION ")
+
+
 def test_signals_that_were_blocked_before_end_meshd(pair):
     node, _ = pair
     meshd = node.spawn([PYTHON, "-c", "import os, signal, sys\n"

@@ -55,6 +55,20 @@ static void test_a_daemon_that_ends_is_quoted(void **state)
 	stage_assert_sentence("without a word");
 }
 
+static void test_a_daemon_is_quoted_without_the_times_of_its_log(void **state)
+{
+	struct stage *s = *state;
+
+	stage_write_meshd(s, "echo '2026-11-23T12:00:00.123Z meshd: wg.conf:3: no PrivateKey' >&2; "
+			     "exit 1");
+	assert_int_equal(stage_run(s, "--config", s->config, "echo", "ran"), 1);
+	assert_string_equal(stage_output, "meshd: wg.conf:3: no PrivateKey\n");
+	stage_write_meshd(s, "echo '2026-11-23T12:00:00.123Z warning: control: x: cannot connect'; "
+			     "exec sleep 30");
+	assert_int_equal(stage_run(s, "--config", s->config, "--timeout", "4", "echo", "ran"), 1);
+	stage_assert_sentence("not usable after 4 s: control: x: cannot connect; wait longer");
+}
+
 static void test_a_daemon_that_is_killed_is_told(void **state)
 {
 	struct stage *s = *state;
@@ -156,6 +170,7 @@ int main(void)
 		meshrun_test(test_an_unreadable_config_is_told),
 		meshrun_test(test_the_daemon_is_started_once_and_stays),
 		meshrun_test(test_a_daemon_that_ends_is_quoted),
+		meshrun_test(test_a_daemon_is_quoted_without_the_times_of_its_log),
 		meshrun_test(test_a_daemon_that_is_killed_is_told),
 		meshrun_test(test_a_daemon_that_does_not_get_ready_is_ended),
 		meshrun_test(test_what_a_daemon_waits_for_is_told),

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/util.h"
@@ -188,11 +189,62 @@ static void test_nor_is_a_socket(void **state)
 	check_nobody_is_waited_for();
 }
 
+static void test_a_line_to_a_file_begins_with_the_time(void **state)
+{
+	char text[256], words[64], time_text[LOG_TIME_MAX];
+	struct tm utc = { 0 };
+	FILE *file = tmpfile();
+	time_t before = time(NULL), told;
+	unsigned ms;
+
+	(void)state;
+	assert_non_null(file);
+	assert_int_equal(dup2(fileno(file), STDERR_FILENO), STDERR_FILENO);
+	log_tell_time();
+	errno = EPROTO;
+	log_warn("wg: a: gone");
+	assert_int_equal(errno, EPROTO);
+	rewind(file);
+	assert_non_null(fgets(text, sizeof(text), file));
+	assert_int_equal(sscanf(text, "%d-%d-%dT%d:%d:%d.%3uZ %63[^\n]", &utc.tm_year, &utc.tm_mon,
+				&utc.tm_mday, &utc.tm_hour, &utc.tm_min, &utc.tm_sec, &ms, words),
+			 8);
+	utc.tm_year -= 1900;
+	utc.tm_mon -= 1;
+	told = timegm(&utc);
+	assert_in_range(told, before, time(NULL));
+	assert_string_equal(words, "warning: wg: a: gone");
+	assert_string_equal(log_behind_time(text), "warning: wg: a: gone\n");
+	assert_string_equal(log_behind_time(log_time(time_text)), "");
+	assert_int_equal(strlen(time_text), strlen("2026-11-23T12:00:00.000Z "));
+	fclose(file);
+	/* To a pipe it does not. */
+	dup2(shared_end, STDERR_FILENO);
+	log_tell_time();
+	log_warn("a");
+	assert_string_equal(captured(text, sizeof(text)), "warning: a\n$");
+	assert_string_equal(log_time(time_text), "");
+}
+
+static void test_a_line_without_a_time_is_as_it_is(void **state)
+{
+	static const char *const lines[] = { "", "meshd: no", "2026-11-23T12:00:00.000Z",
+					     "2026-11-23 12:00:00.000Z a",
+					     "x026-11-23T12:00:00.000Z a" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+		assert_ptr_equal(log_behind_time(lines[i]), lines[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_a_line_carries_its_level_and_keeps_errno,
 						capture_stderr, release_stderr),
+		cmocka_unit_test_setup_teardown(test_a_line_to_a_file_begins_with_the_time,
+						capture_stderr, release_stderr),
+		cmocka_unit_test(test_a_line_without_a_time_is_as_it_is),
 		cmocka_unit_test_setup_teardown(test_lines_above_the_level_are_dropped,
 						capture_stderr, release_stderr),
 		cmocka_unit_test_setup_teardown(test_a_long_line_is_cut_and_ends, capture_stderr,
