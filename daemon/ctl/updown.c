@@ -51,8 +51,40 @@ struct waiting {
 	const struct ctl *ctl;
 	int64_t began_ms, timeout_ms; /* 0: no limit */
 	char url[1024];
-	bool has_asked;
+	bool json, has_asked, is_unapproved;
 };
+
+/* One of the stock client's blocks: each time there is something for a person, and at the end. */
+static void print_block(const char *state, const char *key, const char *text)
+{
+	json_object *block = json_object_new_object();
+
+	if (key)
+		json_object_object_add(block, key, json_object_new_string(text));
+	json_object_object_add(block, "BackendState", json_object_new_string(state));
+	ctl_print_json(block);
+	putchar('\n');
+	fflush(stdout);
+	json_object_put(block);
+}
+
+static void tell_url(struct waiting *w, const char *state, const char *url)
+{
+	snprintf(w->url, sizeof(w->url), "%s", url);
+	if (w->json)
+		print_block(state, "AuthURL", url);
+	else
+		fprintf(stderr, "\nTo authenticate, visit:\n\n\t%s\n\n", url);
+}
+
+static void tell_unapproved(struct waiting *w, const char *state)
+{
+	w->is_unapproved = true;
+	if (w->json)
+		print_block(state, NULL, NULL);
+	else
+		fputs("Machine is not yet approved by tailnet admin.\n", stderr);
+}
 
 /* One look at a node that shall run: -1 not yet, else the exit status. */
 static int look(struct waiting *w, json_object *status)
@@ -61,18 +93,22 @@ static int look(struct waiting *w, json_object *status)
 	const char *error = ctl_text(status, "LoginError");
 
 	if (strcmp(state, "Running") == 0) {
-		if (w->url[0])
+		if (w->json)
+			print_block(state, NULL, NULL);
+		else if (w->url[0] || w->is_unapproved)
 			fputs("Success.\n", stderr);
 		return 0;
 	}
 	if (*error) {
+		if (w->json)
+			print_block(state, "Error", error);
 		fprintf(stderr, "%s\n", error);
 		return 1;
 	}
-	if (*url && strcmp(url, w->url) != 0) {
-		snprintf(w->url, sizeof(w->url), "%s", url);
-		fprintf(stderr, "\nTo authenticate, visit:\n\n\t%s\n\n", url);
-	}
+	if (*url && strcmp(url, w->url) != 0)
+		tell_url(w, state, url);
+	if (strcmp(state, "NeedsMachineAuth") == 0 && !w->is_unapproved)
+		tell_unapproved(w, state);
 	if (strcmp(state, "NeedsLogin") == 0 && !*url && !w->has_asked &&
 	    now_ms() - w->began_ms >= LOGIN_AFTER_MS) {
 		w->has_asked = true;
@@ -106,11 +142,10 @@ static int wait_running(struct waiting *w)
 
 int ctl_up(const struct ctl *ctl, int argc, char **argv)
 {
-	struct waiting w = { .ctl = ctl };
-	bool json = ctl->json;
+	struct waiting w = { .ctl = ctl, .json = ctl->json };
 	const char *risk; /* as scripts of the stock client accept one; there is none here */
 	const struct flag flags[] = { { "timeout", FLAG_DURATION, { .ms = &w.timeout_ms } },
-				      { "json", FLAG_BOOL, { .is_set = &json } },
+				      { "json", FLAG_BOOL, { .is_set = &w.json } },
 				      { "accept-risk", FLAG_TEXT, { .text = &risk } },
 				      { NULL, FLAG_BOOL, { NULL } } };
 	int status = take_flags(flags, argc, argv, "other settings are meshd's options");

@@ -226,6 +226,44 @@ def test_up_says_where_other_settings_are_only_of_a_flag_that_it_does_not_know(l
         assert (result.returncode != 0, result.stderr.splitlines()) == (True, lines)
 
 
+def up_while(lab, statuses, *words):
+    """meshctl up beside a daemon that has these statuses, one after the other."""
+    statuses = list(statuses)
+
+    def serve():
+        while statuses:
+            c, _ = s.accept()
+            body = json.dumps(statuses.pop(0) if b"GET /" in c.recv(4096) else {}).encode()
+            c.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            c.close()
+
+    path = lab.folder("api") / "api"
+    with socket(AF_UNIX, SOCK_STREAM) as s:
+        s.bind(str(path))
+        s.listen()
+        threading.Thread(target=serve, daemon=True).start()
+        return lab.run([lab.binary("meshctl"), "--socket", path, "up", *words], check=False)
+
+
+def test_up_tells_programs_in_json_what_it_tells_people(lab):
+    url = "http://server/register/a?b=1&c"
+    asked, refused = {"BackendState": "NeedsLogin", "AuthURL": url}, {"BackendState": "NeedsLogin", "LoginError": 'no "key"'}
+    unapproved, running = {"BackendState": "NeedsMachineAuth"}, {"BackendState": "Running"}
+    begins = [{"BackendState": "NoState", "AuthURL": ""}, asked, asked, unapproved, unapproved]
+    said = up_while(lab, [*begins, running], "--json")
+    assert (said.returncode, said.stderr) == (0, "")
+    assert json.loads("[" + said.stdout.replace("}\n{", "},{") + "]") == [asked, unapproved, running]
+    said = up_while(lab, [*begins, running])
+    assert (said.returncode, said.stdout) == (0, "")
+    assert said.stderr.split("\n\n") == ["\nTo authenticate, visit:", "\t" + url, "Machine is not yet approved by tailnet admin.\nSuccess.\n"]
+    said = up_while(lab, [*begins, refused], "--json")
+    assert (said.returncode, said.stderr) == (1, 'no "key"\n')
+    assert json.loads("{" + said.stdout.rpartition("}\n{")[2]) == {"BackendState": "NeedsLogin", "Error": 'no "key"'}
+    said = up_while(lab, [running], "--json")
+    assert (said.returncode, json.loads(said.stdout)) == (0, running)
+    assert up_while(lab, [running]).stderr == ""
+
+
 def test_a_status_is_json_whatever_the_files_are_called(pair):
     a, _ = pair
     config = os.fsencode(a.config) + b"-\xe9\xff\xc3\xa9"
