@@ -6,6 +6,7 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "shared/endpoint.h"
 #include "shared/paths.h"
@@ -68,8 +69,8 @@ void ctl_clean(char *text);
 
 /* ---- nodes in a status ---- */
 
-/* Is the node on the mesh, or about to be? False after saying why not. */
-bool ctl_is_running(json_object *status);
+/* Is the node on the mesh, or about to be? False after saying there why not. */
+bool ctl_is_running(json_object *status, FILE *to);
 
 bool ctl_node_has_ip(json_object *node, const struct ip_addr *ip);
 /* Its name without the tailnet's suffix, or its quoted host name in parentheses. */

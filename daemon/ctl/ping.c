@@ -127,9 +127,9 @@ static bool prepare(struct pinging *p, json_object *status, const char *who, int
 	p->ip = ctl_find_ip(status, who, &is_self);
 	if (!p->ip)
 		return false;
-	if (p->verbose && strcmp(p->ip, who) != 0)
+	if (p->verbose && !p->json && strcmp(p->ip, who) != 0)
 		printf("lookup \"%s\" => \"%s\"\n", who, p->ip);
-	if (is_self) {
+	if (is_self && !p->json) { /* else the daemon says so */
 		printf("%s is local Tailscale IP\n", p->ip);
 		*result = 0;
 		return false;
@@ -172,7 +172,8 @@ int ctl_ping(const struct ctl *ctl, int argc, char **argv)
 	p.timeout_ms = p.timeout_ms < 1 ? 1 : p.timeout_ms > 3600000 ? 3600000 : p.timeout_ms;
 	if (!ctl_ask_or_tell(ctl, "GET", "status", CTL_ANSWER_MS, &status))
 		return 1;
-	if (ctl_is_running(status.json) && prepare(&p, status.json, argv[0], &result))
+	if (ctl_is_running(status.json, p.json ? stderr : stdout) &&
+	    prepare(&p, status.json, argv[0], &result))
 		result = run(&p);
 	ctl_answer_finish(&status);
 	return result;

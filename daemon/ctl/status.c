@@ -195,24 +195,24 @@ static void print_notes(json_object *status)
 		       ctl_text(status, "SynHoldWhy"));
 }
 
-bool ctl_is_running(json_object *status)
+bool ctl_is_running(json_object *status, FILE *to)
 {
 	const char *state = ctl_text(status, "BackendState"), *url = ctl_text(status, "AuthURL");
 
 	if (strcmp(state, "Running") == 0 || strcmp(state, "Starting") == 0)
 		return true;
 	if (strcmp(state, "Stopped") == 0) {
-		puts("Tailscale is stopped.");
+		fputs("Tailscale is stopped.\n", to);
 	} else if (strcmp(state, "NeedsLogin") == 0) {
-		puts("Logged out.");
+		fputs("Logged out.\n", to);
 		if (*url)
-			printf("Log in at: %s\n", url);
+			fprintf(to, "Log in at: %s\n", url);
 		else if (*ctl_text(status, "LoginError"))
-			printf("Why: %s\n", ctl_text(status, "LoginError"));
+			fprintf(to, "Why: %s\n", ctl_text(status, "LoginError"));
 	} else if (strcmp(state, "NeedsMachineAuth") == 0) {
-		puts("Machine is not yet approved by tailnet admin.");
+		fputs("Machine is not yet approved by tailnet admin.\n", to);
 	} else {
-		printf("unexpected state: %s\n", state);
+		fprintf(to, "unexpected state: %s\n", state);
 	}
 	return false;
 }
@@ -250,7 +250,7 @@ static int print_text(json_object *status, bool active, bool self)
 	struct table table = { 0 };
 	int result = 1;
 
-	if (!ctl_is_running(status))
+	if (!ctl_is_running(status, stdout))
 		return 1;
 	if ((!self || add_node(&table, status, ctl_part(status, "Self"))) &&
 	    add_peers(&table, status, active)) {

@@ -226,8 +226,8 @@ def test_up_says_where_other_settings_are_only_of_a_flag_that_it_does_not_know(l
         assert (result.returncode != 0, result.stderr.splitlines()) == (True, lines)
 
 
-def up_while(lab, statuses, *words):
-    """meshctl up beside a daemon that has these statuses, one after the other."""
+def ctl_while(lab, statuses, *words):
+    """meshctl beside a daemon that has these statuses, one after the other."""
     statuses = list(statuses)
 
     def serve():
@@ -242,7 +242,7 @@ def up_while(lab, statuses, *words):
         s.bind(str(path))
         s.listen()
         threading.Thread(target=serve, daemon=True).start()
-        return lab.run([lab.binary("meshctl"), "--socket", path, "up", *words], check=False)
+        return lab.run([lab.binary("meshctl"), "--socket", path, *words], check=False)
 
 
 def test_up_tells_programs_in_json_what_it_tells_people(lab):
@@ -250,18 +250,30 @@ def test_up_tells_programs_in_json_what_it_tells_people(lab):
     asked, refused = {"BackendState": "NeedsLogin", "AuthURL": url}, {"BackendState": "NeedsLogin", "LoginError": 'no "key"'}
     unapproved, running = {"BackendState": "NeedsMachineAuth"}, {"BackendState": "Running"}
     begins = [{"BackendState": "NoState", "AuthURL": ""}, asked, asked, unapproved, unapproved]
-    said = up_while(lab, [*begins, running], "--json")
+    said = ctl_while(lab, [*begins, running], "up", "--json")
     assert (said.returncode, said.stderr) == (0, "")
     assert json.loads("[" + said.stdout.replace("}\n{", "},{") + "]") == [asked, unapproved, running]
-    said = up_while(lab, [*begins, running])
+    said = ctl_while(lab, [*begins, running], "up")
     assert (said.returncode, said.stdout) == (0, "")
     assert said.stderr.split("\n\n") == ["\nTo authenticate, visit:", "\t" + url, "Machine is not yet approved by tailnet admin.\nSuccess.\n"]
-    said = up_while(lab, [*begins, refused], "--json")
+    said = ctl_while(lab, [*begins, refused], "up", "--json")
     assert (said.returncode, said.stderr) == (1, 'no "key"\n')
     assert json.loads("{" + said.stdout.rpartition("}\n{")[2]) == {"BackendState": "NeedsLogin", "Error": 'no "key"'}
-    said = up_while(lab, [running], "--json")
+    said = ctl_while(lab, [running], "up", "--json")
     assert (said.returncode, json.loads(said.stdout)) == (0, running)
-    assert up_while(lab, [running]).stderr == ""
+    assert ctl_while(lab, [running], "up").stderr == ""
+
+
+def test_what_ping_prints_for_programs_is_json(running):
+    a, b = running
+    for to, key, value in ((a.v4, "IsLocalIP", True), ("node-a", "IsLocalIP", True), (b.v4, "NodeName", "node-b"), ("node-b", "NodeIP", b.v4)):
+        said = a.ctl("ping", "--json", "--verbose", "-c", "1", to)
+        assert (json.loads(said.stdout)[key], said.stderr) == (value, "")
+    for status, sentence in (({"BackendState": "Stopped"}, "Tailscale is stopped.\n"), ({"BackendState": "NeedsLogin"}, "Logged out.\n")):
+        said = ctl_while(a.lab, [status], "ping", "--json", "node-b")
+        assert (said.returncode, said.stdout, said.stderr) == (1, "", sentence)
+        said = ctl_while(a.lab, [status], "ping", "node-b")
+        assert (said.returncode, said.stdout, said.stderr) == (1, sentence, "")
 
 
 def test_a_status_is_json_whatever_the_files_are_called(pair):
