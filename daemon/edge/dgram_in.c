@@ -5,7 +5,9 @@
  * the other (targets.c). A port that nobody has is refused by the kernel at
  * once, before sendto() returns, so the error queue is asked right after a first
  * datagram; what worked is remembered, and later datagrams are just sent. Their
- * errors come as events: the route is forgotten, and the far side is told.
+ * errors come as events: the route is forgotten, and the far side is told. Where a program
+ * connects a socket that was on any address, the kernel gives it 127.0.0.1, and the route that was
+ * found before leads nowhere; so after a pause the error queue is asked again.
  *
  * A program that has sent from port p is its own proof: the route is known.
  *
@@ -28,6 +30,7 @@
 
 #define ERRORS_PER_EVENT 64
 #define QUOTE_MAX        1024
+#define ROUTE_SURE_NS    NS_PER_MS /* since it was used */
 
 struct refusal {
 	struct endpoint to; /* where our datagram went */
@@ -269,14 +272,35 @@ static bool find_listener(struct dgrams *all, const struct dgram_route_key *key,
 	return is_taken;
 }
 
+/* False: it leads nowhere any more, and is forgotten. */
+static bool send_by_route(struct dgrams *all, struct dgram_route *route,
+			  const struct endpoint *remote, const uint8_t *data, size_t len)
+{
+	struct dgram_route_key key = route->key; /* an older refusal may end the route on the way */
+	struct endpoint to = target_endpoint(route->target, key.own_mirror, key.local_port);
+	uint64_t now_ns = loop_now(all->edge->loop);
+	bool is_sure = now_ns - route->used_ns < ROUTE_SURE_NS;
+	struct dgram *d;
+
+	route->used_ns = now_ns;
+	if (reach(all, &to, remote, &d) != 0 || !send_to(d, &to, data, len))
+		return true; /* lost, as UDP is */
+	if (!is_sure && was_refused(d, &to)) {
+		route = find_route(all, &key);
+		if (route)
+			remove_route(all, route);
+		return false;
+	}
+	dgram_used(d, &to);
+	return true;
+}
+
 void dgram_received(struct dgrams *all, const struct endpoint *local, const struct endpoint *remote,
 		    const uint8_t *data, size_t len)
 {
 	const struct map *map = mapfile_map(all->edge->mapfile);
 	struct dgram_route_key key = { 0, 0, remote->port, local->port };
 	struct dgram_route *route;
-	struct endpoint to;
-	struct dgram *d;
 
 	dgrams_reap(all);
 	if (map_to_mirror(map, &local->addr, &key.own_mirror) != MAP_OWN ||
@@ -284,11 +308,9 @@ void dgram_received(struct dgrams *all, const struct endpoint *local, const stru
 	    remote->port == 0)
 		return;
 	route = find_route(all, &key);
-	if (route) {
-		to = target_endpoint(route->target, key.own_mirror, local->port);
-		if (reach(all, &to, remote, &d) == 0 && send_to(d, &to, data, len))
-			dgram_used(d, &to);
-	} else if (is_scanning(all, remote)) {
+	if (route && send_by_route(all, route, remote, data, len))
+		return;
+	if (is_scanning(all, remote)) {
 		all->ignored++;
 	} else if (!find_listener(all, &key, local, remote, data, len)) {
 		count_refusal(all, remote);

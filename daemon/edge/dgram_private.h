@@ -56,6 +56,7 @@ struct dgram_route_key {
 struct dgram_route {
 	struct dgram_route_key key;
 	enum target target;
+	uint64_t used_ns;
 	UT_hash_handle hh;
 };
 

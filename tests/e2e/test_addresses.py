@@ -346,6 +346,41 @@ def test_udp_connect_tells_the_own_address(world):
     assert seen == [world.a.v4, [world.b.v4, 9], world.a.v6, [world.b.v6, 9]]
 
 
+@pytest.mark.parametrize("port", ["chosen", "the kernel's"])
+def test_a_datagram_socket_that_connects_later_misses_nothing(world, port):
+    """To connect one on any address gives it an address, and takes the one away at which it was reached."""
+    server = python_spawn(world.b, """
+        u = socket(AF_INET, SOCK_DGRAM)
+        u.bind(("0.0.0.0", 0))
+        say("ready", u.getsockname()[1])
+        while True:
+            data, peer = u.recvfrom(100)
+            try:
+                u.sendto(b"hello", (peer[0], int(data)))
+            except ConnectionRefusedError:
+                say("refused")
+    """, ready=r"ready \d+")
+    got = python(world.a, """
+        to = sys.argv[1], int(sys.argv[2])
+        u, helper = socket(AF_INET, SOCK_DGRAM), socket(AF_INET, SOCK_DGRAM)
+        if sys.argv[3] == "chosen":
+            u.bind(("0.0.0.0", 0))
+        u.settimeout(5)
+        u.sendto(b"9", to)
+        own = b"%d" % u.getsockname()[1]
+        answers = []
+        for step in ("before", "after"):
+            if step == "after":
+                u.connect(to)
+            helper.sendto(own, to)
+            answers.append(u.recvfrom(100)[0].decode())
+            time.sleep(0.01)
+        print(json.dumps([answers, u.getsockname()[0]]))
+    """, world.b.v4, server.wait_for(r"ready (\d+)").group(1), port)
+    server.stop()
+    assert got == [["hello", "hello"], world.a.v4] and "refused" not in server.text
+
+
 def test_two_programs_talk_udp_from_bound_ports(world):
     """Neither side is a client: both have a port and send first, as RTP or a gossip protocol does."""
     ports = free_port(), free_port()
