@@ -98,16 +98,13 @@ static int bind_source(int fd, bool want_v6, uint32_t mirror, struct socket_end 
 	return err;
 }
 
-int source_take(int fd, const struct route *route, struct socket_end *local)
+static int take(int fd, const struct route *route, const struct map_own *own,
+		struct socket_end *local)
 {
 	struct ip_addr mesh;
-	struct map_own own;
 	uint32_t loopback;
-	int err;
+	int err = bind_source(fd, !ip_is_v4(&route->mesh.addr), own->mirror, local);
 
-	if (!route_own(route, &own))
-		return -ENETUNREACH;
-	err = bind_source(fd, !ip_is_v4(&route->mesh.addr), own.mirror, local);
 	if (err < 0)
 		return err;
 	if (ip_is_any(&local->ep.addr)) {
@@ -121,6 +118,40 @@ int source_take(int fd, const struct route *route, struct socket_end *local)
 	if (loopback == LOOPBACK_V4 || is_own_mirror(route->map, loopback, &mesh))
 		return 0;
 	return -ENETUNREACH;
+}
+
+/*
+ * A datagram socket that is connected outside has an address of there. False: that is the
+ * program's choice, and the socket is as it was.
+ */
+static bool leave_outside(int fd)
+{
+	struct sockaddr_storage none = { .ss_family = AF_UNSPEC }, peer;
+	socklen_t len = sizeof(peer);
+	struct socket_end local;
+
+	if (socket_type(fd) != SOCK_DGRAM ||
+	    libc.getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
+		return false;
+	libc.connect(fd, (struct sockaddr *)&none, sizeof(none));
+	if (socket_local(fd, &local) == 0 && ip_is_any(&local.ep.addr))
+		return true;
+	libc.connect(fd, (struct sockaddr *)&peer, len);
+	return false;
+}
+
+int source_take(int fd, const struct route *route, struct socket_end *local)
+{
+	int saved = errno, err;
+	struct map_own own;
+
+	if (!route_own(route, &own))
+		return -ENETUNREACH;
+	err = take(fd, route, &own, local);
+	if (err == -ENETUNREACH && leave_outside(fd))
+		err = take(fd, route, &own, local);
+	errno = saved;
+	return err;
 }
 
 bool source_drop(int fd, int type)

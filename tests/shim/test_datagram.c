@@ -143,6 +143,32 @@ static void test_a_socket_can_leave_the_mesh_again(void **state)
 	close(fd);
 }
 
+/* It has a source of there, with which the mesh cannot be reached, unless the program chose it. */
+static void test_a_socket_that_is_connected_outside_can_come_in(void **state)
+{
+	struct harness_addr mesh = at(AF_INET6, PEER_V6, PORT), out = at(AF_INET6, "::1", 9);
+	int fd;
+
+	(void)state;
+	for (int is_bound = 0; is_bound < 2; is_bound++) {
+		fd = datagram(AF_INET6);
+		if (is_bound)
+			bind_to(fd, AF_INET6, "::");
+		assert_int_equal(connect(fd, sa(&out), out.len), 0);
+		assert_int_equal(connect(fd, sa(&mesh), mesh.len), 0);
+		assert_string_equal(peer_text(fd), PEER_V6 ":5353");
+		assert_string_equal(local_ip(fd), SELF_V6);
+		close(fd);
+	}
+	fd = datagram(AF_INET6);
+	bind_to(fd, AF_INET6, "::1");
+	assert_int_equal(connect(fd, sa(&out), out.len), 0);
+	assert_int_equal(connect(fd, sa(&mesh), mesh.len), -1);
+	assert_int_equal(errno, ENETUNREACH);
+	assert_string_equal(peer_text(fd), "::1:9");
+	close(fd);
+}
+
 static void test_own_datagrams_arrive_wherever_the_service_is(void **state)
 {
 	static const char *const places[] = { "0.0.0.0", SELF_V4, "127.0.0.1" };
@@ -296,6 +322,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_ipv6_only_sockets_reach_ipv6_peers),
 		cmocka_unit_test(test_asking_for_the_own_address_needs_no_traffic),
 		cmocka_unit_test(test_a_socket_can_leave_the_mesh_again),
+		cmocka_unit_test(test_a_socket_that_is_connected_outside_can_come_in),
 		cmocka_unit_test(test_own_datagrams_arrive_wherever_the_service_is),
 		cmocka_unit_test(test_a_used_socket_connects_to_ourselves_and_is_answered),
 		cmocka_unit_test(test_own_ipv6_datagrams_reach_a_service_on_plain_loopback),
