@@ -405,7 +405,7 @@ static int outside_again(int fd, const struct sockaddr *addr, socklen_t len,
 		result = libc.connect(fd, addr, len);
 		if (result == 0 && primary_is_on())
 			primary_connected(fd, addr, &route->mesh);
-	} else if (route->map) {
+	} else if (route->map && errno == EINVAL) {
 		errno = source_explain_invalid(fd);
 	}
 	return result;
@@ -422,7 +422,7 @@ connect_outside(int fd, const struct sockaddr *addr, socklen_t len, const struct
 		source_disconnected(fd);
 	else if (result == 0 && primary_is_on())
 		primary_connected(fd, addr, &route->mesh);
-	else if (__builtin_expect(result < 0 && errno == EINVAL, 0))
+	else if (__builtin_expect(result < 0 && (errno == EINVAL || errno == EAFNOSUPPORT), 0))
 		return outside_again(fd, addr, len, route, saved);
 	return result;
 }

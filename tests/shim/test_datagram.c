@@ -143,6 +143,23 @@ static void test_a_socket_can_leave_the_mesh_again(void **state)
 	close(fd);
 }
 
+/* Its source is a v4-mapped mirror then, with which the kernel lets it go nowhere on IPv6. */
+static void test_an_ipv6_socket_can_leave_the_mesh_again(void **state)
+{
+	struct harness_addr mesh = at(AF_INET6, PEER_V6, PORT), out = at(AF_INET6, "::1", 9);
+	int fd = datagram(AF_INET6), v4 = datagram(AF_INET);
+
+	(void)state;
+	assert_int_equal(connect(fd, sa(&mesh), mesh.len), 0);
+	assert_int_equal(connect(fd, sa(&out), out.len), 0);
+	assert_string_equal(peer_text(fd), "::1:9");
+	assert_string_equal(local_ip(fd), "::1");
+	assert_int_equal(connect(v4, sa(&out), out.len), -1);
+	assert_int_equal(errno, EAFNOSUPPORT);
+	close(fd);
+	close(v4);
+}
+
 /* It has a source of there, with which the mesh cannot be reached, unless the program chose it. */
 static void test_a_socket_that_is_connected_outside_can_come_in(void **state)
 {
@@ -322,6 +339,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_ipv6_only_sockets_reach_ipv6_peers),
 		cmocka_unit_test(test_asking_for_the_own_address_needs_no_traffic),
 		cmocka_unit_test(test_a_socket_can_leave_the_mesh_again),
+		cmocka_unit_test(test_an_ipv6_socket_can_leave_the_mesh_again),
 		cmocka_unit_test(test_a_socket_that_is_connected_outside_can_come_in),
 		cmocka_unit_test(test_own_datagrams_arrive_wherever_the_service_is),
 		cmocka_unit_test(test_a_used_socket_connects_to_ourselves_and_is_answered),
