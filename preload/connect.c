@@ -122,26 +122,25 @@ static int settle(int fd, const struct map *map, const struct endpoint *local,
 
 /*
  * True: a fresh socket. False: it is connecting, connected or failed before,
- * and *result with errno is what connect() answers, route being where it wants to from local;
- * route NULL: not to the mesh.
+ * and *result with errno is what connect() answers, local being where it is;
+ * map NULL: it was not to the mesh.
  */
-static bool is_fresh(int fd, const struct route *route, const struct socket_end *local, int *result)
+static bool is_fresh(int fd, const struct map *map, const struct socket_end *local, int *result)
 {
 	struct sockaddr_storage probe = { .ss_family = AF_UNIX };
-	struct endpoint peer;
+	struct socket_end peer;
 	int saved = errno;
+	/* Before a failure is told: with that the kernel forgets both ends. */
+	bool has_begun = map && local->ep.port != 0 &&
+			 socket_last_peer(fd, local->family, &peer) == 0;
 
 	*result = libc.connect(fd, (struct sockaddr *)&probe, INET_ADDR_MAX);
 	if (*result < 0 && (errno == EAFNOSUPPORT || errno == EINVAL)) {
 		errno = saved;
 		return true;
 	}
-	if (route && route->map) {
-		/* With a failure told the kernel has forgotten both ends. */
-		peer = (struct endpoint){ ip_from_v4(route->mirror),
-					  (uint16_t)route->map->hold_port };
-		*result = settle(fd, route->map, &local->ep, &peer, *result);
-	}
+	if (has_begun)
+		*result = settle(fd, map, &local->ep, &peer.ep, *result);
 	return false;
 }
 
@@ -270,7 +269,7 @@ static int connect_stream_peer(int fd, const struct route *route, struct socket_
 {
 	int result;
 
-	if (!is_fresh(fd, route, local, &result))
+	if (!is_fresh(fd, route->map, local, &result))
 		return result;
 	if (route->mesh.port == 0)
 		return fail(ECONNREFUSED);
@@ -321,7 +320,7 @@ static int connect_stream_own(int fd, const struct route *route, struct socket_e
 	bool is_v6 = !ip_is_v4(&route->mesh.addr);
 	int result;
 
-	if (!is_fresh(fd, route, local, &result))
+	if (!is_fresh(fd, route->map, local, &result))
 		return result;
 	if (is_v6) {
 		target = source_own_target(SOCK_STREAM, route);
@@ -386,7 +385,7 @@ static int connect_closed(int fd, const struct route *route, int type,
 {
 	int result;
 
-	if (type == SOCK_STREAM && !is_fresh(fd, route, local, &result))
+	if (type == SOCK_STREAM && !is_fresh(fd, route->map, local, &result))
 		return result;
 	return fail(route->error);
 }
@@ -453,7 +452,7 @@ static int connect_server(int fd, const struct sockaddr *addr, socklen_t len, in
 
 	if (type != SOCK_DGRAM && (type != SOCK_STREAM || is_bound))
 		return connect_outside(fd, addr, len, route);
-	if (type == SOCK_STREAM && !is_fresh(fd, route, local, &result))
+	if (type == SOCK_STREAM && !is_fresh(fd, route->map, local, &result))
 		return result;
 	result = is_bound             ? connect_datagram_server(fd, route, local)
 		 : type == SOCK_DGRAM ? connect_datagram_peer(fd, route, local)

@@ -277,6 +277,32 @@ static void test_non_blocking_failure_is_told_by_a_second_connect(void **state)
 	close(fd);
 }
 
+/* Wherever that leads, and whether it blocks or not: it tells how the first one ended. */
+static void test_non_blocking_failure_is_told_by_a_connect_to_another_address(void **state)
+{
+	static const char *const others[] = { NODE_C_V4, SELF_V4, NOWHERE_V4 };
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * ARRAY_LEN(others); i++) {
+		int fd = new_socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK);
+		struct pollfd p = { fd, 0, 0 };
+
+		assert_int_equal(dial(fd, AF_INET, PEER_V4, PORT_FAIL_LATER + EHOSTUNREACH), -1);
+		assert_int_equal(errno, EINPROGRESS);
+		if (i % 2)
+			assert_int_equal(poll(&p, 1, 20000), 1);
+		else
+			assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+		assert_int_equal(dial(fd, AF_INET, others[i / 2], PORT_ECHO), -1);
+		assert_int_equal(errno, EHOSTUNREACH);
+		assert_int_equal(so_error(fd), 0);
+		assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+		assert_int_equal(dial(fd, AF_INET, NODE_C_V4, PORT_ECHO), 0);
+		assert_string_equal(peer_text(fd), NODE_C_V4 ":20000");
+		close(fd);
+	}
+}
+
 /* The kernel shows one or two in a hundred as connected for an instant. */
 static void test_a_thousand_fast_failures_are_never_seen_as_connected(void **state)
 {
@@ -524,6 +550,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_non_blocking_failure_is_told_once_by_so_error),
 		cmocka_unit_test(test_non_blocking_failure_is_told_by_what_receives_first),
 		cmocka_unit_test(test_non_blocking_failure_is_told_by_a_second_connect),
+		cmocka_unit_test(test_non_blocking_failure_is_told_by_a_connect_to_another_address),
 		cmocka_unit_test(test_a_thousand_fast_failures_are_never_seen_as_connected),
 		cmocka_unit_test(test_a_socket_the_program_bound_keeps_its_port),
 		cmocka_unit_test(test_who_is_overtaken_by_another_dial_from_its_port_is_refused),
