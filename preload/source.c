@@ -121,23 +121,48 @@ static int take(int fd, const struct route *route, const struct map_own *own,
 }
 
 /*
- * A datagram socket that is connected outside has an address of there. False: that is the
+ * The kernel takes no address off that was bound, not even another one that a later connect()
+ * chose. So the note that it was we who bound one, and not the program, stays with the socket:
+ * lingering, which means nothing for datagrams.
+ */
+static void note_loose(int fd)
+{
+	const struct linger on = { .l_onoff = 1 };
+
+	libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &on, sizeof(on));
+}
+
+static bool is_loose(int fd, const struct socket_end *local)
+{
+	struct linger value = { 0 };
+	socklen_t len = sizeof(value);
+
+	return local->ep.port == 0 &&
+	       libc.getsockopt(fd, SOL_SOCKET, SO_LINGER, &value, &len) == 0 && value.l_onoff;
+}
+
+/*
+ * A connected datagram socket has an address of where it is connected to. False: that is the
  * program's choice, and the socket is as it was.
  */
-static bool leave_outside(int fd)
+static bool disconnect_if_loose(int fd)
 {
 	struct sockaddr_storage none = { .ss_family = AF_UNSPEC }, peer;
 	socklen_t len = sizeof(peer);
 	struct socket_end local;
+	int saved = errno;
+	bool done = false;
 
-	if (socket_type(fd) != SOCK_DGRAM ||
-	    libc.getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
-		return false;
-	libc.connect(fd, (struct sockaddr *)&none, sizeof(none));
-	if (socket_local(fd, &local) == 0 && ip_is_any(&local.ep.addr))
-		return true;
-	libc.connect(fd, (struct sockaddr *)&peer, len);
-	return false;
+	if (socket_type(fd) == SOCK_DGRAM &&
+	    libc.getpeername(fd, (struct sockaddr *)&peer, &len) == 0) {
+		libc.connect(fd, (struct sockaddr *)&none, sizeof(none));
+		done = socket_local(fd, &local) == 0 &&
+		       (ip_is_any(&local.ep.addr) || is_loose(fd, &local));
+		if (!done)
+			libc.connect(fd, (struct sockaddr *)&peer, len);
+	}
+	errno = saved;
+	return done;
 }
 
 int source_take(int fd, const struct route *route, struct socket_end *local)
@@ -148,10 +173,20 @@ int source_take(int fd, const struct route *route, struct socket_end *local)
 	if (!route_own(route, &own))
 		return -ENETUNREACH;
 	err = take(fd, route, &own, local);
-	if (err == -ENETUNREACH && leave_outside(fd))
+	if (err == -ENETUNREACH && disconnect_if_loose(fd))
 		err = take(fd, route, &own, local);
 	errno = saved;
 	return err;
+}
+
+/* On 127.0.0.1, which the kernel chose for a datagram socket on any address: towards a mirror. */
+static bool is_chosen_for_mesh(const struct map *map, int fd, int type)
+{
+	struct socket_end peer;
+	struct endpoint mesh;
+
+	return type == SOCK_DGRAM && socket_peer(fd, &peer) == 0 &&
+	       sender_to_mesh(map, &peer.ep, &mesh);
 }
 
 bool source_drop(int fd, int type)
@@ -164,14 +199,17 @@ bool source_drop(int fd, int type)
 	int saved = errno;
 	bool done;
 
-	if (!map || socket_local(fd, &local) < 0 || !loopback_of(&local.ep.addr, &loopback) ||
-	    !is_own_mirror(map, loopback, &mesh))
+	if (!map || socket_local(fd, &local) < 0 || !loopback_of(&local.ep.addr, &loopback))
 		return false;
+	if (!is_own_mirror(map, loopback, &mesh))
+		return is_chosen_for_mesh(map, fd, type) && disconnect_if_loose(fd);
 	if (type == SOCK_DGRAM)
 		libc.connect(fd, (struct sockaddr *)&any, sizeof(any));
 	any.ss_family = (sa_family_t)local.family;
 	done = libc.bind(fd, (struct sockaddr *)&any,
 			 local.family == AF_INET ? sizeof(struct sockaddr_in) : INET_ADDR_MAX) == 0;
+	if (done && type == SOCK_DGRAM)
+		note_loose(fd);
 	errno = saved;
 	return done;
 }
@@ -187,8 +225,9 @@ void source_disconnected(int fd)
 	socklen_t len = sizeof(was);
 
 	if (!map || socket_type(fd) != SOCK_DGRAM || socket_local(fd, &local) < 0 ||
-	    local.ep.port != 0 || !loopback_of(&local.ep.addr, &loopback) ||
-	    !is_own_mirror(map, loopback, &mesh))
+	    local.ep.port != 0 || ip_is_any(&local.ep.addr) ||
+	    !(is_loose(fd, &local) ||
+	      (loopback_of(&local.ep.addr, &loopback) && is_own_mirror(map, loopback, &mesh))))
 		return;
 	libc.getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &was, &len);
 	set_flag(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
@@ -205,11 +244,12 @@ int source_explain_invalid(int fd)
 	struct socket_end local;
 	struct ip_addr mesh;
 	uint32_t loopback;
+	bool is_ours = map && socket_local(fd, &local) == 0 &&
+		       loopback_of(&local.ep.addr, &loopback) &&
+		       (is_own_mirror(map, loopback, &mesh) ||
+			is_chosen_for_mesh(map, fd, socket_type(fd)));
 
-	return map && socket_local(fd, &local) == 0 && loopback_of(&local.ep.addr, &loopback) &&
-			       is_own_mirror(map, loopback, &mesh)
-		       ? ENETUNREACH
-		       : EINVAL;
+	return is_ours ? ENETUNREACH : EINVAL;
 }
 
 bool source_is_taken(int type, const struct endpoint *at)

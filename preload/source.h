@@ -22,14 +22,15 @@ int source_take(int fd, const struct route *route, struct socket_end *local);
 bool source_drop(int fd, int type);
 
 /*
- * A datagram socket was connected to nobody: a mirror that was bound for its connect() is taken
- * off, so that it can send anywhere. One that has kept its port is bound by the program.
+ * A datagram socket was connected to nobody: the mirror that was bound for its connect(), or what
+ * has come in the place of one, is taken off, so that it can send anywhere. One that has kept its
+ * port is bound by the program.
  */
 void source_disconnected(int fd);
 
 /*
  * The kernel's EINVAL to a call that would have left this machine. A socket on our own
- * mirror cannot, which is a missing route in the program's eyes.
+ * mirror, or connected to one, cannot, which is a missing route in the program's eyes.
  */
 int source_explain_invalid(int fd);
 

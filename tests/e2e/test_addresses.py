@@ -381,6 +381,48 @@ def test_a_datagram_socket_that_connects_later_misses_nothing(world, port):
     assert got == [["hello", "hello"], world.a.v4] and "refused" not in server.text
 
 
+@pytest.mark.meshwrap
+def test_a_datagram_socket_goes_in_and_out_of_the_mesh(world):
+    """On a real interface it keeps the source that it had first, and is not answered on the other side."""
+    server = python_spawn(world.b, """
+        u = socket(AF_INET, SOCK_DGRAM)
+        u.bind(("0.0.0.0", 0))
+        say("ready", u.getsockname()[1])
+        while True:
+            data, peer = u.recvfrom(99)
+            u.sendto(data, peer)
+    """, ready=r"ready \d+")
+    port = server.wait_for(r"ready (\d+)")[1]
+    outside, connected = "127.0.0.9", []
+    if len(world.spaces) == 2:
+        outside = "192.0.2.2"
+        connected = ["at:outside to:mesh", "at:mesh to:outside", "to:mesh at:mesh to:outside"]  # see limits.md
+    got = python(world.a, """
+        mesh, outside = (sys.argv[1], int(sys.argv[2])), (sys.argv[3], 9)
+        def steps(words):
+            u = socket(AF_INET, SOCK_DGRAM)
+            u.settimeout(20)
+            for word in words.split():
+                verb, where = word.split(":")
+                where = mesh if where == "mesh" else outside
+                try:
+                    if verb == "to":
+                        u.sendto(b"x", where)
+                    else:
+                        u.connect(where)
+                        if where == mesh:
+                            u.send(b"x")
+                    if where == mesh:
+                        u.recv(9)
+                except OSError as e:
+                    return [word, errno.errorcode.get(e.errno, str(e))]
+        print(json.dumps([steps(words) for words in sys.argv[4:]]))
+    """, world.b.v4, port, outside, "to:mesh to:outside to:mesh at:outside at:mesh", "at:mesh at:outside at:mesh at:outside",
+                 "to:mesh at:mesh at:outside at:mesh", *connected)
+    server.stop(9)
+    assert got == [None, None, None, ["to:mesh", "ENETUNREACH"], *[["to:outside", "ENETUNREACH"]] * 2][:len(got)]
+
+
 def test_two_programs_talk_udp_from_bound_ports(world):
     """Neither side is a client: both have a port and send first, as RTP or a gossip protocol does."""
     ports = free_port(), free_port()

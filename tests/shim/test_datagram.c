@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "shared/util.h"
+
 static void test_connected_datagrams_go_to_the_peer_from_our_mesh_address(void **state)
 {
 	char mirror[IP_TEXT_MAX];
@@ -186,6 +188,38 @@ static void test_a_socket_that_is_connected_outside_can_come_in(void **state)
 	close(fd);
 }
 
+/* To and fro: what we bound for the mesh is never taken for the program's choice. */
+static void test_a_socket_goes_in_and_out_as_often_as_it_likes(void **state)
+{
+	static const struct {
+		int family;
+		const char *mesh, *self, *out, *any;
+	} worlds[] = { { AF_INET, PEER_V4, SELF_V4, "127.0.0.9", "0.0.0.0" },
+		       { AF_INET6, PEER_V6, SELF_V6, "::1", "::" } };
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_LEN(worlds); i++) {
+		int family = worlds[i].family, fd = datagram(family);
+		struct harness_addr mesh = at(family, worlds[i].mesh, PORT);
+		struct harness_addr out = at(family, worlds[i].out, 9);
+
+		assert_int_equal(sendto(fd, "x", 1, 0, sa(&mesh), mesh.len), 1);
+		for (int round = 0; round < 3; round++) {
+			assert_int_equal(connect(fd, sa(&mesh), mesh.len), 0);
+			assert_string_equal(local_ip(fd), worlds[i].self);
+			assert_int_equal(connect(fd, sa(&out), out.len), 0);
+			assert_int_not_equal(strcmp(local_ip(fd), worlds[i].self), 0);
+		}
+		assert_int_equal(connect(fd, &none, sizeof(none)), 0);
+		assert_string_equal(local_ip(fd), worlds[i].any);
+		assert_int_equal(sendto(fd, "x", 1, 0, sa(&mesh), mesh.len), 1);
+		assert_int_equal(sendto(fd, "x", 1, 0, sa(&out), out.len), 1);
+		assert_int_equal(sendto(fd, "x", 1, 0, sa(&mesh), mesh.len), 1);
+		close(fd);
+	}
+}
+
 static void test_own_datagrams_arrive_wherever_the_service_is(void **state)
 {
 	static const char *const places[] = { "0.0.0.0", SELF_V4, "127.0.0.1" };
@@ -341,6 +375,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_socket_can_leave_the_mesh_again),
 		cmocka_unit_test(test_an_ipv6_socket_can_leave_the_mesh_again),
 		cmocka_unit_test(test_a_socket_that_is_connected_outside_can_come_in),
+		cmocka_unit_test(test_a_socket_goes_in_and_out_as_often_as_it_likes),
 		cmocka_unit_test(test_own_datagrams_arrive_wherever_the_service_is),
 		cmocka_unit_test(test_a_used_socket_connects_to_ourselves_and_is_answered),
 		cmocka_unit_test(test_own_ipv6_datagrams_reach_a_service_on_plain_loopback),
