@@ -11,7 +11,19 @@
 
 #include "shared/util.h"
 
+#define DIGITS          "0123456789"
 #define DURATION_MAX_MS (INT64_C(86400) * 1000 * 365)
+
+/* Digits, with a point or without: strtod() alone would take 0x10 and 1e5, too. */
+static bool read_decimal(const char *text, double *n, char **end)
+{
+	size_t len = strspn(text, DIGITS);
+
+	if (text[len] == '.')
+		len += 1 + strspn(text + len + 1, DIGITS);
+	*n = strtod(text, end);
+	return len > 0 && *end == text + len;
+}
 
 bool flags_parse_duration(const char *text, int64_t *ms)
 {
@@ -33,13 +45,12 @@ bool flags_parse_duration(const char *text, int64_t *ms)
 	while (*text) {
 		double n;
 
-		if ((*text < '0' || *text > '9') && *text != '.')
+		if (!read_decimal(text, &n, &end))
 			return false;
-		n = strtod(text, &end);
 		for (i = 0; i < ARRAY_LEN(units); i++)
 			if (strncmp(end, units[i].name, strlen(units[i].name)) == 0)
 				break;
-		if (end == text || i == ARRAY_LEN(units))
+		if (i == ARRAY_LEN(units))
 			return false;
 		sum += n * units[i].ms;
 		if (!(sum <= (double)DURATION_MAX_MS))
@@ -63,6 +74,22 @@ static bool parse_bool(const char *text, bool *value)
 	return false;
 }
 
+/* What a value that was refused lacks. */
+static const char *wanted(enum flag_kind kind)
+{
+	switch (kind) {
+	case FLAG_BOOL:
+		return ": it takes true or false";
+	case FLAG_NUMBER:
+		return ": it takes a whole number, at most 2147483647";
+	case FLAG_DURATION:
+		return ": a time has a unit, as in 5s";
+	case FLAG_TEXT:
+		break;
+	}
+	return "";
+}
+
 static bool set(const struct flag *f, const char *value)
 {
 	char *end;
@@ -73,7 +100,7 @@ static bool set(const struct flag *f, const char *value)
 		return parse_bool(value, f->to.is_set);
 	case FLAG_NUMBER:
 		n = strtol(value, &end, 10);
-		if (end == value || *end || n < 0 || n > INT_MAX)
+		if (*value < '0' || *value > '9' || *end || n > INT_MAX)
 			return false;
 		*f->to.number = (int)n;
 		return true;
@@ -130,8 +157,7 @@ int flags_take(const struct flag *flags, int argc, char **argv, char error[stati
 			snprintf(error, FLAGS_ERROR_MAX,
 				 value ? "invalid value \"%.60s\" for flag -%s%s"
 				       : "flag needs an argument: %.0s-%s%.0s",
-				 value ? value : "", f->name,
-				 f->kind == FLAG_DURATION ? ": a time has a unit, as in 5s" : "");
+				 value ? value : "", f->name, wanted(f->kind));
 			return -1;
 		}
 	}

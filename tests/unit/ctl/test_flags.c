@@ -53,9 +53,19 @@ static void test_wrong_flags_are_told(void **state)
 		const char *word, *sentence;
 	} wrong[] = {
 		{ "--nothing", "flag provided but not defined: -nothing" },
-		{ "--json=maybe", "invalid value \"maybe\" for flag -json" },
-		{ "-c=-1", "invalid value \"-1\" for flag -c" },
-		{ "-c=3x", "invalid value \"3x\" for flag -c" },
+		{ "--json=maybe",
+		  "invalid value \"maybe\" for flag -json: it takes true or false" },
+		{ "-c=-1",
+		  "invalid value \"-1\" for flag -c: it takes a whole number, at most 2147483647" },
+		{ "-c=3x",
+		  "invalid value \"3x\" for flag -c: it takes a whole number, at most 2147483647" },
+		{ "-c= 3",
+		  "invalid value \" 3\" for flag -c: it takes a whole number, at most 2147483647" },
+		{ "-c=",
+		  "invalid value \"\" for flag -c: it takes a whole number, at most 2147483647" },
+		{ "-c=99999999999",
+		  "invalid value \"99999999999\" for flag -c: it takes a whole number, at most "
+		  "2147483647" },
 		{ "-c", "flag needs an argument: -c" },
 		{ "--timeout=5",
 		  "invalid value \"5\" for flag -timeout: a time has a unit, as in 5s" },
@@ -85,6 +95,12 @@ static void test_durations(void **state)
 	assert_false(flags_parse_duration("5d", &ms));
 	assert_false(flags_parse_duration("1e300h", &ms));
 	assert_false(flags_parse_duration("s", &ms));
+	assert_false(flags_parse_duration(".s", &ms));
+	assert_true(flags_parse_duration(".5s", &ms) && ms == 500);
+	/* What strtod() knows besides: the stock client refuses it, too. */
+	assert_false(flags_parse_duration("0x10s", &ms));
+	assert_false(flags_parse_duration("1e3s", &ms));
+	assert_false(flags_parse_duration("1e3ms", &ms));
 }
 
 int main(void)
