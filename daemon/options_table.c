@@ -42,7 +42,7 @@ const char options_usage[] =
 	"  --socks5-server ADDR                                             TS_SOCKS5_SERVER\n"
 	"  --outbound-http-proxy-listen ADDR                   TS_OUTBOUND_HTTP_PROXY_LISTEN\n"
 	"                         a proxy there, as in 127.0.0.1:1055, or at :1055, which is\n"
-	"                         every address; both may be the same\n"
+	"                         every address (0.0.0.0 and [::], too); both may be the same\n"
 	"  --dir DIR              the runtime folder (default $XDG_RUNTIME_DIR/meshwrap, else\n"
 	"                         /run/meshwrap for root, else /tmp/meshwrap-UID) MESHWRAP_DIR\n"
 	"  --log-level LEVEL      error, warning, info or debug; info      MESHWRAP_LOG_LEVEL\n"

@@ -205,24 +205,29 @@ static int add_listener(struct proxy *proxy, const struct endpoint *at, unsigned
 	return listen_at(l);
 }
 
-/* "ADDRESS:PORT"; localhost is both loopback addresses, and no address is every one. */
+/*
+ * "ADDRESS:PORT"; localhost is both loopback addresses. No address is every one, and so are 0.0.0.0
+ * and [::], as where the stock client listens.
+ */
 static int parse_listen(const char *text, struct endpoint at[2], unsigned *count)
 {
 	static const char localhost[] = "localhost:";
 	char full[64];
 	bool is_localhost = strncmp(text, localhost, sizeof(localhost) - 1) == 0;
 
-	*count = 1;
 	if (is_localhost)
 		text += sizeof(localhost) - 2;
-	if (text[0] != ':')
-		return endpoint_parse(text, &at[0]);
-	snprintf(full, sizeof(full), "%s%s", is_localhost ? "127.0.0.1" : "0.0.0.0", text);
-	if (endpoint_parse(full, &at[0]) != 0)
+	if (text[0] == ':') {
+		snprintf(full, sizeof(full), "%s%s", is_localhost ? "127.0.0.1" : "0.0.0.0", text);
+		text = full;
+	}
+	if (endpoint_parse(text, &at[0]) != 0)
 		return -EINVAL;
+	*count = is_localhost || ip_is_any(&at[0].addr) ? 2 : 1;
+	if (!is_localhost && *count == 2)
+		at[0].addr = ip_from_v4(INADDR_ANY);
 	at[1] = at[0];
 	at[1].addr = (struct ip_addr){ .byte = { [15] = is_localhost } };
-	*count = 2;
 	return 0;
 }
 

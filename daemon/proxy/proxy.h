@@ -21,8 +21,8 @@ struct proxy;
 
 struct proxy_config {
 	/*
-	 * "127.0.0.1:1055", "[::1]:1055"; "localhost:1055" and ":1055" mean both families. NULL:
-	 * none. May be equal.
+	 * "127.0.0.1:1055", "[::1]:1055"; "localhost:1055" means both families, and so do
+	 * ":1055", "0.0.0.0:1055" and "[::]:1055". NULL: none. May be equal.
 	 */
 	const char *socks5_listen, *http_listen;
 	bool allow_all_users; /* else programs of our own uid and of root only */

@@ -167,16 +167,18 @@ def test_both_protocols_on_every_localhost(proxied):
     assert json.loads(out)["path"] == "/6"
 
 
-@pytest.mark.parametrize("variable, scheme", [("TS_SOCKS5_SERVER", "socks5h"), ("TS_OUTBOUND_HTTP_PROXY_LISTEN", "http")])
-def test_a_port_alone_is_that_of_every_address(proxied, variable, scheme):
-    """Of both families, as the stock client listens."""
+@pytest.mark.parametrize("variable, scheme, every", [("TS_SOCKS5_SERVER", "socks5h", ""), ("TS_SOCKS5_SERVER", "socks5h", "[::]"),
+                                                     ("TS_OUTBOUND_HTTP_PROXY_LISTEN", "http", ""),
+                                                     ("TS_OUTBOUND_HTTP_PROXY_LISTEN", "http", "0.0.0.0")])
+def test_a_port_alone_is_that_of_every_address(proxied, variable, scheme, every):
+    """Of both families, as the stock client listens, and so are 0.0.0.0 and [::]."""
     p = proxied
     skip_without_v6(p)
     node = p.lab.node("node-c", 3, p.place)
     node.write_config([p.b])
     port = free_port()
     node.daemon = p.lab.spawn([p.lab.binary("meshd"), "--config", node.config, "--dir", node.dir], p.place,
-                              {**NODE_ENV, variable: f":{port}"}, log="meshd-node-c")
+                              {**NODE_ENV, variable: f"{every}:{port}"}, log="meshd-node-c")
     node.logs.append(node.daemon)
     node.daemon.wait_for(rf" proxy at 0.0.0.0:{port}, \S+ proxy at \[::\]:{port}\n")
     node.daemon.wait_for(r"\bready\b")
