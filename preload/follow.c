@@ -135,11 +135,24 @@ static bool gains_rights(int fd, const struct stat *st)
 	       ((st->st_mode & S_ISGID) && (st->st_mode & S_IXGRP) && st->st_gid != getegid());
 }
 
+/* musl's dynamic linker says nothing of a library that is damaged, and goes on without it. */
+static bool has_other_library(void)
+{
+	int fd = *other_library ? (int)raw_syscall(SYS_openat, AT_FDCWD, other_library,
+						   O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0)
+				: -1;
+	bool yes = fd >= 0 && binfmt_is_library_in(fd);
+
+	if (fd >= 0)
+		raw_syscall(SYS_close, fd);
+	return yes;
+}
+
 static enum follow_kind kind_of_dynamic(const char *linker)
 {
 	if (libraries_is_our_libc(linker))
 		return FOLLOW_SHIM;
-	return *other_library ? FOLLOW_OTHER_SHIM : FOLLOW_FOREIGN;
+	return has_other_library() ? FOLLOW_OTHER_SHIM : FOLLOW_FOREIGN;
 }
 
 /* Our own, which makes such calls on behalf of others. */

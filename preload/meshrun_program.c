@@ -101,6 +101,7 @@ struct judgement {
 };
 
 static const struct judgement by_shim = { WAY_SHIM, WAY_SHIM, NULL };
+static const char damaged[] = "of another libc, whose library is damaged";
 
 static struct judgement by_trace(const char *why)
 {
@@ -143,7 +144,7 @@ static struct judgement judge_dynamic(int fd, const char *interpreter)
 
 	if (!libraries_is_our_libc(interpreter)) {
 		if (!library_find(LIBRARY_OTHER, library))
-			return by_trace("of another libc");
+			return by_trace(errno == ELIBBAD ? damaged : "of another libc");
 		j.way = j.otherwise = WAY_OTHER_SHIM;
 	}
 	if (!is_wished("0") && !is_self(fd) && own_calls_in(fd)) {
@@ -300,6 +301,10 @@ static int trace(const struct judgement *j, const char *path)
 	if (traced && (!dir || strcmp(traced, dir) != 0))
 		return do_without(j, path, "a second tracer, for another mesh", EPERM);
 	explain_why(path, j->why);
+	if (j->why == damaged)
+		complain(LIBRARY_OTHER " beside meshrun is damaged, or made for another kind of "
+				       "machine; install meshwrap again. Until then %s is traced",
+			 path);
 	if (!traced)
 		err = trace_begin(&refused);
 	if (err)
