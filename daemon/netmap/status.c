@@ -49,9 +49,14 @@ static bool is_tailnet_addr(const struct ip_prefix *p)
 /* Null when there is none. */
 static void add_ips(struct build *b, struct json_object *o, const struct netmap_node *node)
 {
-	struct json_object *list = build_list(b);
+	struct json_object *list;
 	char text[IP_TEXT_MAX];
 
+	if (node->address_count == 0) {
+		build_add_null(b, o, "TailscaleIPs");
+		return;
+	}
+	list = build_list(b);
 	for (unsigned i = 0; i < node->address_count; i++) {
 		if (is_tailnet_addr(&node->addresses[i]))
 			build_append(b, list,
@@ -230,7 +235,7 @@ static struct json_object *build_node(const struct netmap *nm, const struct netm
 	build_int(&b, o, "TaildropTarget", 0);
 	build_text(&b, o, "NoFileSharingReason", "");
 	add_rest(&b, o, node, json);
-	build_bool(&b, o, "InNetworkMap", true);
+	build_bool(&b, o, "InNetworkMap", !is_self || netmap_self(nm));
 	build_bool(&b, o, "InMagicSock", live.in_magic_sock);
 	build_bool(&b, o, "InEngine", live.in_engine);
 	if (is_expired)
@@ -248,11 +253,15 @@ static void add_self(struct build *b, struct json_object *o, const struct netmap
 {
 	const struct netmap_node *self = netmap_self(nm);
 
-	if (!self) {
-		build_add_null(b, o, "TailscaleIPs");
-		build_add_null(b, o, "Self");
-		return;
-	}
+	/* Not logged in, or not yet: scripts look for members of Self, so it is there. */
+	const struct netmap_node nobody = { .stable_id = "",
+					    .name = "",
+					    .host_name = source->host_name,
+					    .os = "linux",
+					    .json = "" };
+
+	if (!self)
+		self = &nobody;
 	add_ips(b, o, self);
 	build_add(b, o, "Self", build_node(nm, self, true, source));
 }

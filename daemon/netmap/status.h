@@ -27,6 +27,7 @@ struct status_source {
 	const char *version;
 	const char *backend_state; /* "Running", "NeedsLogin", ... */
 	const char *auth_url;      /* "" for none */
+	const char *host_name;     /* our own, until a map tells it */
 	bool has_node_key, is_tun;
 	int64_t wall_s;
 	const struct endpoint *self_addrs; /* own UDP endpoints */

@@ -171,6 +171,7 @@ def test_logout_ends_the_node(net, node, real):
     wait_until(lambda: node.backend() == "NeedsLogin", 30, "NeedsLogin after logout")
     shown = node.status()
     assert (shown["TailscaleIPs"], shown["Peer"], shown["CurrentTailnet"]) == (None, None, None)
+    assert (shown["Self"]["HostName"], shown["Self"]["TailscaleIPs"], shown["Self"]["Online"]) == (node.name, None, False)
     said = node.ctl("ip", check=False)
     assert (said.returncode, said.stdout, said.stderr.strip()) == (1, "", "no current Tailscale IPs; state: NeedsLogin")
     if not REFERENCE:

@@ -74,11 +74,12 @@ static void test_status_has_the_shape_of_the_reference(void **state)
 	netmap_destroy(nm);
 }
 
-static void test_status_before_the_first_map_is_mostly_null(void **state)
+static void test_status_before_the_first_map_is_mostly_empty(void **state)
 {
 	struct status_source source = { .version = "1",
 					.backend_state = "NeedsLogin",
-					.auth_url = "http://x/y" };
+					.auth_url = "http://x/y",
+					.host_name = "laptop" };
 	struct netmap *nm = netmap_create();
 	struct json_object *o = status_build(nm, &source);
 
@@ -87,7 +88,18 @@ static void test_status_before_the_first_map_is_mostly_null(void **state)
 		json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
 							  JSON_C_TO_STRING_NOSLASHESCAPE),
 		"{\"Version\":\"1\",\"TUN\":false,\"BackendState\":\"NeedsLogin\","
-		"\"AuthURL\":\"http://x/y\",\"TailscaleIPs\":null,\"Self\":null,\"Health\":[],"
+		"\"AuthURL\":\"http://x/y\",\"TailscaleIPs\":null,\"Self\":{\"ID\":\"\",\"NodeID\":0,"
+		"\"PublicKey\":\"nodekey:"
+		"0000000000000000000000000000000000000000000000000000000000000000\","
+		"\"HostName\":\"laptop\",\"DNSName\":\"\",\"OS\":\"linux\",\"UserID\":0,"
+		"\"TailscaleIPs\":null,\"Addrs\":null,\"CurAddr\":\"\",\"Relay\":\"\","
+		"\"PeerRelay\":\"\",\"RxBytes\":0,\"TxBytes\":0,"
+		"\"Created\":\"0001-01-01T00:00:00Z\",\"LastWrite\":\"0001-01-01T00:00:00Z\","
+		"\"LastSeen\":\"0001-01-01T00:00:00Z\","
+		"\"LastHandshake\":\"0001-01-01T00:00:00Z\",\"Online\":false,"
+		"\"ExitNode\":false,\"ExitNodeOption\":false,\"Active\":false,"
+		"\"PeerAPIURL\":null,\"TaildropTarget\":0,\"NoFileSharingReason\":\"\","
+		"\"InNetworkMap\":false,\"InMagicSock\":false,\"InEngine\":false},\"Health\":[],"
 		"\"MagicDNSSuffix\":\"\",\"CurrentTailnet\":null,\"CertDomains\":null,"
 		"\"ExtraRecords\":null,\"Peer\":null,\"User\":null,\"ClientVersion\":null}");
 	json_object_put(o);
@@ -245,7 +257,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_status_has_the_shape_of_the_reference),
-		cmocka_unit_test(test_status_before_the_first_map_is_mostly_null),
+		cmocka_unit_test(test_status_before_the_first_map_is_mostly_empty),
 		cmocka_unit_test(test_live_data_and_everything_optional_is_shown),
 		cmocka_unit_test(test_whois_tells_the_grants_of_the_filter),
 		cmocka_unit_test(test_whois_names_a_node_as_the_stock_client_does),
