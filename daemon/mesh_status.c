@@ -410,6 +410,7 @@ static struct status_source source_of(struct mesh *mesh)
 				       .backend_state = t ? tailnet_backend_state(t) : "Running",
 				       .host_name = mesh->config.name,
 				       .has_node_key = mesh->wg != NULL,
+				       .is_file = t == NULL,
 				       .wall_s = (int64_t)tailnet_timestamp_s(),
 				       .peer = live_peer,
 				       .owner = mesh };

@@ -46,8 +46,14 @@ static bool is_tailnet_addr(const struct ip_prefix *p)
 	return p->len == 128 && memcmp(p->addr.byte, v6, sizeof(v6)) == 0;
 }
 
+static bool is_single(const struct ip_prefix *p)
+{
+	return p->len == (ip_is_v4(&p->addr) ? 32 : 128);
+}
+
 /* Null when there is none. */
-static void add_ips(struct build *b, struct json_object *o, const struct netmap_node *node)
+static void add_ips(struct build *b, struct json_object *o, const struct netmap_node *node,
+		    const struct status_source *source)
 {
 	struct json_object *list;
 	char text[IP_TEXT_MAX];
@@ -58,7 +64,8 @@ static void add_ips(struct build *b, struct json_object *o, const struct netmap_
 	}
 	list = build_list(b);
 	for (unsigned i = 0; i < node->address_count; i++) {
-		if (is_tailnet_addr(&node->addresses[i]))
+		if (source->is_file ? is_single(&node->addresses[i])
+				    : is_tailnet_addr(&node->addresses[i]))
 			build_append(b, list,
 				     build_string(b, ip_format(&node->addresses[i].addr, text)));
 	}
@@ -144,7 +151,8 @@ static bool is_exit_node(const struct netmap_node *node)
 	return found == 3;
 }
 
-static void add_who(struct build *b, struct json_object *o, const struct netmap_node *node)
+static void add_who(struct build *b, struct json_object *o, const struct netmap_node *node,
+		    const struct status_source *source)
 {
 	char text[KEY_TEXT];
 
@@ -157,7 +165,7 @@ static void add_who(struct build *b, struct json_object *o, const struct netmap_
 	build_int(b, o, "UserID", node->user);
 	if (node->sharer)
 		build_int(b, o, "AltSharerUserID", node->sharer);
-	add_ips(b, o, node);
+	add_ips(b, o, node, source);
 }
 
 static void add_routes(struct build *b, struct json_object *o, const struct netmap_node *node,
@@ -218,7 +226,7 @@ static struct json_object *build_node(const struct netmap *nm, const struct netm
 	} else if (source->peer) {
 		source->peer(source->owner, node, &live);
 	}
-	add_who(&b, o, node);
+	add_who(&b, o, node, source);
 	add_routes(&b, o, node, json);
 	add_path(&b, o, nm, node, is_self, source, &live);
 	add_time(&b, o, json, "Created");
@@ -262,7 +270,7 @@ static void add_self(struct build *b, struct json_object *o, const struct netmap
 
 	if (!self)
 		self = &nobody;
-	add_ips(b, o, self);
+	add_ips(b, o, self, source);
 	build_add(b, o, "Self", build_node(nm, self, true, source));
 }
 

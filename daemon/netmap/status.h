@@ -29,6 +29,7 @@ struct status_source {
 	const char *auth_url;      /* "" for none */
 	const char *host_name;     /* our own, until a map tells it */
 	bool has_node_key, is_tun;
+	bool is_file; /* a WireGuard file's addresses are of any network, not the tailnet's only */
 	int64_t wall_s;
 	const struct endpoint *self_addrs; /* own UDP endpoints */
 	unsigned self_addr_count;

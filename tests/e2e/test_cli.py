@@ -322,6 +322,20 @@ def test_meshctl_tells_what_its_flags_ask_for(running):
     check_sentence(a.ctl("nonsense", check=False), 'unknown command "nonsense"')
 
 
+def test_meshctl_knows_nodes_with_addresses_of_any_network(pair):
+    """A file's, unlike a tailnet's, are those of the user's own network."""
+    a, b = pair
+    for node in pair:
+        node.v4, node.v6 = f"10.9.0.{node.number}", f"fd00:9::{node.number}"
+    a.write_config([b])
+    b.write_config([a])
+    for node in pair:
+        node.start()
+    assert a.ctl("ip").stdout.split() == [a.v4, a.v6] and a.ctl("ip", "node-b").stdout.split() == [b.v4, b.v6]
+    assert f"pong from node-b ({b.v4})" in a.ctl("ping", "-c", "1", "node-b").stdout
+    assert [line.split()[:2] for line in a.ctl("status").stdout.splitlines()] == [[a.v4, "node-a"], [b.v4, "node-b"]]
+
+
 def test_a_log_level_says_how_much_meshd_tells(pair):
     node, other = pair
     other.start()

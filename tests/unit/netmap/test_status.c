@@ -106,6 +106,34 @@ static void test_status_before_the_first_map_is_mostly_empty(void **state)
 	netmap_destroy(nm);
 }
 
+static void test_addresses_of_a_file_are_of_any_network(void **state)
+{
+	struct status_source source = plain;
+	struct netmap *nm = netmap_create();
+	struct json_object *o;
+
+	(void)state;
+	apply_text(
+		nm,
+		"{\"Node\":{\"ID\":1,\"Key\":\"" SELF_KEY
+		"\",\"Addresses\":[\"10.9.0.1/32\",\"fd00::1/128\"]},\"Peers\":[{\"ID\":2,\"Key\":\"" PEER_KEY
+		"\",\"Addresses\":[\"10.9.0.2/32\",\"10.8.0.0/16\"]}]}",
+		NULL);
+	for (int i = 0; i < 2; i++) {
+		source.is_file = i == 1;
+		o = status_build(nm, &source);
+		assert_non_null(o);
+		assert_string_equal(json_object_get_string(vectors_get(o, "TailscaleIPs")),
+				    i ? "[ \"10.9.0.1\", \"fd00::1\" ]" : "[ ]");
+		assert_string_equal(
+			json_object_get_string(vectors_get(
+				vectors_get(vectors_get(o, "Peer"), PEER_KEY), "TailscaleIPs")),
+			i ? "[ \"10.9.0.2\" ]" : "[ ]");
+		json_object_put(o);
+	}
+	netmap_destroy(nm);
+}
+
 static void give_live(void *owner, const struct netmap_node *node, struct status_peer *live)
 {
 	assert_int_equal(node->id, 2);
@@ -258,6 +286,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_status_has_the_shape_of_the_reference),
 		cmocka_unit_test(test_status_before_the_first_map_is_mostly_empty),
+		cmocka_unit_test(test_addresses_of_a_file_are_of_any_network),
 		cmocka_unit_test(test_live_data_and_everything_optional_is_shown),
 		cmocka_unit_test(test_whois_tells_the_grants_of_the_filter),
 		cmocka_unit_test(test_whois_names_a_node_as_the_stock_client_does),
